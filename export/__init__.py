@@ -1,0 +1,1 @@
+"""Exporters: adapted encoders to ONNX bundles. Absolute imports only, see ARCHITECTURE.md."""

@@ -1,0 +1,53 @@
+"""Few-shot action recognition with an adapted CLIP (arXiv 2308.01532).
+
+Names are loaded when first used, so that ``import mafsar`` costs nothing and never imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mafsar.errors import MafsarError
+    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.enroll import enroll
+    from mafsar.runtime.evaluate import evaluate
+    from mafsar.runtime.loading import list_models, load_model
+    from mafsar.runtime.matcher import Match
+
+__version__ = _version("mafsar")
+
+_HOMES = {
+    "Bank": "mafsar.runtime.bank",
+    "MafsarError": "mafsar.errors",
+    "Match": "mafsar.runtime.matcher",
+    "enroll": "mafsar.runtime.enroll",
+    "evaluate": "mafsar.runtime.evaluate",
+    "list_models": "mafsar.runtime.loading",
+    "load_model": "mafsar.runtime.loading",
+}
+
+__all__ = [
+    "Bank",
+    "MafsarError",
+    "Match",
+    "__version__",
+    "enroll",
+    "evaluate",
+    "list_models",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mafsar' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
