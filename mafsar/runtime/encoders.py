@@ -1,0 +1,164 @@
+"""What every engine looks like from outside: one protocol, its features and the model behind it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Branch = Literal["query", "support"]
+Metric = Literal["otam", "bimhm", "mean"]
+Float32 = NDArray[np.float32]
+Frames = NDArray[np.uint8]
+
+METRICS: tuple[Metric, ...] = ("otam", "bimhm", "mean")
+
+
+@dataclass(frozen=True)
+class Features:
+    """The encoded clips of one call.
+
+    Attributes:
+        frames: Frame features that are matched (after the prototype module where the model has
+            one), (B, T, E), raw.
+        pooled: Time means of the raw frame features, compared with text embeddings, (B, E), raw.
+    """
+
+    frames: Float32
+    pooled: Float32
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 3 or self.pooled.shape != (
+            self.frames.shape[0],
+            self.frames.shape[2],
+        ):
+            raise ValueError(
+                "features must be frames (B, T, E) and pooled (B, E), "
+                f"got {self.frames.shape} and {self.pooled.shape}"
+            )
+
+    def __len__(self) -> int:
+        return int(self.frames.shape[0])
+
+    def __repr__(self) -> str:
+        return f"Features(frames={self.frames.shape}, pooled={self.pooled.shape})"
+
+    @staticmethod
+    def concatenate(parts: Sequence[Features]) -> Features:
+        """Joins calls along B; at least one part."""
+        return Features(
+            np.concatenate([part.frames for part in parts]),
+            np.concatenate([part.pooled for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the runtime must know of a model, whichever engine runs it.
+
+    Attributes:
+        name: The name shown to the user.
+        backbone: The tower's name, as `tiny` or `vit-b-32`.
+        frames: Frames T of a clip; it belongs to the model.
+        image_size: Side of the square that the graphs take, pixels.
+        embed_dim: Joint embedding width E.
+        adapters: "trained" or "none" (plain frozen CLIP).
+        text: Whether the model has a text tower.
+        prompts: Templates with `{}`; a class's embedding is the mean over them.
+        known_words: Lower-case words the text tower has been trained on; None = open vocabulary.
+        metric: Default distance of METHOD section 3.
+        lam: OTAM's soft-min temperature.
+        alpha: Weight of the text term when text is used, 0–1.
+        visual_scale: Factor on the negative distances before the softmax.
+        text_scale: Factor on the text cosines before the softmax.
+        weights_sha256: Hash of the weights by name and bytes, the same for every engine.
+        parameters_total: Parameters, text tower included.
+        parameters_tunable: Parameters that training tunes.
+        notice: One sentence said once when the model is used, or None.
+        path: Where it was loaded from, or None.
+        mean: Mean of the pixel normalisation (R, G, B), pixels in 0–1.
+        std: Standard deviation of the pixel normalisation (R, G, B).
+        resample: How frames are resized to `image_size`.
+    """
+
+    name: str
+    backbone: str
+    frames: int
+    image_size: int
+    embed_dim: int
+    adapters: Literal["none", "trained"]
+    text: bool
+    prompts: tuple[str, ...]
+    known_words: frozenset[str] | None
+    metric: Metric
+    lam: float
+    alpha: float
+    visual_scale: float
+    text_scale: float
+    weights_sha256: str
+    parameters_total: int
+    parameters_tunable: int
+    notice: str | None = None
+    path: str | None = None
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    resample: str = "bicubic"
+
+    @property
+    def text_in_support(self) -> bool:
+        """Whether the support branch is a graph of its own that reads the class text."""
+        return self.text and self.adapters == "trained"
+
+    def preprocess_json(self) -> dict[str, Any]:
+        """The pre-processing that features depend on, besides the user's geometry."""
+        return {
+            "size": self.image_size,
+            "frames": self.frames,
+            "resample": self.resample,
+            "mean": [round(value, 8) for value in self.mean],
+            "std": [round(value, 8) for value in self.std],
+        }
+
+    def preprocess_sha256(self) -> str:
+        """Hash of `preprocess_json`, kept in banks."""
+        text = json.dumps(self.preprocess_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """One model on one engine, device and precision.
+
+    Attributes:
+        spec: The model.
+        engine: "onnx", "trt" or "torch".
+        device: "cpu" or "cuda:N".
+        precision: "fp32", "fp16" or "int8".
+        choice: One line for the user: what was chosen, why, and the command that would do better.
+    """
+
+    spec: ModelSpec
+    engine: str
+    device: str
+    precision: str
+    choice: str
+
+    def encode_query(self, frames: Frames) -> Features:
+        """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
+        ...
+
+    def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
+        """Encodes support clips (B, T, S, S, 3) with their class's raw text embedding (B, E).
+
+        `text` None means the query graph.
+        """
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> Float32:
+        """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
+        ...
