@@ -1,0 +1,84 @@
+# One entry for everything a contributor or CI runs. `make demo` and `make test` need only
+# Python >= 3.10 with venv and headers, make and a C++17 compiler.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := $(shell find mafsar export csrc -type f ! -name '*.pyc') CMakeLists.txt pyproject.toml README.md
+
+# Warnings are errors here and in CI, never for someone who installs the package.
+export MAFSAR_WERROR := 1
+
+.PHONY: help demo test test-slow lint format typecheck bench wheel starter clean preflight
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+preflight:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: $(PYTHON) is missing; install it: sudo apt-get install python3 python3-venv python3-dev" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: mafsar needs Python >= 3.10, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: python3-venv is missing; install it: sudo apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "error: the Python headers (Python.h) are missing; install them: sudo apt-get install python3-dev" >&2; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null 2>&1 || { echo "error: no C++ compiler ($${CXX:-c++}); install one: sudo apt-get install g++" >&2; exit 1; }
+
+$(BIN)/python: | preflight
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade "pip>=25.1"
+
+dist/.built: $(SOURCES) | $(BIN)/python
+	rm -rf dist && mkdir dist
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	@touch $@
+
+$(VENV)/.edge: dist/.built
+	$(PIP) install --quiet --force-reinstall --no-deps dist/*.whl
+	$(PIP) install --quiet "$$(ls $(CURDIR)/dist/*.whl)"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.edge
+	$(PIP) install --quiet "$$(ls $(CURDIR)/dist/*.whl)[train]" --group test
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --group lint
+	@touch $@
+
+wheel: dist/.built  ## build the wheel into dist/
+	@ls dist/*.whl
+
+demo: $(VENV)/.edge  ## render a support folder and queries, then name the queries
+	$(BIN)/python examples/demo.py demo
+	$(BIN)/mafsar match demo/support demo/queries
+
+test: $(VENV)/.test  ## run the tests on the built wheel
+	$(BIN)/pytest
+
+test-slow: $(VENV)/.test  ## run the tests that take minutes
+	$(BIN)/pytest -m slow --timeout 3600
+
+lint: $(VENV)/.lint  ## ruff and clang-format, check only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format --dry-run --Werror
+
+format: $(VENV)/.lint  ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs $(BIN)/clang-format -i
+
+# mypy cannot follow the wheel's `export` -> `mafsar.export` mapping, so it reads a tree of links.
+typecheck: $(VENV)/.lint $(VENV)/.test  ## mypy
+	rm -rf build/typing && mkdir -p build/typing/mafsar
+	ln -s $(CURDIR)/mafsar/* build/typing/mafsar/
+	ln -s $(CURDIR)/export build/typing/mafsar/export
+	MYPYPATH=build/typing $(BIN)/mypy --python-executable $(BIN)/python -p mafsar
+
+bench: $(VENV)/.test  ## run the benchmarks that need no data
+	$(BIN)/python benchmarks/otam.py
+	$(BIN)/python benchmarks/evaluate.py
+
+starter: $(VENV)/.test  ## train the starter model again (about 20 minutes on two cores)
+	$(BIN)/python -m mafsar.training.starter --out build/tiny.mafsar
+
+clean:  ## remove what the other targets made
+	rm -rf build dist demo $(VENV)
