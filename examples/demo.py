@@ -1,0 +1,13 @@
+"""Render a support folder and queries to try mafsar on: ``python examples/demo.py FOLDER``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mafsar.data.synthetic.demo import write_demo
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    write_demo(folder)
+    print(f"support clips in {folder}/support, queries in {folder}/queries")
