@@ -1,0 +1,303 @@
+"""What a model is, as frozen dataclasses: sizes, switches, prompts, matching, and exact counts.
+
+Nothing here imports torch, so that the edge half can read and count models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from mafsar.errors import InputError
+from mafsar.model.names import ModelName, known_names, parse_model_name
+
+__all__ = [
+    "AdapterConfig",
+    "MatchConfig",
+    "ModelConfig",
+    "ModelName",
+    "TextConfig",
+    "VisionConfig",
+    "named_config",
+    "parameter_counts",
+    "parse_model_name",
+]
+
+Activation = Literal["quickgelu", "gelu"]
+Metric = Literal["otam", "bimhm", "mean"]
+
+# Pixel statistics of CLIP's training data, red, green, blue, for pixels in 0–1.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A vision transformer with a class token."""
+
+    width: int  # D, token width
+    layers: int
+    heads: int
+    patch_size: int  # pixels
+    image_size: int  # pixels, square
+    mlp_ratio: float = 4.0
+    activation: Activation = "quickgelu"  # of the MLP; OpenAI's weights need QuickGELU
+
+    def __post_init__(self) -> None:
+        _check_tower("vision", self.width, self.heads, self.activation)
+        if self.image_size % self.patch_size:
+            raise InputError(
+                f"vision.image_size must be a multiple of patch_size {self.patch_size}, "
+                f"got {self.image_size}"
+            )
+
+    @property
+    def patches(self) -> int:
+        """N, patches of one frame."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden width of a block's MLP."""
+        return int(self.width * self.mlp_ratio)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A causal text transformer that is read at its end token, the highest id of a sentence."""
+
+    width: int
+    layers: int
+    heads: int
+    context_length: int = 77  # tokens
+    vocab_size: int = 49408
+    mlp_ratio: float = 4.0
+    activation: Activation = "quickgelu"
+
+    def __post_init__(self) -> None:
+        _check_tower("text", self.width, self.heads, self.activation)
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden width of a block's MLP."""
+        return int(self.width * self.mlp_ratio)
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What is tuned; each part can be switched off."""
+
+    ratio: float = 0.25  # adapter width h = ratio · D
+    joint_scale: float = 0.5  # s, the factor of the joint adapter
+    gta: bool = True  # the temporal token of global temporal adaptation, and Adapter_T
+    lma: bool = True  # Adapter_M after the attention inside a frame
+    lma_text: bool = True  # the text token in the support branch, and TextFC
+    joint: bool = True  # Adapter_J parallel to the MLP
+    temporal: bool = True  # the learned temporal embedding
+    tpcm: bool = True  # the prototype module
+    tpcm_heads: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio <= 1:
+            raise InputError(f"adapters.ratio must be in (0, 1], got {self.ratio}")
+
+
+@dataclass(frozen=True)
+class MatchConfig:
+    """How a query is scored against the classes (METHOD section 3)."""
+
+    metric: Metric = "otam"
+    lam: float = 0.5  # λ of OTAM's soft minimum
+    alpha: float = 0.5  # weight of the text term
+    visual_scale: float = 1.0
+    text_scale: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.metric not in ("otam", "bimhm", "mean"):
+            raise InputError(f"match.metric must be otam, bimhm or mean, got {self.metric!r}")
+        if not 0 <= self.alpha <= 1:
+            raise InputError(f"match.alpha must be in 0–1, got {self.alpha}")
+        if self.lam <= 0:
+            raise InputError(f"match.lam must be > 0, got {self.lam}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model: two towers, what adapts them (None: plain frozen CLIP), prompts and pixels."""
+
+    name: str
+    embed_dim: int  # E, the joint embedding
+    vision: VisionConfig
+    text: TextConfig
+    frames: int = 8  # T; it belongs to the model
+    adapters: AdapterConfig | None = field(default_factory=AdapterConfig)
+    match: MatchConfig = field(default_factory=MatchConfig)
+    prompts: tuple[str, ...] = ("a photo of {}",)
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise InputError(f"frames must be ≥ 1, got {self.frames}")
+        for prompt in self.prompts:
+            if prompt.count("{}") != 1:
+                raise InputError(f"each prompt must hold one {{}}, got {prompt!r}")
+        if not self.prompts:
+            raise InputError("prompts must not be empty")
+        adapters = self.adapters
+        if adapters and adapters.tpcm and self.embed_dim % adapters.tpcm_heads:
+            raise InputError(
+                f"embed_dim must be divisible by the {adapters.tpcm_heads} heads of the prototype "
+                f"module, got {self.embed_dim}"
+            )
+
+    @property
+    def adapter_width(self) -> int:
+        """h, the hidden width of an adapter; 0 without adapters."""
+        return int(self.vision.width * self.adapters.ratio) if self.adapters else 0
+
+    def plain(self) -> ModelConfig:
+        """The same towers as plain frozen CLIP, matched by the means of METHOD's frozen row."""
+        match = dataclasses.replace(self.match, metric="mean")
+        return dataclasses.replace(self, adapters=None, match=match)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; `from_json` reads it back."""
+        document = dataclasses.asdict(self)
+        for name in ("prompts", "mean", "std"):
+            document[name] = list(document[name])
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ModelConfig:
+        """Reads `to_json`'s form.
+
+        Raises:
+            InputError: An unknown key (with its nearest match), a missing one, or a value that is
+                not allowed.
+        """
+        values = dict(document)
+        for name, kind in (("vision", VisionConfig), ("text", TextConfig)):
+            if isinstance(values.get(name), Mapping):
+                values[name] = _from_mapping(kind, values[name], f"{name}.")
+        if isinstance(values.get("adapters"), Mapping):
+            values["adapters"] = _from_mapping(AdapterConfig, values["adapters"], "adapters.")
+        if isinstance(values.get("match"), Mapping):
+            values["match"] = _from_mapping(MatchConfig, values["match"], "match.")
+        for name in ("prompts", "mean", "std"):
+            if name in values:
+                values[name] = tuple(values[name])
+        return _from_mapping(cls, values, "")
+
+
+_T = TypeVar("_T")
+
+
+def _from_mapping(kind: type[_T], values: Mapping[str, Any], where: str) -> _T:
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.4)
+            hint = f"did you mean {where}{near[0]}?" if near else f"allowed: {', '.join(fields)}"
+            raise InputError(f"model config: unknown key {where}{key}; {hint}")
+    for name, item in fields.items():
+        required = (
+            item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        )
+        if required and name not in values:
+            raise InputError(f"model config: key {where}{name} is missing")
+    return kind(**values)
+
+
+def _check_tower(tower: str, width: int, heads: int, activation: str) -> None:
+    if heads < 1 or width % heads:
+        raise InputError(f"{tower}.width must be a multiple of heads {heads}, got {width}")
+    if activation not in ("quickgelu", "gelu"):
+        raise InputError(f"{tower}.activation must be quickgelu or gelu, got {activation!r}")
+
+
+def named_config(name: str) -> ModelConfig:
+    """The configuration of a model by its bare name, with what training would tune.
+
+    Args:
+        name: `vit-b-32`, `vit-b-16`, `vit-l-14` (open_clip's QuickGELU configurations) or `tiny`.
+
+    Raises:
+        InputError: Another name; the message gives the nearest one.
+    """
+    if name not in _NAMED:
+        near = difflib.get_close_matches(name.lower(), known_names(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known_names())}"
+        raise InputError(f"unknown model {name!r}; {hint}")
+    return _NAMED[name]
+
+
+def _clip(name: str, embed_dim: int, vision: tuple[int, int, int], text: tuple[int, int]) -> Any:
+    width, layers, patch = vision
+    return ModelConfig(
+        name=name,
+        embed_dim=embed_dim,
+        vision=VisionConfig(width, layers, width // 64, patch, 224),
+        text=TextConfig(text[0], 12, text[1]),
+    )
+
+
+_NAMED: dict[str, ModelConfig] = {
+    "vit-b-32": _clip("vit-b-32", 512, (768, 12, 32), (512, 8)),
+    "vit-b-16": _clip("vit-b-16", 512, (768, 12, 16), (512, 8)),
+    "vit-l-14": _clip("vit-l-14", 768, (1024, 24, 14), (768, 12)),
+    "tiny": ModelConfig(
+        name="tiny",
+        embed_dim=128,
+        vision=VisionConfig(width=192, layers=4, heads=3, patch_size=16, image_size=112),
+        # The starter's own tokenizer sets its vocabulary size.
+        text=TextConfig(width=128, layers=3, heads=4, context_length=32, vocab_size=512),
+    ),
+}
+
+
+def parameter_counts(config: ModelConfig) -> tuple[int, int]:
+    """Parameters of a network in closed form, without building it.
+
+    Returns:
+        All parameters, the text tower and the logit scale included, and those that training tunes.
+    """
+    v, t, e = config.vision, config.text, config.embed_dim
+    vision = (
+        3 * v.patch_size**2 * v.width  # patch embedding, no bias
+        + v.width  # class token
+        + (v.patches + 1) * v.width  # positions
+        + 4 * v.width  # ln_pre, ln_post
+        + v.layers * _block(v.width, v.mlp_width)
+        + v.width * e  # projection, no bias
+    )
+    text = (
+        (t.vocab_size + t.context_length) * t.width
+        + t.layers * _block(t.width, t.mlp_width)
+        + 2 * t.width  # ln_final
+        + t.width * e  # projection, no bias
+    )
+    tunable = _tunable(config)
+    return vision + text + 1 + tunable, tunable
+
+
+def _block(width: int, mlp_width: int) -> int:
+    attention = 4 * width * width + 4 * width
+    mlp = 2 * width * mlp_width + mlp_width + width
+    return attention + mlp + 4 * width  # and two LayerNorms
+
+
+def _tunable(config: ModelConfig) -> int:
+    adapters, e = config.adapters, config.embed_dim
+    if adapters is None:
+        return 0
+    width, hidden = config.vision.width, config.adapter_width
+    adapter = 2 * width * hidden + hidden + width
+    a_block = (adapters.gta + adapters.lma + adapters.joint) * adapter
+    a_block += adapters.lma_text * (e * width + width)
+    temporal = adapters.temporal * config.frames * width
+    tpcm = adapters.tpcm * (4 * e * e + 4 * e + 8 * e * e + 5 * e)
+    return config.vision.layers * a_block + temporal + tpcm

@@ -1,0 +1,115 @@
+"""Model names as a user writes them: `vit-b-32`, `NAME:TAG`, `NAME:random`, `hf-hub:…` (no torch).
+
+Whether a tag or a file exists is found out by who loads it; here only the form is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mafsar.errors import InputError, UnavailableError
+
+Source = Literal["shipped", "pretrained", "random", "file", "hf-hub", "local-dir"]
+
+# Short names and the open_clip configurations behind them; their weights' tag is `openai`.
+OPEN_CLIP_NAMES = {
+    "vit-b-32": "ViT-B-32-quickgelu",
+    "vit-b-16": "ViT-B-16-quickgelu",
+    "vit-l-14": "ViT-L-14-quickgelu",
+}
+SHIPPED = "tiny"
+_WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model's name in its parts.
+
+    Attributes:
+        base: A short name (`vit-b-32`, `tiny`), an open_clip name (`ViT-B-32`), or empty for
+            `hf-hub:` and `local-dir:`.
+        source: Where the weights come from.
+        value: The tag, path or hub name; empty for `random` and `shipped`.
+    """
+
+    base: str
+    source: Source
+    value: str = ""
+
+    def __str__(self) -> str:
+        if self.source in ("hf-hub", "local-dir"):
+            return f"{self.source}:{self.value}"
+        if self.source == "shipped":
+            return self.base
+        return f"{self.base}:{'random' if self.source == 'random' else self.value}"
+
+    @property
+    def open_clip(self) -> str:
+        """The base as open_clip spells it."""
+        return OPEN_CLIP_NAMES.get(self.base, self.base)
+
+
+def known_names() -> tuple[str, ...]:
+    """The short names, the shipped model first."""
+    return (SHIPPED, *OPEN_CLIP_NAMES)
+
+
+def parse_model_name(name: str) -> ModelName:
+    """Reads a model name.
+
+    Args:
+        name: `tiny`, a short name, `NAME:TAG`, `NAME:random`, `NAME:/path/weights.safetensors`,
+            `hf-hub:OWNER/NAME` or `local-dir:FOLDER`; NAME is a short or an open_clip name.
+
+    Raises:
+        InputError: A form that is none of these; the message gives the nearest known name.
+        UnavailableError: A backbone that this version does not run, with the reason.
+    """
+    base, colon, value = name.partition(":")
+    if base in ("hf-hub", "local-dir"):
+        if not value:
+            raise InputError(f"model {name!r}: nothing after {base}:")
+        return ModelName("", base, value)  # type: ignore[arg-type]
+    base = _check_base(base, whole=name, tagged=bool(colon))
+    if not colon:
+        return (
+            ModelName(base, "shipped")
+            if base == SHIPPED
+            else ModelName(base, "pretrained", "openai")
+        )
+    if not value:
+        raise InputError(
+            f"model {name!r}: nothing after the colon; give a tag, random, or a weights file"
+        )
+    if value == "random":
+        return ModelName(base, "random")
+    if "/" in value or "\\" in value or value.startswith("~") or value.endswith(_WEIGHT_SUFFIXES):
+        return ModelName(base, "file", str(Path(value).expanduser()))
+    if base == SHIPPED:
+        raise InputError(
+            f"model {name!r}: {SHIPPED} has no tags; use {SHIPPED}, {SHIPPED}:random or "
+            f"{SHIPPED}:/path/weights.safetensors"
+        )
+    return ModelName(base, "pretrained", value)
+
+
+def _check_base(base: str, *, whole: str, tagged: bool) -> str:
+    lower = base.lower()
+    if lower in known_names():
+        return lower
+    if lower.startswith(("rn50", "rn101", "resnet")):
+        raise UnavailableError(
+            f"model {whole!r}: CLIP's ResNets are tuned as a whole and come with training, this "
+            f"version runs vision transformers with a class token: {', '.join(OPEN_CLIP_NAMES)}"
+        )
+    # open_clip's own names keep their case and need a tag, a path or `random`.
+    if tagged and base and base != lower:
+        return base
+    near = difflib.get_close_matches(lower, known_names(), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known_names())}"
+    if base != lower and near:
+        hint += f" (an open_clip name needs a tag: {base}:TAG)"
+    raise InputError(f"unknown model {whole!r}; {hint}")
