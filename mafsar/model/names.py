@@ -97,9 +97,9 @@ def parse_model_name(name: str) -> ModelName:
 
 
 def _check_base(base: str, *, whole: str, tagged: bool) -> str:
+    if base in known_names():
+        return base
     lower = base.lower()
-    if lower in known_names():
-        return lower
     if lower.startswith(("rn50", "rn101", "resnet")):
         raise UnavailableError(
             f"model {whole!r}: CLIP's ResNets are tuned as a whole and come with training, this "

@@ -1,0 +1,140 @@
+"""The tuned parts of a block: global temporal, local multimodal and joint adaptation (METHOD section 1).
+
+Each takes the frozen block it adapts as an argument and owns none of its weights: the same frozen
+attention serves the call over time and the call inside a frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mafsar.model.clip import Block
+from mafsar.model.config import ModelConfig
+
+
+class Adapter(nn.Module):
+    """W_up · GELU(W_down · x + b_down) + b_up, with the exact GELU and no skip."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, hidden)
+        self.gelu = nn.GELU()
+        self.up = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.up(self.gelu(self.down(x)))
+        return out
+
+
+class GlobalTemporalAdaptation(nn.Module):
+    """c' = c + Adapter_T(MSA(LN1(c))): the class tokens of a clip attend over its frames."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.adapter = Adapter(width, hidden)
+
+    def forward(self, block: Block, c: Tensor) -> Tensor:
+        """Makes the temporal token of each frame.
+
+        Args:
+            block: The frozen block.
+            c: Class tokens, (B, T, D).
+
+        Returns:
+            c', (B, T, D).
+        """
+        normed = block.ln_1(c)
+        out: Tensor = c + self.adapter(block.attn(normed, normed))
+        return out
+
+
+class LocalAdaptation(nn.Module):
+    """U' = U + A + Adapter_M(A) with A = MSA(LN1(U)), attention inside each frame.
+
+    U holds a frame's tokens, its temporal token and, in the support branch, the class's text token
+    TextFC(F_T).
+    """
+
+    def __init__(self, config: ModelConfig, *, adapter: bool, text: bool) -> None:
+        super().__init__()
+        width = config.vision.width
+        self.adapter = Adapter(width, config.adapter_width) if adapter else None
+        self.text_fc = nn.Linear(config.embed_dim, width) if text else None
+
+    def text_token(self, text: Tensor, frames: int) -> Tensor | None:
+        """The class's text token for each frame.
+
+        Args:
+            text: Raw text embedding of each clip's class, (B, E).
+            frames: T.
+
+        Returns:
+            (B·T, 1, D), or None where the token is switched off.
+        """
+        if self.text_fc is None:
+            return None
+        token = self.text_fc(text)  # (B, D)
+        return token[:, None].expand(-1, frames, -1).reshape(-1, 1, token.shape[-1])  # (B·T, 1, D)
+
+    def forward(self, block: Block, u: Tensor, *, first_only: bool) -> Tensor:
+        """Attends inside each frame.
+
+        Args:
+            block: The frozen block.
+            u: Tokens, (B·T, L, D), the class token first.
+            first_only: Only the class token's output is wanted; all tokens are still keys.
+
+        Returns:
+            U', (B·T, L, D), or (B·T, 1, D) for `first_only`.
+        """
+        normed = block.ln_1(u)
+        if first_only:
+            u = u[:, :1]  # (B·T, 1, D)
+        a = block.attn(normed[:, :1] if first_only else normed, normed)  # as u
+        if self.adapter is None:
+            return u + a
+        out: Tensor = u + a + self.adapter(a)
+        return out
+
+
+class JointAdapter(nn.Module):
+    """Z_out = V + MLP(Y) + s · Adapter_J(Y) with Y = LN2(V): an adapter parallel to the MLP."""
+
+    def __init__(self, width: int, hidden: int, scale: float) -> None:
+        super().__init__()
+        self.adapter = Adapter(width, hidden)
+        self.scale = scale
+
+    def forward(self, block: Block, v: Tensor) -> Tensor:
+        """Maps tokens (M, L, D) to (M, L, D)."""
+        y = block.ln_2(v)
+        out: Tensor = v + block.mlp(y) + self.scale * self.adapter(y)
+        return out
+
+
+class BlockAdapters(nn.Module):
+    """All that one block is adapted by; None for what is switched off."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        parts = config.adapters
+        if parts is None:
+            raise ValueError("config.adapters is None: a plain CLIP has no adapters")
+        width, hidden = config.vision.width, config.adapter_width
+        self.gta = GlobalTemporalAdaptation(width, hidden) if parts.gta else None
+        self.lma = LocalAdaptation(config, adapter=parts.lma, text=parts.lma_text)
+        self.joint = JointAdapter(width, hidden, parts.joint_scale) if parts.joint else None
+
+
+class VideoAdapters(nn.Module):
+    """The adapters of every block and the temporal embedding."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(BlockAdapters(config) for _ in range(config.vision.layers))
+        self.temporal_embedding = (
+            nn.Parameter(torch.empty(config.frames, config.vision.width))
+            if config.adapters and config.adapters.temporal
+            else None
+        )

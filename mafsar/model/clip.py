@@ -1,0 +1,189 @@
+"""CLIP's two towers in the project's own words: attention with explicit q, k, v, and pre-norm blocks.
+
+Parameter names are open_clip's, so that its weights load by name. `nn.MultiheadAttention` is not
+used: its evaluation fast path is an operator that no exporter knows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mafsar.model.config import TextConfig, VisionConfig
+
+
+class QuickGELU(nn.Module):
+    """x · σ(1.702 x), the activation of OpenAI's CLIP weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with biases.
+
+    One parameter holds the projections of q, k and v, as in the checkpoints; each is used as a
+    slice of its own, so that a query of fewer tokens costs no more than it needs.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, query: Tensor, context: Tensor, *, causal: bool = False) -> Tensor:
+        """Attends from each token of `query` to all tokens of `context`.
+
+        Args:
+            query: (M, Lq, D).
+            context: Keys and values, (M, Lk, D).
+            causal: Token i sees tokens 0…i only; Lq = Lk.
+
+        Returns:
+            (M, Lq, D), without a residual.
+        """
+        weights = self.in_proj_weight.chunk(3)
+        biases = self.in_proj_bias.chunk(3)
+        q = self._split(F.linear(query, weights[0], biases[0]))  # (M, heads, Lq, D / heads)
+        k = self._split(F.linear(context, weights[1], biases[1]))  # (M, heads, Lk, D / heads)
+        v = self._split(F.linear(context, weights[2], biases[2]))  # (M, heads, Lk, D / heads)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        merged: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))  # (M, Lq, D)
+        return merged
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (M, heads, L, D / heads)
+
+
+class Mlp(nn.Module):
+    """The two layers of a transformer block."""
+
+    def __init__(self, width: int, hidden: int, activation: str) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, hidden)
+        self.gelu = QuickGELU() if activation == "quickgelu" else nn.GELU()
+        self.c_proj = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.c_proj(self.gelu(self.c_fc(x)))
+        return out
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block, frozen in the video encoder."""
+
+    def __init__(self, width: int, heads: int, mlp_width: int, activation: str) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width, mlp_width, activation)
+
+    def forward(self, x: Tensor, *, causal: bool = False, first_only: bool = False) -> Tensor:
+        """Runs the block as CLIP does.
+
+        Args:
+            x: (M, L, D).
+            causal: See `Attention`.
+            first_only: Only the first token's output is wanted; all tokens are still keys.
+
+        Returns:
+            (M, L, D), or (M, 1, D) for `first_only`.
+        """
+        normed = self.ln_1(x)
+        if first_only:
+            x = x[:, :1]  # (M, 1, D)
+        query = normed[:, :1] if first_only else normed  # (M, 1 or L, D)
+        x = x + self.attn(query, normed, causal=causal)
+        out: Tensor = x + self.mlp(self.ln_2(x))
+        return out
+
+
+class Transformer(nn.Module):
+    """A stack of blocks; the name is part of the checkpoints' keys."""
+
+    def __init__(
+        self, *, width: int, layers: int, heads: int, mlp_width: int, activation: str
+    ) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(
+            Block(width, heads, mlp_width, activation) for _ in range(layers)
+        )
+
+
+class VisionTower(nn.Module):
+    """CLIP's vision transformer in three steps, so that an encoder can adapt the middle one."""
+
+    def __init__(self, config: VisionConfig, embed_dim: int) -> None:
+        super().__init__()
+        width = config.width
+        self.conv1 = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty(config.patches + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(
+            width=width,
+            layers=config.layers,
+            heads=config.heads,
+            mlp_width=config.mlp_width,
+            activation=config.activation,
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(torch.empty(width, embed_dim))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patch, class and position embeddings, before `ln_pre`.
+
+        Args:
+            images: Normalised pixels, (M, 3, S, S).
+
+        Returns:
+            (M, N+1, D), the class token first.
+        """
+        patches = self.conv1(images).flatten(2).transpose(1, 2)  # (M, N, D)
+        first = self.class_embedding.expand(patches.shape[0], 1, -1)  # (M, 1, D)
+        return torch.cat([first, patches], dim=1) + self.positional_embedding  # (M, N+1, D)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """`ln_post` and the projection of class tokens (…, D) to the joint embedding (…, E)."""
+        out: Tensor = self.ln_post(tokens) @ self.proj
+        return out
+
+
+class TextTower(nn.Module):
+    """CLIP's text transformer."""
+
+    def __init__(self, config: TextConfig, embed_dim: int) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.positional_embedding = nn.Parameter(torch.empty(config.context_length, config.width))
+        self.transformer = Transformer(
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
+            mlp_width=config.mlp_width,
+            activation=config.activation,
+        )
+        self.ln_final = nn.LayerNorm(config.width)
+        self.text_projection = nn.Parameter(torch.empty(config.width, embed_dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Embeds sentences.
+
+        Args:
+            tokens: Token ids, (B, context_length), int64; the end token has the highest id.
+
+        Returns:
+            Raw embeddings, (B, E).
+        """
+        x = self.token_embedding(tokens) + self.positional_embedding  # (B, L, width)
+        for block in self.transformer.resblocks:
+            x = block(x, causal=True)
+        end = tokens.argmax(dim=-1)  # (B,)
+        index = end[:, None, None].expand(-1, 1, x.shape[-1])  # (B, 1, width)
+        last = x.gather(1, index).squeeze(1)  # (B, width)
+        out: Tensor = self.ln_final(last) @ self.text_projection
+        return out

@@ -1,0 +1,77 @@
+"""The video encoder: a frozen CLIP vision tower whose every block is adapted (METHOD section 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mafsar.model.adapters import BlockAdapters, VideoAdapters
+from mafsar.model.clip import Block, VisionTower
+
+
+def adapted_block(
+    block: Block, parts: BlockAdapters, z: Tensor, text: Tensor | None, *, frames: int, last: bool
+) -> Tensor:
+    """One block: temporal token, attention inside the frame, selection, joint adaptation.
+
+    Args:
+        block: The frozen block.
+        parts: What adapts it.
+        z: Tokens of each frame, (B·T, N+1, D), the class token first.
+        text: Raw text embedding of each clip's class, (B, E), in the support branch; None in the
+            query branch.
+        frames: T.
+        last: Only the class token is wanted from here on: its query and its MLP are all that is
+            computed, with every token still a key.
+
+    Returns:
+        (B·T, N+1, D), or (B·T, 1, D) for `last`.
+    """
+    tokens = [z]
+    if parts.gta is not None:
+        c = z[:, 0].unflatten(0, (-1, frames))  # (B, T, D)
+        tokens.append(parts.gta(block, c).flatten(0, 1)[:, None])  # (B·T, 1, D)
+    if text is not None:
+        token = parts.lma.text_token(text, frames)
+        if token is not None:
+            tokens.append(token)
+    u = torch.cat(tokens, dim=1) if len(tokens) > 1 else z  # (B·T, N+1 to N+3, D)
+    u = parts.lma(block, u, first_only=last)
+    v = u if last else u[:, : z.shape[1]]  # (B·T, 1 or N+1, D): the added tokens are dropped
+    if parts.joint is None:
+        out: Tensor = v + block.mlp(block.ln_2(v))
+    else:
+        out = parts.joint(block, v)
+    return out
+
+
+def encode_frames(
+    tower: VisionTower, adapters: VideoAdapters | None, pixels: Tensor, text: Tensor | None
+) -> Tensor:
+    """Encodes clips frame by frame, with what the adapters add across frames.
+
+    Args:
+        tower: CLIP's vision tower.
+        adapters: None: plain CLIP, no extra tokens, `text` is not looked at.
+        pixels: Normalised pixels, (B, T, 3, S, S).
+        text: (B, E) in the support branch; None in the query branch.
+
+    Returns:
+        Raw frame features F, (B, T, E).
+    """
+    frames = pixels.shape[1]
+    z = tower.embed(pixels.flatten(0, 1))  # (B·T, N+1, D)
+    if adapters is not None and adapters.temporal_embedding is not None:
+        shift = adapters.temporal_embedding[:, None]  # (T, 1, D)
+        z = (z.unflatten(0, (-1, frames)) + shift).flatten(0, 1)  # (B·T, N+1, D)
+    z = tower.ln_pre(z)
+    blocks = tower.transformer.resblocks
+    for index, block in enumerate(blocks):
+        last = index == len(blocks) - 1
+        if adapters is None:
+            z = block(z, first_only=last)
+        else:
+            parts = adapters.blocks[index]
+            z = adapted_block(block, parts, z, text, frames=frames, last=last)  # type: ignore[arg-type]
+    features = tower.project(z[:, 0])  # (B·T, E)
+    return features.unflatten(0, (-1, frames))  # (B, T, E)

@@ -1,0 +1,53 @@
+"""How a fresh network starts: the tuned parts as METHOD section 1 says, random towers as CLIP's."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def random_state(network: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Draws every parameter of a network, float32 on the CPU.
+
+    Each parameter has a generator of its own, seeded by `seed` and its name: what else is in the
+    network, the order of names and the global generator change nothing.
+    """
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    return {name: _draw(name, shape, seed) for name, shape in shapes.items()}
+
+
+def _draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    if name == "logit_scale":
+        return torch.tensor(math.log(100.0))
+    value = torch.zeros(shape)
+    scale = _standard_deviation(name, shape)
+    if scale is None:
+        return value.fill_(1.0) if name.endswith(".weight") else value
+    if scale == 0:
+        return value
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return value.normal_(0, scale, generator=generator)
+
+
+def _standard_deviation(name: str, shape: tuple[int, ...]) -> float | None:
+    """Of the normal distribution; 0 for zeros; None for a LayerNorm (1) or a bias (0)."""
+    if name.endswith("temporal_embedding"):
+        return 0
+    if len(shape) == 1:
+        return shape[0] ** -0.5 if name.endswith("class_embedding") else None
+    if name.startswith("adapters."):
+        # Off at the start, but never all zero: the LayerNorm of a zero text token has no gradient
+        # that training survives.
+        return 0 if name.endswith(".up.weight") else 0.02
+    if name.startswith("tpcm.") and name.endswith((".out_proj.weight", ".c_proj.weight")):
+        return 0
+    if "embedding" in name and name.startswith("text."):
+        return 0.02
+    if name.endswith(("positional_embedding", ".proj", "text_projection")):
+        # proj and text_projection map from their first dimension, positions live in their second.
+        return shape[1 if name.endswith("embedding") else 0] ** -0.5
+    return math.prod(shape[1:]) ** -0.5  # Linear and Conv weights: fan-in

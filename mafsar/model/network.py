@@ -1,0 +1,151 @@
+"""The whole network: two frozen CLIP towers, what is tuned, and the two branches over videos."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mafsar.errors import InputError
+from mafsar.model.adapters import VideoAdapters
+from mafsar.model.clip import TextTower, VisionTower
+from mafsar.model.config import ModelConfig
+from mafsar.model.encoder import encode_frames
+from mafsar.model.initial import random_state
+from mafsar.model.prototypes import PrototypeModule
+
+TUNABLE_PREFIXES = ("adapters.", "tpcm.")
+
+
+class MafsarNetwork(nn.Module):
+    """MA-FSAR over a CLIP, or plain frozen CLIP where `config.adapters` is None.
+
+    Only the adapters, the text projections into the blocks, the temporal embedding and the
+    prototype module ask for gradients.
+    """
+
+    pixel_scale: Tensor
+    pixel_shift: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual = VisionTower(config.vision, config.embed_dim)
+        self.text = TextTower(config.text, config.embed_dim)
+        self.logit_scale = nn.Parameter(torch.empty(()))
+        parts = config.adapters
+        self.adapters = VideoAdapters(config) if parts else None
+        self.tpcm = (
+            PrototypeModule(config.embed_dim, parts.tpcm_heads) if parts and parts.tpcm else None
+        )
+        # An explicit device: these hold values even while the parameters are on `meta`.
+        std = torch.tensor(config.std, device="cpu", dtype=torch.float64)
+        mean = torch.tensor(config.mean, device="cpu", dtype=torch.float64)
+        self.register_buffer("pixel_scale", (1 / (255 * std)).float(), persistent=False)
+        self.register_buffer("pixel_shift", (-mean / std).float(), persistent=False)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name.startswith(TUNABLE_PREFIXES))
+
+    def tunable_parameters(self) -> dict[str, nn.Parameter]:
+        """What training tunes, by name."""
+        return {k: p for k, p in self.named_parameters() if k.startswith(TUNABLE_PREFIXES)}
+
+    def frozen_parameters(self) -> dict[str, nn.Parameter]:
+        """CLIP's own parameters, by name."""
+        return {k: p for k, p in self.named_parameters() if not k.startswith(TUNABLE_PREFIXES)}
+
+    def encode_query(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Encodes clips without any class text.
+
+        Args:
+            frames: uint8 RGB (B, T, S, S, 3), or already normalised floats (B, T, 3, S, S).
+
+        Returns:
+            Frame features F̃ for matching, (B, T, E), and the time mean of the raw features F for
+            the text score, (B, E). Without a prototype module F̃ = F.
+
+        Raises:
+            InputError: Another dtype or shape, or another number of frames than the model's.
+        """
+        return self._encode(frames, None)
+
+    def encode_support(self, frames: Tensor, text: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Encodes support clips, guided by the text of their class.
+
+        Args:
+            frames: As in `encode_query`.
+            text: Raw text embedding of each clip's class, (B, E). None is `text = off`: the query
+                branch. Plain CLIP has no use for it.
+
+        Returns:
+            As `encode_query`.
+
+        Raises:
+            InputError: As `encode_query`, or a text of another shape.
+        """
+        if text is not None and text.shape != (frames.shape[0], self.config.embed_dim):
+            raise InputError(
+                f"text must have shape {(frames.shape[0], self.config.embed_dim)}, "
+                f"one row a clip, got {tuple(text.shape)}"
+            )
+        return self._encode(frames, text)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Embeds sentences, raw.
+
+        Args:
+            tokens: Token ids (B, context_length), int64.
+
+        Returns:
+            (B, E).
+
+        Raises:
+            InputError: Another shape.
+        """
+        length = self.config.text.context_length
+        if tokens.ndim != 2 or tokens.shape[1] != length:
+            raise InputError(f"tokens must have shape (B, {length}), got {tuple(tokens.shape)}")
+        out: Tensor = self.text(tokens)
+        return out
+
+    def _encode(self, frames: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
+        pixels = self._normalise(frames)  # (B, T, 3, S, S)
+        raw = encode_frames(self.visual, self.adapters, pixels, text)  # (B, T, E)
+        features = raw if self.tpcm is None else self.tpcm(raw, text)  # (B, T, E)
+        return features, raw.mean(dim=1)
+
+    def _normalise(self, frames: Tensor) -> Tensor:
+        size = self.config.vision.image_size
+        if frames.dtype == torch.uint8:
+            shape: tuple[int, ...] = (self.config.frames, size, size, 3)
+        elif frames.is_floating_point():
+            shape = (self.config.frames, 3, size, size)
+        else:
+            raise InputError(f"frames must be uint8 or floats, got {frames.dtype}")
+        if frames.ndim != 5 or tuple(frames.shape[1:]) != shape:
+            raise InputError(
+                f"frames ({frames.dtype}) must have shape (B, {', '.join(map(str, shape))}); "
+                f"got {tuple(frames.shape)}; the number of frames belongs to the model"
+            )
+        if frames.dtype != torch.uint8:
+            return frames
+        # The cast comes first: an inference engine may take uint8 into a cast only.
+        pixels = frames.to(self.visual.conv1.weight.dtype)
+        pixels = pixels * self.pixel_scale + self.pixel_shift
+        return pixels.permute(0, 1, 4, 2, 3)  # (B, T, 3, S, S)
+
+
+def build_network(config: ModelConfig, *, seed: int = 0) -> MafsarNetwork:
+    """A network with seeded random weights, in evaluation mode.
+
+    The same seed gives the same weights whatever was drawn elsewhere, and a tower's weights do not
+    depend on whether there are adapters.
+    """
+    network = empty_network(config)
+    network.load_state_dict(random_state(network, seed), assign=True)
+    return network.eval()
+
+
+def empty_network(config: ModelConfig) -> MafsarNetwork:
+    """A network without values (on `meta`), to be filled by `load_state_dict(…, assign=True)`."""
+    with torch.device("meta"):
+        return MafsarNetwork(config)
