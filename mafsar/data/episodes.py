@@ -1,0 +1,211 @@
+"""Few-shot episodes: drawn by a seed, independent of order and threads, frozen to JSON.
+
+Draws use only the raw 64-bit stream of PCG64, which NumPy promises to keep; its `Generator` methods
+may change between versions, and frozen episodes must not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.errors import InputError, MismatchError
+
+SCHEMA = 1
+Indices = NDArray[np.int32]
+
+
+@dataclass(frozen=True, repr=False)
+class Episodes:
+    """n episodes over a list of clips; every number is an index.
+
+    Attributes:
+        way: Classes N of an episode.
+        shot: Support clips K of a class.
+        query: Query clips of a class.
+        seed: What they were drawn by.
+        classes: Classes of each episode, (n, way).
+        support: Support clips, (n, way, shot).
+        queries: Query clips, (n, way, query).
+    """
+
+    way: int
+    shot: int
+    query: int
+    seed: int
+    classes: Indices
+    support: Indices
+    queries: Indices
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __repr__(self) -> str:
+        return f"Episodes({len(self)} × {self.way}-way {self.shot}-shot, seed {self.seed})"
+
+
+def draw_episodes(
+    owners: Sequence[int] | NDArray[np.integer[Any]],
+    labels: Sequence[str],
+    *,
+    way: int = 5,
+    shot: int = 1,
+    query: int = 1,
+    episodes: int = 10_000,
+    seed: int = 0,
+) -> Episodes:
+    """Draws episodes; episode i depends on the seed, i and the clips alone.
+
+    Args:
+        owners: Class of each clip, 0 … len(labels) − 1.
+        labels: The classes' labels, for messages.
+        way: Classes of an episode.
+        shot: Support clips of a class.
+        query: Query clips of a class.
+        episodes: How many.
+        seed: ≥ 0.
+
+    Returns:
+        The episodes. No clip is both support and query of one episode.
+
+    Raises:
+        InputError: Too few classes or clips, or a number out of range.
+    """
+    for name, value, least in (
+        ("way", way, 1),
+        ("shot", shot, 1),
+        ("query", query, 1),
+        ("episodes", episodes, 1),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise InputError(f"{name} must be ≥ {least}, got {value}")
+    members = [np.flatnonzero(np.asarray(owners) == index) for index in range(len(labels))]
+    if len(labels) < way:
+        raise InputError(
+            f"{way}-way episodes need {way} classes, the data has {len(labels)}; use --way "
+            f"{max(len(labels), 1)} or less"
+        )
+    needed = shot + query
+    short = [f"{labels[i]} ({len(m)})" for i, m in enumerate(members) if len(m) < needed]
+    if short:
+        raise InputError(
+            f"{shot}-shot with {query} query needs {needed} clips a class; too few in "
+            f"{', '.join(short[:5])}{', …' if len(short) > 5 else ''}; add clips or lower --shot"
+        )
+    classes = np.empty((episodes, way), np.int32)
+    support = np.empty((episodes, way, shot), np.int32)
+    queries = np.empty((episodes, way, query), np.int32)
+    for episode in range(episodes):
+        stream = np.random.PCG64(np.random.SeedSequence((seed, episode)))
+        raw = stream.random_raw(way * (1 + needed)).tolist()
+        chosen = _choose(len(labels), raw[:way])
+        classes[episode] = chosen
+        for position, index in enumerate(chosen):
+            start = way + position * needed
+            clips = members[index][_choose(len(members[index]), raw[start : start + needed])]
+            support[episode, position] = clips[:shot]
+            queries[episode, position] = clips[shot:]
+    return Episodes(way, shot, query, seed, classes, support, queries)
+
+
+def _choose(count: int, raw: Sequence[int]) -> list[int]:
+    """The first len(raw) entries of a shuffled range(count): Fisher–Yates on a sparse array."""
+    moved: dict[int, int] = {}
+    chosen = []
+    for i, bits in enumerate(raw):
+        j = i + bits % (count - i)  # the remainder's bias is below count / 2⁶⁴
+        chosen.append(moved.get(j, j))
+        moved[j] = moved.get(i, i)
+    return chosen
+
+
+def episodes_to_json(episodes: Episodes, labels: Sequence[str], names: Sequence[str]) -> str:
+    """The frozen form: the numbers, and what they are numbers of.
+
+    Args:
+        episodes: The episodes.
+        labels: The classes' labels, by index.
+        names: The clips' names, by index.
+    """
+    head = {
+        "schema": SCHEMA,
+        "kind": "episodes",
+        "way": episodes.way,
+        "shot": episodes.shot,
+        "query": episodes.query,
+        "seed": episodes.seed,
+        "clips_sha256": _names_sha256(labels, names),
+        "classes": list(labels),
+        "clips": list(names),
+    }
+    rows = [
+        json.dumps({"classes": c, "support": s, "query": q}, separators=(",", ":"))
+        for c, s, q in zip(
+            episodes.classes.tolist(),
+            episodes.support.tolist(),
+            episodes.queries.tolist(),
+            strict=True,
+        )
+    ]
+    body = json.dumps(head, ensure_ascii=False, indent=1)[:-2]
+    return body + ',\n "episodes": [\n' + ",\n".join(rows) + "\n]\n}\n"
+
+
+def read_episodes(path: Path, labels: Sequence[str], names: Sequence[str]) -> Episodes:
+    """Reads frozen episodes and checks that they are of these clips.
+
+    Raises:
+        InputError: It is no episodes file or an index is out of range.
+        MismatchError: It was drawn over other clips.
+    """
+    mend = "name another --episodes-file to draw new ones"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["kind"] != "episodes" or data["schema"] != SCHEMA:
+            raise InputError(f"{path}: not an episodes file of schema {SCHEMA}; {mend}")
+        if data["clips_sha256"] != _names_sha256(labels, names):
+            raise MismatchError(
+                f"{path}: drawn over other clips ({len(data['clips'])} of "
+                f"{len(data['classes'])} classes; here are {len(names)} of {len(labels)}); {mend}"
+            )
+        rows = data["episodes"]
+        episodes = Episodes(
+            int(data["way"]),
+            int(data["shot"]),
+            int(data["query"]),
+            int(data["seed"]),
+            np.array([row["classes"] for row in rows], np.int32),
+            np.array([row["support"] for row in rows], np.int32),
+            np.array([row["query"] for row in rows], np.int32),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not an episodes file ({error}); {mend}") from error
+    _check_ranges(path, episodes, len(labels), len(names), mend)
+    return episodes
+
+
+def _check_ranges(path: Path, episodes: Episodes, classes: int, clips: int, mend: str) -> None:
+    way, n = episodes.way, len(episodes)
+    shapes = (
+        (episodes.classes, (n, way), classes),
+        (episodes.support, (n, way, episodes.shot), clips),
+        (episodes.queries, (n, way, episodes.query), clips),
+    )
+    for values, shape, limit in shapes:
+        if n == 0 or values.shape != shape or values.min() < 0 or values.max() >= limit:
+            raise InputError(f"{path}: an episode is not {way}-way {episodes.shot}-shot; {mend}")
+
+
+def _names_sha256(labels: Sequence[str], names: Sequence[str]) -> str:
+    text = json.dumps([list(labels), list(names)], ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,100 @@
+"""Which classes are for training, validation and testing."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mafsar.errors import InputError, MissingError
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+_LAYOUT = 'expected JSON {"train": [class, …], "val": […], "test": […]}'
+
+
+@dataclass(frozen=True)
+class Split:
+    """Class labels by part, disjoint.
+
+    Attributes:
+        path: Where it was read from.
+        train: Classes to train on.
+        val: Classes to select by.
+        test: Classes to report.
+    """
+
+    path: Path
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def classes(self, part: Part) -> tuple[str, ...]:
+        """Labels of a part."""
+        return {"train": self.train, "val": self.val, "test": self.test}[part]
+
+
+def read_split(path: str | Path) -> Split:
+    """Reads a split: a JSON object whose parts are lists of classes, or `{"classes": […]}`.
+
+    Raises:
+        MissingError: No such file.
+        InputError: It cannot be read, or a class is in two parts.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingError(f"{path}: no such split; {_LAYOUT}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); {_LAYOUT}") from error
+    if not isinstance(data, dict) or not any(part in data for part in PARTS):
+        raise InputError(f"{path}: no part train, val or test; {_LAYOUT}")
+    parts: dict[str, tuple[str, ...]] = {}
+    for part in PARTS:
+        value = data.get(part, [])
+        labels = value.get("classes") if isinstance(value, dict) else value
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise InputError(f"{path}: {part} must be a list of class names; {_LAYOUT}")
+        parts[part] = tuple(labels)
+    split = Split(path, parts["train"], parts["val"], parts["test"])
+    _check_disjoint(split)
+    return split
+
+
+def choose_classes(split: Split, part: Part, labels: Iterable[str]) -> tuple[str, ...]:
+    """The data's labels that belong to a part, compared in NFC, in the data's order.
+
+    Raises:
+        InputError: The part is empty, or the data lacks one of its classes.
+    """
+    wanted = {_nfc(label) for label in split.classes(part)}
+    if not wanted:
+        raise InputError(f"{split.path}: part {part} has no class; choose another --part")
+    here = {_nfc(label): label for label in labels}
+    missing = sorted(wanted - set(here))
+    if missing:
+        raise InputError(
+            f"{split.path}: {len(missing)} classes of part {part} are not in the data: "
+            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; add them or mend --split"
+        )
+    return tuple(label for key, label in here.items() if key in wanted)
+
+
+def _check_disjoint(split: Split) -> None:
+    owner: dict[str, str] = {}
+    for part in PARTS:
+        for label in split.classes(part):
+            first = owner.setdefault(_nfc(label), part)
+            if first != part:
+                raise InputError(
+                    f"{split.path}: class {label!r} is in both {first} and {part}; parts must be "
+                    "disjoint"
+                )
+
+
+def _nfc(label: str) -> str:
+    return unicodedata.normalize("NFC", label.strip())

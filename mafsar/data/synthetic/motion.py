@@ -1,0 +1,88 @@
+"""What an action's function returns: poses and things over time, as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Prop:
+    """A thing in a person's world, painted among the limbs by its depth.
+
+    Attributes:
+        kind: "box", "ball", "chair" or "hat".
+        position: float64 (T, 3), body heights: its centre (a chair: middle of its seat's edge).
+        size: Half its width, body heights.
+    """
+
+    kind: str
+    position: np.ndarray
+    size: float
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A thing or hand in a close view; x right, y up, the picture reaches from -1 to 1.
+
+    Attributes:
+        kind: A name that ``things.paint_sprite`` knows.
+        x, y: float64 (T,) of the centre (a hand: its palm).
+        size: Half its width.
+        angle: float64 (T,) degrees, counter-clockwise; a lid's opening.
+        colour: Which of the clip's colours.
+        role: Which tracked point it is: 0 thing, 1 second thing, 2 hand, 3 second hand; None: none.
+        reach: Direction from the palm to the elbow, for hands.
+    """
+
+    kind: str
+    x: np.ndarray
+    y: np.ndarray
+    size: float
+    angle: np.ndarray | None = None
+    colour: int = 0
+    role: int | None = None
+    reach: tuple[float, float] = (1.0, -0.6)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One clip's action: either a person's poses with props, or sprites in painting order.
+
+    Attributes:
+        poses: float64 (T, F) or None.
+        view: Turn of the view that shows this action, degrees.
+        zoom: float64 (T,) factor on the scale, or None for 1.
+    """
+
+    poses: np.ndarray | None = None
+    props: list[Prop] = field(default_factory=list)
+    sprites: list[Sprite] = field(default_factory=list)
+    view: float = 0.0
+    zoom: np.ndarray | None = None
+
+
+MotionFunction = Callable[[np.random.Generator, np.ndarray], Motion]
+
+
+def through(progress: np.ndarray, *keys: tuple[float, np.ndarray]) -> np.ndarray:
+    """Interpolate vectors between keys.
+
+    Args:
+        progress: float64 (T,) in [0, 1].
+        keys: (when, vector (F,)) with rising times.
+
+    Returns:
+        float64 (T, F).
+    """
+    times = [when for when, _ in keys]
+    stacked = np.stack([value for _, value in keys])
+    columns = [np.interp(progress, times, stacked[:, i]) for i in range(stacked.shape[1])]
+    return np.stack(columns, axis=1)
+
+
+def path(progress: np.ndarray, *keys: tuple[float, float]) -> np.ndarray:
+    """Interpolate a number between (when, value) keys; float64 (T,)."""
+    return np.interp(progress, [when for when, _ in keys], [value for _, value in keys])
