@@ -1,1 +1,1 @@
-"""placeholder"""
+"""The ``mafsar`` command: one thin file a verb, one error door (``app.py``)."""

@@ -1,0 +1,232 @@
+"""Verbs of later versions: their flags are known to help and parser, running them says what works.
+
+Every function here refuses with exit 1; none of its flags has an effect yet, which its help says.
+"""
+# ruff: noqa: ARG001 - the flags are declared for help, completion and did-you-mean
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from mafsar.cli import options as opt
+from mafsar.errors import UnavailableError
+
+PANEL = "Not in this version (flags are known, running them says what works instead)"
+
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", metavar="NAME", help="hmdb51, ucf101, kinetics100, ssv2_small, …"),
+]
+RootOption = Annotated[Path | None, typer.Option("--root", metavar="DIR", help="Its videos.")]
+ListsOption = Annotated[
+    Path | None, typer.Option("--lists", metavar="DIR", help="Its train, val and test lists.")
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="A folder of class folders.")
+]
+SplitOption = Annotated[
+    Path | None, typer.Option("--split", metavar="F", help="Train, val and test classes of --data.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes.")]
+TopModel = Annotated[
+    str | None, typer.Option("--model", metavar="M", help="Model; see `mafsar match --help`.")
+]
+
+
+def train(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value]...", help="Configuration fields.")
+    ] = None,
+    model: TopModel = None,
+    dataset: DatasetOption = None,
+    root: RootOption = None,
+    lists: ListsOption = None,
+    data: DataOption = None,
+    split: SplitOption = None,
+    config: Annotated[Path | None, typer.Option("--config", metavar="F.toml")] = None,
+    episodes: Annotated[
+        int | None, typer.Option("--episodes", metavar="N", help="Training tasks.")
+    ] = None,
+    way: Annotated[int, typer.Option("--way")] = 5,
+    shot: Annotated[int, typer.Option("--shot")] = 1,
+    query: Annotated[int, typer.Option("--query")] = 1,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    device: opt.DeviceOption = "auto",
+    precision: opt.PrecisionOption = "fp32",
+    out: OutOption = None,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Episodic training of the adapters. Not in this version."""
+    _refuse(
+        "train",
+        "enroll a few clips of each class instead: mafsar enroll support/ -o my.safetensors, or"
+        " match them directly: mafsar match support/ query.mp4",
+    )
+
+
+def export(
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="Model or bundle.")] = "tiny",
+    engine: Annotated[
+        str,
+        typer.Option("--engine", metavar="onnx|trt", callback=opt.one_of(("onnx", "trt"))),
+    ] = "onnx",
+    precision: opt.PrecisionOption = "fp32",
+    batch: Annotated[
+        str, typer.Option("--batch", metavar="1,8,32", help="Batch sizes.")
+    ] = "1,8,32",
+    frames: Annotated[int, typer.Option("--frames")] = 8,
+    calib: Annotated[Path | None, typer.Option("--calib", metavar="DIR", help="For int8.")] = None,
+    data: DataOption = None,
+    compute_capability: Annotated[
+        str | None, typer.Option("--compute-capability", metavar="8.6")
+    ] = None,
+    workspace: Annotated[float | None, typer.Option("--workspace", metavar="GiB")] = None,
+    opset: Annotated[int, typer.Option("--opset")] = 20,
+    min_cosine: Annotated[float | None, typer.Option("--min-cosine", metavar="X")] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Mark it as unverified.")] = False,
+    out: OutOption = None,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Write a verified bundle for an engine. Not in this version."""
+    _refuse(
+        "export",
+        f"bundles (NAME.mafsar) run on ONNX Runtime: mafsar match support/ query.mp4 --model"
+        f" {model} --engine onnx",
+    )
+
+
+def watch(
+    support: Annotated[str, typer.Argument(metavar="BANK|SUPPORT", help="Bank or support.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Camera, stream or video.")],
+    model: TopModel = None,
+    window: Annotated[str, typer.Option("--window", metavar="auto|S[,S]")] = "auto",
+    stride: Annotated[str, typer.Option("--stride", metavar="auto|S", help="Seconds.")] = "auto",
+    threshold: Annotated[
+        str, typer.Option("--threshold", metavar="auto|off|X", callback=opt.check_threshold)
+    ] = "auto",
+    gap: Annotated[float, typer.Option("--gap", metavar="S")] = 1.0,
+    min_duration: Annotated[float, typer.Option("--min-duration", metavar="S")] = 0.3,
+    jsonl: Annotated[Path | None, typer.Option("--jsonl", metavar="F", help="Appends.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="F")] = None,
+    save_video: Annotated[Path | None, typer.Option("--save-video", metavar="F")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Open a window.")] = False,
+    serve: Annotated[str | None, typer.Option("--serve", metavar="[127.0.0.1:]8080")] = None,
+    max_fps: Annotated[float | None, typer.Option("--max-fps", metavar="X")] = None,
+    heartbeat: Annotated[float, typer.Option("--heartbeat", metavar="S")] = 60.0,
+    webhook: Annotated[str | None, typer.Option("--webhook", metavar="URL")] = None,
+    engine: opt.EngineOption = "auto",
+    device: opt.DeviceOption = "auto",
+    precision: opt.PrecisionOption = "fp32",
+    text: opt.TextOption = "auto",
+    roi: Annotated[
+        list[str] | None, typer.Option("--roi", metavar="[NAME=]X,Y,W,H", help="Repeatable.")
+    ] = None,
+    fit: opt.FitOption = None,
+    rotate: opt.RotateOption = None,
+    hflip: opt.HflipFlag = None,
+    no_cache: opt.NoCacheFlag = False,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Live or long video to events. Not in this version."""
+    _refuse("watch", "match short clips instead: mafsar match support/ clip.mp4")
+
+
+def record(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Camera or stream.")],
+    folder: Annotated[Path, typer.Argument(metavar="SUPPORT/CLASS", help="Class folder.")],
+    seconds: Annotated[float, typer.Option("--seconds")] = 3.0,
+    count: Annotated[int, typer.Option("--count")] = 5,
+    delay: Annotated[float, typer.Option("--delay")] = 3.0,
+    overwrite: opt.OverwriteFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Camera to support clips. Not in this version."""
+    _refuse(
+        "record", f"put clips of about {seconds:g} s into {folder}/ with any recorder, e.g. ffmpeg"
+    )
+
+
+def data_check(
+    dataset: DatasetOption = None,
+    root: RootOption = None,
+    lists: ListsOption = None,
+    data: DataOption = None,
+    split: SplitOption = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="F")] = None,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Say what is missing or broken in a data set. Not in this version."""
+    _refuse("data check", "mafsar eval tiny --data DIR names every clip that cannot be read")
+
+
+def data_pack(
+    dataset: DatasetOption = None,
+    root: RootOption = None,
+    lists: ListsOption = None,
+    data: DataOption = None,
+    split: SplitOption = None,
+    out: OutOption = None,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Decode a data set once into a compact store. Not in this version."""
+    _refuse("data pack", "mafsar eval caches the features of every clip it has encoded")
+
+
+def bench(
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="Model or bundle.")] = "tiny",
+    engine: Annotated[str, typer.Option("--engine", metavar="onnx,trt")] = "onnx",
+    device: opt.DeviceOption = "auto",
+    precision: opt.PrecisionOption = "fp32",
+    batch: Annotated[str, typer.Option("--batch", metavar="1,8")] = "1",
+    runs: Annotated[int, typer.Option("--runs")] = 50,
+    seconds: Annotated[float | None, typer.Option("--seconds", metavar="S")] = None,
+    clip: Annotated[Path | None, typer.Option("--clip", metavar="F")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="F")] = None,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Time decode, pre-process, encode and match apart. Not in this version."""
+    _refuse("bench", "mafsar match --json prints the seconds of each stage for every query")
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to render into.")],
+    classes: Annotated[int, typer.Option("--classes")] = 20,
+    clips: Annotated[int, typer.Option("--clips")] = 20,
+    size: Annotated[int, typer.Option("--size", metavar="PX")] = 112,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    kind: Annotated[str, typer.Option("--set", metavar="motions|people|objects|stream")] = "people",
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Render a labelled action data set. Not in this version."""
+    _refuse("synth", "make demo renders a small support folder and its queries")
+
+
+def _refuse(verb: str, instead: str) -> NoReturn:
+    raise UnavailableError(f"mafsar {verb} is not in this version; {instead}")

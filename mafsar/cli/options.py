@@ -1,0 +1,185 @@
+"""The options that several verbs share, said once (names and meaning: docs/cli.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mafsar.cli import usage, voice
+
+ENGINES = ("auto", "onnx", "trt", "torch")
+PRECISIONS = ("fp32", "fp16", "int8")
+TEXTS = ("auto", "on", "off")
+METRICS = ("otam", "bimhm", "mean")
+PARTS = ("test", "val", "train")
+FITS = ("crop", "pad")
+ROTATIONS = ("0", "90", "180", "270")
+
+
+def one_of(choices: Sequence[str]) -> Callable[[str | None], str | None]:
+    """A callback that accepts one of `choices` and hints at the nearest one otherwise."""
+
+    def check(value: str | None) -> str | None:
+        if value is None or value in choices:
+            return value
+        meant = usage.suggest_value(value, choices)
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(choices)}{hint}")
+
+    return check
+
+
+def complete(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """Shell completion over `choices`."""
+
+    def matching(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return matching
+
+
+def check_device(value: str) -> str:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    head, colon, index = value.partition(":")
+    if value in ("auto", "cpu", "cuda") or (head == "cuda" and colon and index.isdigit()):
+        return value
+    meant = usage.suggest_value(value, ("auto", "cpu", "cuda"))
+    hint = f"; did you mean {meant}?" if meant else ""
+    raise typer.BadParameter(f"{value!r} is not auto, cpu, cuda or cuda:N{hint}")
+
+
+def check_threshold(value: str | None) -> str | None:
+    """``auto``, ``off`` or a probability."""
+    if value is None or value in ("auto", "off"):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 1.0:
+        raise typer.BadParameter(f"{value!r} is not auto, off or a number from 0 to 1")
+    return value
+
+
+def check_unit(value: float | None) -> float | None:
+    """A number from 0 to 1."""
+    if value is not None and not 0.0 <= value <= 1.0:
+        raise typer.BadParameter(f"{value} is not a number from 0 to 1")
+    return value
+
+
+VerboseFlag = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, metavar="", show_default=False, callback=voice.louder,
+        help="Say more on stderr (-vv: more still).",
+    ),
+]  # fmt: skip
+QuietFlag = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=voice.quieter, help="Say only results and errors.")
+]
+JsonFlag = Annotated[
+    bool, typer.Option("--json", help="Print JSON Lines: one object a line, as soon as known.")
+]
+OverwriteFlag = Annotated[
+    bool, typer.Option("--overwrite", "-y", help="Replace outputs that exist.")
+]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="F", help="Write the results into F, not on stdout."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="M",
+        help="tiny (shipped), vit-b-32, vit-b-16, vit-l-14, NAME:random, NAME:/weights, or a"
+        " NAME.mafsar folder. Default: the bank's own model, else tiny.",
+    ),
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="|".join(ENGINES),
+        callback=one_of(ENGINES),
+        autocompletion=complete(ENGINES),
+        help="What runs the encoder.",
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda[:N]",
+        callback=check_device,
+        autocompletion=complete(("auto", "cpu", "cuda")),
+        help="Where it runs.",
+    ),
+]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="|".join(PRECISIONS),
+        callback=one_of(PRECISIONS),
+        autocompletion=complete(PRECISIONS),
+        help="Which graph of the bundle runs.",
+    ),
+]
+TextOption = Annotated[
+    str,
+    typer.Option(
+        "--text",
+        metavar="|".join(TEXTS),
+        callback=one_of(TEXTS),
+        autocompletion=complete(TEXTS),
+        help="Whether class names count: auto decides by leave-one-out over the support.",
+    ),
+]
+MetricOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="|".join(METRICS),
+        callback=one_of(METRICS),
+        autocompletion=complete(METRICS),
+        help="How frames are compared. Default: the model's.",
+    ),
+]
+NoCacheFlag = Annotated[
+    bool, typer.Option("--no-cache", help="Neither read nor write cached features.")
+]
+RoiOption = Annotated[
+    str | None,
+    typer.Option(
+        "--roi", metavar="X,Y,W,H", help="Look only at this region: pixels, or fractions 0–1."
+    ),
+]
+FitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fit",
+        metavar="crop|pad",
+        callback=one_of(FITS),
+        autocompletion=complete(FITS),
+        help="Centre crop, or the whole picture with bars.",
+    ),
+]
+RotateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rotate",
+        metavar="0|90|180|270",
+        callback=one_of(ROTATIONS),
+        autocompletion=complete(ROTATIONS),
+        help="Turn the picture clockwise.",
+    ),
+]
+HflipFlag = Annotated[
+    bool | None,
+    typer.Option("--hflip", help="Mirror the picture left to right.", show_default=False),
+]

@@ -1,0 +1,69 @@
+"""Tables that a person likes to read, on a terminal, in a pipe and in a log."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LEAST_WIDTH = 100
+
+
+def console_for(stream: TextIO, *, widest: int = 0) -> Console:
+    """A console on `stream`: the terminal's width, or wide enough for `widest` in a pipe."""
+    from rich.console import Console
+
+    if stream is sys.stdout and stream.isatty():
+        return Console(file=stream, highlight=False)
+    width = max(_LEAST_WIDTH, widest, shutil.get_terminal_size((_LEAST_WIDTH, 40)).columns)
+    return Console(file=stream, width=width, highlight=False, no_color=True, force_terminal=False)
+
+
+def new_table(*columns: str | tuple[str, str]) -> Table:
+    """An open table; a column is its title, or its title and ``left``, ``right`` or ``fold``."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        title, kind = (column, "left") if isinstance(column, str) else column
+        table.add_column(
+            title,
+            justify="right" if kind == "right" else "left",
+            overflow="fold",
+            no_wrap=kind != "fold",
+        )
+    return table
+
+
+def bar(share: float, width: int = 10, *, encoding: str | None = "utf-8") -> Text:
+    """A bar of `width` cells filled as far as `share` (0–1) goes, then the number."""
+    from rich.text import Text
+
+    share = min(max(share, 0.0), 1.0)
+    if "utf" in (encoding or "").lower():
+        eighths = round(share * width * 8)
+        filled = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8].strip() if eighths % 8 else "")
+        rest = "·" * (width - len(filled))
+    else:
+        filled = "#" * round(share * width)
+        rest = "." * (width - len(filled))
+    style = "green" if share >= 0.6 else "yellow" if share >= 0.3 else "red"
+    return Text.assemble((filled, style), (rest, "dim"), f" {share:.2f}")
+
+
+def show(stream: TextIO, table: Table, *, after: Sequence[str] = (), widest: int = 0) -> None:
+    """Prints a table and the lines after it."""
+    from rich.markup import escape
+
+    console = console_for(stream, widest=widest)
+    console.print(table)
+    for line in after:
+        console.print(escape(line), soft_wrap=True)

@@ -1,0 +1,160 @@
+"""Everything that goes to stderr: notes, warnings, progress, and how loud it is.
+
+Results belong to stdout; whatever else is said passes through here, so that ``-q`` and ``-v`` mean
+the same in every verb.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+PROGRESS_AFTER_SECONDS = 1.0
+
+
+@dataclass
+class _State:
+    verbose: int = 0
+    quiet: bool = False
+    said: set[str] = field(default_factory=set)
+
+
+_state = _State()
+
+
+def reset() -> None:
+    """Back to the defaults; called when a command line starts."""
+    _state.verbose, _state.quiet = 0, False
+    _state.said.clear()
+    _set_level()
+
+
+def louder(count: int) -> int:
+    """``-v`` shows what the library logs, ``-vv`` its details too."""
+    _state.verbose = max(_state.verbose, count)
+    _set_level()
+    return count
+
+
+def quieter(quiet: bool) -> bool:
+    """``-q`` leaves only results and errors."""
+    _state.quiet = _state.quiet or quiet
+    _set_level()
+    return quiet
+
+
+def is_quiet() -> bool:
+    """Whether only results and errors are wanted."""
+    return _state.quiet
+
+
+def note(text: str | None) -> None:
+    """Say `text` once on stderr, unless ``-q``."""
+    if not text or _state.quiet or text in _state.said:
+        return
+    _state.said.add(text)
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def warn(text: str) -> None:
+    """Say a warning once on stderr, unless ``-q``."""
+    note(f"warning: {text}")
+
+
+def error(text: str) -> None:
+    """Say an error in one line on stderr, always."""
+    line = " ".join(text.split())
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\x1b[1;31merror:\x1b[0m {line}\n")
+    else:
+        sys.stderr.write(f"error: {line}\n")
+    sys.stderr.flush()
+
+
+class Progress:
+    """A progress bar that appears only on a terminal and only after a second of work."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self._label = label
+        self._total = total
+        self._done = 0
+        self._started = time.monotonic()
+        self._bar: Any = None
+        self._wanted = sys.stderr.isatty() and not _state.quiet
+
+    def __call__(self, done: int | None = None, total: int | None = None) -> None:
+        """One step further, or at `done` of `total`."""
+        self._done = self._done + 1 if done is None else done
+        if total is not None:
+            self._total = total
+        if not self._wanted:
+            return
+        if self._bar is None:
+            if time.monotonic() - self._started < PROGRESS_AFTER_SECONDS:
+                return
+            self._open()
+        self._bar.update(self._task, completed=self._done, total=self._total)
+
+    def close(self) -> None:
+        """Take the bar away; the line it stood on is free again."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task(self._label, total=self._total)
+        self._bar.start()
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Progress]:
+    """A `Progress` that is taken away at the end, also after an error."""
+    bar = Progress(label, total)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def _set_level() -> None:
+    logger = logging.getLogger("mafsar")
+    if not any(isinstance(h, _StderrHandler) for h in logger.handlers):
+        logger.addHandler(_StderrHandler())
+    if _state.quiet:
+        logger.setLevel(logging.ERROR)
+    else:
+        levels = (logging.WARNING, logging.INFO, logging.DEBUG)
+        logger.setLevel(levels[min(_state.verbose, 2)])
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever ``sys.stderr`` is at that moment (tests replace it)."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = " ".join(record.getMessage().split())
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        sys.stderr.write(f"{text}\n")
