@@ -1,1 +1,33 @@
-"""placeholder"""
+"""Matching of clips: frame distances, OTAM, Bi-MHM and mean matching, over all pairs at once.
+
+Every function takes torch tensors (with gradients) or numpy arrays and answers in kind. The native
+module does the work where it can; where it cannot, a twin in torch or numpy does, and `status`
+says which and why. Importing this package never imports torch.
+"""
+
+from __future__ import annotations
+
+from mafsar.kernels.api import (
+    bimhm,
+    bimhm_match,
+    frame_distances,
+    mean_match,
+    otam,
+    otam_alignment,
+    otam_match,
+)
+from mafsar.kernels.dispatch import OpStatus, get_num_threads, set_num_threads, status
+
+__all__ = [
+    "OpStatus",
+    "bimhm",
+    "bimhm_match",
+    "frame_distances",
+    "get_num_threads",
+    "mean_match",
+    "otam",
+    "otam_alignment",
+    "otam_match",
+    "set_num_threads",
+    "status",
+]

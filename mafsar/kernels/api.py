@@ -1,0 +1,166 @@
+"""The public functions: they look at what they are given and knock at the torch or numpy door."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mafsar.kernels import numpy_door
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# A torch tensor or a numpy array; each function answers in kind.
+ArrayT = TypeVar("ArrayT")
+
+
+def _door(array: object) -> Any:
+    """The module that handles `array`. A tensor can only exist once torch is imported."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        from mafsar.kernels import ops
+
+        return ops
+    return numpy_door
+
+
+def otam(
+    distances: ArrayT, lam: float = 0.5, bidirectional: bool = True, lengths: Any = None
+) -> ArrayT:
+    """Soft OTAM cost of every pair of clips (Cao et al. 2020, padded form).
+
+    C[l, m] = d[l, m] + softmin_λ(C[l−1, m−1], C[l, m−1]), with a vertical step in the two padding
+    columns and a plain sum in row 0; both directions are OTAM(D) + OTAM(Dᵀ). Values may be
+    negative. Differentiable once in torch; float64 is computed by the twin, and any number of
+    times differentiable.
+
+    Args:
+        distances: Frame distances, (..., Tq, Ts), float16, bfloat16, float32 or float64.
+        lam: Temperature λ of the soft minimum, > 0; the same unit as the distances.
+        bidirectional: Add the cost of the transposed distances.
+        lengths: Own frames (tq, ts) of each pair, (..., 2), whole numbers, or None for all.
+            Cells outside are not looked at and have gradient 0.
+
+    Returns:
+        Costs, (...), float32 (float64 for float64).
+
+    Raises:
+        TypeError: If `distances` is not floating or `lengths` not whole numbers.
+        ValueError: If a shape, a length or `lam` is not as above.
+    """
+    cost: ArrayT = _door(distances).otam(distances, lam, bidirectional, lengths)
+    return cost
+
+
+def bimhm(distances: ArrayT, lengths: Any = None) -> ArrayT:
+    """Bidirectional mean Hausdorff distance: mean_i min_j D + mean_j min_i D.
+
+    Args:
+        distances: Frame distances, (..., Tq, Ts), float16, bfloat16, float32 or float64.
+        lengths: Own frames (tq, ts) of each pair, (..., 2), whole numbers, or None for all.
+
+    Returns:
+        Costs, (...), float32 (float64 for float64). At ties the gradient goes to the first index.
+
+    Raises:
+        TypeError: If `distances` is not floating or `lengths` not whole numbers.
+        ValueError: If a shape or a length is not as above.
+    """
+    cost: ArrayT = _door(distances).bimhm(distances, lengths)
+    return cost
+
+
+def otam_match(
+    query: ArrayT,
+    prototypes: ArrayT,
+    lam: float = 0.5,
+    query_lengths: Any = None,
+    prototype_lengths: Any = None,
+) -> ArrayT:
+    """OTAM in both directions over the cosine distances of every query to every prototype.
+
+    The distances live only a few pairs at a time. A zero vector has distance 1 and gradient 0.
+
+    Args:
+        query: Frame features, (..., Q, Tq, E), any scale, floating.
+        prototypes: Frame features, (..., C, Ts, E), same leading sizes, dtype and device.
+        lam: Temperature λ of the soft minimum, > 0.
+        query_lengths: Own frames of each query, (..., Q), whole numbers, or None for all Tq.
+        prototype_lengths: Own frames of each prototype, (..., C), or None for all Ts.
+
+    Returns:
+        Costs, (..., Q, C), float32 (float64 for float64).
+
+    Raises:
+        TypeError: If features are not floating, differ in dtype, or lengths are not whole numbers.
+        ValueError: If a shape, a length or `lam` is not as above.
+        RuntimeError: If the features are on different devices.
+    """
+    cost: ArrayT = _door(query).otam_match(query, prototypes, lam, query_lengths, prototype_lengths)
+    return cost
+
+
+def bimhm_match(
+    query: ArrayT, prototypes: ArrayT, query_lengths: Any = None, prototype_lengths: Any = None
+) -> ArrayT:
+    """Bi-MHM over the cosine distances of every query to every prototype.
+
+    Args, Returns and Raises are those of `otam_match`, without `lam`.
+    """
+    cost: ArrayT = _door(query).bimhm_match(query, prototypes, query_lengths, prototype_lengths)
+    return cost
+
+
+def mean_match(query: ArrayT, prototypes: ArrayT) -> ArrayT:
+    """1 − cosine of the time means of every query and every prototype.
+
+    Args:
+        query: Frame features, (..., Q, Tq, E), any scale, floating.
+        prototypes: Frame features, (..., C, Ts, E), same leading sizes, dtype and device.
+
+    Returns:
+        Distances, (..., Q, C), float32 (float64 for float64), 0 to 2.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: As `otam_match`.
+    """
+    distance: ArrayT = _door(query).mean_match(query, prototypes)
+    return distance
+
+
+def frame_distances(query: ArrayT, prototypes: ArrayT) -> ArrayT:
+    """Cosine distance d(i, j) = 1 − cos(q_i, s_j) of every frame to every frame.
+
+    Args:
+        query: Frame features, (..., Q, Tq, E), any scale, floating.
+        prototypes: Frame features, (..., C, Ts, E), same leading sizes, dtype and device.
+
+    Returns:
+        Distances, (..., Q, C, Tq, Ts), float32 (float64 for float64), 0 to 2.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: As `otam_match`.
+    """
+    distances: ArrayT = _door(query).frame_distances(query, prototypes)
+    return distances
+
+
+def otam_alignment(distances: npt.NDArray[Any], lam: float = 0.5) -> npt.NDArray[np.floating[Any]]:
+    """Soft alignment of clips: d OTAM(both directions) / d distances, numpy only.
+
+    A cell's value says how much of the cheap paths runs through it: ≥ 0, each row of one
+    direction sums to at least 1.
+
+    Args:
+        distances: Frame distances, (..., Tq, Ts), floating.
+        lam: Temperature λ of the soft minimum, > 0.
+
+    Returns:
+        Weights, (..., Tq, Ts), float32 (float64 for float64), ≥ 0.
+
+    Raises:
+        TypeError: If `distances` is not floating.
+        ValueError: If the shape or `lam` is not as above.
+    """
+    return numpy_door.otam_alignment(distances, lam)
