@@ -45,17 +45,36 @@ class Attention(nn.Module):
         Returns:
             (M, Lq, D), without a residual.
         """
-        weights = self.in_proj_weight.chunk(3)
-        biases = self.in_proj_bias.chunk(3)
-        q = self._split(F.linear(query, weights[0], biases[0]))  # (M, heads, Lq, D / heads)
-        k = self._split(F.linear(context, weights[1], biases[1]))  # (M, heads, Lk, D / heads)
-        v = self._split(F.linear(context, weights[2], biases[2]))  # (M, heads, Lk, D / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
-        merged: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))  # (M, Lq, D)
-        return merged
+        q = self._heads(query, 0)  # (M, heads, Lq, D / heads)
+        k = self._heads(context, 1)  # (M, heads, Lk, D / heads)
+        v = self._heads(context, 2)  # (M, heads, Lk, D / heads)
+        # In an exported graph the fused operator would unfold into a chain of shape arithmetic that
+        # TensorRT does not recognise as attention.
+        attend = explicit_attention if torch.compiler.is_exporting() else fused_attention
+        merged: Tensor = self.out_proj(attend(q, k, v, causal).transpose(1, 2).flatten(2))
+        return merged  # (M, Lq, D)
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (M, heads, L, D / heads)
+    def _heads(self, x: Tensor, part: int) -> Tensor:
+        """Projects to q, k or v (part 0, 1 or 2), one slice of the parameter, and splits heads."""
+        width = x.shape[-1]
+        rows = slice(part * width, (part + 1) * width)
+        projected = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
+        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (M, heads, L, D / heads)
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """softmax(q kᵀ / √d) v over (M, heads, L, d), by torch's fused operator."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """The same in plain steps, the form that is exported."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (M, heads, Lq, Lk)
+    if causal:
+        length = scores.shape[-1]
+        mask = torch.full((length, length), float("-inf"), device=q.device, dtype=q.dtype)
+        scores = scores + mask.triu(1)
+    return scores.softmax(dim=-1) @ v
 
 
 class Mlp(nn.Module):

@@ -113,3 +113,8 @@ def _check_base(base: str, *, whole: str, tagged: bool) -> str:
     if base != lower and near:
         hint += f" (an open_clip name needs a tag: {base}:TAG)"
     raise InputError(f"unknown model {whole!r}; {hint}")
+
+
+def backbone(name: str) -> str:
+    """The towers' part of a model's name: `vit-b-32` of `vit-b-32:random`."""
+    return name if name.startswith(("hf-hub:", "local-dir:")) else name.partition(":")[0]
