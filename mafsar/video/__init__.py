@@ -1,1 +1,44 @@
-"""placeholder"""
+"""Clips: from files, folders and arrays to the frames that a model takes, and back to video."""
+
+from __future__ import annotations
+
+from mafsar.video.clip import Clip, RawClip, clip_from_array, load_clip, load_raw_clip
+from mafsar.video.container import video_info
+from mafsar.video.geometry import Geometry
+from mafsar.video.prefetch import ClipRequest, load_clips
+from mafsar.video.source import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    content_sha256,
+    find_clips,
+    frame_paths,
+    is_frame_folder,
+    is_image,
+    is_system_file,
+    is_video,
+    natural_key,
+)
+from mafsar.video.write import write_video
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Clip",
+    "ClipRequest",
+    "Geometry",
+    "RawClip",
+    "clip_from_array",
+    "content_sha256",
+    "find_clips",
+    "frame_paths",
+    "is_frame_folder",
+    "is_image",
+    "is_system_file",
+    "is_video",
+    "load_clip",
+    "load_clips",
+    "load_raw_clip",
+    "natural_key",
+    "video_info",
+    "write_video",
+]

@@ -1,0 +1,340 @@
+"""A clip: T frames of a video file, a frame folder, a picture or an array, ready for an encoder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mafsar.errors import InputError, VideoError
+from mafsar.video.container import open_video, pixel_aspect, read_timeline
+from mafsar.video.decode import Strategy, decode_moments
+from mafsar.video.geometry import Geometry
+from mafsar.video.picture import Picture, picture_of
+from mafsar.video.preprocess import arrange, resize, short_side_size, to_square
+from mafsar.video.sampling import frames_shown, segment_times, spaced_indices
+from mafsar.video.source import frame_paths, is_image
+from mafsar.video.still import read_still
+
+NOMINAL_FPS = 25.0
+"""Clock of what has none (frame folders, arrays without ``fps``): `Clip.fps` is None there."""
+
+_END_SLACK_SECONDS = 1.0
+_WHOLE = Geometry()
+
+
+@dataclass(frozen=True, repr=False)
+class Clip:
+    """T frames as a model takes them."""
+
+    pixels: np.ndarray
+    """uint8 RGB, (T, S, S, 3)."""
+    times_seconds: np.ndarray
+    """float64, (T,): timestamps of the frames taken, from the file's first timestamp."""
+    duration_seconds: float
+    """Of the clip, or of the part between ``start`` and ``end``."""
+    fps: float | None
+    """Average frame rate; None where there is no clock."""
+    decode_seconds: float
+    preprocess_seconds: float
+
+    def __repr__(self) -> str:
+        return _describe("Clip", self.pixels, self.duration_seconds, self.fps)
+
+
+@dataclass(frozen=True, repr=False)
+class RawClip:
+    """T frames as a player would show them, at their own size."""
+
+    frames: np.ndarray
+    """uint8 RGB, (T, H, W, 3): upright, square pixels."""
+    times_seconds: np.ndarray
+    """float64, (T,): timestamps of the frames taken, from the file's first timestamp."""
+    duration_seconds: float
+    fps: float | None
+    decode_seconds: float
+
+    def __repr__(self) -> str:
+        return _describe("RawClip", self.frames, self.duration_seconds, self.fps)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The frames taken of a source, before any of them is converted."""
+
+    items: Sequence[Any]
+    convert: Callable[[Any], Picture]
+    times_seconds: np.ndarray
+    duration_seconds: float
+    fps: float | None
+
+
+def load_clip(
+    path: Path | str,
+    *,
+    frames: int,
+    size: int,
+    geometry: Geometry = _WHOLE,
+    start: float | None = None,
+    end: float | None = None,
+    rng: np.random.Generator | None = None,
+    threads: int | None = None,
+    strategy: Strategy = "auto",
+) -> Clip:
+    """Reads T frames of a clip, resized and cropped for an encoder.
+
+    Args:
+        path: A video file, a folder of frames or a single picture.
+        frames: T. A clip with fewer repeats frames.
+        size: S, the model's side in pixels.
+        geometry: Which part of the picture the model sees.
+        start: Seconds from the first timestamp; None is the beginning. Videos only.
+        end: Seconds from the first timestamp; None is the end. Videos only.
+        rng: Takes a random moment in each of the T segments (training) instead of its middle.
+        threads: Of the decoder; None chooses.
+        strategy: How the decoder gets to the frames; see `decode_moments`.
+
+    Raises:
+        MissingError: If the path does not exist.
+        VideoError: If it cannot be decoded, ``start`` or ``end`` lie outside it, or the region of
+            interest does; the message starts with the path.
+    """
+    began = time.perf_counter()
+    taken = _take(Path(path), frames, start, end, rng, threads, strategy)
+    decoded = time.perf_counter()
+    pixels = _converted(path, taken, lambda picture: to_square(picture, size, geometry))
+    return Clip(
+        pixels=pixels,
+        times_seconds=taken.times_seconds,
+        duration_seconds=taken.duration_seconds,
+        fps=taken.fps,
+        decode_seconds=decoded - began,
+        preprocess_seconds=time.perf_counter() - decoded,
+    )
+
+
+def load_raw_clip(
+    path: Path | str,
+    *,
+    frames: int,
+    geometry: Geometry = _WHOLE,
+    short_side: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    rng: np.random.Generator | None = None,
+    threads: int | None = None,
+) -> RawClip:
+    """Reads T frames of a clip as they are shown, for overlays, plots and training crops.
+
+    Args:
+        path: As for `load_clip`.
+        frames: T.
+        geometry: Its rotation, mirror and region are applied, its fit is not.
+        short_side: Resizes the short side to this many pixels (bicubic); None leaves the size.
+        start: As for `load_clip`.
+        end: As for `load_clip`.
+        rng: As for `load_clip`.
+        threads: As for `load_clip`.
+
+    Raises:
+        MissingError, VideoError: As for `load_clip`.
+    """
+    began = time.perf_counter()
+    taken = _take(Path(path), frames, start, end, rng, threads, "auto")
+
+    def shown(picture: Picture) -> np.ndarray:
+        picture = arrange(picture, geometry)
+        width, height = picture.width, picture.height
+        if short_side is not None:
+            width, height = short_side_size(width, height, short_side)
+        return resize(picture, width, height)
+
+    pixels = _converted(path, taken, shown)
+    return RawClip(
+        frames=pixels,
+        times_seconds=taken.times_seconds,
+        duration_seconds=taken.duration_seconds,
+        fps=taken.fps,
+        decode_seconds=time.perf_counter() - began,
+    )
+
+
+def clip_from_array(
+    array: np.ndarray,
+    *,
+    fps: float | None = None,
+    times: Sequence[float] | np.ndarray | None = None,
+    frames: int,
+    size: int,
+    geometry: Geometry = _WHOLE,
+) -> Clip:
+    """Takes T frames of pictures in memory, as `load_clip` does of a file.
+
+    Args:
+        array: RGB, (N, H, W, 3), uint8, N ≥ 1.
+        fps: Frames in a second; frame k is shown from k / fps.
+        times: Instead of ``fps``: when each frame is first shown, seconds, (N,), ascending.
+        frames: T.
+        size: S, the model's side in pixels.
+        geometry: Which part of the picture the model sees.
+
+    Raises:
+        InputError: If the array is not uint8 (N, H, W, 3), or ``fps`` and ``times`` do not fit.
+    """
+    timestamps, duration = _array_clock(array, fps, times)
+    began = time.perf_counter()
+    indices = frames_shown(timestamps, segment_times(duration, frames))
+    taken = _Taken(
+        items=[array[index] for index in indices],
+        convert=Picture.of,
+        times_seconds=timestamps[indices],
+        duration_seconds=duration,
+        fps=len(timestamps) / duration if (fps or times is not None) and duration > 0 else None,
+    )
+    pixels = _converted("array", taken, lambda picture: to_square(picture, size, geometry))
+    return Clip(
+        pixels=pixels,
+        times_seconds=taken.times_seconds,
+        duration_seconds=duration,
+        fps=taken.fps,
+        decode_seconds=0.0,
+        preprocess_seconds=time.perf_counter() - began,
+    )
+
+
+def _take(
+    path: Path,
+    frames: int,
+    start: float | None,
+    end: float | None,
+    rng: np.random.Generator | None,
+    threads: int | None,
+    strategy: Strategy,
+) -> _Taken:
+    """Chooses and decodes the frames of any kind of clip."""
+    if frames < 1:
+        raise InputError(f"frames must be at least 1, got {frames}")
+    if not path.is_dir() and not is_image(path):
+        return _take_video(path, frames, start, end, rng, threads, strategy)
+    if start is not None or end is not None:
+        raise VideoError(
+            f"{path}: start and end need a video; pictures have no clock, so leave them out"
+        )
+    if path.is_dir():
+        pictures = frame_paths(path)
+        indices = spaced_indices(len(pictures), frames, rng)
+        duration = len(pictures) / NOMINAL_FPS
+    else:
+        pictures, indices, duration = [path], np.zeros(frames, dtype=np.int64), 0.0
+    # Read here, so that the time counts as decoding.
+    stills = {index: read_still(pictures[index]) for index in np.unique(indices).tolist()}
+    items = [stills[index] for index in indices.tolist()]
+    return _Taken(items, Picture.of, indices / NOMINAL_FPS, duration, None)
+
+
+def _take_video(
+    path: Path,
+    frames: int,
+    start: float | None,
+    end: float | None,
+    rng: np.random.Generator | None,
+    threads: int | None,
+    strategy: Strategy,
+) -> _Taken:
+    with open_video(path) as (container, stream):
+        timeline = read_timeline(path, container, stream)
+        begin, length = _part(path, timeline.duration_seconds, start, end)
+        moments = begin + segment_times(length, frames, rng)
+        decoded = decode_moments(
+            path, container, stream, timeline, moments, strategy=strategy, threads=threads
+        )
+        aspect = pixel_aspect(stream)
+        transfer = getattr(stream.codec_context, "color_trc", None)
+    return _Taken(
+        items=decoded.frames,
+        convert=lambda frame: picture_of(frame, aspect=aspect, transfer=transfer),
+        times_seconds=decoded.times_seconds,
+        duration_seconds=length,
+        fps=timeline.fps,
+    )
+
+
+def _part(
+    path: Path, duration: float, start: float | None, end: float | None
+) -> tuple[float, float]:
+    """Returns (begin, length) of the part to use, in seconds."""
+    for name, value in (("start", start), ("end", end)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise VideoError(f"{path}: {name} {value} must be ≥ 0 seconds; give seconds")
+    begin = start or 0.0
+    if begin > 0 and begin >= duration:
+        raise VideoError(
+            f"{path}: start {begin:g} s lies behind its end ({duration:.2f} s); give an earlier one"
+        )
+    stop = duration if end is None else end
+    if stop > duration + _END_SLACK_SECONDS:
+        raise VideoError(
+            f"{path}: end {stop:g} s lies behind its end ({duration:.2f} s); give an earlier one"
+        )
+    if end is not None and stop <= begin:
+        raise VideoError(f"{path}: end {stop:g} s must be after start {begin:g} s")
+    return begin, min(stop, duration) - begin
+
+
+def _converted(
+    path: Path | str, taken: _Taken, finish: Callable[[Picture], np.ndarray]
+) -> np.ndarray:
+    """Converts and finishes each frame once, however often it repeats: (T, …) uint8."""
+    results: list[np.ndarray] = []
+    for number, item in enumerate(taken.items):
+        if number and item is taken.items[number - 1]:
+            results.append(results[-1])
+            continue
+        try:
+            results.append(finish(taken.convert(item)))
+        except VideoError:
+            raise
+        except InputError as error:
+            raise VideoError(f"{path}: {error}") from None
+    if len({result.shape for result in results}) > 1:
+        sizes = sorted({f"{result.shape[1]}x{result.shape[0]}" for result in results})
+        raise VideoError(f"{path}: its pictures differ in size ({', '.join(sizes)}); make them one")
+    return np.stack(results)
+
+
+def _array_clock(
+    array: np.ndarray, fps: float | None, times: Sequence[float] | np.ndarray | None
+) -> tuple[np.ndarray, float]:
+    """Returns (timestamps from the first, duration) in seconds of an array of frames."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise InputError(f"array must be uint8 RGB of shape (N, H, W, 3), got {kind}")
+    if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
+        raise InputError(f"array must be uint8 RGB of shape (N, H, W, 3), got {array.shape}")
+    count = len(array)
+    if times is None:
+        if fps is not None and not (math.isfinite(fps) and fps > 0):
+            raise InputError(f"fps must be > 0, got {fps}")
+        rate = fps or NOMINAL_FPS
+        return np.arange(count) / rate, count / rate
+    if fps is not None:
+        raise InputError("give fps or times, not both")
+    clock = np.asarray(times, dtype=np.float64)
+    if clock.shape != (count,) or not np.isfinite(clock).all() or (np.diff(clock) <= 0).any():
+        raise InputError(
+            f"times must be {count} ascending numbers of seconds, one a frame, "
+            f"got shape {clock.shape}"
+        )
+    clock = clock - clock[0]
+    last = float(np.median(np.diff(clock))) if count > 1 else 1 / NOMINAL_FPS
+    return clock, float(clock[-1]) + last
+
+
+def _describe(name: str, pixels: np.ndarray, duration: float, fps: float | None) -> str:
+    rate = "no clock" if fps is None else f"{fps:.2f} fps"
+    return f"{name}({pixels.dtype} {pixels.shape}, {duration:.2f} s, {rate})"

@@ -1,0 +1,324 @@
+"""From a video file to the frames that are shown at given moments, decoding as little as it can.
+
+The packets' timestamps, read beforehand, tell exactly which packets must be decoded: from the key
+frame before a wanted frame up to that frame. Between two wanted frames the decoder either goes on
+or, where a later key frame saves enough, jumps there. Frames that no other frame refers to are
+skipped unless they are wanted. All of this leaves every taken frame as it was, to the byte.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mafsar.errors import VideoError
+from mafsar.video.container import Packets, Timeline, open_video, quiet_av, read_timeline
+from mafsar.video.sampling import CLOCK_TOLERANCE_SECONDS, frames_shown
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+Strategy = Literal["auto", "seek", "through"]
+
+JUMP_PACKETS = 6
+"""A jump to a key frame costs about as much as decoding this many frames (benchmarks/decode.py)."""
+
+_SEEK_GAP_SECONDS = 10.0  # without timestamps of key frames: how far ahead a blind seek pays
+_SEEK_MARGIN_SECONDS = 1.0  # blind seeks go by decoding time, which runs ahead of showing time
+_SKIPPING_CODECS = frozenset({"h264", "hevc"})  # whose decoders honour "skip what nobody refers to"
+
+
+@dataclass(frozen=True)
+class DecodedFrames:
+    """The frames shown at the moments asked for, as the decoder gave them."""
+
+    frames: list[VideoFrame]
+    """One for each moment; a frame that is shown at several is the same object."""
+    times_seconds: np.ndarray
+    """(T,) float64: their timestamps, from the first timestamp of the stream."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Packets that are decoded in one go, and the timestamps wanted from them."""
+
+    start: int
+    stop: int
+    wanted: frozenset[int]
+
+
+class _JumpMissedError(Exception):
+    """A seek landed behind the key frame it aimed at."""
+
+
+def decode_moments(
+    path: Path | str,
+    container: InputContainer,
+    stream: VideoStream,
+    timeline: Timeline,
+    moments: np.ndarray,
+    *,
+    strategy: Strategy = "auto",
+    threads: int | None = None,
+) -> DecodedFrames:
+    """Decodes the frames shown at ``moments``.
+
+    Args:
+        path: Named in errors; opened again where a container cannot go back.
+        container: As opened; its position does not matter.
+        stream: The video stream.
+        timeline: Of that stream.
+        moments: Seconds from the first timestamp, (T,), ascending.
+        strategy: ``seek`` jumps wherever a key frame lies in between, ``through`` never; ``auto``
+            jumps where it is cheaper. The frames are the same.
+        threads: Of the decoder; None chooses by the size of the picture.
+
+    Raises:
+        VideoError: If no frame can be decoded, or more packets are damaged than frames come out.
+    """
+    if timeline.packets is not None:
+        _prepare(stream, threads)
+        packets = timeline.packets
+        shown = np.unique(packets.pts[packets.shown])
+        wanted = shown[frames_shown(timeline.seconds(shown), moments)]
+        try:
+            found = _decode_wanted(container, stream, packets, wanted, strategy)
+            if all(int(pts) in found for pts in wanted):
+                frames = [found[int(pts)] for pts in wanted]
+                return DecodedFrames(frames, timeline.seconds(wanted))
+        except (_JumpMissedError, quiet_av().error.FFmpegError):
+            pass
+    # Damaged packets, hidden frames, containers that cannot seek: watch the decoder's own clock.
+    with open_video(path) as (container, stream):
+        _prepare(stream, threads)
+        return _decode_watching(path, container, stream, timeline, moments)
+
+
+def plan_runs(packets: Packets, wanted: np.ndarray, strategy: Strategy) -> list[_Run]:
+    """Cuts the decoding of the wanted timestamps into runs of packets.
+
+    Args:
+        packets: Of the whole stream, in file order.
+        wanted: Timestamps, ascending, each of a shown packet.
+        strategy: As for `decode_moments`.
+
+    Returns:
+        Runs in file order. The first starts at the first key frame where ``strategy`` is
+        ``through``.
+    """
+    keys = np.flatnonzero(packets.key)
+    shown = np.flatnonzero(packets.shown)
+    order = shown[np.argsort(packets.pts[shown], kind="stable")]
+    needs = order[np.searchsorted(packets.pts[order], wanted)]
+    least_saving = {"auto": JUMP_PACKETS, "seek": 1, "through": len(packets.pts) + 1}[strategy]
+    runs: list[_Run] = []
+    start, stop, inside = 0, 0, set[int]()
+    for pts, need in zip(wanted, needs, strict=True):
+        # Frames after a key frame in the file may be shown before it; those need the one before.
+        usable = keys[(keys <= need) & (packets.pts[keys] <= pts)]
+        key = int(usable[-1]) if len(usable) else 0
+        if key - stop >= least_saving:
+            if inside:
+                runs.append(_Run(start, stop, frozenset(inside)))
+            start, stop, inside = key, key, set()
+        inside.add(int(pts))
+        stop = max(stop, int(need) + 1)
+    runs.append(_Run(start, stop, frozenset(inside)))
+    return runs
+
+
+def _decode_wanted(
+    container: InputContainer,
+    stream: VideoStream,
+    packets: Packets,
+    wanted: np.ndarray,
+    strategy: Strategy,
+) -> dict[int, VideoFrame]:
+    """Decodes exactly the packets that the wanted frames need; damaged ones are passed over."""
+    found: dict[int, VideoFrame] = {}
+    numbers = {
+        stamp: number
+        for number, stamp in reversed(
+            list(enumerate(zip(packets.pts.tolist(), packets.dts.tolist(), strict=True)))
+        )
+    }
+    for run in plan_runs(packets, wanted, strategy):
+        for frame in _decode_run(container, stream, packets, numbers, run):
+            if frame.pts in run.wanted:
+                found.setdefault(frame.pts, frame)
+    return found
+
+
+def _decode_run(
+    container: InputContainer,
+    stream: VideoStream,
+    packets: Packets,
+    numbers: dict[tuple[int, int], int],
+    run: _Run,
+) -> Iterator[VideoFrame]:
+    """Yields the frames of packets [run.start, run.stop), then empties and resets the decoder."""
+    context = stream.codec_context
+    skips = context.name in _SKIPPING_CODECS
+    target = min(int(packets.dts[run.start]), int(packets.pts[run.start]))
+    container.seek(target, stream=stream, backward=True)
+    number = -1
+    for packet in container.demux(stream):
+        if packet.size == 0:
+            break
+        if number < 0:
+            pts = packet.pts
+            stamp = (pts, packet.dts if packet.dts is not None else pts)
+            number = numbers.get(stamp, len(numbers)) if pts is not None else len(numbers)
+            if number > run.start:
+                raise _JumpMissedError
+        else:
+            number += 1
+        if number < run.start:
+            continue
+        if skips:
+            context.skip_frame = "DEFAULT" if packet.pts in run.wanted else "NONREF"
+        yield from _decode_packet(context, packet)
+        if number + 1 >= run.stop:
+            break
+    yield from _decode_packet(context, None)
+
+
+def _decode_watching(
+    path: Path | str,
+    container: InputContainer,
+    stream: VideoStream,
+    timeline: Timeline,
+    moments: np.ndarray,
+) -> DecodedFrames:
+    """Takes, for each moment, the last frame that comes out of the decoder no later than it."""
+    taken: list[tuple[float, VideoFrame]] = []
+    previous: tuple[float, VideoFrame] | None = None
+    damaged = Damage()
+    for seconds, frame in _timed_frames(container, stream, timeline, moments, taken, damaged):
+        while len(taken) < len(moments) and moments[len(taken)] + CLOCK_TOLERANCE_SECONDS < seconds:
+            taken.append(previous or (seconds, frame))
+        if len(taken) == len(moments):
+            break
+        previous = (seconds, frame)
+    if previous is None and not taken:
+        reason = f"{damaged.packets} damaged packets" if damaged.packets else "an empty stream"
+        raise VideoError(f"{path}: no frame can be decoded ({reason}); copy or record it again")
+    if damaged.packets > damaged.frames:
+        raise VideoError(
+            f"{path}: is damaged ({damaged.packets} packets cannot be decoded, {damaged.frames} "
+            f"frames can); copy or record it again"
+        )
+    while len(taken) < len(moments) and previous is not None:
+        taken.append(previous)
+    times = np.array([seconds for seconds, _ in taken], dtype=np.float64)
+    return DecodedFrames([frame for _, frame in taken], times)
+
+
+@dataclass
+class Damage:
+    """How many frames came out of a decoder, and how many packets it refused."""
+
+    frames: int = 0
+    packets: int = 0
+
+
+def _timed_frames(
+    container: InputContainer,
+    stream: VideoStream,
+    timeline: Timeline,
+    moments: np.ndarray,
+    taken: list[tuple[float, VideoFrame]],
+    damage: Damage,
+) -> Iterator[tuple[float, VideoFrame]]:
+    """Yields (seconds from the first timestamp, frame) in the order shown.
+
+    Where the key frames are unknown it seeks ahead whenever the next moment is far.
+    """
+    blind = timeline.packets is None and not timeline.counted
+    position, count = 0.0, 0
+    seeking = True
+    while seeking:
+        seeking = False
+        if blind and moments[len(taken)] - position > _SEEK_GAP_SECONDS:
+            goal = moments[len(taken)] - _SEEK_MARGIN_SECONDS
+            ticks = timeline.first + int(goal / timeline.time_base)
+            container.seek(ticks, stream=stream, backward=True)
+        for frame in _all_frames(container, stream, damage):
+            if timeline.counted:
+                seconds = float(count * timeline.time_base)
+            else:
+                ticks = frame.pts if frame.pts is not None else frame.dts
+                seconds = position if ticks is None else float(timeline.seconds(ticks))
+            count += 1
+            yield seconds, frame
+            position = seconds
+            next_moment = moments[min(len(taken), len(moments) - 1)]
+            if blind and next_moment - position > _SEEK_GAP_SECONDS:
+                seeking = True
+                break
+
+
+def _all_frames(
+    container: InputContainer, stream: VideoStream, damage: Damage
+) -> Iterator[VideoFrame]:
+    """Yields every frame from here to the end; damaged packets are counted and passed over."""
+    errors = quiet_av().error.FFmpegError
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except errors:
+            damage.packets += 1
+            packet = None
+        end = packet is None or packet.size == 0
+        for frame in _decode_packet(stream.codec_context, None if end else packet, damage):
+            damage.frames += 1
+            yield frame
+        if end:
+            return
+
+
+def _decode_packet(
+    context: VideoCodecContext, packet: object, damage: Damage | None = None
+) -> list[VideoFrame]:
+    """Decodes one packet, or empties the decoder for None; a damaged packet gives nothing."""
+    try:
+        return list(context.decode(packet))  # type: ignore[arg-type]
+    except quiet_av().error.FFmpegError:
+        if damage is not None:
+            damage.packets += 1
+        return []
+
+
+def _prepare(stream: VideoStream, threads: int | None) -> None:
+    """Sets the decoder's threads, as long as it has not begun."""
+    context = stream.codec_context
+    if context.is_open:
+        return
+    if threads is None:
+        threads = min(os.cpu_count() or 1, 4)
+    context.thread_count = threads
+    context.thread_type = "AUTO"
+
+
+def decode_file(
+    path: Path | str,
+    moments: np.ndarray,
+    *,
+    strategy: Strategy = "auto",
+    threads: int | None = None,
+) -> DecodedFrames:
+    """Opens a file and decodes the frames shown at ``moments``; see `decode_moments`."""
+    with open_video(path) as (container, stream):
+        timeline = read_timeline(path, container, stream)
+        return decode_moments(
+            path, container, stream, timeline, moments, strategy=strategy, threads=threads
+        )

@@ -1,0 +1,118 @@
+"""From a decoded frame to the picture as it is shown: RGB, upright, on black."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mafsar.video.hdr import Transfer, to_sdr
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+# AVColorSpace of a frame → swscale's number of the matrix (ISO/IEC 23091-2 numbers).
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+_BT601, _BT709 = 5, 1
+_LIMITED, _FULL = 1, 2
+_HD_HEIGHT = 720
+_TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """RGB pixels and the size at which they are shown, which differs where pixels are not square."""
+
+    pixels: np.ndarray
+    """(H, W, 3) uint8."""
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> Picture:
+        """Square pixels."""
+        return cls(pixels, pixels.shape[1], pixels.shape[0])
+
+
+def picture_of(frame: VideoFrame, *, aspect: float = 1.0, transfer: int | None = None) -> Picture:
+    """Converts a decoded frame to the picture that a player would show.
+
+    Colour matrix and range are the frame's own; where it does not say, BT.709 from 720 lines on and
+    BT.601 below, as players do. PQ and HLG are mapped to SDR. Transparent parts are black.
+
+    Args:
+        frame: As decoded.
+        aspect: Width / height of one pixel.
+        transfer: AVColorTransferCharacteristic where the frame itself cannot tell (old PyAV).
+
+    Returns:
+        The picture, turned as the frame's display matrix says (to the next quarter turn).
+    """
+    number = getattr(frame, "color_trc", None)
+    kind = _TRANSFERS.get(number if number is not None else transfer or 0)
+    pixels = to_sdr(_rgb(frame, "rgb48le"), kind) if kind else _rgb8(frame)
+    height = pixels.shape[0]
+    width = max(round(pixels.shape[1] * aspect), 1)
+    matrix = _display_matrix(frame)
+    if matrix is None:
+        return Picture(pixels, width, height)
+    pixels, turned = _turn(pixels, matrix)
+    return Picture(pixels, height, width) if turned else Picture(pixels, width, height)
+
+
+def _rgb8(frame: VideoFrame) -> np.ndarray:
+    """uint8 RGB, (H, W, 3)."""
+    layout = frame.format
+    if layout.has_palette or any(component.is_alpha for component in layout.components):
+        rgba = _rgb(frame, "rgba").astype(np.uint16)
+        return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+    pixels = _rgb(frame, "rgb24")
+    if len(layout.components) == 1 and frame.color_range == _LIMITED:
+        # swscale takes every grey for full range.
+        return _LIMITED_GREY[pixels]
+    return pixels
+
+
+_LIMITED_GREY = np.rint(np.clip((np.arange(256) - 16) / 219, 0, 1) * 255).astype(np.uint8)
+
+
+def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
+    """Converts with the frame's own matrix and range."""
+    options: dict[str, Any] = {}
+    name = frame.format.name
+    if not frame.format.is_rgb and len(frame.format.components) >= 3:
+        unsaid = _BT709 if frame.height >= _HD_HEIGHT else _BT601
+        matrix = _MATRICES.get(frame.colorspace, unsaid)
+        full = frame.color_range == _FULL or name.startswith("yuvj")
+        options = {
+            "src_colorspace": matrix,
+            "dst_colorspace": matrix,
+            "src_color_range": _FULL if full else _LIMITED,
+            "dst_color_range": _FULL,
+        }
+    return np.asarray(frame.reformat(format=layout, **options).to_ndarray())
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
+    """The signs of (a, b, c, d) in (p, q) → (a·p + c·q, b·p + d·q), None for upright pictures."""
+    for data in frame.side_data:
+        if getattr(data.type, "name", "") == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+            if abs(a) + abs(d) >= abs(b) + abs(c):
+                signs = (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
+            else:
+                signs = (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
+            return None if signs == (1, 0, 0, 1) else signs
+    return None
+
+
+def _turn(pixels: np.ndarray, matrix: tuple[int, int, int, int]) -> tuple[np.ndarray, bool]:
+    """Applies a display matrix; returns the pixels and whether width and height were swapped."""
+    a, b, c, d = matrix
+    swapped = a == 0
+    if swapped:
+        pixels = pixels.swapaxes(0, 1)
+        a, d = c, b
+    pixels = pixels[:: (-1 if d < 0 else 1), :: (-1 if a < 0 else 1)]
+    return np.ascontiguousarray(pixels), swapped

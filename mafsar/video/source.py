@@ -1,0 +1,144 @@
+"""What on a disk is a clip: a video file, a folder of frames, a single picture."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from mafsar.errors import InputError, MissingError, VideoError
+
+VIDEO_SUFFIXES = frozenset(
+    ".3g2 .3gp .asf .avi .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m1v .m2ts .m2v .m4v .mjpeg "
+    ".mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob .webm .wmv .y4m".split()
+)
+IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split())
+_SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+def is_system_file(path: Path) -> bool:
+    """Returns whether an operating system put this there: ``.DS_Store``, ``._*``, ``Thumbs.db``."""
+    return path.name.startswith(".") or path.name.lower() in _SYSTEM_NAMES
+
+
+def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
+    """Sorts ``img_2`` before ``img_10``: digits compare as numbers, the rest without case."""
+    name = path.name if isinstance(path, Path) else path
+    parts = re.split(r"(\d+)", name)
+    # The name itself comes last, so that names that differ only in case keep one order.
+    key = [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in parts]
+    return [*key, (0, 0, name)]
+
+
+def is_video(path: Path | str) -> bool:
+    """Returns whether the name ends like a video file's, in any case."""
+    path = Path(path)
+    return path.suffix.lower() in VIDEO_SUFFIXES and not is_system_file(path)
+
+
+def is_image(path: Path | str) -> bool:
+    """Returns whether the name ends like a picture's, in any case."""
+    path = Path(path)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_system_file(path)
+
+
+def is_frame_folder(path: Path | str) -> bool:
+    """Returns whether this is a folder that holds pictures and neither videos nor folders."""
+    path = Path(path)
+    if not path.is_dir():
+        return False
+    entries = [entry for entry in path.iterdir() if not is_system_file(entry)]
+    pictures = any(is_image(entry) for entry in entries)
+    return pictures and not any(is_video(entry) or entry.is_dir() for entry in entries)
+
+
+def frame_paths(folder: Path | str) -> list[Path]:
+    """Returns the pictures of a frame folder in natural order.
+
+    Raises:
+        MissingError: If the folder does not exist.
+        VideoError: If it cannot be listed or holds no picture.
+    """
+    folder = Path(folder)
+    try:
+        entries = list(folder.iterdir())
+    except FileNotFoundError:
+        raise MissingError(f"{folder}: no such folder; check the path") from None
+    except OSError as error:
+        raise VideoError(f"{folder}: cannot be listed ({error.strerror}); {_MEND_READ}") from None
+    pictures = sorted((entry for entry in entries if is_image(entry)), key=natural_key)
+    if not pictures:
+        what = "holds no picture" if entries else "is an empty folder"
+        raise VideoError(f"{folder}: {what}; give a video file or a folder of .jpg or .png frames")
+    return pictures
+
+
+_MEND_READ = "make it readable for this user"
+
+
+def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
+    """Returns the clips below a folder: video files and frame folders, in natural order.
+
+    Args:
+        folder: Searched with all its subfolders; a folder that is itself a frame folder, or a
+            file, is the one clip.
+        images: Also count single pictures that lie beside videos.
+
+    Returns:
+        Paths that start with ``folder``. Files of the operating system are passed over.
+
+    Raises:
+        MissingError: If the folder does not exist.
+        InputError: If it cannot be listed.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise MissingError(f"{folder}: no such file or folder; check the path")
+    if folder.is_file() or is_frame_folder(folder):
+        return [folder]
+    try:
+        entries = sorted(folder.iterdir(), key=natural_key)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror}); {_MEND_READ}") from None
+    clips: list[Path] = []
+    for entry in entries:
+        if is_system_file(entry):
+            continue
+        if entry.is_dir():
+            clips += find_clips(entry, images=images)
+        elif is_video(entry) or (images and is_image(entry)):
+            clips.append(entry)
+    return clips
+
+
+def content_sha256(path: Path | str) -> str:
+    """Returns the sha256 (hex) of a clip's content.
+
+    A file's is that of its bytes, wherever it lies and whatever its name; a frame folder's is that
+    of its pictures' names and bytes in natural order, as names decide the order of frames.
+
+    Raises:
+        MissingError: If the path does not exist.
+        VideoError: If it cannot be read, or is a folder without pictures.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    try:
+        if path.is_dir():
+            for picture in frame_paths(path):
+                name = picture.name.encode("utf-8", "surrogateescape")
+                content = picture.read_bytes()
+                digest.update(f"{len(name)} {len(content)} ".encode())
+                digest.update(name)
+                digest.update(content)
+        else:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    except FileNotFoundError as error:
+        if isinstance(error, MissingError):
+            raise
+        raise MissingError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({error.strerror}); {_MEND_READ}") from None
+    return digest.hexdigest()
