@@ -41,7 +41,9 @@ class Canvas:
         x, y, r = centre[0] * self._side, centre[1] * self._side, radius * self._side
         self._draw.ellipse((x - r, y - r, x + r, y + r), fill=(*colour, opacity))
 
-    def oval(self, centre: Point, width: float, height: float, colour: Colour, opacity: int) -> None:
+    def oval(
+        self, centre: Point, width: float, height: float, colour: Colour, opacity: int
+    ) -> None:
         """Paint a flat upright oval with these half axes (shadows)."""
         x, y = centre[0] * self._side, centre[1] * self._side
         w, h = width * self._side, height * self._side

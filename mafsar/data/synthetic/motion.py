@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -16,11 +17,16 @@ class Prop:
         kind: "box", "ball", "chair" or "hat".
         position: float64 (T, 3), body heights: its centre (a chair: middle of its seat's edge).
         size: Half its width, body heights.
+        held: float64 (T,): 1 while it is in the hand or hands and ``position`` does not count, 0
+            while it is not; between, it is on its way.
+        hands: Which hands hold it.
     """
 
     kind: str
     position: np.ndarray
     size: float
+    held: np.ndarray | None = None
+    hands: Literal["right", "both"] = "both"
 
 
 @dataclass(frozen=True)

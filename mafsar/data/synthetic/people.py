@@ -85,7 +85,9 @@ def hand_to_head(rng: Rng, p: np.ndarray) -> Motion:
 
 def hands_to_hips(rng: Rng, p: np.ndarray) -> Motion:
     out = float(rng.uniform(45, 55))
-    return Motion(through(p, (0, REST), (1, pose(b_arm=out, b_arm_az=-8, b_fore=52, b_fore_az=172))))
+    return Motion(
+        through(p, (0, REST), (1, pose(b_arm=out, b_arm_az=-8, b_fore=52, b_fore_az=172)))
+    )
 
 
 def sit_down(rng: Rng, p: np.ndarray) -> Motion:
@@ -117,7 +119,9 @@ def kneel_down(rng: Rng, p: np.ndarray) -> Motion:
 
 def lie_down(rng: Rng, p: np.ndarray) -> Motion:
     squat = pose(b_hip=105, b_knee=120, pitch=30, z=0.1)
-    seated = pose(tip=-35, b_hip=85, b_knee=60, pitch=12, z=0.25, b_arm=-30, b_arm_az=88, b_fore=-20)
+    seated = pose(
+        tip=-35, b_hip=85, b_knee=60, pitch=12, z=0.25, b_arm=-30, b_arm_az=88, b_fore=-20
+    )
     flat = pose(tip=-88, z=0.45)
     poses = through(p, (0, REST), (0.35, squat), (0.65, seated), (1, flat))
     return Motion(poses, view=_sign(rng) * 75)
@@ -150,7 +154,14 @@ def turn_away(rng: Rng, p: np.ndarray) -> Motion:
 
 
 def push_box(rng: Rng, p: np.ndarray) -> Motion:
-    lean = dict(turn=85.0, pitch=28.0, b_arm=48.0, b_arm_az=88.0, b_fore=58.0, b_fore_az=88.0)
+    lean = {
+        "turn": 85.0,
+        "pitch": 28.0,
+        "b_arm": 48.0,
+        "b_arm_az": 88.0,
+        "b_fore": 58.0,
+        "b_fore_az": 88.0,
+    }
     poses = through(p, (0, pose(x=-0.62, **lean)), (1, pose(x=0.12, **lean)))
     poses = _gait(poses, p * 1.5 + rng.random(), 20)
     size = float(rng.uniform(0.13, 0.18))
@@ -162,29 +173,19 @@ def pick_up_object(rng: Rng, p: np.ndarray) -> Motion:
     reach = pose(b_hip=62, b_knee=70, pitch=68, b_arm=62, b_arm_az=88, b_fore=66, b_fore_az=95)
     hold = pose(b_arm=18, b_arm_az=85, b_fore=84, b_fore_az=96)
     poses = through(p, (0, REST), (0.45, reach), (0.55, reach), (1, hold))
-    at = through(
-        p,
-        (0, np.array([0, 0.09, 0.3])),
-        (0.5, np.array([0, 0.09, 0.3])),
-        (1, np.array([0, 0.66, 0.25])),
-    )
     kind = "box" if rng.random() < 0.5 else "ball"
-    return Motion(poses, [Prop(kind, at, 0.09)], view=_sign(rng) * 50)
+    thing = Prop(kind, _still(p, 0, 0.09, 0.3), 0.09, held=path(p, (0.5, 0), (0.6, 1)))
+    return Motion(poses, [thing], view=_sign(rng) * 50)
 
 
 def lift_overhead(rng: Rng, p: np.ndarray) -> Motion:
     low = pose(b_arm=14, b_arm_az=85, b_fore=80, b_fore_az=96)
     mid = pose(b_arm=75, b_arm_az=80, b_fore=150, b_fore_az=90)
     high = pose(b_arm=168, b_arm_az=80, b_fore=176, b_fore_az=90)
-    at = through(
-        p,
-        (0, np.array([0, 0.66, 0.24])),
-        (0.5, np.array([0, 0.92, 0.25])),
-        (1, np.array([0, 1.2, 0.06])),
-    )
     kind = "box" if rng.random() < 0.5 else "ball"
     poses = through(p, (0, low), (0.5, mid), (1, high))
-    return Motion(poses, [Prop(kind, at, 0.11)], view=_sign(rng) * 25)
+    thing = Prop(kind, _still(p, 0, 0, 0), 0.11, held=np.ones(len(p)))
+    return Motion(poses, [thing], view=_sign(rng) * 25)
 
 
 def throw_ball(rng: Rng, p: np.ndarray) -> Motion:
@@ -192,20 +193,19 @@ def throw_ball(rng: Rng, p: np.ndarray) -> Motion:
     let_go = pose(**_arm("r", 110, 88, 110, 88), pitch=12, l_hip=25, l_knee=15)
     after = pose(**_arm("r", 45, 88, 50, 88), pitch=20, l_hip=25, l_knee=15)
     poses = through(p, (0, back), (0.45, let_go), (1, after))
-    z = path(p, (0, -0.2), (0.45, 0.33), (1, 1.5))
-    y = path(p, (0, 0.95), (0.25, 1.05), (0.45, 0.88), (0.7, 0.95), (1, 0.75))
+    z = path(p, (0.45, 0.4), (1, 1.4))
+    y = path(p, (0.45, 0.88), (0.7, 0.97), (1, 0.75))
     at = np.stack([np.full(len(p), -0.13), y, z], axis=1)
-    return Motion(poses, [Prop("ball", at, 0.06)], view=_sign(rng) * 68)
+    ball = Prop("ball", at, 0.065, held=path(p, (0.44, 1), (0.46, 0)), hands="right")
+    return Motion(poses, [ball], view=_sign(rng) * 68)
 
 
 def put_on_hat(rng: Rng, p: np.ndarray) -> Motion:
     low = pose(b_arm=15, b_arm_az=80, b_fore=75, b_fore_az=98)
     high = pose(b_arm=100, b_arm_az=45, b_fore=150, b_fore_az=135)
     poses = through(p, (0, low), (0.6, high), (0.72, high), (1, REST))
-    at = through(
-        p, (0, np.array([0, 0.66, 0.24])), (0.6, np.array([0, 1.03, 0.02])), (1, np.array([0, 1.03, 0.02]))
-    )
-    return Motion(poses, [Prop("hat", at, 0.085)], view=_sign(rng) * 20)
+    hat = Prop("hat", _still(p, 0, 1.01, 0.02), 0.085, held=path(p, (0.4, 1), (0.6, 0)))
+    return Motion(poses, [hat], view=_sign(rng) * 20)
 
 
 def wave_hand(rng: Rng, p: np.ndarray) -> Motion:
@@ -279,15 +279,10 @@ def kick(rng: Rng, p: np.ndarray) -> Motion:
 
 
 def punch(rng: Rng, p: np.ndarray) -> Motion:
-    guard = dict(b_arm=35.0, b_arm_az=80.0, b_fore=140.0, b_fore_az=100.0, l_hip=14.0)
-    left = pose(**guard) + pose(**_arm("l", 88, 95, 88, 92)) * 0
-    hits = []
-    for side in "lr":
-        hit = left.copy()[None]
-        for name, value in _arm(side, 88, 95, 88, 92).items():
-            field(hit, name)[:] = value
-        hits.append(hit[0])
-    poses = through(p, (0, left), (0.25, hits[0]), (0.5, left), (0.75, hits[1]), (1, left))
+    guard = _arm("l", 35, 80, 140, 100) | _arm("r", 35, 80, 140, 100) | {"l_hip": 14.0}
+    ready = pose(**guard)
+    left, right = (pose(**(guard | _arm(side, 88, 95, 88, 92))) for side in "lr")
+    poses = through(p, (0, ready), (0.25, left), (0.5, ready), (0.75, right), (1, ready))
     return Motion(poses, view=_sign(rng) * 45)
 
 
@@ -315,9 +310,7 @@ def twist(rng: Rng, p: np.ndarray) -> Motion:
 def lunge(rng: Rng, p: np.ndarray) -> Motion:
     front, back = ("l", "r") if rng.random() < 0.5 else ("r", "l")
     low = {f"{front}_hip": 82, f"{front}_knee": 82, f"{back}_hip": -22, f"{back}_knee": 62}
-    return Motion(
-        through(p, (0, REST), (0.5, pose(**low)), (1, REST)), view=_sign(rng) * 65
-    )
+    return Motion(through(p, (0, REST), (0.5, pose(**low)), (1, REST)), view=_sign(rng) * 65)
 
 
 def flap_arms(rng: Rng, p: np.ndarray) -> Motion:

@@ -63,7 +63,7 @@ def draw_nuisance(seed: int) -> Nuisance:
         yaw=float(rng.uniform(-30, 30)),
         tilt=float(rng.uniform(0, 16)),
         roll=float(rng.normal(0, 2.0)),
-        scale=float(rng.uniform(0.5, 0.8)),
+        scale=float(rng.uniform(0.5, 0.76)),
         offset=(float(rng.uniform(-0.1, 0.1)), float(rng.uniform(-0.05, 0.05))),
         mirror=bool(rng.random() < 0.5),
         start=float(rng.uniform(0.0, 0.2)),
@@ -74,7 +74,7 @@ def draw_nuisance(seed: int) -> Nuisance:
         light=(float(np.cos(angle)), float(np.sin(angle))),
         gain=(float(gain[0]), float(gain[1]), float(gain[2])),
         falloff=(float(rng.uniform(-0.25, 0.25)), float(rng.uniform(-0.25, 0.25))),
-        noise=float(rng.choice([0.0, 2.0, 5.0, 9.0])),
+        noise=float(rng.choice([0.0, 2.0, 4.0, 8.0])),
         coarse=float(rng.choice([1.0, 1.0, 1.0, 0.6, 0.45])),
     )
 
@@ -114,6 +114,9 @@ def paint_background(kind: str, seed: int, size: int) -> tuple[np.ndarray, str]:
     if kind not in ("room", "clutter") and rng.random() < 0.5:
         floor = int(size * rng.uniform(0.6, 0.85))
         picture[floor:] *= np.float32(rng.uniform(0.55, 0.85))
+    # Real places are paler than named colours; things in front of them need not be.
+    grey = picture.mean(axis=-1, keepdims=True)
+    picture = grey + rng.uniform(0.25, 1.0) * (picture - grey)
     picture = np.clip(picture + rng.normal(0, 3, (size, size, 1)), 0, 255)
     if kind in ("cloudy", "clutter", "blurred"):
         words = f"{words} mostly {name_of(picture.mean(axis=(0, 1)))}"

@@ -30,9 +30,7 @@ def push_across(rng: Rng, p: np.ndarray) -> Motion:
     x = path(p, (0.15, -far), (0.9, far))
     hand = path(p, (0, -1.3), (0.15, -far - size - 0.1), (0.9, far - size - 0.1), (1, far - 0.5))
     y = _flat(p, BASE + size)
-    return Motion(
-        sprites=[Sprite(kind, x, y, size, role=0), _hand(hand, y, (-1.0, -0.35))]
-    )
+    return Motion(sprites=[Sprite(kind, x, y, size, role=0), _hand(hand, y, (-1.0, -0.35))])
 
 
 def roll_across(rng: Rng, p: np.ndarray) -> Motion:
@@ -110,7 +108,9 @@ def put_on_box(rng: Rng, p: np.ndarray) -> Motion:
     big, at = 0.28, -0.2 * side
     top = BASE + 2 * big
     x = path(p, (0, side * 0.8), (0.3, side * 0.7), (0.6, at), (1, at))
-    y = path(p, (0, BASE + size), (0.35, top + size + 0.25), (0.55, top + size + 0.25), (0.8, top + size))
+    y = path(
+        p, (0, BASE + size), (0.35, top + size + 0.25), (0.55, top + size + 0.25), (0.8, top + size)
+    )
     hx = path(p, (0, side * 0.8), (0.3, side * 0.7), (0.6, at), (0.8, at), (1, side * 0.5))
     hy = y + size + path(p, (0.8, 0), (1, 0.4))
     return Motion(
@@ -162,7 +162,10 @@ def tip_over(rng: Rng, p: np.ndarray) -> Motion:
 def bring_together(rng: Rng, p: np.ndarray) -> Motion:
     (a, size), (b, other) = _thing(rng, without=("ball",)), _thing(rng, without=("ball",))
     far = float(rng.uniform(0.5, 0.65))
-    left, right = path(p, (0.1, -far), (0.9, -size - 0.01)), path(p, (0.1, far), (0.9, other + 0.01))
+    left, right = (
+        path(p, (0.1, -far), (0.9, -size - 0.01)),
+        path(p, (0.1, far), (0.9, other + 0.01)),
+    )
     ya, yb = _flat(p, BASE + size), _flat(p, BASE + other)
     return Motion(
         sprites=[
@@ -205,9 +208,7 @@ def turn_round(rng: Rng, p: np.ndarray) -> Motion:
     long = float(rng.uniform(0.36, 0.46))
     x, y = _flat(p, 0.0), _flat(p, -0.1)
     hx, hy = long * np.cos(np.radians(angle)), -0.1 + long * np.sin(np.radians(angle))
-    return Motion(
-        sprites=[Sprite("pencil", x, y, long, angle, role=0), _hand(hx, hy, (0.8, -1.0))]
-    )
+    return Motion(sprites=[Sprite("pencil", x, y, long, angle, role=0), _hand(hx, hy, (0.8, -1.0))])
 
 
 def bounce_ball(rng: Rng, p: np.ndarray) -> Motion:

@@ -1,0 +1,196 @@
+"""The table of action classes: their words, how they move, and which split they belong to."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from mafsar.data.synthetic import people, tabletop
+from mafsar.data.synthetic.motion import MotionFunction
+from mafsar.errors import InputError
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Action:
+    """One class of rendered clips.
+
+    Attributes:
+        name: Folder name, words joined by underscores.
+        text: What a person would call it.
+        before, after: Words for its first and last state, used in captions of single frames.
+        cyclic: It repeats; otherwise it goes once from beginning to end.
+        backwards: It is ``motion`` run backwards in time.
+        partner: The class that is this one backwards or mirrored, if there is one.
+        side: 1 or -1 where left and right are part of the meaning (the clip is then never mirrored
+            by chance); 0 otherwise.
+    """
+
+    name: str
+    text: str
+    motion: MotionFunction
+    split: Split
+    scene: Literal["person", "table"]
+    before: str
+    after: str
+    cyclic: bool = False
+    backwards: bool = False
+    partner: str | None = None
+    side: int = 0
+
+    @property
+    def label(self) -> str:
+        """The class name as words."""
+        return self.name.replace("_", " ")
+
+
+# motion, name, its text, name backwards, that text, split, state before, state after
+_PAIRS: list[tuple[MotionFunction, str, str, str, str, Split, str, str]] = [
+    (people.raise_both_arms, "raise_both_arms", "raising both arms", "lower_both_arms",
+     "lowering both arms", "train", "both arms down", "both arms up"),
+    (people.raise_one_arm, "raise_one_arm", "raising one arm", "lower_one_arm",
+     "lowering one arm", "val", "arms down", "one arm up"),
+    (people.open_arms, "open_arms", "opening the arms wide", "close_arms",
+     "closing the arms", "test", "both arms forward", "arms open wide"),
+    (people.hand_to_head, "put_hand_on_head", "putting a hand on the head", "take_hand_off_head",
+     "taking a hand off the head", "train", "hands down", "a hand on the head"),
+    (people.hands_to_hips, "put_hands_on_hips", "putting the hands on the hips",
+     "take_hands_off_hips", "taking the hands off the hips", "train", "hands down",
+     "hands on the hips"),
+    (people.sit_down, "sit_down", "sitting down on a chair", "stand_up",
+     "standing up from a chair", "train", "standing by a chair", "sitting on a chair"),
+    (people.squat_down, "squat_down", "squatting down", "rise_from_squat",
+     "rising up from a squat", "train", "standing", "squatting low"),
+    (people.bend_forward, "bend_forward", "bending forward", "straighten_up",
+     "straightening up", "test", "standing straight", "bent forward"),
+    (people.kneel_down, "kneel_down", "kneeling down", "get_up_from_knees",
+     "getting up from the knees", "train", "standing", "kneeling"),
+    (people.lie_down, "lie_down", "lying down", "get_up_from_floor",
+     "getting up from the floor", "train", "standing", "lying on the floor"),
+    (people.enter, "enter", "entering the picture", "leave", "leaving the picture", "train",
+     "nobody", "standing in the middle"),
+    (people.come_closer, "come_closer", "walking closer to the camera", "back_away",
+     "backing away from the camera", "train", "far away", "close to the camera"),
+    (people.turn_away, "turn_away", "turning away from the camera", "turn_to_camera",
+     "turning to the camera", "train", "facing the camera", "seen from the back"),
+    (people.push_box, "push_box", "pushing a box along", "drag_box", "dragging a box back",
+     "train", "bent with a box on the floor", "bent with a box on the floor"),
+    (people.pick_up_object, "pick_up_object", "picking up an object", "put_down_object",
+     "putting down an object", "val", "an object on the floor", "holding an object"),
+    (people.lift_overhead, "lift_overhead", "lifting a thing over the head",
+     "lower_from_overhead", "lowering a thing from over the head", "train",
+     "holding a thing low", "holding a thing over the head"),
+    (people.throw_ball, "throw_ball", "throwing a ball away", "catch_ball", "catching a ball",
+     "train", "a ball in the hand", "a ball far off"),
+    (people.put_on_hat, "put_on_hat", "putting on a hat", "take_off_hat", "taking off a hat",
+     "train", "a hat in the hands", "a hat on the head"),
+    (tabletop.lift_object, "lift_object", "a hand lifts an object", "set_down_object",
+     "a hand sets an object down", "train", "an object on the table", "an object up in the hand"),
+    (tabletop.cover_object, "cover_object", "a hand covers an object", "uncover_object",
+     "a hand uncovers an object", "val", "an open object", "a covered object"),
+    (tabletop.put_in_box, "put_in_box", "a hand puts an object in a box", "take_out_of_box",
+     "a hand takes an object out of a box", "test", "an object beside a box",
+     "an object in a box"),
+    (tabletop.put_on_box, "put_on_box", "a hand puts an object on a box", "take_off_box",
+     "a hand takes an object off a box", "train", "an object beside a box", "an object on a box"),
+    (tabletop.hide_behind, "hide_behind", "a hand hides an object behind a box",
+     "come_out_from_behind", "an object comes out from behind a box", "train",
+     "an object beside a box", "an object behind a box"),
+    (tabletop.tip_over, "tip_over", "a hand tips an object over", "set_upright",
+     "an object is set upright", "test", "an object upright", "an object lying on its side"),
+    (tabletop.bring_together, "bring_together", "two hands bring objects together", "move_apart",
+     "two hands move objects apart", "val", "two objects far apart", "two objects close together"),
+    (tabletop.camera_approach, "camera_moves_closer", "the camera moves closer to objects",
+     "camera_moves_away", "the camera moves away from objects", "train", "small objects",
+     "large objects"),
+    (tabletop.open_lid, "open_lid", "a hand opens a lid", "close_lid", "a hand closes a lid",
+     "train", "a closed chest", "an open chest"),
+]  # fmt: skip
+
+# motion, name, text, mirrored name, its text, split, state on the left, state on the right
+_SIDED: list[tuple[MotionFunction, str, str, str, str, Split, str, str]] = [
+    (people.walk_across, "walk_to_the_right", "walking to the right", "walk_to_the_left",
+     "walking to the left", "train", "on the left", "on the right"),
+    (tabletop.push_across, "push_object_right", "a hand pushes an object to the right",
+     "push_object_left", "a hand pushes an object to the left", "train",
+     "an object on the left", "an object on the right"),
+    (tabletop.roll_across, "roll_ball_right", "a ball rolls to the right", "roll_ball_left",
+     "a ball rolls to the left", "train", "a ball on the left", "a ball on the right"),
+    (tabletop.turn_round, "turn_clockwise", "a hand turns a pencil clockwise",
+     "turn_anticlockwise", "a hand turns a pencil anticlockwise", "train", "a pencil", "a pencil"),
+]  # fmt: skip
+
+_REPEATING: list[tuple[MotionFunction, str, str, Split]] = [
+    (people.wave_hand, "wave_hand", "waving one hand", "test"),
+    (people.wave_both_arms, "wave_both_arms", "waving both arms over the head", "train"),
+    (people.clap, "clap", "clapping the hands", "train"),
+    (people.jump, "jump", "jumping up and down", "train"),
+    (people.star_jumps, "star_jumps", "jumping with arms and legs apart", "test"),
+    (people.march, "march", "marching in place", "train"),
+    (people.run_in_place, "run_in_place", "running in place", "train"),
+    (people.kick, "kick", "kicking with one leg", "train"),
+    (people.punch, "punch", "punching forward", "val"),
+    (people.side_bend, "side_bend", "bending to the sides", "test"),
+    (people.arm_circles, "arm_circles", "circling both arms", "train"),
+    (people.twist, "twist", "twisting with arms wide", "train"),
+    (people.lunge, "lunge", "lunging forward low", "train"),
+    (people.flap_arms, "flap_arms", "flapping both arms", "val"),
+    (tabletop.bounce_ball, "bounce_ball", "a hand bounces a ball", "train"),
+    (tabletop.shake_object, "shake_object", "a hand shakes an object", "train"),
+    (tabletop.wipe_table, "wipe_table", "a hand wipes the table", "test"),
+    (tabletop.stir, "stir", "a hand stirs in a cup", "train"),
+    (tabletop.swing, "swing", "an object swings on a string", "train"),
+]
+
+
+def _build() -> dict[str, Action]:
+    table: dict[str, Action] = {}
+    for motion, name, text, other, other_text, split, before, after in _PAIRS:
+        scene: Literal["person", "table"] = "person" if _is_person(motion) else "table"
+        table[name] = Action(
+            name, text, motion, split, scene, before, after, partner=other
+        )  # fmt: skip
+        table[other] = Action(
+            other, other_text, motion, split, scene, after, before, backwards=True, partner=name
+        )
+    for motion, name, text, other, other_text, split, before, after in _SIDED:
+        scene = "person" if _is_person(motion) else "table"
+        table[name] = Action(name, text, motion, split, scene, before, after, partner=other, side=1)
+        table[other] = Action(
+            other, other_text, motion, split, scene, after, before, partner=name, side=-1
+        )
+    for motion, name, text, split in _REPEATING:
+        scene = "person" if _is_person(motion) else "table"
+        table[name] = Action(name, text, motion, split, scene, "", "", cyclic=True)
+    drop = "drop_object"
+    table[drop] = Action(
+        drop, "a hand drops an object", tabletop.drop_object, "train", "table",
+        "an object up in the hand", "an object on the table",
+    )  # fmt: skip
+    return table
+
+
+def _is_person(motion: MotionFunction) -> bool:
+    return motion.__module__ == people.__name__
+
+
+ACTIONS = _build()
+
+
+def action(name: str) -> Action:
+    """Look an action up by name.
+
+    Raises:
+        InputError: There is no such class; names the nearest ones.
+    """
+    if name not in ACTIONS:
+        near = difflib.get_close_matches(name, ACTIONS, n=3, cutoff=0.4) or list(ACTIONS)[:3]
+        raise InputError(f"unknown rendered action {name!r}: nearest are {', '.join(near)}")
+    return ACTIONS[name]
+
+
+def class_names(split: Split | None = None) -> list[str]:
+    """Return the class names of a split, or all, in a fixed order."""
+    return [name for name, entry in ACTIONS.items() if split in (None, entry.split)]

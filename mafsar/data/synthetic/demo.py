@@ -1,0 +1,40 @@
+"""A small support folder and queries for trying the program out.
+
+Support and queries show other people in other places; two of the classes are one another backwards
+in time, so only the order of the frames tells them apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mafsar.data.synthetic.render import render_video
+
+DEMO_CLASSES = ("open_arms", "close_arms", "wave_hand", "bend_forward", "tip_over")
+_SUPPORT_SEED, _QUERY_SEED = 1_000, 2_000
+
+
+def write_demo(folder: Path, *, shots: int = 2, seconds: float = 2.0, size: int = 224) -> Path:
+    """Render ``support/CLASS/clipN.mp4`` and ``queries/CLASS.mp4``.
+
+    Args:
+        folder: Where to write; made if it does not exist.
+        shots: Support clips a class.
+        seconds: Length of each clip.
+        size: Side of the picture, pixels.
+
+    Returns:
+        ``folder``.
+    """
+    for index, name in enumerate(DEMO_CLASSES):
+        home = folder / "support" / name
+        home.mkdir(parents=True, exist_ok=True)
+        for shot in range(shots):
+            seed = _SUPPORT_SEED + 10 * index + shot
+            path = home / f"clip{shot + 1}.mp4"
+            render_video(name, path, seed=seed, seconds=seconds, size=size)
+        queries = folder / "queries"
+        queries.mkdir(parents=True, exist_ok=True)
+        seed = _QUERY_SEED + index
+        render_video(name, queries / f"{name}.mp4", seed=seed, seconds=seconds, size=size)
+    return folder

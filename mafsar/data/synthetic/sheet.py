@@ -1,0 +1,34 @@
+"""Contact sheets: a row a clip, so that a person can judge whether the classes can be named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mafsar.data.synthetic.render import render_clip
+
+_LABEL_WIDTH = 150
+
+
+def contact_sheet(
+    names: Sequence[str], *, seed: int = 0, frames: int = 8, size: int = 96
+) -> Image.Image:
+    """Draw one clip of each class as a row of frames with its name.
+
+    Args:
+        names: Class names, top to bottom.
+        seed: The first row's seed; each row takes the next, so that no two share a body.
+        frames: Pictures a row.
+        size: Side of a picture, pixels.
+    """
+    sheet = Image.new("RGB", (_LABEL_WIDTH + frames * (size + 2), len(names) * (size + 2)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, name in enumerate(names):
+        clip = render_clip(name, seed=seed + row, frames=frames, size=size)
+        for column, picture in enumerate(np.asarray(clip)):
+            place = (_LABEL_WIDTH + column * (size + 2), row * (size + 2))
+            sheet.paste(Image.fromarray(picture), place)
+        draw.text((4, row * (size + 2) + size // 2 - 5), name.replace("_", " "), fill="black")
+    return sheet
