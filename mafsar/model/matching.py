@@ -1,0 +1,90 @@
+"""Scores of queries against classes: distances, text cosines and their fusion (METHOD section 3).
+
+Differentiable, for training and as the definition; on a device `mafsar.runtime.scores` does the
+same with numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mafsar import kernels
+from mafsar.errors import InputError
+from mafsar.kernels.reference import unit_vectors
+from mafsar.model.config import MatchConfig
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Q queries against C classes.
+
+    Attributes:
+        fused: α · softmax(text) + (1 − α) · softmax(visual), rows sum to 1, (Q, C).
+        distances: The metric's own values, smaller is nearer, (Q, C).
+        visual_logits: (Q, C).
+        text_logits: (Q, C), or None without text.
+    """
+
+    fused: Tensor
+    distances: Tensor
+    visual_logits: Tensor
+    text_logits: Tensor | None
+
+
+def class_scores(
+    query: Tensor,
+    prototypes: Tensor,
+    match: MatchConfig,
+    *,
+    pooled: Tensor | None = None,
+    text: Tensor | None = None,
+) -> ClassScores:
+    """Scores queries against class prototypes and, where given, class texts.
+
+    Args:
+        query: Query features F̃, (Q, T, E).
+        prototypes: Class prototypes, (C, T, E).
+        match: Metric, λ, α and scales.
+        pooled: Time means of the queries' raw features F, (Q, E); needed with `text`.
+        text: Raw class text embeddings, (C, E). None is `text = off`: α counts as 0.
+
+    Returns:
+        The scores and what they are made of.
+
+    Raises:
+        InputError: `text` without `pooled`.
+    """
+    distances = visual_distances(query, prototypes, match)
+    visual = visual_logits(distances, query.shape[-2], match)
+    if text is None:
+        return ClassScores(visual.softmax(dim=-1), distances, visual, None)
+    if pooled is None:
+        raise InputError("pooled is missing: the text score reads the queries' pooled features")
+    worded = text_logits(pooled, text, match)
+    fused = match.alpha * worded.softmax(dim=-1) + (1 - match.alpha) * visual.softmax(dim=-1)
+    return ClassScores(fused, distances, visual, worded)
+
+
+def visual_distances(query: Tensor, prototypes: Tensor, match: MatchConfig) -> Tensor:
+    """The metric between every query (Q, Tq, E) and every prototype (C, Ts, E), (Q, C)."""
+    if match.metric == "mean":
+        return kernels.mean_match(query, prototypes)
+    distances = kernels.frame_distances(query, prototypes)  # (Q, C, Tq, Ts)
+    if match.metric == "bimhm":
+        return kernels.bimhm(distances)
+    return kernels.otam(distances, lam=match.lam)
+
+
+def visual_logits(distances: Tensor, frames: int, match: MatchConfig) -> Tensor:
+    """visual_scale · (−OTAM, −T · Bi-MHM or −T · mean); `frames` is the query's T."""
+    # OTAM is a sum over the frames already; the other two are means.
+    factor = 1 if match.metric == "otam" else frames
+    return -match.visual_scale * factor * distances
+
+
+def text_logits(pooled: Tensor, text: Tensor, match: MatchConfig) -> Tensor:
+    """text_scale · cos(pooled, text) of every (Q, E) and every (C, E), (Q, C)."""
+    cosines = unit_vectors(pooled) @ unit_vectors(text).transpose(-1, -2)  # (Q, C)
+    return match.text_scale * cosines

@@ -1,0 +1,178 @@
+"""open_clip's model configurations as ours, without importing open_clip or torch.
+
+What this project cannot adapt as METHOD says is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mafsar.errors import InputError, MissingError, UnavailableError
+from mafsar.model.config import (
+    CLIP_MEAN,
+    CLIP_STD,
+    Activation,
+    ModelConfig,
+    TextConfig,
+    VisionConfig,
+    named_config,
+)
+from mafsar.model.names import OPEN_CLIP_NAMES, SHIPPED, ModelName
+
+_CONFIG_FILE = "open_clip_config.json"
+# Vision settings with the only value that a plain vision transformer with a class token has.
+_PLAIN_VISION: dict[str, Any] = {
+    "ls_init_value": None,
+    "attentional_pool": False,
+    "no_ln_pre": False,
+    "pos_embed_type": "learnable",
+    "final_ln_after_pool": False,
+    "pool_type": "tok",
+}
+_PLAIN_TEXT: dict[str, Any] = {
+    "ls_init_value": None,
+    "embed_cls": False,
+    "no_causal_mask": False,
+    "pool_type": "argmax",
+    "proj_bias": False,
+    "proj_type": "linear",
+    "final_ln_after_pool": False,
+}
+_PLAIN_BOTH: dict[str, Any] = {
+    "act_kwargs": None,
+    "norm_kwargs": None,
+    "block_type": None,
+    "qk_norm": False,
+    "scaled_cosine_attn": False,
+    "scale_heads": False,
+    "scale_attn_inner": False,
+    "scale_attn": False,
+    "scale_fc": False,
+}
+
+
+def config_of(name: ModelName) -> ModelConfig:
+    """The configuration behind a name, with what training would tune; downloads nothing.
+
+    Args:
+        name: Any but `hf-hub:`, whose configuration is on the hub.
+
+    Raises:
+        InputError: A name that neither this project nor the installed open_clip knows.
+        MissingError: A `local-dir:` without a configuration.
+        UnavailableError: A tower that is not adapted here, with the reason, or open_clip is not
+            installed.
+    """
+    if name.source == "hf-hub":
+        raise UnavailableError(
+            f"{name}: its configuration is on the hub; download it and use local-dir:FOLDER"
+        )
+    if name.source == "local-dir":
+        path = Path(name.value).expanduser() / _CONFIG_FILE
+        if not path.is_file():
+            raise MissingError(
+                f"{name}: {path} is not there; give the folder of an open_clip model"
+            )
+        return from_open_clip_json(json.loads(path.read_text(encoding="utf-8")), str(name))
+    if name.base in (*OPEN_CLIP_NAMES, SHIPPED):
+        return named_config(name.base)
+    return from_open_clip_json(_installed_json(name), name.base)
+
+
+def from_open_clip_json(document: Mapping[str, Any], name: str) -> ModelConfig:
+    """Reads an open_clip configuration, bare or with `model_cfg` and `preprocess_cfg`.
+
+    Raises:
+        UnavailableError: A tower that is not adapted here, with the reason.
+    """
+    model = document.get("model_cfg", document)
+    pixels = document.get("preprocess_cfg", {})
+    vision, text = dict(model["vision_cfg"]), dict(model["text_cfg"])
+    _refuse(name, vision, text, pixels, custom=model)
+    activation: Activation = "quickgelu" if model.get("quick_gelu") else "gelu"
+    width, head_width = vision.get("width", 768), vision.get("head_width", 64)
+    return ModelConfig(
+        name=name,
+        embed_dim=model["embed_dim"],
+        vision=VisionConfig(
+            width=width,
+            layers=vision.get("layers", 12),
+            heads=width // head_width,
+            patch_size=vision.get("patch_size", 16),
+            image_size=vision.get("image_size", 224),
+            mlp_ratio=vision.get("mlp_ratio", 4.0),
+            activation=activation,
+        ),
+        text=TextConfig(
+            width=text.get("width", 512),
+            layers=text.get("layers", 12),
+            heads=text.get("heads", 8),
+            context_length=text.get("context_length", 77),
+            vocab_size=text.get("vocab_size", 49408),
+            mlp_ratio=text.get("mlp_ratio", 4.0),
+            activation=activation,
+        ),
+        mean=tuple(pixels.get("mean", CLIP_MEAN)),
+        std=tuple(pixels.get("std", CLIP_STD)),
+    )
+
+
+def _refuse(
+    name: str,
+    vision: Mapping[str, Any],
+    text: Mapping[str, Any],
+    pixels: Mapping[str, Any],
+    *,
+    custom: Mapping[str, Any],
+) -> None:
+    reason = None
+    if vision.get("timm_model_name"):
+        reason = f"its vision tower is timm's {vision['timm_model_name']}"
+    elif isinstance(vision.get("layers"), list):
+        reason = "its vision tower is a ResNet, which is tuned as a whole and comes with training"
+    elif text.get("hf_model_name"):
+        reason = f"its text tower is {text['hf_model_name']} of transformers"
+    elif custom.get("multimodal_cfg") or custom.get("custom_text_cfg"):
+        reason = "it has a third tower"
+    elif not isinstance(vision.get("image_size", 224), int):
+        reason = f"its images are not square: {vision['image_size']}"
+    else:
+        for tower, values, plain in (
+            ("vision", vision, _PLAIN_VISION | _PLAIN_BOTH),
+            ("text", text, _PLAIN_TEXT | _PLAIN_BOTH),
+        ):
+            for key, value in plain.items():
+                if values.get(key, value) not in (value, {}) and reason is None:
+                    reason = f"its {tower} tower has {key} = {values[key]}"
+        for key, value in (("interpolation", "bicubic"), ("resize_mode", "shortest")):
+            if pixels.get(key, value) != value and reason is None:
+                reason = f"its images are resized with {key} = {pixels[key]}"
+    if reason:
+        raise UnavailableError(
+            f"{name}: {reason}; mafsar adapts CLIP vision transformers with a class token, "
+            f"such as {', '.join(OPEN_CLIP_NAMES)}"
+        )
+
+
+def _installed_json(name: ModelName) -> Mapping[str, Any]:
+    """The configuration file of the installed open_clip."""
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise UnavailableError(
+            f"{name}: open_clip is not installed, and it knows that name; "
+            "pip install 'mafsar[train]'"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model_configs"
+    path = folder / f"{name.base}.json"
+    if not path.is_file():
+        known = sorted(item.stem for item in folder.glob("*.json"))
+        near = difflib.get_close_matches(name.base, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "see open_clip.list_models()"
+        raise InputError(f"{name}: open_clip has no model {name.base!r}; {hint}")
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
