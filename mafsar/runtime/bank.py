@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -86,8 +86,7 @@ class BankClip:
     @property
     def identity(self) -> tuple[str, float, float]:
         """Content and seconds taken: equal only for the very same clip."""
-        end = float("inf") if self.end is None else self.end
-        return (self.content_sha256, self.start or 0.0, end)
+        return clip_identity(self.content_sha256, self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class TextChoice:
     why: str
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Bank:
     """Encoded clips of C classes. Nothing in it changes: `add` and the others return a new one.
 
@@ -124,7 +123,8 @@ class Bank:
         geometry: What the user said about the picture.
         text_choice: Whether class names take part.
         images: Small pictures of the clips, (n, T, 64, 64, 3), or None.
-        path: The file it was read from or written to, or None.
+        path: The file it was read from, or None.
+        notes: What was passed over while enrolling, one sentence each; not in the file.
     """
 
     classes: tuple[SupportClass, ...]
@@ -138,7 +138,8 @@ class Bank:
     geometry: Geometry
     text_choice: TextChoice
     images: Frames | None = None
-    path: Path | None = field(default=None, compare=False)
+    path: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         labels = ", ".join(self.labels[:4]) + (", …" if len(self.labels) > 4 else "")
@@ -296,6 +297,13 @@ class Bank:
             ],
             "clips": [asdict(clip) for clip in self.clips],
         }
+
+
+def clip_identity(
+    content_sha256: str, start: float | None, end: float | None
+) -> tuple[str, float, float]:
+    """Content and seconds taken, in a form that sorts."""
+    return (content_sha256, start or 0.0, float("inf") if end is None else end)
 
 
 def is_bank(path: str | Path) -> bool:

@@ -131,16 +131,30 @@ def match_features(
         text: Raw class text embeddings, (..., C, E); None = no text term, and α counts as 0.
     """
     distances = visual_distances(query, prototypes, scoring)
-    # OTAM sums over frames by itself; the other two are means over them.
-    frames = 1.0 if scoring.metric == "otam" else float(query.shape[-2])
-    visual = _softmax(-scoring.visual_scale * frames * distances)
+    visual = visual_probabilities(distances, query.shape[-2], scoring)
     if text is None:
         return Scores(visual, visual, None, distances)
     if pooled is None:
         raise InputError("text scores need the queries' pooled features")
-    worded = _softmax(scoring.text_scale * cosines(pooled, text))
-    fused = scoring.alpha * worded + (1.0 - scoring.alpha) * visual
-    return Scores(fused, visual, worded, distances)
+    worded = text_probabilities(pooled, text, scoring)
+    return Scores(fuse(visual, worded, scoring), visual, worded, distances)
+
+
+def visual_probabilities(distances: Float64, frames: int, scoring: Scoring) -> Float64:
+    """Softmax over classes of the visual logits; `frames` is the query's T."""
+    # OTAM sums over the frames by itself; the other two metrics are means over them.
+    factor = 1.0 if scoring.metric == "otam" else float(frames)
+    return _softmax(-scoring.visual_scale * factor * distances)
+
+
+def text_probabilities(pooled: Float32, text: Float32, scoring: Scoring) -> Float64:
+    """Softmax over classes of the text logits, from (..., Q, E) and (..., C, E)."""
+    return _softmax(scoring.text_scale * cosines(pooled, text))
+
+
+def fuse(visual: Float64, text: Float64, scoring: Scoring) -> Float64:
+    """`α · text + (1 − α) · visual` (METHOD §3)."""
+    return scoring.alpha * text + (1.0 - scoring.alpha) * visual
 
 
 def _softmax(logits: Float64) -> Float64:

@@ -1,0 +1,214 @@
+"""The feature cache: what has been encoded once is read back, whatever the file is called now.
+
+An entry is a small safetensors file named by the sha256 of everything its content depends on. A
+damaged entry counts as absent. Several processes may share the folder: entries are written beside
+and renamed, and whoever finds one gone encodes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.runtime.encoders import Branch, ModelSpec
+from mafsar.runtime.files import write_safetensors
+from mafsar.video import Geometry
+
+CAP_BYTES = 5 << 30
+_SCHEMA = 1
+_KEEP = 0.9  # share of the cap that is left after the oldest have gone
+_log = logging.getLogger("mafsar")
+Tensors = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """State of the cache, or what was removed from it.
+
+    Attributes:
+        path: Its folder.
+        entries: Number of entries.
+        size_bytes: Their size.
+        cap_bytes: Size above which the oldest go.
+    """
+
+    path: Path
+    entries: int
+    size_bytes: int
+    cap_bytes: int
+
+
+def cache_folder() -> Path:
+    """The cache's place: `MAFSAR_CACHE`, else `$XDG_CACHE_HOME/mafsar`, else `~/.cache/mafsar`."""
+    given = os.environ.get("MAFSAR_CACHE")
+    if given:
+        return Path(given).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mafsar"
+
+
+def clip_key(
+    spec: ModelSpec,
+    *,
+    branch: Branch | str,
+    precision: str,
+    geometry: Geometry,
+    content_sha256: str,
+    start: float | None,
+    end: float | None,
+    text: str | None,
+) -> str:
+    """Key of a clip's features: everything that they depend on.
+
+    Args:
+        spec: Model: weights, pre-processing, frames and prompts.
+        branch: "query", "support" or another thing made of the clip.
+        precision: Of the engine.
+        geometry: What the user said about the picture.
+        content_sha256: Of the clip.
+        start: First second taken, or None.
+        end: Last second taken, or None.
+        text: The class's text in the support branch, else None.
+    """
+    return _key(
+        branch=branch,
+        weights=spec.weights_sha256,
+        preprocess=spec.preprocess_json(),
+        precision=precision,
+        geometry=geometry.to_json(),
+        content=content_sha256,
+        start=start,
+        end=end,
+        text=text,
+        prompts=None if text is None else list(spec.prompts),
+    )
+
+
+def text_key(spec: ModelSpec, *, precision: str, text: str) -> str:
+    """Key of a class text's embedding."""
+    return _key(
+        branch="text",
+        weights=spec.weights_sha256,
+        precision=precision,
+        text=text,
+        prompts=list(spec.prompts),
+    )
+
+
+def _key(**parts: Any) -> str:
+    text = json.dumps(parts | {"schema": _SCHEMA}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class FeatureCache:
+    """Entries under one folder, the least recently used of which go above the cap."""
+
+    def __init__(self, folder: Path | None = None, *, cap_bytes: int = CAP_BYTES) -> None:
+        self.folder = (cache_folder() if folder is None else folder) / "features"
+        self.cap_bytes = cap_bytes
+        self._size_bytes: int | None = None  # known from the first write on
+        self._writable = True
+
+    def get(self, key: str) -> Tensors | None:
+        """The entry's arrays, or None where it is absent or damaged."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="numpy") as file:
+                checksum = (file.metadata() or {}).get("crc32")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if checksum != _checksum(tensors):
+                raise ValueError("checksum")
+            os.utime(path)  # the time of change orders entries by last use
+        except (SafetensorError, ValueError, OSError):
+            path.unlink(missing_ok=True)
+            return None
+        return tensors
+
+    def put(self, key: str, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Writes an entry; a folder that cannot be written is said once and then left alone."""
+        if not self._writable:
+            return
+        path = self._path(key)
+        try:
+            if self._size_bytes is None:
+                self._size_bytes = sum(size for _, _, size in self._entries())
+            write_safetensors(path, tensors, {"crc32": _checksum(tensors)})
+            self._size_bytes += path.stat().st_size
+        except FileNotFoundError:
+            return  # another process cleared the folder in this very moment
+        except OSError as error:
+            self._writable = False
+            _log.warning(
+                "feature cache %s cannot be written (%s); set MAFSAR_CACHE or use --no-cache",
+                self.folder,
+                error.strerror or error,
+            )
+            return
+        if self._size_bytes > self.cap_bytes:
+            self._evict()
+
+    def info(self) -> CacheInfo:
+        """Number and size of the entries."""
+        sizes = [size for _, _, size in self._entries()]
+        return CacheInfo(self.folder, len(sizes), sum(sizes), self.cap_bytes)
+
+    def clear(self) -> CacheInfo:
+        """Removes all entries and says how many there were."""
+        before = self.info()
+        for path, _, _ in list(self._entries()):
+            path.unlink(missing_ok=True)
+        self._size_bytes = 0
+        return before
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key[2:]}.safetensors"
+
+    def _entries(self) -> Iterator[tuple[Path, float, int]]:
+        """Yields path, time of last use and size; one that vanishes meanwhile is passed over."""
+        for path in self.folder.glob("??/*"):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                continue
+            # A writer that was killed leaves its `.part`; glob's `*` shows these too.
+            yield path, stat.st_mtime, stat.st_size
+
+    def _evict(self) -> None:
+        """Removes the oldest until the rest is well below the cap."""
+        entries = sorted(self._entries(), key=lambda entry: entry[1])
+        size = sum(entry[2] for entry in entries)
+        for path, _, size_bytes in entries:
+            if size <= self.cap_bytes * _KEEP:
+                break
+            path.unlink(missing_ok=True)
+            size -= size_bytes
+        self._size_bytes = size
+
+
+def open_cache(cache: FeatureCache | bool) -> FeatureCache | None:
+    """The cache that an argument `cache` means: True = the user's own, False = none."""
+    if isinstance(cache, FeatureCache):
+        return cache
+    return FeatureCache() if cache else None
+
+
+def _checksum(tensors: Mapping[str, NDArray[Any]]) -> str:
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(name.encode(), value)
+        value = zlib.crc32(np.ascontiguousarray(tensors[name]).tobytes(), value)
+    return f"{value:08x}"

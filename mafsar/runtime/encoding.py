@@ -1,0 +1,265 @@
+"""Support clips and class texts → features: from the cache where they are, else encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.errors import VideoError
+from mafsar.runtime.cache import FeatureCache, Tensors, clip_key, text_key
+from mafsar.runtime.encoders import Encoder, Float32, Frames
+from mafsar.runtime.support import SupportClip
+from mafsar.video import Clip, ClipRequest, Geometry, content_sha256, load_clips
+
+Progress = Callable[[int, int, str], None]
+_THUMBNAIL = 64  # pixels
+
+
+@dataclass(frozen=True, repr=False)
+class EncodedClips:
+    """Features of n clips, in the order asked for.
+
+    Attributes:
+        query: By the query graph, (n, T, E).
+        pooled: Time means of its raw features, (n, E).
+        support: By the support graph with each clip's class text, (n, T, E), or None.
+        durations_seconds: (n,).
+        content_sha256: Of each clip.
+        images: Small pictures, (n, T, 64, 64, 3), or None.
+        encoded: Clips that went through the encoder in this call.
+    """
+
+    query: Float32
+    pooled: Float32
+    support: Float32 | None
+    durations_seconds: NDArray[np.float64]
+    content_sha256: tuple[str, ...]
+    images: Frames | None
+    encoded: int
+
+
+def encode_texts(
+    encoder: Encoder, texts: Sequence[str], cache: FeatureCache | None = None
+) -> Float32:
+    """Raw embeddings of class texts, (n, E), each encoded on its own.
+
+    One by one, because a row's last bits may depend on the batch it is in, and adding a class to a
+    bank must give what enrolling all at once gives.
+    """
+    rows: list[Float32] = []
+    for text in texts:
+        key = text_key(encoder.spec, precision=encoder.precision, text=text)
+        entry = None if cache is None else cache.get(key)
+        if entry is not None and "embedding" in entry:
+            rows.append(entry["embedding"])
+            continue
+        rows.append(encoder.encode_text([text])[0])
+        if cache is not None:
+            cache.put(key, {"embedding": rows[-1]})
+    return np.stack(rows).astype(np.float32, copy=False)
+
+
+def hash_clips(clips: Sequence[SupportClip], workers: int = 2) -> list[str]:
+    """Hashes of the clips' content, in threads: hashing lets other threads run."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        return list(pool.map(content_sha256, [clip.path for clip in clips]))
+
+
+def encode_clips(
+    encoder: Encoder,
+    clips: Sequence[SupportClip],
+    texts: Sequence[str | None] | None = None,
+    *,
+    content: Sequence[str] | None = None,
+    geometry: Geometry | None = None,
+    cache: FeatureCache | None = None,
+    images: bool = False,
+    batch: int | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> EncodedClips:
+    """Encodes clips by the query graph and, where class texts are given, by the support graph.
+
+    Args:
+        encoder: The model.
+        clips: n ≥ 1 clips; the same content is encoded once.
+        texts: Each clip's class text, None for a clip without a class; None = query graph only.
+        content: Hash of each clip's content where it is known already.
+        geometry: What the user said about the picture.
+        cache: Where features are kept, or None.
+        images: Whether small pictures are wanted.
+        batch: Clips a call of the encoder; None = 1 on a CPU, where a batch gains little, else 8.
+        workers: Threads that decode ahead of the encoder.
+        progress: Called with (done, total, what).
+
+    Raises:
+        VideoError: A clip cannot be decoded.
+    """
+    hashes = hash_clips(clips, workers) if content is None else content
+    work = _Work(encoder, geometry or Geometry(), cache, images)
+    keys = [
+        work.keys(clip, content, None if texts is None else texts[i])
+        for i, (clip, content) in enumerate(zip(clips, hashes, strict=True))
+    ]
+    found: dict[str, Tensors] = {}
+    waiting: dict[tuple[str, ...], int] = {}
+    for i, needed in enumerate(keys):
+        for key in needed.values():
+            if key not in found and (entry := work.get(key)) is not None:
+                found[key] = entry
+        if any(key not in found for key in needed.values()):
+            waiting.setdefault(tuple(needed.values()), i)
+    todo = list(waiting.values())
+    _encode_missing(
+        work,
+        [(clips[i], keys[i], None if texts is None else texts[i]) for i in todo],
+        found,
+        batch=batch or (1 if encoder.device == "cpu" else 8),
+        workers=workers,
+        progress=progress,
+    )
+    return _gather(keys, hashes, found, with_support=texts is not None, encoded=len(todo))
+
+
+@dataclass(frozen=True)
+class _Work:
+    encoder: Encoder
+    geometry: Geometry
+    cache: FeatureCache | None
+    images: bool
+
+    def keys(self, clip: SupportClip, content: str, text: str | None) -> dict[str, str]:
+        """Cache keys of all that is wanted of a clip, by what it is."""
+        branches = ["query"] + ["support"] * (text is not None) + ["images"] * self.images
+        return {
+            branch: clip_key(
+                self.encoder.spec,
+                branch=branch,
+                precision="" if branch == "images" else self.encoder.precision,
+                geometry=self.geometry,
+                content_sha256=content,
+                start=clip.start,
+                end=clip.end,
+                text=text if branch == "support" else None,
+            )
+            for branch in branches
+        }
+
+    def get(self, key: str) -> Tensors | None:
+        return None if self.cache is None else self.cache.get(key)
+
+    def put(self, found: dict[str, Tensors], key: str, tensors: Tensors) -> None:
+        found[key] = tensors
+        if self.cache is not None:
+            self.cache.put(key, tensors)
+
+
+def _encode_missing(
+    work: _Work,
+    jobs: Sequence[tuple[SupportClip, dict[str, str], str | None]],
+    found: dict[str, Tensors],
+    *,
+    batch: int,
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    """Decodes ahead in threads and encodes what is missing, batch by batch."""
+    if not jobs:
+        return
+    spec = work.encoder.spec
+    wanted = sorted({text for _, _, text in jobs if text is not None})
+    embeddings = encode_texts(work.encoder, wanted, work.cache) if wanted else None
+    rows = {text: i for i, text in enumerate(wanted)}
+    requests = [
+        ClipRequest(
+            clip.path,
+            frames=spec.frames,
+            size=spec.image_size,
+            geometry=work.geometry,
+            start=clip.start,
+            end=clip.end,
+        )
+        for clip, _, _ in jobs
+    ]
+    pending: list[tuple[Clip, dict[str, str], str | None]] = []
+    for done, ((_, keys, text), clip) in enumerate(
+        zip(jobs, load_clips(requests, workers=workers), strict=True)
+    ):
+        if isinstance(clip, VideoError):
+            raise clip
+        pending.append((clip, keys, text))
+        if len(pending) == batch or done + 1 == len(jobs):
+            _encode_batch(work, pending, found, embeddings, rows)
+            pending = []
+        if progress is not None:
+            progress(done + 1, len(jobs), "encoding clips")
+
+
+def _encode_batch(
+    work: _Work,
+    batch: Sequence[tuple[Clip, dict[str, str], str | None]],
+    found: dict[str, Tensors],
+    embeddings: Float32 | None,
+    rows: dict[str, int],
+) -> None:
+    asked = [item for item in batch if item[1]["query"] not in found]
+    if asked:
+        features = work.encoder.encode_query(np.stack([clip.pixels for clip, _, _ in asked]))
+        for i, (clip, keys, _) in enumerate(asked):
+            tensors = {"frames": features.frames[i], "pooled": features.pooled[i]}
+            work.put(found, keys["query"], tensors | _duration(clip))
+    worded = [item for item in batch if item[2] is not None and item[1]["support"] not in found]
+    if worded and embeddings is not None:
+        text = embeddings[[rows[text] for _, _, text in worded if text is not None]]
+        pixels = np.stack([clip.pixels for clip, _, _ in worded])
+        features = work.encoder.encode_support(pixels, text)
+        for i, (clip, keys, _) in enumerate(worded):
+            work.put(found, keys["support"], {"frames": features.frames[i]} | _duration(clip))
+    for clip, keys, _ in batch:
+        if work.images and keys["images"] not in found:
+            work.put(found, keys["images"], {"images": _thumbnails(clip)})
+
+
+def _duration(clip: Clip) -> Tensors:
+    return {"duration_seconds": np.array([clip.duration_seconds], np.float64)}
+
+
+def _thumbnails(clip: Clip) -> Frames:
+    from PIL import Image
+
+    size = (_THUMBNAIL, _THUMBNAIL)
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX), np.uint8)
+            for frame in clip.pixels
+        ]
+    )
+
+
+def _gather(
+    keys: Sequence[dict[str, str]],
+    hashes: Sequence[str],
+    found: dict[str, Tensors],
+    *,
+    with_support: bool,
+    encoded: int,
+) -> EncodedClips:
+    query = [found[key["query"]] for key in keys]
+    support = None
+    if with_support:
+        # A clip without a class has no text; its place is filled by the query graph's features.
+        support = np.stack([found[key.get("support", key["query"])]["frames"] for key in keys])
+    images = [found[key["images"]]["images"] for key in keys if "images" in key]
+    return EncodedClips(
+        np.stack([entry["frames"] for entry in query]),
+        np.stack([entry["pooled"] for entry in query]),
+        support,
+        np.array([entry["duration_seconds"][0] for entry in query]),
+        tuple(hashes),
+        np.stack(images) if images else None,
+        encoded,
+    )

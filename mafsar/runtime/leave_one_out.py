@@ -1,0 +1,166 @@
+"""Leave-one-out over the clips of a bank: each clip is the query, the others are the support."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.runtime.encoders import Float32
+from mafsar.runtime.scores import (
+    Float64,
+    Scoring,
+    class_prototypes,
+    fuse,
+    text_probabilities,
+    visual_distances,
+    visual_probabilities,
+)
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Answers to n clips that were left out one at a time.
+
+    Attributes:
+        judged: Whether the clip's class has another clip, (n,); the rest cannot be judged.
+        probabilities: Fused scores, (n, C).
+        owners: True classes, (n,).
+    """
+
+    judged: Bools
+    probabilities: Float64
+    owners: NDArray[np.intp]
+
+    @property
+    def answers(self) -> NDArray[np.intp]:
+        """Best class of each clip, (n,)."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def right(self) -> Bools:
+        """Whether the best class is the true one, (n,)."""
+        return self.answers == self.owners
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of judged clips answered rightly, 0–1; None where none can be judged."""
+        return float(self.right[self.judged].mean()) if self.judged.any() else None
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of the true class over the judged clips; 0 where there are none."""
+        true = self.probabilities[np.arange(len(self.owners)), self.owners]
+        return float(true[self.judged].mean()) if self.judged.any() else 0.0
+
+
+def leave_one_out(
+    query: Float32,
+    support: Float32,
+    owners: NDArray[np.intp],
+    scoring: Scoring,
+    *,
+    pooled: Float32 | None = None,
+    text: Float32 | None = None,
+) -> LeftOut:
+    """Answers every clip from the others.
+
+    Args:
+        query: The clips by the query graph, (n, T, E).
+        support: The same clips as support, (n, T, E).
+        owners: Classes, (n,), 0 … C − 1, each with at least one clip.
+        scoring: Metric, scales and α.
+        pooled: Time means of the raw query features, (n, E); needed with text.
+        text: Class text embeddings, (C, E), or None.
+    """
+    distances = _distances(query, support, owners, scoring)
+    counts = np.bincount(owners)
+    return LeftOut(
+        counts[owners] > 1, _probabilities(distances, query, scoring, pooled, text), owners
+    )
+
+
+def harmful_clips(
+    query: Float32,
+    support: Float32,
+    owners: NDArray[np.intp],
+    scoring: Scoring,
+    *,
+    pooled: Float32 | None = None,
+    text: Float32 | None = None,
+) -> NDArray[np.intp]:
+    """How many more of the other clips are answered rightly when a clip is taken away, (n,).
+
+    A clip with a positive number hurts. A class's only clip cannot be taken away and has 0. Costs
+    n² alignments.
+    """
+    n, classes = len(owners), int(owners.max()) + 1
+    counts = np.bincount(owners, minlength=classes)
+    distances = _distances(query, support, owners, scoring)
+    right = _probabilities(distances, query, scoring, pooled, text).argmax(axis=1) == owners
+    gains = np.zeros(n, np.intp)
+    sums = np.stack([support[owners == c].sum(axis=0, dtype=np.float64) for c in range(classes)])
+    for away in range(n):
+        own = owners[away]
+        if counts[own] < 2:
+            continue
+        others = np.flatnonzero(np.arange(n) != away)
+        inside = others[owners[others] == own]
+        outside = others[owners[others] != own]
+        changed = distances.copy()
+        rest = ((sums[own] - support[away]) / (counts[own] - 1)).astype(np.float32)
+        changed[outside, own] = visual_distances(query[outside], rest[None], scoring)[:, 0]
+        if counts[own] > 2:
+            pairs = (sums[own] - support[away] - support[inside]) / (counts[own] - 2)
+            changed[inside, own] = visual_distances(
+                query[inside, None], pairs.astype(np.float32)[:, None], scoring
+            )[:, 0, 0]
+            kept = others
+        else:
+            kept = outside  # the one clip that is left of the class has nothing to compare with
+        kept = kept[counts[owners[kept]] > 1]
+        probabilities = _probabilities(changed[kept], query[kept], scoring, _at(pooled, kept), text)
+        now = probabilities.argmax(axis=1) == owners[kept]
+        gains[away] = int(now.sum()) - int(right[kept].sum())
+    return gains
+
+
+def _distances(
+    query: Float32, support: Float32, owners: NDArray[np.intp], scoring: Scoring
+) -> Float64:
+    """Distances of every clip to every class, without itself in its own class, (n, C)."""
+    classes = int(owners.max()) + 1
+    prototypes = class_prototypes(support, owners, classes)
+    distances = visual_distances(query, prototypes, scoring)
+    counts = np.bincount(owners, minlength=classes)
+    judged = np.flatnonzero(counts[owners] > 1)
+    if len(judged):
+        sums = np.stack(
+            [support[owners == c].sum(axis=0, dtype=np.float64) for c in range(classes)]
+        )
+        own = owners[judged]
+        rest = (sums[own] - support[judged]) / (counts[own] - 1)[:, None, None]
+        distances[judged, own] = visual_distances(
+            query[judged, None], rest.astype(np.float32)[:, None], scoring
+        )[:, 0, 0]
+    return distances
+
+
+def _probabilities(
+    distances: Float64,
+    query: Float32,
+    scoring: Scoring,
+    pooled: Float32 | None,
+    text: Float32 | None,
+) -> Float64:
+    visual = visual_probabilities(distances, query.shape[-2], scoring)
+    if text is None or pooled is None:
+        return visual
+    return fuse(visual, text_probabilities(pooled, text, scoring), scoring)
+
+
+def _at(pooled: Float32 | None, index: NDArray[np.intp]) -> Float32 | None:
+    return None if pooled is None else pooled[index]

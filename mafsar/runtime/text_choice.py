@@ -1,0 +1,105 @@
+"""Whether class names take part in the scores: `--text auto|on|off`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.errors import UnavailableError
+from mafsar.runtime.encoders import Float32, ModelSpec
+from mafsar.runtime.leave_one_out import LeftOut, leave_one_out
+from mafsar.runtime.scores import Scoring
+from mafsar.runtime.support import SupportClass
+
+if TYPE_CHECKING:
+    from mafsar.runtime.bank import TextChoice
+
+TextUse = Literal["auto", "on", "off"]
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+
+
+def known_classes(spec: ModelSpec, classes: Sequence[SupportClass]) -> tuple[bool, ...]:
+    """Whether the model has been trained on every word of each class's text."""
+    known = spec.known_words
+    if known is None:
+        return (True,) * len(classes)
+    return tuple(
+        all(word in known for word in _WORD.findall(item.text.lower())) for item in classes
+    )
+
+
+def check_text_use(spec: ModelSpec, requested: TextUse) -> bool:
+    """Whether class texts have to be encoded.
+
+    Raises:
+        UnavailableError: Text is asked for and the model has no text tower.
+    """
+    if requested == "on" and not spec.text:
+        raise UnavailableError(f"--text on: {spec.name} has no text tower; use --text off")
+    return spec.text and requested != "off"
+
+
+def decide_text(
+    requested: TextUse,
+    *,
+    classes: Sequence[SupportClass],
+    words_known: Sequence[bool],
+    scoring: Scoring,
+    query: Float32,
+    pooled: Float32,
+    support: Float32,
+    text: Float32 | None,
+    owners: NDArray[np.intp],
+) -> TextChoice:
+    """Decides by what was asked, what the model knows, and leave-one-out over the support.
+
+    Args:
+        requested: What the user asked for.
+        classes: The C classes.
+        words_known: Whether the model knows the words of each, (C,).
+        scoring: The model's scoring with its own α.
+        query: Clips by the query graph, (n, T, E).
+        pooled: Time means of the raw query features, (n, E).
+        support: Clips by the support graph with text, (n, T, E).
+        text: Class text embeddings, (C, E), or None where there are none.
+        owners: Class of each clip, (n,), 0 … C − 1.
+    """
+    from mafsar.runtime.bank import TextChoice
+
+    def off(why: str) -> TextChoice:
+        return TextChoice(requested, False, 0.0, why)
+
+    def on(why: str) -> TextChoice:
+        return TextChoice(requested, True, scoring.alpha, why)
+
+    if requested == "off":
+        return off("asked for")
+    if text is None:
+        return off("the model has no text tower")
+    if requested == "on":
+        return on("asked for")
+    if not all(words_known):
+        unknown = [repr(c.text) for c, known in zip(classes, words_known, strict=True) if not known]
+        listed = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        return off(f"the model has not been trained on the words of {listed}")
+    if np.bincount(owners, minlength=len(classes)).min() < 2:
+        return on("the model knows the words, and a class with one clip leaves none to test with")
+    with_text = leave_one_out(query, support, owners, scoring, pooled=pooled, text=text)
+    without = leave_one_out(query, query, owners, replace(scoring, alpha=0.0))
+    # Equal accuracy is common on few clips; the surer of the two is then the better guess.
+    better = (with_text.accuracy or 0.0, with_text.confidence) >= (
+        without.accuracy or 0.0,
+        without.confidence,
+    )
+    why = f"leave-one-out is right on {_share(with_text)} with text, {_share(without)} without"
+    return on(why) if better else off(why)
+
+
+def _share(left_out: LeftOut) -> str:
+    right = int(left_out.right[left_out.judged].sum())
+    return f"{right} of {int(left_out.judged.sum())}"
