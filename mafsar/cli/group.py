@@ -99,7 +99,7 @@ class VerbGroup(TyperGroup):
         try:
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - the one door, which reports all of them
             if isinstance(problem, BrokenPipeError):
                 _forget_stdout()
                 sys.exit(EXIT_FAILED)

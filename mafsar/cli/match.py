@@ -25,7 +25,9 @@ def match(
             help="Clips: file, frame folder, folder, glob, NAME=SOURCE, - for paths on stdin.",
         ),
     ],
-    topk: Annotated[int, typer.Option("--topk", metavar="K", min=1, help="Classes listed a query.")] = 5,
+    topk: Annotated[
+        int, typer.Option("--topk", metavar="K", min=1, help="Classes listed a query.")
+    ] = 5,
     threshold: Annotated[
         str,
         typer.Option(

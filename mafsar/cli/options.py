@@ -183,3 +183,22 @@ HflipFlag = Annotated[
     bool | None,
     typer.Option("--hflip", help="Mirror the picture left to right.", show_default=False),
 ]
+
+
+def listed(value: str | None) -> list[str]:
+    """The items of a comma-separated list."""
+    return [item.strip() for item in (value or "").split(",") if item.strip()]
+
+
+def count(number: int, noun: str) -> str:
+    """``1 class``, ``2 classes``, ``2 queries``."""
+    if number == 1:
+        return f"1 {noun}"
+    plural = (
+        f"{noun[:-1]}ies"
+        if noun.endswith("ry")
+        else f"{noun}es"
+        if noun.endswith("s")
+        else f"{noun}s"
+    )
+    return f"{number:,} {plural}"

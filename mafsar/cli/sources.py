@@ -11,7 +11,9 @@ from pathlib import Path
 
 from mafsar.errors import InputError
 
-_LIVE = re.compile(r"^(\d+|/dev/video\d+|(v4l2|rtsps?|rtmps?|https?|udp|tcp|srt|csi)://.*)$", re.I)
+_LIVE = re.compile(
+    r"^(\d+|/dev/video\d+|(v4l2|rtsps?|rtmps?|https?|udp|tcp|srt|csi)://.*)$", re.IGNORECASE
+)
 _GLOB = re.compile(r"[*?\[]")
 
 

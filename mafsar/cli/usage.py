@@ -131,11 +131,11 @@ def suggest_verb(word: str, verbs: Sequence[str]) -> str | None:
     known = VERBS.get(word)
     if known and (known.startswith("--") or known.split()[0] in verbs):
         return known
-    close = difflib.get_close_matches(word, [*verbs, *VERBS], n=1, cutoff=0.7)
+    habits = [habit for habit, meant in VERBS.items() if meant.split()[0] in verbs]
+    close = difflib.get_close_matches(word, [*verbs, *habits], n=1, cutoff=0.7)
     if not close:
         return None
-    guess = VERBS.get(close[0], close[0])
-    return guess if guess.split()[0] in verbs else None
+    return close[0] if close[0] in verbs else VERBS[close[0]]
 
 
 def suggest_value(value: str, choices: Sequence[str]) -> str | None:

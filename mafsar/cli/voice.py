@@ -88,18 +88,22 @@ class Progress:
         self._bar: Any = None
         self._wanted = sys.stderr.isatty() and not _state.quiet
 
-    def __call__(self, done: int | None = None, total: int | None = None) -> None:
+    def __call__(
+        self, done: int | None = None, total: int | None = None, label: str | None = None
+    ) -> None:
         """One step further, or at `done` of `total`."""
         self._done = self._done + 1 if done is None else done
-        if total is not None:
-            self._total = total
+        self._total = self._total if total is None else total
+        self._label = label or self._label
         if not self._wanted:
             return
         if self._bar is None:
             if time.monotonic() - self._started < PROGRESS_AFTER_SECONDS:
                 return
             self._open()
-        self._bar.update(self._task, completed=self._done, total=self._total)
+        self._bar.update(
+            self._task, completed=self._done, total=self._total, description=self._label
+        )
 
     def close(self) -> None:
         """Take the bar away; the line it stood on is free again."""

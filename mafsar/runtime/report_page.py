@@ -1,0 +1,92 @@
+"""Pieces of a self-contained HTML page: style, bars, pictures. No script, nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Sequence
+
+from PIL import Image
+
+_STYLE = """
+:root { --ink: #14181f; --muted: #667085; --line: #e6e8ee; --accent: #4f46e5; --bad: #b42318;
+  --good: #067647; --warn: #b54708; --paper: #fff; --ground: #f6f7f9; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+main { max-width: 1180px; margin: 0 auto; padding: 32px 20px 64px; }
+h1 { font-size: 26px; margin: 0 0 4px; letter-spacing: -0.01em; }
+h2 { font-size: 19px; margin: 0; overflow-wrap: anywhere; }
+p { margin: 6px 0; }
+.muted { color: var(--muted); }
+.small { font-size: 13px; }
+.card { background: var(--paper); border: 1px solid var(--line); border-radius: 14px;
+  padding: 20px 22px; margin: 18px 0; }
+.head { display: flex; gap: 12px; align-items: baseline; justify-content: space-between;
+  flex-wrap: wrap; margin-bottom: 12px; }
+.picture { width: 100%; height: auto; display: block; border-radius: 8px; }
+.bars { display: grid; grid-template-columns: minmax(90px, max-content) 1fr max-content;
+  gap: 7px 14px; align-items: center; margin: 14px 0 6px; max-width: 760px; }
+.track { background: var(--line); border-radius: 5px; height: 10px; overflow: hidden; }
+.track i { display: block; height: 100%; background: #a5b4fc; border-radius: 5px; }
+.first .track i, .track.first i { background: var(--accent); }
+.number { font-variant-numeric: tabular-nums; color: var(--muted); font-size: 13px; }
+.facts { display: flex; flex-wrap: wrap; gap: 4px 22px; color: var(--muted); font-size: 13px; }
+.facts b { font-weight: 500; color: var(--ink); }
+.bad { color: var(--bad); } .good { color: var(--good); } .warn { color: var(--warn); }
+.error { border-left: 4px solid var(--bad); }
+.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); gap: 14px; }
+.clip { border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
+.clip div { padding: 8px 12px 10px; overflow-wrap: anywhere; }
+.clip.hurts { border-color: var(--bad); }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; color: var(--muted); font-size: 13px; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+ul { margin: 6px 0; padding-left: 20px; }
+"""
+
+
+def page(title: str, subtitle: str, body: Iterable[str]) -> str:
+    """A whole page; `title` and `subtitle` are plain text, `body` is HTML."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{text(title)}</title>\n<style>{_STYLE}</style></head>\n<body><main>\n"
+        f'<h1>{text(title)}</h1>\n<p class="muted">{text(subtitle)}</p>\n'
+        + "\n".join(body)
+        + "\n</main></body></html>\n"
+    )
+
+
+def text(value: object) -> str:
+    """Plain text as HTML."""
+    return html.escape(str(value))
+
+
+def facts(pairs: Sequence[tuple[str, object]]) -> str:
+    """Short facts on one line."""
+    cells = "".join(f"<span>{text(name)} <b>{text(value)}</b></span>" for name, value in pairs)
+    return f'<div class="facts">{cells}</div>'
+
+
+def bars(rows: Sequence[tuple[str, float, str]]) -> str:
+    """Horizontal bars: name, share (0–1), what is written behind; the first one stands out."""
+    cells = []
+    for index, (name, share, note) in enumerate(rows):
+        width = 100.0 * min(max(share, 0.0), 1.0)
+        first = " first" if index == 0 else ""
+        cells.append(
+            f'<span>{text(name)}</span><span class="track{first}">'
+            f'<i style="width:{width:.1f}%"></i></span><span class="number">{text(note)}</span>'
+        )
+    return f'<div class="bars">{"".join(cells)}</div>'
+
+
+def picture(image: Image.Image, alt: str, *, quality: int = 88) -> str:
+    """A picture inside the page, as a JPEG."""
+    data = io.BytesIO()
+    image.convert("RGB").save(data, "JPEG", quality=quality, optimize=True, subsampling=0)
+    code = base64.b64encode(data.getvalue()).decode("ascii")
+    return f'<img class="picture" alt="{text(alt)}" src="data:image/jpeg;base64,{code}">'

@@ -1,0 +1,128 @@
+"""Help, version, completion; how fast and how light the start is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import mafsar
+from mafsar.cli.app import app
+
+runner = CliRunner()
+
+VERBS = [
+    "match", "enroll", "bank", "bank list", "bank remove", "bank merge", "eval", "info", "doctor",
+    "cache", "cache info", "cache clear", "train", "export", "watch", "record", "data",
+    "data check", "data pack", "bench", "synth",
+]  # fmt: skip
+
+COMMON = "--json --verbose -v --quiet -q --help"
+ENCODER = "--engine --device --precision --text --no-cache"
+PICTURE = "--roi --fit --rotate --hflip"
+OUTPUT = "--out -o --overwrite -y"
+FLAGS = {
+    "match": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --topk --threshold --alpha --metric"
+    " --batch --csv --save-video --plot --report --keep-query",
+    "enroll": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --add --none --report --no-images",
+    "bank list": f"{COMMON} {OUTPUT} --class --clip",
+    "bank remove": f"{COMMON} {OUTPUT} --class --clip",
+    "bank merge": f"{COMMON} {OUTPUT} --class --clip",
+    "eval": f"{COMMON} {ENCODER} {OUTPUT} --data --split --dataset --root --lists --part --way"
+    " --shot --query --episodes --seed --episodes-file --metric --confusion",
+    "info": f"{COMMON} {OUTPUT}",
+    "doctor": f"{COMMON} {OUTPUT} --bisect",
+    "cache info": f"{COMMON} {OUTPUT}",
+    "cache clear": f"{COMMON} {OUTPUT}",
+}
+
+
+def _wide_help(words: list[str]) -> str:
+    result = runner.invoke(app, [*words, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_ends_with_two_examples(verb: str) -> None:
+    text = _wide_help(verb.split())
+    assert "Examples:" in text
+    examples = [
+        line.strip()
+        for line in text[text.rindex("Examples:") :].splitlines()
+        if line.strip().startswith("mafsar ")
+    ]
+    assert len(examples) == 2
+    assert all(line.startswith(f"mafsar {verb}") for line in examples)
+
+
+@pytest.mark.parametrize("verb", FLAGS)
+def test_every_documented_flag_is_known(verb: str) -> None:
+    from typer.main import get_command
+
+    command = get_command(app)
+    for word in verb.split():
+        command = command.commands[word]  # type: ignore[attr-defined]
+    context = command.make_context(verb, [], resilient_parsing=True)
+    known = {flag for param in command.get_params(context) for flag in param.opts}
+    assert set(FLAGS[verb].split()) <= known
+
+
+def test_version() -> None:
+    result = runner.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout == f"mafsar {mafsar.__version__}\n"
+
+
+def test_no_verb_shows_help_and_is_wrong_usage() -> None:
+    result = runner.invoke(app, [])
+    assert result.exit_code == 2
+    assert "match" in result.output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from mafsar.cli.app import app\n"
+        "try:\n    app(['--help'], prog_name='mafsar')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'onnxruntime', 'av', 'numpy', 'PIL', 'open_clip', 'tokenizers'}\n"
+        "loaded = heavy & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: mafsar" in done.stdout
+
+
+def test_python_m_mafsar_in_a_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mafsar", "prdict"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: mafsar has no command 'prdict'; did you mean mafsar match?\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("mafsar mat", "match"),
+        ("mafsar match --thre", "--threshold"),
+        ("mafsar match s q --engine t", "trt"),
+    ],
+)
+def test_shell_completion(words: str, offered: str) -> None:
+    environment = os.environ | {
+        "_MAFSAR_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    code = "from mafsar.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert offered in done.stdout.split()

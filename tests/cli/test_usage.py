@@ -1,0 +1,124 @@
+"""Wrong usage is answered with exit 2, one line, and what was probably meant."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from mafsar.cli.app import app
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("predict", "mafsar match"),
+        ("val", "mafsar eval"),
+        ("tensorrt", "mafsar export --engine trt"),
+        ("onnx", "mafsar export --engine onnx"),
+        ("benchmark", "mafsar bench"),
+        ("mtach", "mafsar match"),
+        ("enrol", "mafsar enroll"),
+        ("mode=val", "mafsar eval"),
+        ("bank lsit", "mafsar bank list"),
+        ("bank merg", "mafsar bank merge"),
+        ("cache inof", "mafsar cache info"),
+        ("export format=engine", "--engine trt"),
+        ("export tiny format=onnx", "--engine onnx"),
+        ("export --engine tensorrt", "trt"),
+        ("export --format engine", "--engine"),
+        ("match s q.mp4 --engine tensorrt", "trt"),
+        ("match s q.mp4 --engine pytorch", "torch"),
+        ("match s q.mp4 --device gpu", "cuda"),
+        ("match s q.mp4 --precision half", "fp16"),
+        ("match s q.mp4 --topkk 3", "--topk"),
+        ("match s q.mp4 --top-k 3", "--topk"),
+        ("match s q.mp4 --conf 0.5", "--threshold"),
+        ("match s q.mp4 conf=0.5", "--threshold 0.5"),
+        ("match s q.mp4 device=0", "--device 0"),
+        ("match s source=q.mp4", "q.mp4"),
+        ("eval --metric bi-mhm", "bimhm"),
+        ("eval --part validation", "val"),
+        ("match s q.mp4 --fit letterbox", "pad"),
+    ],
+)
+def test_did_you_mean(line: str, meant: str) -> None:
+    result = runner.invoke(app, line.split())
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ")
+    assert f"did you mean {meant}?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("match", "SUPPORT"),
+        ("match support", "QUERY"),
+        ("enroll", "SUPPORT"),
+        ("info", "THING"),
+        ("match s q --topk 0", "--topk"),
+        ("match s q --topk five", "--topk"),
+        ("match s q --threshold 1.5", "--threshold"),
+        ("match s q --threshold maybe", "--threshold"),
+        ("match s q --alpha 2", "--alpha"),
+        ("match s q --device tpu", "--device"),
+        ("match s q --rotate 45", "--rotate"),
+        ("match s q --batch", "--batch"),
+        ("eval --way 1 --data d", "--way"),
+        ("qqqqqq", "qqqqqq"),
+    ],
+)
+def test_wrong_usage_names_what_is_wrong(line: str, says: str) -> None:
+    result = runner.invoke(app, line.split())
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    assert says in result.stderr
+    assert "--help" in result.stderr
+
+
+LATER = {
+    "train": "train --dataset hmdb51 --root videos --lists lists --model vit-b-16 -o runs/h"
+    " --config c.toml --episodes 10 --way 5 --shot 1 --query 1 --seed 0 --resume --dry-run"
+    " model.tune=full",
+    "export": "export tiny --engine trt --precision fp16 --batch 1,8,32 --frames 8 --calib d"
+    " --data d --compute-capability 8.6 --workspace 2 --opset 20 --min-cosine 0.99 --no-verify"
+    " -o out.mafsar --overwrite",
+    "watch": "watch bank.safetensors 0 --window auto --stride 0.5 --threshold off --gap 1.0"
+    " --min-duration 0.3 --jsonl f --csv f --save-video f --show --serve 8080 --max-fps 10"
+    " --heartbeat 60 --webhook http://x --roi a=0,0,1,1 --roi b=0,0,1,1 --fit pad --rotate 90"
+    " --hflip --json",
+    "record": "record 0 support/wave --seconds 3 --count 5 --delay 3",
+    "data check": "data check --dataset hmdb51 --root videos --csv f",
+    "data pack": "data pack --data clips --split s.json -o packed",
+    "bench": "bench tiny --engine onnx,trt --batch 1 --runs 5 --seconds 3 --clip f --markdown f",
+    "synth": "synth out --classes 5 --clips 5 --size 112 --seed 0 --set motions",
+}
+
+
+@pytest.mark.parametrize("verb", LATER)
+def test_verbs_of_later_versions_take_their_flags_and_say_so(verb: str) -> None:
+    result = runner.invoke(app, LATER[verb].split())
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"error: mafsar {verb} is not in this version; ")
+    assert result.stderr.count("\n") == 1
+    help_text = runner.invoke(app, [*verb.split(), "--help"]).stdout
+    assert "Not in this version" in help_text
+
+
+def test_the_users_own_export_line() -> None:
+    """`mafsar export --engine trt`, as the user wrote it: MODEL defaults to tiny."""
+    result = runner.invoke(app, ["export", "--engine", "trt"])
+    assert result.exit_code == 1
+    assert "not in this version" in result.stderr
+    assert "--model tiny" in result.stderr
+
+
+def test_the_users_own_train_line() -> None:
+    result = runner.invoke(app, ["train", "--dataset", "hmdb51", "--root", "videos"])
+    assert result.exit_code == 1
+    assert "mafsar train is not in this version" in result.stderr
+    assert "mafsar match support/ query.mp4" in result.stderr
