@@ -62,7 +62,8 @@ def load_queries(
     queries: Sequence[Query], spec: ModelSpec, geometry: Geometry, *, workers: int
 ) -> Iterator[Clip | MafsarError]:
     """Yields each query's clip, or the error that it has instead, in order."""
-    paths = load_clips(_requests(queries, spec, geometry), workers=workers)
+    # A list, not a generator: one clip alone is decoded by all the threads of its decoder.
+    paths = load_clips(list(_requests(queries, spec, geometry)), workers=workers)
     for query in queries:
         if query.frames is None:
             yield next(paths)

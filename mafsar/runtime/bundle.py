@@ -1,0 +1,196 @@
+"""Bundles: one model as a folder of graphs, opened only after every hash in its manifest checks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.runtime.encoders import METRICS, ModelSpec
+from mafsar.runtime.files import file_sha256
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+SUFFIX = ".mafsar"
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """The text tower's tokenizer.
+
+    Attributes:
+        path: A file of the `tokenizers` library.
+        context_length: Tokens of a text, cut or padded with 0.
+        cleaning: "clip" (ftfy, HTML unescape, white space, lower case) or "none".
+    """
+
+    path: Path
+    context_length: int
+    cleaning: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files are those of its manifest.
+
+    Attributes:
+        path: Its folder.
+        spec: The model.
+        tokenizer: The text tower's tokenizer, or None without text.
+        manifest: `bundle.json` as it is.
+    """
+
+    path: Path
+    spec: ModelSpec
+    tokenizer: TokenizerSpec | None
+    manifest: dict[str, Any]
+
+    @staticmethod
+    def open(path: str | Path) -> Bundle:
+        """Opens a bundle after checking the size and sha256 of every file it lists.
+
+        Raises:
+            MissingError: No such folder, no manifest, or a listed file is missing.
+            InputError: The manifest cannot be read or is of another schema.
+            MismatchError: A file is not what the manifest says.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        try:
+            spec, tokenizer = _spec(path, manifest), _tokenizer(path, manifest)
+            files = {str(k): (str(v["sha256"]), int(v["bytes"])) for k, v in manifest["files"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path / MANIFEST}: damaged manifest ({error!r}); {mend(path)}"
+            ) from error
+        for name, (sha256, size) in files.items():
+            _check_file(path, name, sha256, size)
+        bundle = Bundle(path, spec, tokenizer, manifest)
+        wanted = ["query-fp32.onnx"] + [tokenizer.path.name, "text.onnx"] * (tokenizer is not None)
+        for name in wanted:
+            if name not in files:
+                raise MissingError(f"{path / MANIFEST}: lists no {name}; {mend(path)}")
+        return bundle
+
+    def graph(self, branch: str, precision: str) -> Path:
+        """The graph of a branch ("query", "support", "text") in a precision.
+
+        Raises:
+            UnavailableError: The bundle has no such graph.
+        """
+        # The text tower runs once a class; it has one precision.
+        name = "text.onnx" if branch == "text" else f"{branch}-{precision}.onnx"
+        if name in self.manifest["files"]:
+            return self.path / name
+        has = ", ".join(self.precisions()) or "none"
+        raise UnavailableError(
+            f"{self.path}: no {name} (precisions here: {has}); use --precision "
+            f"{(self.precisions() or ['fp32'])[0]}; other precisions are not in this version"
+        )
+
+    def precisions(self) -> list[str]:
+        """Precisions of the query graph, fp32 first."""
+        return [
+            precision
+            for precision in ("fp32", "fp16", "int8")
+            if f"query-{precision}.onnx" in self.manifest["files"]
+        ]
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Whether a path is a folder with a manifest, or is named like one."""
+    path = Path(path)
+    return (path / MANIFEST).is_file() or (path.is_dir() and path.suffix == SUFFIX)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a bundle, checked for its schema only.
+
+    Raises:
+        MissingError: No such folder or no manifest in it.
+        InputError: It cannot be read or is of another schema.
+    """
+    if not path.is_dir():
+        raise MissingError(f"{path}: no such bundle (a folder NAME{SUFFIX})")
+    file = path / MANIFEST
+    if not file.is_file():
+        raise MissingError(f"{file}: missing, so this is no bundle; {mend(path)}")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        schema = manifest["schema"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(f"{file}: cannot be read ({error!r}); {mend(path)}") from error
+    if schema != SCHEMA:
+        raise InputError(
+            f"{file}: schema {schema}, this version reads {SCHEMA}; pip install -U mafsar, or "
+            f"{mend(path)}"
+        )
+    return dict(manifest)
+
+
+def mend(path: Path) -> str:
+    """The command that makes a bundle whole again."""
+    if path.parent == Path(__file__).resolve().parent.parent / "assets":
+        return "install again: pip install --force-reinstall --no-deps mafsar"
+    return f"copy it again, or export it again: mafsar export MODEL -o {path} --overwrite"
+
+
+def _check_file(path: Path, name: str, sha256: str, size_bytes: int) -> None:
+    if Path(name).name != name:
+        raise InputError(f"{path / MANIFEST}: lists {name!r}, outside the bundle; {mend(path)}")
+    file = path / name
+    if not file.is_file():
+        raise MissingError(f"{file}: missing from the bundle; {mend(path)}")
+    found = file.stat().st_size
+    if found != size_bytes:
+        raise MismatchError(
+            f"{file}: {found} bytes, the manifest says {size_bytes}: damaged; {mend(path)}"
+        )
+    if file_sha256(file) != sha256:
+        raise MismatchError(
+            f"{file}: its sha256 differs from the manifest's: damaged or changed; {mend(path)}"
+        )
+
+
+def _spec(path: Path, manifest: dict[str, Any]) -> ModelSpec:
+    match, preprocess = manifest["match"], manifest["preprocess"]
+    if manifest["adapters"] not in ("none", "trained") or match["metric"] not in METRICS:
+        raise ValueError(f"adapters {manifest['adapters']!r}, metric {match['metric']!r}")
+    known = manifest["known_words"]
+    mean, std = (tuple(float(v) for v in preprocess[name]) for name in ("mean", "std"))
+    return ModelSpec(
+        name=str(manifest["name"]),
+        backbone=str(manifest["backbone"]),
+        frames=int(manifest["frames"]),
+        image_size=int(manifest["image_size"]),
+        embed_dim=int(manifest["embed_dim"]),
+        adapters=manifest["adapters"],
+        text=bool(manifest["text"]),
+        prompts=tuple(str(prompt) for prompt in manifest["prompts"]),
+        known_words=None if known is None else frozenset(str(word) for word in known),
+        metric=match["metric"],
+        lam=float(match["lam"]),
+        alpha=float(match["alpha"]),
+        visual_scale=float(match["visual_scale"]),
+        text_scale=float(match["text_scale"]),
+        weights_sha256=str(manifest["weights_sha256"]),
+        parameters_total=int(manifest["parameters_total"]),
+        parameters_tunable=int(manifest["parameters_tunable"]),
+        notice=manifest.get("notice"),
+        path=str(path.resolve()),
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        resample=str(preprocess["resample"]),
+    )
+
+
+def _tokenizer(path: Path, manifest: dict[str, Any]) -> TokenizerSpec | None:
+    if not manifest["text"]:
+        return None
+    values = manifest["tokenizer"]
+    cleaning = str(values.get("cleaning", "clip"))
+    if cleaning not in ("clip", "none"):
+        raise ValueError(f"tokenizer.cleaning {cleaning!r}")
+    return TokenizerSpec(path / Path(values["file"]).name, int(values["context_length"]), cleaning)

@@ -1,0 +1,206 @@
+"""From a model's name to an encoder, and from a bank to the model that made it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mafsar.errors import InputError, MafsarError, MissingError, UnavailableError
+from mafsar.runtime.bundle import MANIFEST, SUFFIX, Bundle, is_bundle, read_manifest
+from mafsar.runtime.cache import cache_folder
+from mafsar.runtime.encoders import Encoder
+
+if TYPE_CHECKING:
+    from mafsar.runtime.bank import Bank
+
+ENGINES = ("auto", "onnx", "trt", "torch")
+PRECISIONS = ("fp32", "fp16", "int8")
+_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model that a name stands for.
+
+    Attributes:
+        name: What `load_model` takes.
+        what: One line about it.
+        ready: Whether it can be loaded here without installing or downloading anything.
+    """
+
+    name: str
+    what: str
+    ready: bool
+
+
+def list_models() -> list[ModelCard]:
+    """The models that have a short name, the default first."""
+    from mafsar.model.config import named_config
+    from mafsar.model.names import OPEN_CLIP_NAMES, SHIPPED
+
+    cards = [ModelCard(SHIPPED, "the shipped starter, an ONNX bundle", is_bundle(starter_path()))]
+    for name, clip in OPEN_CLIP_NAMES.items():
+        size = named_config(name).vision.image_size
+        what = f"open_clip's {clip}, tag openai, {size} px; needs mafsar[train] and its weights"
+        cards.append(ModelCard(name, what, False))
+    return cards
+
+
+def starter_path() -> Path:
+    """Where the shipped bundle lies."""
+    return _ASSETS / f"tiny{SUFFIX}"
+
+
+def load_model(
+    name: str | Path = "tiny",
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Encoder:
+    """Loads a model.
+
+    Args:
+        name: `tiny`, a bundle folder, or a CLIP (`vit-b-32`, `NAME:TAG`, `NAME:/path/weights`,
+            `NAME:random`, `hf-hub:…`, `local-dir:…`), which needs torch.
+        engine: "auto", "onnx", "trt" or "torch".
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "fp32", "fp16" or "int8".
+        threads: Threads of the engine on the CPU; None = one a core.
+
+    Returns:
+        The encoder; its `choice` says what was chosen and why.
+
+    Raises:
+        MissingError: No such model.
+        UnavailableError: Engine, device or precision is not there; says what to install.
+        MismatchError: A bundle's files are not those of its manifest.
+    """
+    _check(engine, precision, device)
+    if engine == "trt":
+        raise UnavailableError(
+            "--engine trt: TensorRT engines are not in this version; use --engine onnx"
+        )
+    name = str(name)
+    path = starter_path() if name == "tiny" else Path(name).expanduser()
+    if name == "tiny" or is_bundle(path):
+        return _load_bundle(path, engine=engine, device=device, precision=precision, threads=threads)
+    if path.exists():
+        raise UnavailableError(
+            f"{path}: no bundle (a folder with {MANIFEST}); run folders and adapter files are not "
+            "in this version"
+        )
+    return _load_torch(name, engine=engine, device=device, precision=precision, threads=threads)
+
+
+def load_bank_model(
+    bank: Bank,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Encoder:
+    """Loads the model that made a bank: by its recorded path, the bank's folder or the cache.
+
+    Args:
+        bank: The bank.
+        engine: As `load_model`.
+        device: As `load_model`.
+        precision: As `load_model`.
+        threads: As `load_model`.
+
+    Raises:
+        MissingError: No model with the bank's weights is found; names it.
+    """
+    wanted = bank.model.weights_sha256
+    name: str | None = None
+    for path in _bundles_near(bank):
+        try:
+            if read_manifest(path).get("weights_sha256") == wanted:
+                name = str(path)
+                break
+        except MafsarError:
+            continue
+    if name is None and not Path(bank.model.name).suffix and ":" in bank.model.name:
+        name = bank.model.name
+    if name is None:
+        from mafsar.model.names import known_names
+
+        name = bank.model.name if bank.model.name in known_names() else None
+    where = f"{bank.path or 'this bank'}: made by {bank.model.name} (weights {wanted[:12]})"
+    if name is None:
+        raise MissingError(
+            f"{where}, which is not at {bank.model.path}, beside the bank or in "
+            f"{cache_folder() / 'models'}; give its place with --model"
+        )
+    encoder = load_model(
+        name, engine=engine, device=device, precision=precision, threads=threads
+    )
+    bank.check_model(encoder.spec)
+    return encoder
+
+
+def _bundles_near(bank: Bank) -> Iterator[Path]:
+    """Bundles that may be the bank's, the likeliest first."""
+    if bank.model.path:
+        yield Path(bank.model.path)
+    yield starter_path()
+    folders = [cache_folder() / "models"]
+    if bank.path is not None:
+        folders.insert(0, bank.path.resolve().parent)
+    for folder in folders:
+        if folder.is_dir():
+            yield from sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def _check(engine: str, precision: str, device: str) -> None:
+    if engine not in ENGINES:
+        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    kind, _, index = device.partition(":")
+    if device not in ("auto", "cpu") and not (kind == "cuda" and (not index or index.isdigit())):
+        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
+
+
+def _load_bundle(
+    path: Path, *, engine: str, device: str, precision: str, threads: int | None
+) -> Encoder:
+    from mafsar.runtime.onnx_encoder import OnnxEncoder
+
+    if engine == "torch":
+        raise UnavailableError(
+            f"--engine torch: {path.name} holds ONNX graphs and no torch weights; use --engine onnx"
+        )
+    return OnnxEncoder(Bundle.open(path), device=device, precision=precision, threads=threads)
+
+
+def _load_torch(
+    name: str, *, engine: str, device: str, precision: str, threads: int | None
+) -> Encoder:
+    from mafsar.model.names import parse_model_name
+
+    if Path(name).suffix in (SUFFIX, ".safetensors") and ":" not in name:
+        raise MissingError(f"{name}: no such bundle")
+    parsed = parse_model_name(name)
+    if engine == "onnx":
+        raise UnavailableError(
+            f"--engine onnx: {name} is no bundle, and exporting it is not in this version's "
+            "command line; use --engine torch, or mafsar.export.onnx.export_bundle in Python"
+        )
+    missing = [package for package in ("torch", "open_clip") if not importlib.util.find_spec(package)]
+    if missing:
+        raise UnavailableError(
+            f"--model {name}: needs {' and '.join(missing)}, not installed; "
+            "pip install 'mafsar[train]', or use --model tiny"
+        )
+    from mafsar.runtime.torch_encoder import load_torch_encoder
+
+    return load_torch_encoder(
+        str(parsed), device=device, precision=precision, threads=threads
+    )

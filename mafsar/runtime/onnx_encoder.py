@@ -1,0 +1,215 @@
+"""Bundles on ONNX Runtime; a graph is opened when its branch is first used."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.errors import InputError, MismatchError, UnavailableError
+from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.encoders import Features, Float32, Frames
+from mafsar.runtime.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_INSTALL_CUDA = "pip install 'mafsar[cuda]'"
+_MAX_BATCH = 32  # clips in one run; more are split
+
+
+class OnnxEncoder:
+    """A bundle on ONNX Runtime; follows `mafsar.runtime.encoders.Encoder`.
+
+    Args:
+        bundle: An opened bundle.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "fp32", "fp16" or "int8"; the bundle must hold its graphs.
+        threads: Threads of one run on the CPU; None = one a core.
+        max_batch: Clips in one run; a longer call is split.
+
+    Raises:
+        UnavailableError: Device or precision is not there; says what to install.
+    """
+
+    engine = "onnx"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = None,
+        max_batch: int = _MAX_BATCH,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads must be ≥ 1, got {threads}")
+        if max_batch < 1:
+            raise InputError(f"max_batch must be ≥ 1, got {max_batch}")
+        self.bundle = bundle
+        self.spec = bundle.spec
+        self.precision = precision
+        self._threads = threads
+        self._max_batch = max_batch
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._tokenizer: Tokenizer | None = None
+        bundle.graph("query", precision)  # a precision that is not there is said now
+        self.device, why = self._choose_device(device)
+        self.choice = f"engine: onnx on {self.device} ({why})"
+
+    def __repr__(self) -> str:
+        return f"OnnxEncoder({self.spec.name!r}, {self.device}, {self.precision})"
+
+    def encode_query(self, frames: Frames) -> Features:
+        """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
+        return self._encode("query", self._checked(frames), None)
+
+    def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
+        """Encodes support clips with their class's raw text embedding (B, E); None = query graph."""
+        frames = self._checked(frames)
+        if text is None:
+            return self._encode("query", frames, None)
+        if not self.spec.text_in_support:
+            raise InputError(f"{self.spec.name} has no support graph; give no text")
+        text = np.ascontiguousarray(text, np.float32)
+        if text.shape != (len(frames), self.spec.embed_dim):
+            raise InputError(
+                f"text must be {(len(frames), self.spec.embed_dim)}, one row a clip, got {text.shape}"
+            )
+        return self._encode("support", frames, text)
+
+    def encode_text(self, texts: Sequence[str]) -> Float32:
+        """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
+        if self.bundle.tokenizer is None:
+            raise UnavailableError(f"{self.spec.name} has no text tower; use --text off")
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer(self.bundle.tokenizer)
+        rows = []
+        for text in texts:
+            tokens = self._tokenizer.encode([prompt.replace("{}", text) for prompt in self.spec.prompts])
+            (embedding,) = self._session("text").run(["embedding"], {"tokens": tokens})
+            rows.append(np.asarray(embedding, np.float64).mean(axis=0))
+        shape = (len(rows), self.spec.embed_dim)
+        return np.array(rows, np.float32).reshape(shape)
+
+    def _encode(self, branch: str, frames: Frames, text: Float32 | None) -> Features:
+        session = self._session(branch)
+        parts = []
+        for start in range(0, len(frames), self._max_batch):
+            chunk = slice(start, start + self._max_batch)
+            inputs: dict[str, NDArray[Any]] = {"frames": frames[chunk]}
+            if text is not None:
+                inputs["text"] = text[chunk]
+            features, pooled = session.run(["features", "pooled"], inputs)
+            parts.append(Features(np.asarray(features), np.asarray(pooled)))
+        joined = parts[0] if len(parts) == 1 else Features.concatenate(parts)
+        if not np.isfinite(joined.frames).all():
+            raise MismatchError(
+                f"{self.bundle.path}: the {branch} graph gave numbers that are not finite in "
+                f"{self.precision}; use --precision fp32"
+            )
+        return joined
+
+    def _checked(self, frames: Frames) -> Frames:
+        spec = self.spec
+        shape = (spec.frames, spec.image_size, spec.image_size, 3)
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1:] != shape:
+            raise InputError(
+                f"frames must be uint8 (B, {', '.join(map(str, shape))}) for {spec.name}, got "
+                f"{frames.dtype} {frames.shape}"
+            )
+        if len(frames) == 0:
+            raise InputError("frames must hold at least one clip")
+        return np.ascontiguousarray(frames)
+
+    def _session(self, branch: str) -> onnxruntime.InferenceSession:
+        if branch not in self._sessions:
+            # The text tower runs once a class: not worth the device's memory.
+            device = "cpu" if branch == "text" else self.device
+            self._sessions[branch] = self._open(branch, device)
+        return self._sessions[branch]
+
+    def _open(self, branch: str, device: str) -> onnxruntime.InferenceSession:
+        """Opens a graph and makes sure that it runs where it was asked to."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        # Threads that spin between runs take the cores from the decoder's threads.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        wanted = _CPU if device == "cpu" else _CUDA
+        providers: list[Any] = [_CPU]
+        if wanted == _CUDA:
+            index = int(device.partition(":")[2] or 0)
+            providers = [(_CUDA, {"device_id": index}), _CPU]
+        path = self.bundle.graph(branch, self.precision)
+        try:
+            session = onnxruntime.InferenceSession(
+                str(path), sess_options=options, providers=providers
+            )
+        except Exception as error:  # the library's own classes share no public base
+            first = str(error).strip().splitlines()[0]
+            raise UnavailableError(
+                f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open it on {device} "
+                f"({first}); see mafsar doctor"
+            ) from error
+        # ONNX Runtime opens on the CPU with no more than a log line where CUDA is not to be had.
+        if wanted not in session.get_providers():
+            raise UnavailableError(
+                f"--device {device}: ONNX Runtime opened {path.name} on "
+                f"{', '.join(session.get_providers())} instead; {_INSTALL_CUDA} and see mafsar doctor"
+            )
+        return session
+
+    def _choose_device(self, device: str) -> tuple[str, str]:
+        """The device and why."""
+        if device == "cpu":
+            return "cpu", "asked for"
+        kind, _, index = device.partition(":")
+        if kind == "cuda" and (not index or index.isdigit()):
+            chosen = f"cuda:{index or 0}"
+            missing = cuda_missing()
+            if missing is not None:
+                raise UnavailableError(f"--device {device}: {missing}; or use --device cpu")
+            self._sessions["query"] = self._open("query", chosen)
+            return chosen, "asked for"
+        if device != "auto":
+            raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
+        missing = cuda_missing()
+        if missing is not None:
+            return "cpu", missing
+        try:
+            self._sessions["query"] = self._open("query", "cuda:0")
+        except UnavailableError:
+            return "cpu", f"ONNX Runtime cannot use the GPU here; {_INSTALL_CUDA}"
+        return "cuda:0", "a GPU is here"
+
+
+def cuda_missing() -> str | None:
+    """Why ONNX Runtime cannot use CUDA here and what would help, or None."""
+    if not has_cuda_driver():
+        return "no GPU driver here"
+    import onnxruntime
+
+    if _CUDA not in onnxruntime.get_available_providers():
+        return f"a GPU is here, but this ONNX Runtime has no CUDA; {_INSTALL_CUDA}"
+    return None
+
+
+def has_cuda_driver() -> bool:
+    """Whether a CUDA driver with at least one device can be loaded."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        count = ctypes.c_int(0)
+        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and (
+            count.value > 0
+        )
+    except (OSError, AttributeError):
+        return False

@@ -1,0 +1,56 @@
+"""Texts → token ids, cleaned as CLIP's own tokenizer cleans before its byte pairs."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.errors import InputError
+from mafsar.runtime.bundle import TokenizerSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as _Tokenizer
+
+
+class Tokenizer:
+    """A bundle's tokenizer."""
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        from tokenizers import Tokenizer as Library
+
+        self.spec = spec
+        try:
+            self._library: _Tokenizer = Library.from_file(str(spec.path))
+        except Exception as error:  # the library raises bare Exception
+            raise InputError(
+                f"{spec.path}: not a tokenizer of the tokenizers library ({error}); export the "
+                "bundle again"
+            ) from error
+        # Cut and padded here, so that the end token survives the cut as in CLIP.
+        self._library.no_truncation()
+        self._library.no_padding()
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Token ids, (n, context_length), padded with 0; a long text keeps its end token."""
+        length = self.spec.context_length
+        tokens = np.zeros((len(texts), length), np.int64)
+        for row, text in enumerate(texts):
+            cleaned = clean(text) if self.spec.cleaning == "clip" else text
+            ids = self._library.encode(cleaned).ids
+            if len(ids) > length:
+                ids = [*ids[: length - 1], ids[-1]]
+            tokens[row, : len(ids)] = ids
+        return tokens
+
+
+def clean(text: str) -> str:
+    """Mends broken Unicode, undoes HTML entities twice, joins white space, lowers the case."""
+    import ftfy
+
+    text = ftfy.fix_text(text)
+    text = html.unescape(html.unescape(text))
+    return " ".join(text.split()).lower()
