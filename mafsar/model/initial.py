@@ -9,14 +9,24 @@ import torch
 from torch import Tensor, nn
 
 
-def random_state(network: nn.Module, seed: int) -> dict[str, Tensor]:
-    """Draws every parameter of a network, float32 on the CPU.
+def random_state(
+    network: nn.Module, seed: int, *, prefixes: tuple[str, ...] = ("",)
+) -> dict[str, Tensor]:
+    """Draws the parameters of a network, float32 on the CPU.
 
     Each parameter has a generator of its own, seeded by `seed` and its name: what else is in the
     network, the order of names and the global generator change nothing.
+
+    Args:
+        network: May be on `meta`; only names and shapes are read.
+        seed: Any integer.
+        prefixes: Only names that start with one of these.
     """
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    return {name: _draw(name, shape, seed) for name, shape in shapes.items()}
+    return {
+        name: _draw(name, tuple(value.shape), seed)
+        for name, value in network.state_dict().items()
+        if name.startswith(prefixes)
+    }
 
 
 def _draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:

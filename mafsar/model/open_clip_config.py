@@ -5,6 +5,7 @@ What this project cannot adapt as METHOD says is refused with the reason.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib.util
 import json
@@ -42,6 +43,7 @@ _PLAIN_TEXT: dict[str, Any] = {
     "proj_bias": False,
     "proj_type": "linear",
     "final_ln_after_pool": False,
+    "hf_tokenizer_name": None,
 }
 _PLAIN_BOTH: dict[str, Any] = {
     "act_kwargs": None,
@@ -93,10 +95,10 @@ def from_open_clip_json(document: Mapping[str, Any], name: str) -> ModelConfig:
     model = document.get("model_cfg", document)
     pixels = document.get("preprocess_cfg", {})
     vision, text = dict(model["vision_cfg"]), dict(model["text_cfg"])
-    _refuse(name, vision, text, pixels, custom=model)
+    _refuse_towers(name, vision, text, whole=model)
     activation: Activation = "quickgelu" if model.get("quick_gelu") else "gelu"
     width, head_width = vision.get("width", 768), vision.get("head_width", 64)
-    return ModelConfig(
+    config = ModelConfig(
         name=name,
         embed_dim=model["embed_dim"],
         vision=VisionConfig(
@@ -117,18 +119,28 @@ def from_open_clip_json(document: Mapping[str, Any], name: str) -> ModelConfig:
             mlp_ratio=text.get("mlp_ratio", 4.0),
             activation=activation,
         ),
-        mean=tuple(pixels.get("mean", CLIP_MEAN)),
-        std=tuple(pixels.get("std", CLIP_STD)),
     )
+    return with_pixels(config, pixels)
 
 
-def _refuse(
-    name: str,
-    vision: Mapping[str, Any],
-    text: Mapping[str, Any],
-    pixels: Mapping[str, Any],
-    *,
-    custom: Mapping[str, Any],
+def with_pixels(config: ModelConfig, pixels: Mapping[str, Any]) -> ModelConfig:
+    """The configuration with the pixel statistics its weights were trained with.
+
+    Raises:
+        UnavailableError: The weights want another way of resizing than this project's.
+    """
+    for key, value in (("interpolation", "bicubic"), ("resize_mode", "shortest")):
+        if pixels.get(key, value) != value:
+            raise UnavailableError(
+                f"{config.name}: its images are resized with {key} = {pixels[key]}, and mafsar "
+                f"resizes with {value} only; use one of {', '.join(OPEN_CLIP_NAMES)}"
+            )
+    mean, std = tuple(pixels.get("mean", CLIP_MEAN)), tuple(pixels.get("std", CLIP_STD))
+    return dataclasses.replace(config, mean=mean, std=std)
+
+
+def _refuse_towers(
+    name: str, vision: Mapping[str, Any], text: Mapping[str, Any], *, whole: Mapping[str, Any]
 ) -> None:
     reason = None
     if vision.get("timm_model_name"):
@@ -137,7 +149,7 @@ def _refuse(
         reason = "its vision tower is a ResNet, which is tuned as a whole and comes with training"
     elif text.get("hf_model_name"):
         reason = f"its text tower is {text['hf_model_name']} of transformers"
-    elif custom.get("multimodal_cfg") or custom.get("custom_text_cfg"):
+    elif whole.get("multimodal_cfg"):
         reason = "it has a third tower"
     elif not isinstance(vision.get("image_size", 224), int):
         reason = f"its images are not square: {vision['image_size']}"
@@ -149,9 +161,6 @@ def _refuse(
             for key, value in plain.items():
                 if values.get(key, value) not in (value, {}) and reason is None:
                     reason = f"its {tower} tower has {key} = {values[key]}"
-        for key, value in (("interpolation", "bicubic"), ("resize_mode", "shortest")):
-            if pixels.get(key, value) != value and reason is None:
-                reason = f"its images are resized with {key} = {pixels[key]}"
     if reason:
         raise UnavailableError(
             f"{name}: {reason}; mafsar adapts CLIP vision transformers with a class token, "

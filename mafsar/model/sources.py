@@ -1,0 +1,248 @@
+"""A network with weights, by its name: random, a tag of open_clip, a file, a folder, or trained."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import logging
+import math
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.model.config import ModelConfig
+from mafsar.model.initial import random_state
+from mafsar.model.names import ModelName, backbone, parse_model_name
+from mafsar.model.network import (
+    TUNABLE_PREFIXES,
+    MafsarNetwork,
+    build_network,
+    empty_network,
+)
+from mafsar.model.open_clip_config import config_of, with_pixels
+from mafsar.model.weights import (
+    base_sha256,
+    from_open_clip,
+    load_network,
+    load_weights,
+    read_safetensors,
+)
+
+ADAPTERS_FILE = "adapters.safetensors"  # in a run folder
+_HUB_CONFIG = "open_clip_config.json"
+_HUB_WEIGHTS = "open_clip_model.safetensors"
+
+
+def create_network(name: str, *, seed: int = 0, adapters: bool = False) -> MafsarNetwork:
+    """The network behind a model's name, in evaluation mode on the CPU.
+
+    Args:
+        name: See `mafsar.model.names.parse_model_name`.
+        seed: Of `NAME:random`, and of fresh adapters.
+        adapters: Add fresh adapters, for training. Otherwise a CLIP is plain frozen CLIP.
+
+    Raises:
+        InputError: An unknown name or tag, or an activation that does not fit the tag.
+        MissingError: A file or folder that is not there.
+        MismatchError: Weights that do not fit the network.
+        UnavailableError: Towers that are not adapted here, or weights that cannot be had.
+    """
+    parsed = parse_model_name(name)
+    if parsed.source == "shipped":
+        raise UnavailableError(
+            f"{name}: ships as an ONNX bundle without its torch weights; use the onnx engine, or "
+            f"{name}:random for shapes and speed"
+        )
+    if parsed.source == "file":
+        state, metadata = read_safetensors(Path(parsed.value))
+        if "config" in metadata:
+            return _own_file(parsed, adapters=adapters, seed=seed)
+        config = config_of(parsed)
+    elif parsed.source == "random":
+        config = dataclasses.replace(config_of(parsed), name=str(parsed))
+        return build_network(config if adapters else config.plain(), seed=seed)
+    elif parsed.source == "pretrained":
+        config, path = _tagged(parsed)
+        state, _ = read_safetensors(path)
+    else:
+        config, path = _folder(parsed)
+        state, _ = read_safetensors(path)
+    config = dataclasses.replace(config, name=str(parsed))
+    return _assemble(config if adapters else config.plain(), from_open_clip(state, config), seed)
+
+
+def load_trained(path: Path) -> MafsarNetwork:
+    """The network of a run folder or of an adapters file; the file names its towers by hash.
+
+    Args:
+        path: A folder with `adapters.safetensors`, or a file that `save_weights` wrote.
+
+    Raises:
+        MissingError: No such file.
+        MismatchError: The towers that the file's own model name leads to are others than the
+            adapters were trained on.
+    """
+    path = path / ADAPTERS_FILE if path.is_dir() else path
+    state, metadata = read_safetensors(path)
+    if "config" not in metadata:
+        raise MismatchError(f"{path}: no model configuration inside; name its model: NAME:{path}")
+    if not all(name.startswith(TUNABLE_PREFIXES) for name in state):
+        return load_network(path)
+    config = ModelConfig.from_json(json.loads(metadata["config"]))
+    base = create_network(config.name)
+    if base_sha256(base) != metadata.get("base_sha256"):
+        raise MismatchError(
+            f"{path}: these adapters were trained on other weights than {config.name} has here; "
+            "name the weights they were trained on as NAME:/path/weights.safetensors"
+        )
+    network = _assemble(config, base.state_dict(), seed=0)
+    load_weights(network, path, tunable_only=True)
+    return network.eval()
+
+
+def _assemble(config: ModelConfig, towers: dict[str, Tensor], seed: int) -> MafsarNetwork:
+    """Towers with values, and fresh adapters where the configuration has them."""
+    # CLIP's own limit on its temperature.
+    scale = round(min(math.exp(float(towers["logit_scale"])), 100.0), 4)
+    match = dataclasses.replace(config.match, text_scale=scale)
+    network = empty_network(dataclasses.replace(config, match=match))
+    fresh = random_state(network, seed, prefixes=TUNABLE_PREFIXES)
+    network.load_state_dict(towers | fresh, assign=True)
+    return network.eval()
+
+
+def _own_file(name: ModelName, *, adapters: bool, seed: int) -> MafsarNetwork:
+    network = load_network(Path(name.value))
+    if backbone(network.config.name) != name.base:
+        raise MismatchError(
+            f"{name.value}: holds {backbone(network.config.name)}, not {name.base}; "
+            f"use {backbone(network.config.name)}:{name.value}"
+        )
+    if adapters and network.config.adapters is None:
+        config = dataclasses.replace(config_of(name), name=str(name))
+        return _assemble(config, network.state_dict(), seed)
+    return network
+
+
+def _tagged(name: ModelName) -> tuple[ModelConfig, Path]:
+    """Configuration and weights file of an open_clip tag, downloaded where it is not cached."""
+    try:
+        from open_clip.pretrained import (
+            get_pretrained_cfg,
+            list_pretrained_models_by_tag,
+            list_pretrained_tags_by_model,
+        )
+    except ImportError as error:
+        raise UnavailableError(
+            f"{name}: open_clip is not installed, and it knows where these weights are; "
+            "pip install 'mafsar[train]'"
+        ) from error
+    config, tag = config_of(name), name.value
+    details: dict[str, Any] = get_pretrained_cfg(name.open_clip, tag)
+    relative = name.open_clip.removesuffix("-quickgelu")
+    relative += "" if relative != name.open_clip else "-quickgelu"
+    wanted = config.vision.activation
+    if not details and relative in list_pretrained_models_by_tag(tag):
+        found = "gelu" if wanted == "quickgelu" else "quickgelu"
+        raise _activation_error(name, wanted, found, relative)
+    if not details:
+        tags = list_pretrained_tags_by_model(name.open_clip)
+        near = difflib.get_close_matches(tag, tags, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"tags: {', '.join(tags) or 'none'}"
+        raise InputError(f"{name}: open_clip has no weights {tag!r} for {name.open_clip}; {hint}")
+    found = "quickgelu" if details.get("quick_gelu") else "gelu"
+    if found != wanted:
+        raise _activation_error(name, wanted, found, relative)
+    repository, _, file = str(details.get("hf_hub", "")).rpartition("/")
+    if not repository:
+        raise UnavailableError(
+            f"{name}: these weights are published as a pickle only, and a pickle can run code; "
+            f"convert them and use {name.base}:/path/weights.safetensors"
+        )
+    file = str(Path(file).with_suffix(".safetensors")) if file else _HUB_WEIGHTS
+    return with_pixels(config, details), _download(name, repository, file)
+
+
+def _activation_error(name: ModelName, wanted: str, found: str, relative: str) -> InputError:
+    return InputError(
+        f"{name}: {name.open_clip} computes {wanted}, the weights {name.value!r} were trained with "
+        f"{found}; use {relative}:{name.value}"
+    )
+
+
+def _folder(name: ModelName) -> tuple[ModelConfig, Path]:
+    """Configuration and weights file of `local-dir:` or `hf-hub:`."""
+    if name.source == "hf-hub":
+        folder = _download(name, name.value, _HUB_CONFIG).parent
+        weights = _download(name, name.value, _HUB_WEIGHTS)
+        return config_of(ModelName("", "local-dir", str(folder))), weights
+    folder = Path(name.value).expanduser()
+    config = config_of(name)
+    files = sorted(folder.glob("*.safetensors"))
+    preferred = [path for path in files if path.name == _HUB_WEIGHTS] or files
+    if len(preferred) != 1:
+        found = ", ".join(path.name for path in files) or "none"
+        raise MissingError(
+            f"{name}: needs one weights file {_HUB_WEIGHTS} in {folder}, found {found}"
+        )
+    return config, preferred[0]
+
+
+def _download(name: ModelName, repository: str, file: str) -> Path:
+    """A file of the hub, from its cache or over the network."""
+    advice = (
+        f"give a local copy as {name.base or 'NAME'}:/path/{_HUB_WEIGHTS}, or use "
+        f"{name.base or 'vit-b-32'}:random for shapes and speed"
+    )
+    try:
+        from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    except ImportError as error:
+        raise UnavailableError(
+            f"{name}: huggingface_hub is not installed; pip install 'mafsar[train]'"
+        ) from error
+    cached = try_to_load_from_cache(repository, file)
+    if isinstance(cached, str):
+        return Path(cached)
+    # The hub's client retries a name that does not resolve for half a minute.
+    host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
+    if not urllib.request.getproxies() and not _resolves(host):
+        raise UnavailableError(
+            f"{name}: {file} of {repository} is not in the hub's cache and {host} cannot be "
+            f"reached from here; {advice}"
+        )
+    try:
+        with _silent_hub():
+            return Path(hf_hub_download(repository, file))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnavailableError(
+            f"{name}: {file} of {repository} could not be downloaded ({reason}); {advice}"
+        ) from error
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _silent_hub() -> Iterator[None]:
+    """Holds back the hub client's retry messages; the last reason is in the error."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
