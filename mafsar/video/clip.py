@@ -68,7 +68,8 @@ class _Taken:
     """The frames taken of a source, before any of them is converted."""
 
     items: Sequence[Any]
-    convert: Callable[[Any], Picture]
+    convert: Callable[[Any, int | None], Picture]
+    """Of an item, and the short side to which HDR may be reduced first."""
     times_seconds: np.ndarray
     duration_seconds: float
     fps: float | None
@@ -107,7 +108,8 @@ def load_clip(
     began = time.perf_counter()
     taken = _take(Path(path), frames, start, end, rng, threads, strategy)
     decoded = time.perf_counter()
-    pixels = _converted(path, taken, lambda picture: to_square(picture, size, geometry))
+    enough = 2 * size if geometry.roi is None else None
+    pixels = _converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
     return Clip(
         pixels=pixels,
         times_seconds=taken.times_seconds,
@@ -191,12 +193,12 @@ def clip_from_array(
     indices = frames_shown(timestamps, segment_times(duration, frames))
     taken = _Taken(
         items=[array[index] for index in indices],
-        convert=Picture.of,
+        convert=_still_picture,
         times_seconds=timestamps[indices],
         duration_seconds=duration,
         fps=len(timestamps) / duration if (fps or times is not None) and duration > 0 else None,
     )
-    pixels = _converted("array", taken, lambda picture: to_square(picture, size, geometry))
+    pixels = _converted("array", taken, lambda shown: to_square(shown, size, geometry))
     return Clip(
         pixels=pixels,
         times_seconds=taken.times_seconds,
@@ -234,7 +236,7 @@ def _take(
     # Read here, so that the time counts as decoding.
     stills = {index: read_still(pictures[index]) for index in np.unique(indices).tolist()}
     items = [stills[index] for index in indices.tolist()]
-    return _Taken(items, Picture.of, indices / NOMINAL_FPS, duration, None)
+    return _Taken(items, _still_picture, indices / NOMINAL_FPS, duration, None)
 
 
 def _take_video(
@@ -257,7 +259,9 @@ def _take_video(
         transfer = getattr(stream.codec_context, "color_trc", None)
     return _Taken(
         items=decoded.frames,
-        convert=lambda frame: picture_of(frame, aspect=aspect, transfer=transfer),
+        convert=lambda frame, enough: picture_of(
+            frame, aspect=aspect, transfer=transfer, hdr_short_side=enough
+        ),
         times_seconds=decoded.times_seconds,
         duration_seconds=length,
         fps=timeline.fps,
@@ -287,7 +291,10 @@ def _part(
 
 
 def _converted(
-    path: Path | str, taken: _Taken, finish: Callable[[Picture], np.ndarray]
+    path: Path | str,
+    taken: _Taken,
+    finish: Callable[[Picture], np.ndarray],
+    hdr_short_side: int | None = None,
 ) -> np.ndarray:
     """Converts and finishes each frame once, however often it repeats: (T, …) uint8."""
     results: list[np.ndarray] = []
@@ -296,7 +303,7 @@ def _converted(
             results.append(results[-1])
             continue
         try:
-            results.append(finish(taken.convert(item)))
+            results.append(finish(taken.convert(item, hdr_short_side)))
         except VideoError:
             raise
         except InputError as error:
@@ -307,8 +314,12 @@ def _converted(
     return np.stack(results)
 
 
+def _still_picture(pixels: np.ndarray, _: int | None) -> Picture:
+    return Picture.of(pixels)
+
+
 def _array_clock(
-    array: np.ndarray, fps: float | None, times: Sequence[float] | np.ndarray | None
+    array: Any, fps: float | None, times: Sequence[float] | np.ndarray | None
 ) -> tuple[np.ndarray, float]:
     """Returns (timestamps from the first, duration) in seconds of an array of frames."""
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8:

@@ -97,9 +97,9 @@ def decode_moments(
         except (_JumpMissedError, quiet_av().error.FFmpegError):
             pass
     # Damaged packets, hidden frames, containers that cannot seek: watch the decoder's own clock.
-    with open_video(path) as (container, stream):
-        _prepare(stream, threads)
-        return _decode_watching(path, container, stream, timeline, moments)
+    with open_video(path) as (reopened, again):
+        _prepare(again, threads)
+        return _decode_watching(path, reopened, again, timeline, moments)
 
 
 def plan_runs(packets: Packets, wanted: np.ndarray, strategy: Strategy) -> list[_Run]:
@@ -144,12 +144,8 @@ def _decode_wanted(
 ) -> dict[int, VideoFrame]:
     """Decodes exactly the packets that the wanted frames need; damaged ones are passed over."""
     found: dict[int, VideoFrame] = {}
-    numbers = {
-        stamp: number
-        for number, stamp in reversed(
-            list(enumerate(zip(packets.pts.tolist(), packets.dts.tolist(), strict=True)))
-        )
-    }
+    stamps = zip(packets.pts.tolist(), packets.dts.tolist(), strict=True)
+    numbers = {stamp: number for number, stamp in enumerate(stamps)}
     for run in plan_runs(packets, wanted, strategy):
         for frame in _decode_run(container, stream, packets, numbers, run):
             if frame.pts in run.wanted:
@@ -161,7 +157,7 @@ def _decode_run(
     container: InputContainer,
     stream: VideoStream,
     packets: Packets,
-    numbers: dict[tuple[int, int], int],
+    numbers: dict[tuple[int | None, int | None], int],
     run: _Run,
 ) -> Iterator[VideoFrame]:
     """Yields the frames of packets [run.start, run.stop), then empties and resets the decoder."""
@@ -174,10 +170,9 @@ def _decode_run(
         if packet.size == 0:
             break
         if number < 0:
-            pts = packet.pts
-            stamp = (pts, packet.dts if packet.dts is not None else pts)
-            number = numbers.get(stamp, len(numbers)) if pts is not None else len(numbers)
-            if number > run.start:
+            dts = packet.dts if packet.dts is not None else packet.pts
+            number = numbers.get((packet.pts, dts), -1)
+            if not 0 <= number <= run.start:
                 raise _JumpMissedError
         else:
             number += 1
@@ -243,27 +238,32 @@ def _timed_frames(
     Where the key frames are unknown it seeks ahead whenever the next moment is far.
     """
     blind = timeline.packets is None and not timeline.counted
-    position, count = 0.0, 0
-    seeking = True
-    while seeking:
-        seeking = False
-        if blind and moments[len(taken)] - position > _SEEK_GAP_SECONDS:
-            goal = moments[len(taken)] - _SEEK_MARGIN_SECONDS
+    position, count, sought = 0.0, 0, -1
+
+    def far_ahead() -> bool:
+        # Once for each moment: a seek may land behind where it started.
+        moment = min(len(taken), len(moments) - 1)
+        return blind and sought < moment and moments[moment] - position > _SEEK_GAP_SECONDS
+
+    while True:
+        if far_ahead():
+            sought = len(taken)
+            goal = max(moments[sought] - _SEEK_MARGIN_SECONDS, 0.0)
             ticks = timeline.first + int(goal / timeline.time_base)
             container.seek(ticks, stream=stream, backward=True)
         for frame in _all_frames(container, stream, damage):
             if timeline.counted:
                 seconds = float(count * timeline.time_base)
             else:
-                ticks = frame.pts if frame.pts is not None else frame.dts
-                seconds = position if ticks is None else float(timeline.seconds(ticks))
+                stamp = frame.pts if frame.pts is not None else frame.dts
+                seconds = position if stamp is None else float(timeline.seconds(stamp))
             count += 1
             yield seconds, frame
             position = seconds
-            next_moment = moments[min(len(taken), len(moments) - 1)]
-            if blind and next_moment - position > _SEEK_GAP_SECONDS:
-                seeking = True
+            if far_ahead():
                 break
+        else:
+            return
 
 
 def _all_frames(

@@ -123,9 +123,8 @@ def parse_roi(text: str) -> Roi:
         raise InputError(f"--roi {text}: not four numbers; {_GIVE}") from None
     if len(values) != 4:
         raise InputError(f"--roi {text}: {len(values)} numbers instead of four; {_GIVE}")
-    roi = cast(Roi, values)
-    _check_roi(roi)
-    return roi
+    _check_roi(values)
+    return values
 
 
 _GIVE = "give X,Y,W,H (pixels, or 0-1)"

@@ -35,13 +35,14 @@ _STEPS = 4096
 def pq_to_nits(code: np.ndarray) -> np.ndarray:
     """Light in cd/m² of PQ codes in [0, 1]."""
     power = np.maximum(code, 0.0) ** (1 / _M2)
-    return 10000 * (np.maximum(power - _C1, 0) / (_C2 - _C3 * power)) ** (1 / _M1)
+    light = np.maximum(power - _C1, 0) / (_C2 - _C3 * power)
+    return np.asarray(10000 * light ** (1 / _M1))
 
 
 def nits_to_pq(nits: np.ndarray) -> np.ndarray:
     """PQ code of light in cd/m²; the inverse of `pq_to_nits`."""
     power = (np.maximum(nits, 0.0) / 10000) ** _M1
-    return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
+    return np.asarray(((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2)
 
 
 def hlg_to_scene(code: np.ndarray) -> np.ndarray:
@@ -85,25 +86,26 @@ def to_sdr(codes: np.ndarray, transfer: Transfer) -> np.ndarray:
     gain = _gain_table()[(np.sqrt(largest) * (_STEPS - 1) + 0.5).astype(np.int32)]
     linear = (light * gain[..., None]) @ (_TO_709.T / np.float32(WHITE_NITS))
     steps = (np.sqrt(np.clip(linear, 0, 1)) * (_STEPS - 1) + 0.5).astype(np.int32)
-    return _sdr_table()[steps]
+    return np.asarray(_sdr_table()[steps])
 
 
 @functools.cache
 def _pq_table() -> np.ndarray:
     """Light of every 16-bit PQ code; beyond the peak it stays at the peak."""
-    return np.minimum(pq_to_nits(np.arange(65536) / 65535), PEAK_NITS).astype(np.float32)
+    nits = np.minimum(pq_to_nits(np.arange(65536) / 65535), PEAK_NITS)
+    return np.asarray(nits, dtype=np.float32)
 
 
 @functools.cache
 def _hlg_table() -> np.ndarray:
-    return hlg_to_scene(np.arange(65536) / 65535).astype(np.float32)
+    return np.asarray(hlg_to_scene(np.arange(65536) / 65535), dtype=np.float32)
 
 
 @functools.cache
 def _gain_table() -> np.ndarray:
     """Compressed over given light, by the square root of light / peak."""
     nits = np.maximum((np.arange(_STEPS) / (_STEPS - 1)) ** 2 * PEAK_NITS, 1e-4)
-    return (compress(nits) / nits).astype(np.float32)
+    return np.asarray(compress(nits) / nits, dtype=np.float32)
 
 
 @functools.cache

@@ -17,6 +17,7 @@ _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _BT601, _BT709 = 5, 1
 _LIMITED, _FULL = 1, 2
 _HD_HEIGHT = 720
+_AREA = 0x20  # swscale's flag; nothing is interpolated where the size stays
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 
 
@@ -35,7 +36,13 @@ class Picture:
         return cls(pixels, pixels.shape[1], pixels.shape[0])
 
 
-def picture_of(frame: VideoFrame, *, aspect: float = 1.0, transfer: int | None = None) -> Picture:
+def picture_of(
+    frame: VideoFrame,
+    *,
+    aspect: float = 1.0,
+    transfer: int | None = None,
+    hdr_short_side: int | None = None,
+) -> Picture:
     """Converts a decoded frame to the picture that a player would show.
 
     Colour matrix and range are the frame's own; where it does not say, BT.709 from 720 lines on and
@@ -45,15 +52,21 @@ def picture_of(frame: VideoFrame, *, aspect: float = 1.0, transfer: int | None =
         frame: As decoded.
         aspect: Width / height of one pixel.
         transfer: AVColorTransferCharacteristic where the frame itself cannot tell (old PyAV).
+        hdr_short_side: HDR pictures are first reduced to this short side: tone mapping a 4K frame
+            takes seconds. Others, which swscale would change by more than it saves, are not.
 
     Returns:
         The picture, turned as the frame's display matrix says (to the next quarter turn).
     """
     number = getattr(frame, "color_trc", None)
     kind = _TRANSFERS.get(number if number is not None else transfer or 0)
-    pixels = to_sdr(_rgb(frame, "rgb48le"), kind) if kind else _rgb8(frame)
-    height = pixels.shape[0]
-    width = max(round(pixels.shape[1] * aspect), 1)
+    if kind:
+        scale = min((hdr_short_side or frame.height) / min(frame.width, frame.height), 1.0)
+        reduced = (max(round(frame.width * scale), 1), max(round(frame.height * scale), 1))
+        pixels = to_sdr(_rgb(frame, "rgb48le", reduced), kind)
+    else:
+        pixels = _rgb8(frame)
+    width, height = max(round(frame.width * aspect), 1), frame.height
     matrix = _display_matrix(frame)
     if matrix is None:
         return Picture(pixels, width, height)
@@ -70,22 +83,23 @@ def _rgb8(frame: VideoFrame) -> np.ndarray:
     pixels = _rgb(frame, "rgb24")
     if len(layout.components) == 1 and frame.color_range == _LIMITED:
         # swscale takes every grey for full range.
-        return _LIMITED_GREY[pixels]
+        return np.asarray(_LIMITED_GREY[pixels])
     return pixels
 
 
 _LIMITED_GREY = np.rint(np.clip((np.arange(256) - 16) / 219, 0, 1) * 255).astype(np.uint8)
 
 
-def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
-    """Converts with the frame's own matrix and range."""
-    options: dict[str, Any] = {}
+def _rgb(frame: VideoFrame, layout: str, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Converts with the frame's own matrix and range, and to (width, height) if given."""
+    width, height = size or (frame.width, frame.height)
+    options: dict[str, Any] = {"width": width, "height": height, "interpolation": _AREA}
     name = frame.format.name
     if not frame.format.is_rgb and len(frame.format.components) >= 3:
         unsaid = _BT709 if frame.height >= _HD_HEIGHT else _BT601
         matrix = _MATRICES.get(frame.colorspace, unsaid)
         full = frame.color_range == _FULL or name.startswith("yuvj")
-        options = {
+        options |= {
             "src_colorspace": matrix,
             "dst_colorspace": matrix,
             "src_color_range": _FULL if full else _LIMITED,
@@ -96,6 +110,8 @@ def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     """The signs of (a, b, c, d) in (p, q) → (a·p + c·q, b·p + d·q), None for upright pictures."""
+    # PyAV gives one item a kind; its annotation says otherwise.
+    data: Any
     for data in frame.side_data:
         if getattr(data.type, "name", "") == "DISPLAYMATRIX":
             a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,8 @@ from pathlib import Path
 from mafsar.errors import MafsarError, VideoError
 from mafsar.video.clip import Clip, load_clip
 from mafsar.video.geometry import Geometry
+
+_WHOLE = Geometry()
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class ClipRequest:
     path: Path | str
     frames: int
     size: int
-    geometry: Geometry = Geometry()
+    geometry: Geometry = _WHOLE
     start: float | None = None
     end: float | None = None
 
@@ -75,7 +77,7 @@ def _decoded_ahead(
 
 
 def _is_one(requests: Iterable[ClipRequest]) -> bool:
-    return hasattr(requests, "__len__") and len(requests) == 1
+    return isinstance(requests, Sized) and len(requests) == 1
 
 
 def _load(request: ClipRequest, threads: int | None) -> Clip | VideoError:

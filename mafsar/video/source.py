@@ -8,11 +8,13 @@ from pathlib import Path
 
 from mafsar.errors import InputError, MissingError, VideoError
 
-VIDEO_SUFFIXES = frozenset(
-    ".3g2 .3gp .asf .avi .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m1v .m2ts .m2v .m4v .mjpeg "
-    ".mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .ts .vob .webm .wmv .y4m".split()
+_VIDEO_ENDINGS = (
+    "3g2 3gp asf avi dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v mjpeg mjpg mkv mov mp4 "
+    "mpeg mpg mts mxf nut ogv ts vob webm wmv y4m"
 )
-IMAGE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split())
+_IMAGE_ENDINGS = "bmp jpeg jpg png ppm tif tiff webp"
+VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS.split())
+IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _IMAGE_ENDINGS.split())
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
@@ -92,12 +94,14 @@ def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
         InputError: If it cannot be listed.
     """
     folder = Path(folder)
-    if not folder.exists():
-        raise MissingError(f"{folder}: no such file or folder; check the path")
-    if folder.is_file() or is_frame_folder(folder):
-        return [folder]
     try:
+        if not folder.exists():
+            raise MissingError(f"{folder}: no such file or folder; check the path")
+        if folder.is_file() or is_frame_folder(folder):
+            return [folder]
         entries = sorted(folder.iterdir(), key=natural_key)
+    except MissingError:
+        raise
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror}); {_MEND_READ}") from None
     clips: list[Path] = []

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def _add_stream(output: OutputContainer, rate: Fraction, shape: tuple[int, ...])
     name, options = next(
         (name, options) for name, options in _ENCODERS if name in av.codecs_available
     )
-    stream: VideoStream = output.add_stream(name, rate=rate, options=dict(options))
+    stream = cast("VideoStream", output.add_stream(name, rate=rate, options=dict(options)))
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
