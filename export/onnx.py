@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from mafsar.export.verify import Parity, compare, run_graph
 
 import mafsar
 from mafsar.errors import InputError, MismatchError, MissingError
-from mafsar.model.config import AdapterConfig, ModelConfig, named_config, parameter_counts
+from mafsar.model.config import parameter_counts
 from mafsar.model.names import backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.weights import weights_sha256
@@ -109,7 +108,7 @@ def _write_graphs(network: MafsarNetwork, folder: Path) -> None:
                     offset=stored[key],
                     length=len(data),
                     dtype=tensor.dtype,
-                    shape=ir.Shape(tensor.shape),
+                    shape=ir.Shape(list(tensor.shape.numpy())),
                     name=value.name or "",
                     base_dir=folder,
                 )
@@ -150,7 +149,8 @@ def verify_bundle(network: MafsarNetwork, folder: Path) -> Parity:
 def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dict[str, Any]:
     """What `bundle.json` says of a network and the files in `folder`."""
     config = network.config
-    total, tunable = _counts(config)
+    # A plain CLIP counts what training would tune, as its bare name does.
+    total, tunable = parameter_counts(config.tunable())
     tokenizer = {"file": TOKENIZER_FILE, "context_length": config.text.context_length}
     match = config.match
     return {
@@ -201,17 +201,6 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
 def graph_file(name: str) -> str:
     """File name of a graph in a bundle; the text tower has one precision only."""
     return "text.onnx" if name == "text" else f"{name}-fp32.onnx"
-
-
-def _counts(config: ModelConfig) -> tuple[int, int]:
-    """Parameters; a plain CLIP counts what training would tune, as its bare name does."""
-    if config.adapters is not None:
-        return parameter_counts(config)
-    try:
-        adapters = named_config(backbone(config.name)).adapters
-    except InputError:
-        adapters = AdapterConfig()
-    return parameter_counts(dataclasses.replace(config, adapters=adapters))
 
 
 def _described(path: Path) -> dict[str, Any]:

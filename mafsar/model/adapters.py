@@ -74,7 +74,7 @@ class LocalAdaptation(nn.Module):
         """
         if self.text_fc is None:
             return None
-        token = self.text_fc(text)  # (B, D)
+        token: Tensor = self.text_fc(text)  # (B, D)
         return token[:, None].expand(-1, frames, -1).reshape(-1, 1, token.shape[-1])  # (B·T, 1, D)
 
     def forward(self, block: Block, u: Tensor, *, first_only: bool) -> Tensor:
@@ -92,10 +92,8 @@ class LocalAdaptation(nn.Module):
         if first_only:
             u = u[:, :1]  # (B·T, 1, D)
         a = block.attn(normed[:, :1] if first_only else normed, normed)  # as u
-        if self.adapter is None:
-            return u + a
-        out: Tensor = u + a + self.adapter(a)
-        return out
+        out: Tensor = u + a
+        return out if self.adapter is None else out + self.adapter(a)
 
 
 class JointAdapter(nn.Module):

@@ -59,7 +59,8 @@ class Attention(nn.Module):
         width = x.shape[-1]
         rows = slice(part * width, (part + 1) * width)
         projected = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
-        return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (M, heads, L, D / heads)
+        heads: Tensor = torch.unflatten(projected, -1, (self.heads, -1))  # (M, L, heads, D / heads)
+        return heads.transpose(1, 2)  # (M, heads, L, D / heads)
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
@@ -74,7 +75,8 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
         length = scores.shape[-1]
         mask = torch.full((length, length), float("-inf"), device=q.device, dtype=q.dtype)
         scores = scores + mask.triu(1)
-    return scores.softmax(dim=-1) @ v
+    mixed: Tensor = scores.softmax(dim=-1) @ v
+    return mixed
 
 
 class Mlp(nn.Module):

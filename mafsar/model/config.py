@@ -159,6 +159,10 @@ class ModelConfig:
         """h, the hidden width of an adapter; 0 without adapters."""
         return int(self.vision.width * self.adapters.ratio) if self.adapters else 0
 
+    def tunable(self) -> ModelConfig:
+        """With what training would tune, where it is plain CLIP: the sizes that `info` prints."""
+        return self if self.adapters else dataclasses.replace(self, adapters=AdapterConfig())
+
     def plain(self) -> ModelConfig:
         """The same towers as plain frozen CLIP, matched by the means of METHOD's frozen row."""
         match = dataclasses.replace(self.match, metric="mean")

@@ -29,7 +29,7 @@ def adapted_block(
     """
     tokens = [z]
     if parts.gta is not None:
-        c = z[:, 0].unflatten(0, (-1, frames))  # (B, T, D)
+        c = z[:, 0].reshape(-1, frames, z.shape[-1])  # (B, T, D)
         tokens.append(parts.gta(block, c).flatten(0, 1)[:, None])  # (B·T, 1, D)
     if text is not None:
         token = parts.lma.text_token(text, frames)
@@ -63,7 +63,7 @@ def encode_frames(
     z = tower.embed(pixels.flatten(0, 1))  # (B·T, N+1, D)
     if adapters is not None and adapters.temporal_embedding is not None:
         shift = adapters.temporal_embedding[:, None]  # (T, 1, D)
-        z = (z.unflatten(0, (-1, frames)) + shift).flatten(0, 1)  # (B·T, N+1, D)
+        z = (z.reshape(-1, frames, *z.shape[1:]) + shift).flatten(0, 1)  # (B·T, N+1, D)
     z = tower.ln_pre(z)
     blocks = tower.transformer.resblocks
     for index, block in enumerate(blocks):
@@ -74,4 +74,4 @@ def encode_frames(
             parts = adapters.blocks[index]
             z = adapted_block(block, parts, z, text, frames=frames, last=last)  # type: ignore[arg-type]
     features = tower.project(z[:, 0])  # (B·T, E)
-    return features.unflatten(0, (-1, frames))  # (B, T, E)
+    return features.reshape(-1, frames, features.shape[-1])  # (B, T, E)

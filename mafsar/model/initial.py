@@ -48,7 +48,7 @@ def _standard_deviation(name: str, shape: tuple[int, ...]) -> float | None:
     if name.endswith("temporal_embedding"):
         return 0
     if len(shape) == 1:
-        return shape[0] ** -0.5 if name.endswith("class_embedding") else None
+        return 1 / math.sqrt(shape[0]) if name.endswith("class_embedding") else None
     if name.startswith("adapters."):
         # Off at the start, but never all zero: the LayerNorm of a zero text token has no gradient
         # that training survives.
@@ -59,5 +59,5 @@ def _standard_deviation(name: str, shape: tuple[int, ...]) -> float | None:
         return 0.02
     if name.endswith(("positional_embedding", ".proj", "text_projection")):
         # proj and text_projection map from their first dimension, positions live in their second.
-        return shape[1 if name.endswith("embedding") else 0] ** -0.5
-    return math.prod(shape[1:]) ** -0.5  # Linear and Conv weights: fan-in
+        return 1 / math.sqrt(shape[1 if name.endswith("embedding") else 0])
+    return 1 / math.sqrt(math.prod(shape[1:]))  # Linear and Conv weights: fan-in

@@ -1,0 +1,249 @@
+"""Networks on torch: CLIPs by name and trained adapters; imported only when one is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mafsar.errors import InputError, MismatchError, UnavailableError
+from mafsar.model.config import parameter_counts
+from mafsar.model.names import SHIPPED, backbone
+from mafsar.model.network import MafsarNetwork
+from mafsar.model.sources import create_network, load_trained
+from mafsar.model.weights import weights_sha256
+from mafsar.runtime.bundle import TokenizerSpec
+from mafsar.runtime.encoders import Features, Float32, Frames, ModelSpec
+from mafsar.runtime.tokenizer import Tokenizer
+
+_CLIP_VOCABULARY = 49408
+_MAX_BATCH = 16  # clips in one run; more are split
+_STARTER_TOKENIZER = (
+    Path(__file__).resolve().parent.parent / "assets" / f"{SHIPPED}.mafsar" / "tokenizer.json"
+)
+
+
+class TorchEncoder:
+    """A network on torch; follows `mafsar.runtime.encoders.Encoder`.
+
+    Args:
+        network: With weights.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "fp32", or "fp16" on CUDA.
+        notice: One sentence said once when the model is used.
+        path: Where the weights came from, if from a file.
+
+    Raises:
+        InputError: Another device.
+        UnavailableError: Device or precision is not there; says what to do.
+    """
+
+    engine = "torch"
+
+    def __init__(
+        self,
+        network: MafsarNetwork,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        notice: str | None = None,
+        path: str | None = None,
+    ) -> None:
+        self.device, why = _choose_device(device)
+        if precision not in ("fp32", "fp16"):
+            raise UnavailableError(
+                f"--precision {precision}: the torch engine computes fp32 and, on CUDA, fp16; "
+                "use --precision fp32"
+            )
+        if precision == "fp16" and self.device == "cpu":
+            raise UnavailableError(
+                "--precision fp16: the torch engine has it on CUDA only; use --precision fp32"
+            )
+        self.precision = precision
+        self.spec = network_spec(network, notice=notice, path=path)
+        self.choice = f"engine: torch on {self.device} ({self.spec.name} is no bundle; {why})"
+        self._network = network.to(self.device).eval()
+        self._tokenizer: Tokenizer | None = None
+
+    def __repr__(self) -> str:
+        return f"TorchEncoder({self.spec.name!r}, {self.device}, {self.precision})"
+
+    def encode_query(self, frames: Frames) -> Features:
+        """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
+        return self._encode(frames, None)
+
+    def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
+        """Encodes support clips with their class's raw text embedding (B, E).
+
+        `text` None means the query branch.
+        """
+        if text is not None and not self.spec.text_in_support:
+            raise InputError(f"{self.spec.name} has no support branch; give no text")
+        return self._encode(frames, text)
+
+    def encode_text(self, texts: Sequence[str]) -> Float32:
+        """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
+        rows = []
+        for text in texts:
+            tokens = self._tokenize([prompt.replace("{}", text) for prompt in self.spec.prompts])
+            with torch.inference_mode():
+                # The text tower runs once a class: always in float32.
+                embedding = self._network.encode_text(torch.from_numpy(tokens).to(self.device))
+            rows.append(embedding.double().mean(dim=0).cpu().numpy())  # (E,)
+        return np.array(rows, np.float32).reshape(len(rows), self.spec.embed_dim)
+
+    def _encode(self, frames: Frames, text: Float32 | None) -> Features:
+        if len(frames) == 0:
+            raise InputError("frames must hold at least one clip")
+        parts = []
+        for start in range(0, len(frames), _MAX_BATCH):
+            chunk = slice(start, start + _MAX_BATCH)
+            clips = torch.from_numpy(np.ascontiguousarray(frames[chunk])).to(self.device)
+            words = None
+            if text is not None:
+                words = torch.from_numpy(np.ascontiguousarray(text[chunk], np.float32))
+                words = words.to(self.device)
+            with torch.inference_mode(), self._autocast():
+                features, pooled = self._network.encode_support(clips, words)
+            parts.append(Features(_numpy(features), _numpy(pooled)))
+        joined = parts[0] if len(parts) == 1 else Features.concatenate(parts)
+        if not np.isfinite(joined.frames).all():
+            raise MismatchError(
+                f"{self.spec.name}: features that are not finite in {self.precision}; "
+                "use --precision fp32"
+            )
+        return joined
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast("cuda", dtype=torch.float16)
+
+    def _tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        config = self._network.config.text
+        if config.vocab_size == _CLIP_VOCABULARY:
+            try:
+                from open_clip.tokenizer import SimpleTokenizer
+            except ImportError as error:
+                raise UnavailableError(
+                    f"{self.spec.name}: its tokenizer is open_clip's, which is not installed; "
+                    "pip install 'mafsar[train]', or use --text off"
+                ) from error
+            clip = SimpleTokenizer(context_length=config.context_length)
+            return np.asarray(clip(list(texts)).numpy(), np.int64)
+        if self._tokenizer is None:
+            if backbone(self.spec.backbone) != SHIPPED or not _STARTER_TOKENIZER.is_file():
+                raise UnavailableError(
+                    f"{self.spec.name}: no tokenizer for its {config.vocab_size} tokens; "
+                    "use --text off"
+                )
+            spec = TokenizerSpec(_STARTER_TOKENIZER, config.context_length, "clip")
+            self._tokenizer = Tokenizer(spec)
+        tokens = self._tokenizer.encode(texts)
+        if int(tokens.max(initial=0)) >= config.vocab_size:
+            raise MismatchError(
+                f"{self.spec.name}: its tokenizer has more tokens than its {config.vocab_size} "
+                "embeddings; use --text off"
+            )
+        return tokens
+
+
+def load_torch_encoder(
+    name: str,
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+    seed: int = 0,
+) -> TorchEncoder:
+    """Loads a network by name onto torch.
+
+    Args:
+        name: See `mafsar.model.names.parse_model_name`; also a run folder or a `.safetensors` file
+            with trained adapters.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "fp32", or "fp16" on CUDA.
+        threads: Threads of torch on the CPU, for the whole process; None leaves them.
+        seed: Of `NAME:random`.
+
+    Raises:
+        InputError: An unknown name, tag or device.
+        MissingError: A file or folder that is not there.
+        MismatchError: Weights that do not fit the network.
+        UnavailableError: What is not there: device, precision, weights, package; says what to do.
+    """
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"threads must be ≥ 1, got {threads}")
+        torch.set_num_threads(threads)
+    path = Path(name).expanduser()
+    if path.exists():
+        network, notice, where = load_trained(path), None, str(path.resolve())
+    else:
+        network, where = create_network(name, seed=seed), None
+        notice = f"{name} runs as plain frozen CLIP: it has no trained adapters"
+        if name.endswith(":random"):
+            notice = f"{name} has random weights: for shapes and speed, its answers mean nothing"
+        elif network.config.adapters is not None:
+            notice = None
+    return TorchEncoder(network, device=device, precision=precision, notice=notice, path=where)
+
+
+def network_spec(
+    network: MafsarNetwork, *, notice: str | None = None, path: str | None = None
+) -> ModelSpec:
+    """What the runtime must know of a network."""
+    config, match = network.config, network.config.match
+    total, tunable = parameter_counts(config.tunable())
+    return ModelSpec(
+        name=config.name,
+        backbone=backbone(config.name),
+        frames=config.frames,
+        image_size=config.vision.image_size,
+        embed_dim=config.embed_dim,
+        adapters="none" if config.adapters is None else "trained",
+        text=True,
+        prompts=config.prompts,
+        known_words=None,
+        metric=match.metric,
+        lam=match.lam,
+        alpha=match.alpha,
+        visual_scale=match.visual_scale,
+        text_scale=match.text_scale,
+        weights_sha256=weights_sha256(network),
+        parameters_total=total,
+        parameters_tunable=tunable,
+        notice=notice,
+        path=path,
+        mean=config.mean,
+        std=config.std,
+    )
+
+
+def _choose_device(device: str) -> tuple[str, str]:
+    """The device and why."""
+    if device == "cpu":
+        return "cpu", "asked for"
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0", "a GPU is here"
+        return "cpu", "torch sees no GPU"
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or (index and not index.isdigit()):
+        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
+    count = torch.cuda.device_count()
+    if int(index or 0) >= count:
+        raise UnavailableError(
+            f"--device {device}: torch sees {count or 'no'} GPU{'s' if count > 1 else ''} here; "
+            "use --device cpu and see mafsar doctor"
+        )
+    return f"cuda:{index or 0}", "asked for"
+
+
+def _numpy(tensor: Tensor) -> Float32:
+    return np.asarray(tensor.float().cpu().numpy(), np.float32)
