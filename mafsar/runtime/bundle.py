@@ -60,7 +60,9 @@ class Bundle:
         manifest = read_manifest(path)
         try:
             spec, tokenizer = _spec(path, manifest), _tokenizer(path, manifest)
-            files = {str(k): (str(v["sha256"]), int(v["bytes"])) for k, v in manifest["files"].items()}
+            files = {
+                str(k): (str(v["sha256"]), int(v["bytes"])) for k, v in manifest["files"].items()
+            }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path / MANIFEST}: damaged manifest ({error!r}); {mend(path)}"
@@ -68,7 +70,11 @@ class Bundle:
         for name, (sha256, size) in files.items():
             _check_file(path, name, sha256, size)
         bundle = Bundle(path, spec, tokenizer, manifest)
-        wanted = ["query-fp32.onnx"] + [tokenizer.path.name, "text.onnx"] * (tokenizer is not None)
+        wanted = ["query-fp32.onnx"]
+        if tokenizer is not None:
+            wanted += ["text.onnx", tokenizer.path.name]
+        if spec.text_in_support:
+            wanted.append("support-fp32.onnx")
         for name in wanted:
             if name not in files:
                 raise MissingError(f"{path / MANIFEST}: lists no {name}; {mend(path)}")

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
 from mafsar.data.splits import Part, Split, choose_classes, read_split
-from mafsar.errors import InputError
-from mafsar.runtime.cache import FeatureCache
-from mafsar.runtime.encoders import Encoder, Float32, Metric
-from mafsar.runtime.encoding import encode_clips, encode_texts
+from mafsar.errors import InputError, MismatchError
+from mafsar.runtime.cache import FeatureCache, open_cache
+from mafsar.runtime.encoders import Encoder, Metric
+from mafsar.runtime.encoding import Progress, encode_clips, encode_texts
 from mafsar.runtime.files import write_text
-from mafsar.runtime.scores import Scores, Scoring, match_features
-from mafsar.runtime.support import SupportSet, read_support
-from mafsar.runtime.text_choice import known_classes
+from mafsar.runtime.scores import Scoring
+from mafsar.runtime.support import SupportClip, SupportSet, read_support
+from mafsar.runtime.tally import confidence_interval, evaluate_features
+from mafsar.runtime.text_choice import TextUse, check_text_use, known_classes
 from mafsar.video import Geometry
 
 SCHEMA = 1
-_BATCH_BYTES = 64 << 20  # what one batch of episodes may gather
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -90,18 +89,199 @@ class EvalResult:
         return {"schema": SCHEMA} | {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True)
-class Tally:
-    """Counts over episodes.
+def evaluate(
+    model: Encoder,
+    data: SupportSet | str | Path,
+    *,
+    split: Split | str | Path | None = None,
+    part: Part = "test",
+    way: int = 5,
+    shot: int = 1,
+    query: int = 1,
+    episodes: int = 10_000,
+    seed: int = 0,
+    episodes_file: str | Path | None = None,
+    metric: Metric | None = None,
+    text: TextUse = "auto",
+    alpha: float | None = None,
+    geometry: Geometry | None = None,
+    cache: FeatureCache | bool = True,
+    batch: int | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> EvalResult:
+    """Measures accuracy over seeded episodes.
 
-    Attributes:
-        right: Share of right answers of each episode, (n,), by the fused scores.
-        right_visual: The same by the visual term.
-        right_text: The same by the text term, or None.
-        confusion: Answers, (C, C), rows = true class.
+    Args:
+        model: The encoder.
+        data: Labelled clips: a support set, or the path of a folder of class folders or a CSV.
+        split: Which classes belong to which part; None = every class is a test class.
+        part: The part that is evaluated.
+        way: Classes of an episode.
+        shot: Support clips of a class.
+        query: Query clips of a class.
+        episodes: How many.
+        seed: What they are drawn by.
+        episodes_file: Frozen episodes: read where it exists, else written.
+        metric: Visual metric; None = the model's.
+        text: "auto" uses class names where the model knows the words of every class.
+        alpha: Weight of the text term; None = the model's.
+        geometry: What the user said about the picture.
+        cache: The feature cache; True = the user's own, False = none.
+        batch: Clips a call of the encoder; None = what suits the device.
+        workers: Threads that decode ahead of the encoder.
+        progress: Called with (done, total, what).
+
+    Raises:
+        MafsarError: The data cannot be read, or has too few classes or clips.
     """
+    start = time.perf_counter()
+    data = read_support(data) if isinstance(data, (str, Path)) else data
+    chosen = _choose(data, split, part)
+    labels = [item.label for item in chosen.classes]
+    index = {label: i for i, label in enumerate(labels)}
+    owners = np.array([index[clip.label or ""] for clip in chosen.clips], np.intp)
+    use_text, why = _use_text(model, chosen, text)
+    scoring = Scoring.of(model.spec, metric=metric, alpha=alpha if use_text else 0.0)
+    frozen = _frozen_episodes(
+        chosen, owners, labels, episodes_file, way, shot, query, episodes, seed
+    )
+    store = open_cache(cache)
+    words = [chosen.classes[owner].text for owner in owners]
+    encoded = encode_clips(
+        model,
+        chosen.clips,
+        words if use_text and model.spec.text_in_support else None,
+        geometry=geometry,
+        cache=store,
+        batch=batch,
+        workers=workers,
+        progress=progress,
+    )
+    texts = None
+    if use_text:
+        texts = encode_texts(model, [item.text for item in chosen.classes], store)
+    matching = time.perf_counter()
+    tally = evaluate_features(
+        encoded.query,
+        encoded.query if encoded.support is None else encoded.support,
+        owners,
+        frozen,
+        scoring,
+        pooled=encoded.pooled,
+        text=texts,
+        progress=progress,
+    )
+    return EvalResult(
+        accuracy=100.0 * float(tally.right.mean()),
+        ci95=100.0 * confidence_interval(tally.right),
+        accuracy_visual=100.0 * float(tally.right_visual.mean()),
+        accuracy_text=None if tally.right_text is None else 100.0 * float(tally.right_text.mean()),
+        per_class=_per_class(tally.confusion, labels),
+        way=frozen.way,
+        shot=frozen.shot,
+        query=frozen.query,
+        episodes=len(frozen),
+        seed=frozen.seed,
+        metric=scoring.metric,
+        text=use_text,
+        clips_encoded=encoded.encoded,
+        seconds=time.perf_counter() - start,
+        model=model.spec.name,
+        adapters=model.spec.adapters,
+        engine=model.engine,
+        why_text=why,
+        labels=tuple(labels),
+        confusion=tally.confusion,
+        seconds_match=time.perf_counter() - matching,
+    )
 
-    right: NDArray[np.float64]
-    right_visual: NDArray[np.float64]
-    right_text: NDArray[np.float64] | None
-    confusion: NDArray[np.int64]
+
+def _per_class(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str, float | None]:
+    asked = confusion.sum(axis=1)
+    return {
+        label: 100.0 * float(confusion[i, i]) / float(asked[i]) if asked[i] else None
+        for i, label in enumerate(labels)
+    }
+
+
+def _choose(data: SupportSet, split: Split | str | Path | None, part: Part) -> SupportSet:
+    """The clips of a part's classes."""
+    if split is None:
+        if part != "test":
+            raise InputError(f"--part {part}: without --split every class is a test class")
+        return data
+    split = read_split(split) if isinstance(split, (str, Path)) else split
+    labels = set(choose_classes(split, part, data.labels))
+    return replace(
+        data,
+        classes=tuple(item for item in data.classes if item.label in labels),
+        clips=tuple(clip for clip in data.clips if clip.label in labels),
+    )
+
+
+def _use_text(model: Encoder, data: SupportSet, text: TextUse) -> tuple[bool, str]:
+    if not check_text_use(model.spec, text):
+        return False, "asked for" if text == "off" else "the model has no text tower"
+    if text == "on":
+        return True, "asked for"
+    known = known_classes(model.spec, data.classes)
+    unknown = [
+        item.text for item, is_known in zip(data.classes, known, strict=True) if not is_known
+    ]
+    if unknown:
+        return False, f"the model has not been trained on the words of {unknown[0]!r}"
+    return True, "the model knows the words"
+
+
+def _frozen_episodes(
+    data: SupportSet,
+    owners: NDArray[np.intp],
+    labels: Sequence[str],
+    file: str | Path | None,
+    way: int,
+    shot: int,
+    query: int,
+    episodes: int,
+    seed: int,
+) -> Episodes:
+    """Episodes from the file where it exists, else drawn and, with a file, frozen there."""
+    names = [_clip_name(data, clip) for clip in data.clips]
+    path = None if file is None else Path(file)
+    if path is not None and path.exists():
+        return _same_as_asked(
+            path, read_episodes(path, labels, names), way, shot, query, episodes, seed
+        )
+    drawn = draw_episodes(
+        owners, labels, way=way, shot=shot, query=query, episodes=episodes, seed=seed
+    )
+    if path is not None:
+        write_text(path, episodes_to_json(drawn, labels, names))
+    return drawn
+
+
+def _same_as_asked(
+    path: Path, found: Episodes, way: int, shot: int, query: int, episodes: int, seed: int
+) -> Episodes:
+    """Refuses frozen episodes of another kind than was asked for."""
+    holds = {
+        "way": found.way,
+        "shot": found.shot,
+        "query": found.query,
+        "episodes": len(found),
+        "seed": found.seed,
+    }
+    asked = {"way": way, "shot": shot, "query": query, "episodes": episodes, "seed": seed}
+    if holds != asked:
+        flags = " ".join(f"--{name} {n}" for name, n in holds.items() if n != asked[name])
+        raise MismatchError(
+            f"{path}: frozen with {flags}; add these flags, or name another --episodes-file"
+        )
+    return found
+
+
+def _clip_name(data: SupportSet, clip: SupportClip) -> str:
+    """A clip's name relative to the data, the same wherever the data lies."""
+    root = data.path if data.path.is_dir() else data.path.parent
+    path = clip.path.relative_to(root) if clip.path.is_relative_to(root) else clip.path
+    return replace(clip, path=path).name

@@ -38,12 +38,12 @@ class LeftOut:
     @property
     def answers(self) -> NDArray[np.intp]:
         """Best class of each clip, (n,)."""
-        return self.probabilities.argmax(axis=1)
+        return np.asarray(self.probabilities.argmax(axis=1), np.intp)
 
     @property
     def right(self) -> Bools:
         """Whether the best class is the true one, (n,)."""
-        return self.answers == self.owners
+        return np.asarray(self.answers == self.owners)
 
     @property
     def accuracy(self) -> float | None:
@@ -112,7 +112,8 @@ def harmful_clips(
         outside = others[owners[others] != own]
         changed = distances.copy()
         rest = ((sums[own] - support[away]) / (counts[own] - 1)).astype(np.float32)
-        changed[outside, own] = visual_distances(query[outside], rest[None], scoring)[:, 0]
+        if len(outside):
+            changed[outside, own] = visual_distances(query[outside], rest[None], scoring)[:, 0]
         if counts[own] > 2:
             pairs = (sums[own] - support[away] - support[inside]) / (counts[own] - 2)
             changed[inside, own] = visual_distances(

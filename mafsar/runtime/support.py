@@ -17,7 +17,9 @@ from mafsar.video.source import find_clips, is_system_file, is_video, natural_ke
 
 NONE_FOLDER = "_none"
 TEXT_TABLE = "labels.csv"
-_LAYOUT = "expected SUPPORT/CLASS/clip.mp4, SUPPORT/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
+_LAYOUT = (
+    "expected SUPPORT/CLASS/clip.mp4, SUPPORT/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ class SupportSet:
         return tuple(item.label for item in self.classes)
 
     def __repr__(self) -> str:
-        return f"SupportSet({str(self.path)!r}, {len(self.classes)} classes, {len(self.clips)} clips)"
+        return (
+            f"SupportSet({str(self.path)!r}, {len(self.classes)} classes, {len(self.clips)} clips)"
+        )
 
 
 def nfc(label: str) -> str:
@@ -152,7 +156,7 @@ def _read_folder(root: Path) -> SupportSet:
             none_clips += [SupportClip(clip, None) for clip in found]
         else:
             clips += [SupportClip(clip, folder.name) for clip in found]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if loose:
         notes = (f"{root}: {len(loose)} clips beside the class folders were passed over",)
     return _assemble(root, clips, none_clips, root / TEXT_TABLE, notes)
@@ -233,7 +237,8 @@ def _assemble(
             labels.setdefault(nfc(clip.label), clip.label)
     texts = _read_texts(table, labels)
     classes = tuple(
-        SupportClass(labels[key], texts.get(key, label_words(labels[key]))) for key in sorted(labels)
+        SupportClass(labels[key], texts.get(key, label_words(labels[key])))
+        for key in sorted(labels)
     )
     ordered = sorted(clips, key=_order)
     joined = [
