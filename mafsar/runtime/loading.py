@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mafsar.errors import InputError, MafsarError, MissingError, UnavailableError
-from mafsar.runtime.bundle import MANIFEST, SUFFIX, Bundle, is_bundle, read_manifest
+from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest
 from mafsar.runtime.cache import cache_folder
 from mafsar.runtime.encoders import Encoder
 
@@ -65,8 +65,9 @@ def load_model(
     """Loads a model.
 
     Args:
-        name: `tiny`, a bundle folder, or a CLIP (`vit-b-32`, `NAME:TAG`, `NAME:/path/weights`,
-            `NAME:random`, `hf-hub:…`, `local-dir:…`), which needs torch.
+        name: `tiny`, a bundle folder, or what needs torch: a CLIP (`vit-b-32`, `NAME:TAG`,
+            `NAME:/path/weights`, `NAME:random`, `hf-hub:…`, `local-dir:…`), a run folder, trained
+            adapters.
         engine: "auto", "onnx", "trt" or "torch".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
@@ -88,11 +89,8 @@ def load_model(
     name = str(name)
     path = starter_path() if name == "tiny" else Path(name).expanduser()
     if name == "tiny" or is_bundle(path):
-        return _load_bundle(path, engine=engine, device=device, precision=precision, threads=threads)
-    if path.exists():
-        raise UnavailableError(
-            f"{path}: no bundle (a folder with {MANIFEST}); run folders and adapter files are not "
-            "in this version"
+        return _load_bundle(
+            path, engine=engine, device=device, precision=precision, threads=threads
         )
     return _load_torch(name, engine=engine, device=device, precision=precision, threads=threads)
 
@@ -138,9 +136,7 @@ def load_bank_model(
             f"{where}, which is not at {bank.model.path}, beside the bank or in "
             f"{cache_folder() / 'models'}; give its place with --model"
         )
-    encoder = load_model(
-        name, engine=engine, device=device, precision=precision, threads=threads
-    )
+    encoder = load_model(name, engine=engine, device=device, precision=precision, threads=threads)
     bank.check_model(encoder.spec)
     return encoder
 
@@ -185,15 +181,18 @@ def _load_torch(
 ) -> Encoder:
     from mafsar.model.names import parse_model_name
 
-    if Path(name).suffix in (SUFFIX, ".safetensors") and ":" not in name:
-        raise MissingError(f"{name}: no such bundle")
-    parsed = parse_model_name(name)
+    if not Path(name).expanduser().exists():
+        if Path(name).suffix in (SUFFIX, ".safetensors") and ":" not in name:
+            raise MissingError(f"{name}: no such model; check the path")
+        parse_model_name(name)
     if engine == "onnx":
         raise UnavailableError(
             f"--engine onnx: {name} is no bundle, and exporting it is not in this version's "
             "command line; use --engine torch, or mafsar.export.onnx.export_bundle in Python"
         )
-    missing = [package for package in ("torch", "open_clip") if not importlib.util.find_spec(package)]
+    missing = [
+        package for package in ("torch", "open_clip") if not importlib.util.find_spec(package)
+    ]
     if missing:
         raise UnavailableError(
             f"--model {name}: needs {' and '.join(missing)}, not installed; "
@@ -201,6 +200,4 @@ def _load_torch(
         )
     from mafsar.runtime.torch_encoder import load_torch_encoder
 
-    return load_torch_encoder(
-        str(parsed), device=device, precision=precision, threads=threads
-    )
+    return load_torch_encoder(name, device=device, precision=precision, threads=threads)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mafsar.runtime.bank import TextChoice
 
 TextUse = Literal["auto", "on", "off"]
+_MARKS = ",.:;!?\"'()"
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
@@ -29,7 +30,11 @@ def known_classes(spec: ModelSpec, classes: Sequence[SupportClass]) -> tuple[boo
     if known is None:
         return (True,) * len(classes)
     return tuple(
-        all(word in known for word in _WORD.findall(item.text.lower())) for item in classes
+        all(
+            token.strip(_MARKS) in known or all(word in known for word in _WORD.findall(token))
+            for token in item.text.lower().split()
+        )
+        for item in classes
     )
 
 

@@ -1,0 +1,214 @@
+"""What works here, what does not, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from mafsar import __version__
+from mafsar.errors import MafsarError
+from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.cache import FeatureCache
+from mafsar.runtime.loading import starter_path
+from mafsar.runtime.onnx_encoder import cuda_missing, has_cuda_driver
+
+Status = Literal["ok", "warn", "fail"]
+_BASE = ("numpy", "av", "pillow", "safetensors", "tokenizers", "ftfy", "typer", "rich")
+_TRAIN = ("torch", "torchvision", "open_clip_torch", "onnx", "onnxscript")
+_LEAST_FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        name: What was looked at.
+        status: "ok", "warn" (works without it) or "fail".
+        detail: What was found.
+        mend: The command that mends it, or None.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    mend: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `mafsar doctor --json`."""
+        return {"schema": 1} | asdict(self)
+
+
+def examine() -> list[Check]:
+    """Looks at everything; a check that breaks is itself a failed check."""
+    looks: tuple[Callable[[], list[Check]], ...] = (
+        _python,
+        _native,
+        _base_packages,
+        _onnxruntime,
+        _gpu,
+        _train_packages,
+        _tensorrt,
+        _codecs,
+        _cache,
+        _starter,
+    )
+    checks: list[Check] = []
+    for look in looks:
+        try:
+            checks += look()
+        except Exception as error:  # the report must come to its end whatever is broken here
+            checks.append(Check(look.__name__.strip("_"), "fail", repr(error)))
+    return checks
+
+
+def _python() -> list[Check]:
+    found = f"{platform.python_version()} ({sys.executable})"
+    old = sys.version_info < (3, 10)
+    mend = "install Python 3.10 or newer" if old else None
+    system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    tried = platform.system() == "Linux"
+    return [
+        Check("mafsar", "ok", __version__),
+        Check("python", "fail" if old else "ok", found, mend),
+        Check(
+            "platform",
+            "ok" if tried else "warn",
+            system if tried else f"{system}; only Linux is tested",
+            None if tried else "use Linux, or WSL2 on Windows",
+        ),
+    ]
+
+
+def _native() -> list[Check]:
+    from mafsar import kernels
+
+    states = kernels.status()
+    slow = [state for state in states if state.backend != "native"]
+    if not slow:
+        return [Check("native kernels", "ok", states[0].detail)]
+    names = ", ".join(state.name for state in slow)
+    mend = "install a C++17 compiler (apt install g++) and: pip install --force-reinstall mafsar"
+    return [Check("native kernels", "warn", f"{names}: slower twin; {slow[0].detail}", mend)]
+
+
+def _base_packages() -> list[Check]:
+    return [_package(name, missing="fail", mend=f"pip install {name}") for name in _BASE]
+
+
+def _package(name: str, *, missing: Status, mend: str) -> Check:
+    found = _version(name)
+    if found is None:
+        return Check(name, missing, "not installed", mend)
+    return Check(name, "ok", found)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _onnxruntime() -> list[Check]:
+    names = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    wanted = "onnxruntime-gpu" if _on_x86_linux() else "onnxruntime"
+    if not importlib.util.find_spec("onnxruntime"):
+        return [Check("onnxruntime", "fail", "not installed", f"pip install {wanted}")]
+    import onnxruntime
+
+    providers = [
+        name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()
+    ]
+    detail = (
+        f"{' + '.join(names) or 'onnxruntime'} {onnxruntime.__version__}: {', '.join(providers)}"
+    )
+    if len(names) > 1:
+        # They share one folder: whichever was installed last has overwritten the other.
+        mend = f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {wanted}"
+        return [Check("onnxruntime", "fail", f"{detail}; both are installed", mend)]
+    return [Check("onnxruntime", "ok", detail)]
+
+
+def _on_x86_linux() -> bool:
+    return platform.system() == "Linux" and platform.machine() == "x86_64"
+
+
+def _gpu() -> list[Check]:
+    if not has_cuda_driver():
+        return [Check("gpu", "ok", "no CUDA driver with a device; everything runs on the CPU")]
+    missing = cuda_missing()
+    if missing is not None:
+        return [Check("gpu", "warn", missing, "pip install 'mafsar[cuda]'")]
+    return [Check("gpu", "ok", "a CUDA driver with a device, and ONNX Runtime has CUDA")]
+
+
+def _train_packages() -> list[Check]:
+    found = {name: _version(name) for name in _TRAIN}
+    missing = [name for name, found_version in found.items() if found_version is None]
+    if missing:
+        detail = f"not installed: {', '.join(missing)}; needed for CLIP by name and training only"
+        return [Check("train extra", "warn", detail, "pip install 'mafsar[train]'")]
+    detail = ", ".join(f"{name} {found_version}" for name, found_version in found.items())
+    return [Check("train extra", "ok", detail)]
+
+
+def _tensorrt() -> list[Check]:
+    found = [
+        f"{name} {_version(name) or 'of the system'}"
+        for name in ("tensorrt", "tensorrt_rtx")
+        if importlib.util.find_spec(name)
+    ]
+    detail = ", ".join(found) or "not installed"
+    return [Check("tensorrt", "ok", f"{detail}; its engines are not in this version")]
+
+
+def _codecs() -> list[Check]:
+    import av
+
+    codecs = set(av.codecs_available)
+    wanted = {"h264": "H.264", "hevc": "H.265", "vp9": "VP9", "av1": "AV1", "mpeg4": "MPEG-4"}
+    missing = [title for name, title in wanted.items() if name not in codecs]
+    detail = ", ".join(title for name, title in wanted.items() if name in codecs)
+    library = ".".join(map(str, av.library_versions.get("libavcodec", ())))
+    detail = f"libavcodec {library} decodes {detail}"
+    if missing:
+        mend = "pip install --force-reinstall av"
+        return [Check("codecs", "warn", f"{detail}; not {', '.join(missing)}", mend)]
+    return [Check("codecs", "ok", detail)]
+
+
+def _cache() -> list[Check]:
+    info = FeatureCache().info()
+    folder = info.path
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    detail = f"{info.path}: {info.entries} entries, {info.size_bytes / 1e6:.1f} MB of 5 GB"
+    if not os.access(folder, os.W_OK):
+        return [
+            Check(
+                "cache", "warn", f"{detail}; not writable", "set MAFSAR_CACHE to a folder of yours"
+            )
+        ]
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_FREE_BYTES:
+        return [Check("cache", "warn", f"{detail}; {free / 1e6:.0f} MB free", "mafsar cache clear")]
+    return [Check("cache", "ok", detail)]
+
+
+def _starter() -> list[Check]:
+    path = starter_path()
+    try:
+        bundle = Bundle.open(path)
+    except MafsarError as error:
+        what, _, mend = str(error).partition("; ")
+        return [Check("starter tiny", "fail", what, mend or None)]
+    size = sum(int(entry["bytes"]) for entry in bundle.manifest["files"].values())
+    return [Check("starter tiny", "ok", f"{size / 1e6:.1f} MB, every sha256 checks")]

@@ -1,0 +1,165 @@
+"""What a thing is: a model's name, a bundle, a bank, a support or a clip, as JSON-ready facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mafsar.errors import MissingError
+from mafsar.runtime.bank import Bank, is_bank
+from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
+from mafsar.runtime.encoders import ModelSpec
+from mafsar.runtime.loading import starter_path
+
+SCHEMA = 1
+
+
+def describe(thing: str | Path) -> dict[str, Any]:
+    """Says what a thing is; a CLIP is counted from its configuration, and nothing is downloaded.
+
+    Args:
+        thing: A model's name, or the path of a bundle, bank, support or clip.
+
+    Returns:
+        Facts by name, `schema` and `kind` first.
+
+    Raises:
+        MafsarError: There is no such thing, or it is damaged.
+    """
+    name = str(thing)
+    path = starter_path() if name == "tiny" else Path(name).expanduser()
+    if name == "tiny" or is_bundle(path):
+        return describe_bundle(Bundle.open(path))
+    if is_bank(path) and path.is_file():
+        return describe_bank(Bank.load(path))
+    if path.exists():
+        return _describe_path(path)
+    if path.suffix in (SUFFIX, ".safetensors", ".engine", ".plan") and ":" not in name:
+        raise MissingError(f"{path}: no such file or folder; check the path")
+    return describe_name(name)
+
+
+def describe_bundle(bundle: Bundle) -> dict[str, Any]:
+    """Facts of a bundle whose hashes have been checked."""
+    manifest, tokenizer = bundle.manifest, bundle.tokenizer
+    files = {name: int(entry["bytes"]) for name, entry in manifest["files"].items()}
+    return _describe_spec("bundle", bundle.spec) | {
+        "path": str(bundle.path),
+        "precisions": bundle.precisions(),
+        "context_length": None if tokenizer is None else tokenizer.context_length,
+        "files": files,
+        "size_bytes": sum(files.values()),
+        "made_by": manifest.get("made_by", {}),
+        "notice": bundle.spec.notice,
+    }
+
+
+def describe_name(name: str) -> dict[str, Any]:
+    """Facts of a CLIP by name, in closed form from its configuration.
+
+    Raises:
+        InputError: An unknown name, with the nearest one.
+    """
+    from mafsar.model.config import parameter_counts
+    from mafsar.model.names import backbone, parse_model_name
+    from mafsar.model.open_clip_config import config_of
+
+    parsed = parse_model_name(name)
+    config = config_of(parsed)
+    total, tunable = parameter_counts(config.tunable())
+    return {
+        "schema": SCHEMA,
+        "kind": "model",
+        "name": name,
+        "backbone": backbone(config.name),
+        "frames": config.frames,
+        "image_size": config.vision.image_size,
+        "embed_dim": config.embed_dim,
+        "parameters_total": total,
+        "parameters_tunable": tunable,
+        "adapters": "none",
+        "text": True,
+        "prompts": list(config.prompts),
+        "preprocess": {"mean": list(config.mean), "std": list(config.std), "resample": "bicubic"},
+        "weights": str(parsed),
+    }
+
+
+def describe_bank(bank: Bank) -> dict[str, Any]:
+    """Facts of a bank."""
+    counts = [int((bank.owners == index).sum()) for index in range(len(bank.classes))]
+    return {
+        "schema": SCHEMA,
+        "kind": "bank",
+        "path": None if bank.path is None else str(bank.path),
+        "classes": dict(zip(bank.labels, counts, strict=True)),
+        "clips": int((bank.owners >= 0).sum()),
+        "none_clips": int((bank.owners < 0).sum()),
+        "text": bank.text_choice.used,
+        "alpha": bank.text_choice.alpha,
+        "why_text": bank.text_choice.why,
+        "metric": bank.model.scoring.metric,
+        "geometry": bank.geometry.to_json(),
+        "images": bank.images is not None,
+        "model": bank.model.name,
+        "model_path": bank.model.path,
+        "adapters": bank.model.adapters,
+        "weights_sha256": bank.model.weights_sha256,
+        "prompts": list(bank.model.prompts),
+        "preprocess": bank.model.preprocess,
+    }
+
+
+def _describe_spec(kind: str, spec: ModelSpec) -> dict[str, Any]:
+    known = spec.known_words
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "name": spec.name,
+        "backbone": spec.backbone,
+        "frames": spec.frames,
+        "image_size": spec.image_size,
+        "embed_dim": spec.embed_dim,
+        "parameters_total": spec.parameters_total,
+        "parameters_tunable": spec.parameters_tunable,
+        "adapters": spec.adapters,
+        "text": spec.text,
+        "prompts": list(spec.prompts),
+        "known_words": None if known is None else len(known),
+        "match": {
+            "metric": spec.metric,
+            "lam": spec.lam,
+            "alpha": spec.alpha,
+            "visual_scale": spec.visual_scale,
+            "text_scale": spec.text_scale,
+        },
+        "preprocess": spec.preprocess_json(),
+        "weights_sha256": spec.weights_sha256,
+    }
+
+
+def _describe_path(path: Path) -> dict[str, Any]:
+    """A clip or a support."""
+    from mafsar.runtime.support import read_support
+    from mafsar.video import is_frame_folder, is_image, is_video, video_info
+
+    if path.is_file() and is_video(path):
+        return {"schema": SCHEMA, "kind": "clip"} | video_info(path)
+    if is_frame_folder(path) or is_image(path):
+        from mafsar.video import frame_paths
+
+        pictures = frame_paths(path) if path.is_dir() else [path]
+        return {"schema": SCHEMA, "kind": "clip", "path": str(path), "frames": len(pictures)}
+    support = read_support(path)
+    counts = dict.fromkeys(support.labels, 0)
+    for clip in support.clips:
+        counts[clip.label or ""] += 1
+    return {
+        "schema": SCHEMA,
+        "kind": "support",
+        "path": str(path),
+        "classes": counts,
+        "texts": {item.label: item.text for item in support.classes},
+        "clips": len(support.clips),
+        "none_clips": len(support.none_clips),
+    }

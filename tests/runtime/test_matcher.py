@@ -1,0 +1,259 @@
+"""Scores against a float64 re-statement of METHOD section 3, and what an answer carries."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mafsar.errors import InputError, UnavailableError
+from mafsar.runtime.enroll import enroll
+from mafsar.runtime.matcher import Match, QueryError, match_queries
+from mafsar.runtime.scores import Scoring, class_prototypes, match_features
+
+
+def cosine(a, b):
+    return float(a @ b) / (max(np.linalg.norm(a), 1e-6) * max(np.linalg.norm(b), 1e-6))
+
+
+def soft_min(values, lam):
+    least = min(values)
+    return least - lam * math.log(sum(math.exp((least - v) / lam) for v in values))
+
+
+def otam_one_way(d, lam):
+    """Cell by cell as METHOD section 3 writes it."""
+    rows, columns = d.shape
+    padded = np.zeros((rows, columns + 2))
+    padded[:, 1:-1] = d
+    c = np.zeros_like(padded)
+    last = columns + 1
+    for m in range(1, last + 1):
+        c[0, m] = padded[0, m] + c[0, m - 1]
+    for row in range(1, rows):
+        for m in range(1, last + 1):
+            steps = [c[row - 1, m - 1], c[row, m - 1]]
+            if m in (1, last):
+                steps.append(c[row - 1, m])
+            c[row, m] = padded[row, m] + soft_min(steps, lam)
+    return c[-1, -1]
+
+
+def distance(query, prototype, metric, lam):
+    d = np.array([[1 - cosine(q, s) for s in prototype] for q in query])
+    if metric == "otam":
+        return otam_one_way(d, lam) + otam_one_way(d.T, lam)
+    if metric == "bimhm":
+        return d.min(axis=1).mean() + d.min(axis=0).mean()
+    return 1 - cosine(query.mean(axis=0), prototype.mean(axis=0))
+
+
+def softmax(logits):
+    shifted = np.exp(logits - np.max(logits))
+    return shifted / shifted.sum()
+
+
+@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
+def test_scores_follow_the_method(metric):
+    rng = np.random.default_rng(3)
+    query = rng.normal(size=(4, 6, 12)).astype(np.float32)
+    shots = rng.normal(size=(7, 6, 12)).astype(np.float32)
+    owners = np.array([0, 2, 1, 0, 2, 2, 1])
+    pooled = rng.normal(size=(4, 12)).astype(np.float32)
+    text = rng.normal(size=(3, 12)).astype(np.float32)
+    scoring = Scoring(metric, lam=0.5, alpha=0.3, visual_scale=2.0, text_scale=9.0)
+    prototypes = class_prototypes(shots, owners, 3)
+    scores = match_features(query, prototypes, scoring, pooled=pooled, text=text)
+    factor = 1 if metric == "otam" else 6
+    for q in range(4):
+        distances = np.array(
+            [
+                distance(
+                    query[q].astype(float),
+                    shots[owners == c].astype(float).mean(axis=0),
+                    metric,
+                    0.5,
+                )
+                for c in range(3)
+            ]
+        )
+        visual = softmax(-2.0 * factor * distances)
+        worded = softmax(9.0 * np.array([cosine(pooled[q].astype(float), t) for t in text]))
+        np.testing.assert_allclose(scores.distances[q], distances, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(scores.visual[q], visual, atol=1e-4)
+        np.testing.assert_allclose(scores.text[q], worded, atol=1e-5)
+        np.testing.assert_allclose(scores.fused[q], 0.3 * worded + 0.7 * visual, atol=1e-4)
+    without = match_features(query, prototypes, scoring)
+    assert without.text is None
+    np.testing.assert_array_equal(without.fused, scores.visual)
+
+
+def test_the_nearest_class_is_named(encoder, support_folder, make_clip, tmp_path, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    clips = [make_clip(tmp_path / f"query{kind}", kind, variant=50) for kind in range(3)]
+    answers = list(match_queries(bank, encoder, clips))
+    assert [answer.label for answer in answers] == ["clap_hands", "jump", "wave"]
+    assert [answer.query for answer in answers] == [str(clip) for clip in clips]
+
+
+def test_json_has_the_names_of_the_contract(encoder, support_folder, make_clip, tmp_path, cache):
+    bank = enroll(support_folder, encoder, text="on", cache=cache)
+    (answer,) = match_queries(bank, encoder, [make_clip(tmp_path / "q", 1, 9)], topk=2)
+    line = json.loads(json.dumps(answer.to_json(), allow_nan=False))
+    assert list(line) == [
+        "schema", "query", "label", "score", "p_none", "none", "topk", "seconds", "clip", "model",
+        "adapters", "engine", "precision", "device", "warning",
+    ]  # fmt: skip
+    assert list(line["seconds"]) == ["decode", "preprocess", "encode", "match", "total"]
+    assert list(line["clip"]) == ["duration_seconds", "frames_seconds", "fps"]
+    assert [list(item) for item in line["topk"]] == 2 * [
+        ["label", "score", "distance", "text_score"]
+    ]
+    assert line["schema"] == 1
+    assert line["p_none"] is None
+    assert line["none"] is False
+    assert line["score"] == line["topk"][0]["score"]
+    assert len(line["clip"]["frames_seconds"]) == encoder.spec.frames
+    parts = line["seconds"]
+    assert parts["total"] == pytest.approx(sum(v for k, v in parts.items() if k != "total"))
+
+
+def test_scores_of_all_classes_sum_to_one(encoder, support_folder, make_clip, tmp_path, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    (answer,) = match_queries(bank, encoder, [make_clip(tmp_path / "q", 1, 9)], topk=50)
+    assert len(answer.topk) == 3
+    assert sum(item.score for item in answer.topk) == pytest.approx(1.0)
+
+
+def test_a_broken_query_is_said_in_its_place(encoder, support_folder, make_clip, tmp_path, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video at all")
+    good = [make_clip(tmp_path / f"q{i}", i, 9) for i in range(2)]
+    for batch in (1, 2, 8):
+        answers = list(
+            match_queries(
+                bank, encoder, [good[0], broken, tmp_path / "gone.mp4", good[1]], batch=batch
+            )
+        )
+        kinds = [type(answer) for answer in answers]
+        assert kinds == [Match, QueryError, QueryError, Match]
+        assert answers[1].query == str(broken)
+        assert "broken.mp4" in answers[1].error
+        assert list(answers[1].to_json()) == ["schema", "query", "error"]
+        assert [answers[0].label, answers[3].label] == ["clap_hands", "jump"]
+
+
+def test_the_query_itself_is_left_out_of_the_support(encoder, support_folder, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    query = support_folder / "jump" / "clip1"
+    (kept,) = match_queries(bank, encoder, [query], text="off", keep_query=True)
+    (left_out,) = match_queries(bank, encoder, [query], text="off")
+    assert kept.warning is None
+    assert "left out" in left_out.warning
+    assert str(query) in left_out.warning
+    members = np.array([c.owner == 1 and c.path != str(query) for c in bank.clips])
+    own = np.array([c.path == str(query) for c in bank.clips])
+    expected = distance(
+        bank.query[own][0].astype(float),
+        bank.query[members].astype(float).mean(axis=0),
+        "otam",
+        0.5,
+    )
+    assert left_out.topk[0].label == "jump"
+    assert left_out.topk[0].distance == pytest.approx(expected, rel=1e-5)
+    assert kept.topk[0].distance < left_out.topk[0].distance
+
+
+def test_a_class_whose_only_clip_is_the_query_drops_out(encoder, tmp_path, make_clip, cache):
+    for kind, label in enumerate(("a", "b", "c")):
+        make_clip(tmp_path / "s" / label / "x", kind)
+    bank = enroll(tmp_path / "s", encoder, cache=cache)
+    (answer,) = match_queries(bank, encoder, [tmp_path / "s" / "b" / "x"])
+    assert {item.label for item in answer.topk} == {"a", "c"}
+    assert "class b has no other clip" in answer.warning
+
+
+def test_one_class_scores_one_and_says_so(encoder, tmp_path, make_clip, cache):
+    make_clip(tmp_path / "s" / "only" / "x", 0)
+    bank = enroll(tmp_path / "s", encoder, cache=cache)
+    (answer,) = match_queries(bank, encoder, [make_clip(tmp_path / "q", 5)])
+    assert answer.score == pytest.approx(1.0)
+    assert answer.p_none is None
+    assert "p_none is not calibrated" in answer.warning
+
+
+def test_a_long_query_points_to_watch(encoder, support_folder, make_clip, tmp_path, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    long = make_clip(tmp_path / "long", 0, 9, count=20)  # support clips have 6 frames
+    short = make_clip(tmp_path / "short", 0, 9, count=18)
+    answers = list(match_queries(bank, encoder, [long, short]))
+    assert "mafsar watch" in answers[0].warning
+    assert answers[1].warning is None
+
+
+def test_arrays_are_sources(encoder, support_folder, cache):
+    from PIL import Image
+
+    bank = enroll(support_folder, encoder, cache=cache)
+    files = sorted((support_folder / "wave" / "clip2").iterdir())
+    frames = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    answer = bank.match(frames, encoder, fps=25.0)
+    (same,) = match_queries(bank, encoder, [support_folder / "wave" / "clip2"], keep_query=True)
+    assert answer.label == "wave"
+    assert answer.topk == same.topk
+
+
+def test_options_that_do_not_fit_are_refused(encoder, support_folder, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    no_text = enroll(support_folder, encoder, text="off", cache=cache)
+    with pytest.raises(UnavailableError, match=r"--threshold 0\.5.*not in this version|calibrated"):
+        match_queries(bank, encoder, [], threshold=0.5)
+    with pytest.raises(InputError, match="--text off"):
+        match_queries(no_text, encoder, [], text="on")
+    with pytest.raises(InputError, match=r"--alpha 0\.5"):
+        match_queries(bank, encoder, [], text="off", alpha=0.5)
+    with pytest.raises(InputError, match="alpha must be between 0 and 1"):
+        match_queries(bank, encoder, [], text="on", alpha=1.5)
+    with pytest.raises(InputError, match="topk"):
+        match_queries(bank, encoder, [], topk=0)
+
+
+def test_alpha_and_metric_are_the_users(encoder, support_folder, make_clip, tmp_path, cache):
+    bank = enroll(support_folder, encoder, text="on", cache=cache)
+    clip = make_clip(tmp_path / "q", 2, 9)
+    (worded,) = match_queries(bank, encoder, [clip], alpha=1.0)
+    assert all(item.score == pytest.approx(item.text_score) for item in worded.topk)
+    (mean,) = match_queries(bank, encoder, [clip], metric="mean", text="off")
+    query = encoder.encode_query(_pixels(encoder, clip)).frames[0].astype(float)
+    for item in mean.topk:
+        members = bank.query[bank.owners == bank.labels.index(item.label)].astype(float)
+        expected = distance(query, members.mean(axis=0), "mean", 0.5)
+        assert item.distance == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert item.text_score is None
+
+
+def test_evidence_names_the_nearest_clip(encoder, support_folder, make_clip, tmp_path, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    clip = make_clip(tmp_path / "q", 0, 9)
+    (answer,) = match_queries(bank, encoder, [clip], evidence=True, text="off")
+    shown = answer.evidence
+    query = encoder.encode_query(_pixels(encoder, clip)).frames[0].astype(float)
+    costs = {
+        i: distance(query, bank.query[i].astype(float), "otam", 0.5)
+        for i in np.flatnonzero(bank.owners == bank.labels.index(answer.label))
+    }
+    assert shown.clip == min(costs, key=costs.get)
+    assert shown.pixels.shape == (4, 32, 32, 3)
+    assert shown.alignment.shape == shown.distances.shape == (4, 4)
+    assert (shown.alignment >= 0).all()
+
+
+def _pixels(encoder, clip: Path) -> np.ndarray:
+    from mafsar.video import load_clip
+
+    loaded = load_clip(clip, frames=encoder.spec.frames, size=encoder.spec.image_size)
+    return loaded.pixels[None]
