@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -227,4 +229,8 @@ _add(
 
 def main() -> None:
     """Entry point of the ``mafsar`` script."""
+    for stream in (sys.stdout, sys.stderr):
+        # A label or a file name that the terminal cannot show must not end the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="mafsar")

@@ -12,7 +12,7 @@ from mafsar.cli import outputs, table
 from mafsar.errors import InputError, MissingError
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.bank import Bank, BankClip
 
 ClassOption = Annotated[
     str | None, typer.Option("--class", metavar="C[,C]", help="Only these classes.")
@@ -35,19 +35,21 @@ def list_banks(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """List the classes and clips of banks."""
-    loaded = [_kept(bank, classes, clips) for bank in _load(banks)]
+    loaded = _load(banks)
+    chosen = [_chosen(bank, classes, clips) for bank in loaded]
     with outputs.results_to(out, overwrite=overwrite) as stream:
-        for path, bank in zip(banks, loaded, strict=True):
+        for path, bank, indices in zip(banks, loaded, chosen, strict=True):
             if json_lines:
-                outputs.print_json(stream, _json(path, bank))
+                outputs.print_json(stream, _json(path, bank, indices))
                 continue
             rows = table.new_table("class", ("text", "fold"), ("clips", "right"), ("files", "fold"))
-            for index, item in enumerate(bank.classes):
-                files = [clip.path for clip in bank.clips if clip.owner == index]
-                rows.add_row(item.label, item.text, str(len(files)), "\n".join(files))
-            nothing = [clip.path for clip in bank.clips if clip.owner < 0]
+            for number, item in enumerate(bank.classes):
+                files = sorted(bank.clips[i].path for i in indices if bank.clips[i].owner == number)
+                if files:
+                    rows.add_row(item.label, item.text, str(len(files)), "\n".join(files))
+            nothing = sorted(bank.clips[i].path for i in indices if bank.clips[i].owner < 0)
             if nothing:
-                rows.add_row("(none)", "", str(len(nothing)), "\n".join(nothing))
+                rows.add_row("_none", "", str(len(nothing)), "\n".join(nothing))
             table.show(stream, rows, after=[_summary(path, bank)], widest=160)
 
 
@@ -112,34 +114,42 @@ def _load(paths: list[Path]) -> list[Bank]:
 
 def _kept(bank: Bank, classes: str | None, clips: str | None) -> Bank:
     """The bank with only the named classes and clips; all of it where neither was named."""
-    wanted = set(opt.listed(classes))
-    unknown = sorted(wanted - set(bank.labels))
+    chosen = set(_chosen(bank, classes, clips))
+    drop = {clip.path for i, clip in enumerate(bank.clips) if i not in chosen}
+    return bank.remove(clips=sorted(drop)) if drop else bank
+
+
+def _chosen(bank: Bank, classes: str | None, clips: str | None) -> list[int]:
+    """Places of the clips that ``--class`` and ``--clip`` name; all where neither was given."""
+    from mafsar.runtime.support import nfc
+
+    where = bank.path or "the banks"
+    wanted = {nfc(label) for label in opt.listed(classes)}
+    unknown = sorted(wanted - {nfc(label) for label in bank.labels})
     if unknown:
         raise MissingError(
-            f"--class {unknown[0]}: not in {bank.path or 'the banks'}, which has"
-            f" {', '.join(bank.labels)}; name one of these"
+            f"--class {unknown[0]}: not in {where}, which has {', '.join(bank.labels)}"
         )
-    if wanted and wanted != set(bank.labels):
-        bank = bank.remove(classes=[label for label in bank.labels if label not in wanted])
-    named = opt.listed(clips)
-    if named:
-        drop = [
-            clip.path
-            for clip in bank.clips
-            if not any(
-                name in (clip.path, Path(clip.path).name) or clip.content_sha256.startswith(name)
-                for name in named
-            )
-        ]
-        if len(drop) == len(bank.clips):
-            raise MissingError(
-                f"--clip {clips}: no such clip in {bank.path or 'the banks'}; see mafsar bank list"
-            )
-        bank = bank.remove(clips=drop) if drop else bank
-    return bank
+    names = opt.listed(clips)
+    chosen = [
+        i
+        for i, clip in enumerate(bank.clips)
+        if (not wanted or (clip.owner >= 0 and nfc(bank.labels[clip.owner]) in wanted))
+        and (not names or any(_is_called(clip, name) for name in names))
+    ]
+    if not chosen:
+        raise MissingError(f"--clip {clips}: no such clip in {where}; see mafsar bank list BANK")
+    return chosen
 
 
-def _json(path: Path, bank: Bank) -> dict[str, Any]:
+def _is_called(clip: BankClip, name: str) -> bool:
+    """Whether `name` is the clip's path, its last part, or 8 or more digits of its hash."""
+    by_hash = len(name) >= 8 and clip.content_sha256.startswith(name)
+    return by_hash or name in (clip.path, Path(clip.path).name)
+
+
+def _json(path: Path, bank: Bank, indices: list[int] | None = None) -> dict[str, Any]:
+    shown = [bank.clips[i] for i in (range(len(bank.clips)) if indices is None else indices)]
     labels = bank.labels
     return {
         "schema": 1,
@@ -154,9 +164,10 @@ def _json(path: Path, bank: Bank) -> dict[str, Any]:
             {
                 "label": item.label,
                 "text": item.text,
-                "clips": sum(clip.owner == index for clip in bank.clips),
+                "clips": sum(clip.owner == index for clip in shown),
             }
             for index, item in enumerate(bank.classes)
+            if any(clip.owner == index for clip in shown)
         ],
         "clips": [
             {
@@ -167,7 +178,7 @@ def _json(path: Path, bank: Bank) -> dict[str, Any]:
                 "duration_seconds": clip.duration_seconds,
                 "content_sha256": clip.content_sha256,
             }
-            for clip in bank.clips
+            for clip in sorted(shown, key=lambda clip: (clip.owner, clip.path))
         ],
     }
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs
+from mafsar.cli import outputs, table, voice
+from mafsar.errors import InputError, UnavailableError
+
+if TYPE_CHECKING:
+    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.encoders import Encoder
+    from mafsar.runtime.quality import EnrolReport
 
 
 def enroll(
@@ -44,7 +52,17 @@ def enroll(
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
-    text: opt.TextOption = "auto",
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text",
+            metavar="auto|on|off",
+            callback=opt.one_of(opt.TEXTS),
+            autocompletion=opt.complete(opt.TEXTS),
+            help="Whether class names count. Default: auto, by leave-one-out; with --add the"
+            " bank's.",
+        ),
+    ] = None,
     roi: opt.RoiOption = None,
     fit: opt.FitOption = None,
     rotate: opt.RotateOption = None,
@@ -56,3 +74,92 @@ def enroll(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Encode support clips into a bank, and say how good they are."""
+    from mafsar.cli.opening import EncoderWish, geometry_of
+    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.enroll import enroll as run
+    from mafsar.runtime.quality import judge
+
+    if none:
+        raise UnavailableError(
+            f"--none {none[0]}: not in this version; put such clips into SUPPORT/_none/, where"
+            " they are kept for later"
+        )
+    target = _target(out, add)
+    outputs.refuse_existing({"--out": out, "--report": report}, overwrite)
+    began = time.perf_counter()
+    wish = EncoderWish(model, engine, device, precision)
+    into = None if add is None else Bank.load(add)
+    encoder = wish.load(into)
+    options: dict[str, Any] = {"text": text, "geometry": geometry_of(roi, fit, rotate, hflip)}
+    with voice.progress("encoding clips") as bar:
+        bank = run(
+            support,
+            encoder,
+            into=into,
+            cache=not no_cache,
+            images=report is not None or not no_images,
+            progress=bar,
+            **options,
+        )
+    judged = judge(bank)
+    bank.save(target, images=not no_images, overwrite=True)
+    if report is not None:
+        from mafsar.runtime.files import write_text
+        from mafsar.runtime.report_enroll import enroll_page
+
+        write_text(report, enroll_page(judged, bank, title=f"Quality of {target.name}"))
+    seconds = time.perf_counter() - began
+    if json_lines:
+        facts = {"bank": str(target), "seconds": seconds} | _origin(encoder)
+        outputs.print_json(sys.stdout, judged.to_json() | facts)
+    else:
+        _show(judged, bank, target, encoder, seconds)
+
+
+def _target(out: Path | None, add: Path | None) -> Path:
+    """The file to write: ``-o``, else the bank of ``--add`` in place."""
+    from mafsar.runtime.bank import SUFFIX
+
+    target = out or add
+    if target is None:
+        raise InputError("enroll: no place for the bank; add -o BANK.safetensors")
+    if target.suffix != SUFFIX:
+        flag = "--out" if out else "--add"
+        raise InputError(f"{flag} {target}: a bank ends in {SUFFIX}; name it {target.stem}{SUFFIX}")
+    return target
+
+
+def _origin(encoder: Encoder) -> dict[str, str]:
+    return {
+        "model": encoder.spec.name,
+        "adapters": encoder.spec.adapters,
+        "engine": encoder.engine,
+        "precision": encoder.precision,
+        "device": encoder.device,
+    }
+
+
+def _show(judged: EnrolReport, bank: Bank, target: Path, encoder: Encoder, seconds: float) -> None:
+    from mafsar.cli.opening import text_line
+
+    encoding = getattr(sys.stdout, "encoding", None)
+    rows = table.new_table(
+        ("class", "fold"), ("text", "fold"), ("clips", "right"), "right when left out"
+    )
+    for item in judged.classes:
+        if item.right is None:
+            rows.add_row(item.label, item.text, str(item.clips), "– (one clip)")
+            continue
+        bar = table.bar(item.right / item.clips, encoding=encoding, number=False)
+        bar.append(f" {item.right} of {item.clips}")
+        rows.add_row(item.label, item.text, str(item.clips), bar)
+    if judged.none_clips:
+        rows.add_row("_none", "", str(judged.none_clips), "– (kept, not used yet)")
+    lines = [f"- {line}" for line in (*judged.notes, *judged.advice)]
+    size = target.stat().st_size / 1e6
+    summary = (
+        f"wrote {target}: {opt.count(len(bank.classes), 'class')},"
+        f" {opt.count(len(bank.clips), 'clip')}, {size:.2f} MB · {encoder.spec.name},"
+        f" {encoder.engine} on {encoder.device}, {encoder.precision} · {seconds:.2f} s"
+    )
+    table.show(sys.stdout, rows, after=["", *lines, text_line(bank), summary])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from mafsar.cli import later
+from mafsar.cli import later, outputs, table, voice
 from mafsar.cli import options as opt
-from mafsar.cli import outputs
+from mafsar.errors import InputError, UnavailableError
+
+if TYPE_CHECKING:
+    from mafsar.runtime.evaluate import EvalResult
 
 
 def evaluate(
@@ -76,3 +79,103 @@ def evaluate(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Accuracy over seeded few-shot episodes of a labelled folder."""
+    from mafsar.cli.opening import EncoderWish
+    from mafsar.runtime.evaluate import evaluate as run
+
+    _refuse_later({"--dataset": dataset, "--root": root, "--lists": lists})
+    if data is None:
+        raise InputError("eval: no clips were named; add --data DIR (a folder of class folders)")
+    if split is None and part != "test":
+        raise InputError(
+            f"--part {part}: without --split every class is a test class; add --split F"
+        )
+    table_file = _beside(confusion)
+    outputs.refuse_existing({"--confusion": confusion, "--confusion (CSV)": table_file}, overwrite)
+    with outputs.results_to(out, overwrite=overwrite) as stream:
+        encoder = EncoderWish(model, engine, device, precision).load()
+        options: dict[str, Any] = {"metric": metric, "text": text, "part": part}
+        with voice.progress("evaluating") as bar:
+            result = run(
+                encoder,
+                data,
+                split=split,
+                way=way,
+                shot=shot,
+                query=query,
+                episodes=episodes,
+                seed=seed,
+                episodes_file=episodes_file,
+                cache=not no_cache,
+                progress=bar,
+                **options,
+            )
+        voice.note(f"text: {'on' if result.text else 'off'} ({result.why_text})")
+        if json_lines:
+            outputs.print_json(stream, result.to_json())
+        else:
+            _show(stream, result)
+    if confusion is not None and table_file is not None:
+        _write_confusion(confusion, table_file, result)
+
+
+def _refuse_later(given: dict[str, object]) -> None:
+    for flag, value in given.items():
+        if value is not None:
+            raise UnavailableError(
+                f"{flag} {value}: data sets by name are not in this version; use --data DIR with"
+                " --split F"
+            )
+
+
+def _beside(picture: Path | None) -> Path | None:
+    """The CSV beside the confusion picture."""
+    if picture is None:
+        return None
+    if picture.suffix.lower() != ".png":
+        raise InputError(f"--confusion {picture}: a PNG is drawn; name it {picture.stem}.png")
+    return picture.with_suffix(".csv")
+
+
+def _show(stream: TextIO, result: EvalResult) -> None:
+    encoding = getattr(stream, "encoding", None)
+    rows = table.new_table(("class", "fold"), ("right, %", "right"), "")
+    for label, share in result.per_class.items():
+        if share is None:
+            rows.add_row(label, "–", "")
+        else:
+            rows.add_row(
+                label, f"{share:.1f}", table.bar(share / 100, encoding=encoding, number=False)
+            )
+    by_text = "" if result.accuracy_text is None else f", by text {result.accuracy_text:.2f} %"
+    accuracy = (
+        f"accuracy {result.accuracy:.2f} ± {result.ci95:.2f} %"
+        f" (visual {result.accuracy_visual:.2f} %{by_text})"
+    )
+    how = (
+        f"{result.way}-way {result.shot}-shot, {opt.count(result.query, 'query')} a class,"
+        f" {opt.count(result.episodes, 'episode')}, seed {result.seed} · {result.metric} ·"
+        f" {result.model} ({_adapters(result)}) on {result.engine} ·"
+        f" {opt.count(result.clips_encoded, 'clip')} encoded · {result.seconds:.1f} s"
+    )
+    table.show(stream, rows, after=["", accuracy, how])
+
+
+def _adapters(result: EvalResult) -> str:
+    return "plain frozen CLIP" if result.adapters == "none" else "trained adapters"
+
+
+def _write_confusion(picture: Path, table_file: Path, result: EvalResult) -> None:
+    from mafsar.runtime.files import written_beside
+    from mafsar.runtime.report_confusion import draw_confusion, write_confusion_csv
+
+    image = draw_confusion(
+        result.labels,
+        result.confusion,
+        title=f"{result.model}: {result.accuracy:.1f} ± {result.ci95:.1f} %",
+        subtitle=f"{result.way}-way {result.shot}-shot, {opt.count(result.episodes, 'episode')};"
+        " rows: true class, columns: answer, % of the row",
+    )
+    with written_beside(picture) as temporary:
+        image.save(temporary, "PNG")
+    write_confusion_csv(table_file, result.labels, result.confusion)
+    voice.note(f"wrote {picture} and {table_file}")

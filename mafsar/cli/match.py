@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs
 
 
 def match(
@@ -49,8 +48,11 @@ def match(
     ] = None,
     metric: opt.MetricOption = None,
     batch: Annotated[
-        int, typer.Option("--batch", metavar="N", min=1, help="Queries encoded at once.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--batch", metavar="N", min=1, help="Queries encoded at once. Default: as suits."
+        ),
+    ] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="F", help="Also write a CSV.")
     ] = None,
@@ -89,3 +91,44 @@ def match(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Name the action of each query clip from a few clips of each class."""
+    from mafsar.cli import sources
+    from mafsar.cli.match_outputs import Outputs, answer_all
+    from mafsar.cli.opening import EncoderWish, geometry_of, open_support, say_bank
+    from mafsar.runtime.bank import is_bank
+    from mafsar.runtime.matcher import choose_scoring, match_queries
+
+    asked = sources.expand(queries)
+    wanted = Outputs.plan(
+        asked,
+        {"--csv": csv, "--report": report, "--out": out},
+        plot=plot,
+        save_video=save_video,
+        json_lines=json_lines,
+        overwrite=overwrite,
+    )
+    bank, encoder = open_support(
+        support,
+        EncoderWish(model, engine, device, precision),
+        text=text,
+        geometry=geometry_of(roi, fit, rotate, hflip),
+        cache=not no_cache,
+    )
+    # A support that was just enrolled has made its choice of text by what was asked.
+    choice: dict[str, Any] = {
+        "text": text if is_bank(support) else "auto",
+        "alpha": alpha,
+        "metric": metric,
+    }
+    answers = match_queries(
+        bank,
+        encoder,
+        asked,
+        topk=topk,
+        threshold=threshold,
+        keep_query=keep_query,
+        evidence=wanted.needs_evidence,
+        batch=batch,
+        **choice,
+    )
+    say_bank(bank, *choose_scoring(bank, **choice))
+    answer_all(answers, asked, bank, encoder, wanted, topk=topk)

@@ -51,7 +51,12 @@ def results_to(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
 
 def print_json(stream: TextIO, value: Mapping[str, Any]) -> None:
     """One JSON object on one line, at once; a NaN would be a bug and raises."""
-    stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # a terminal that is not UTF-8, a file name that is not text
+        line = json.dumps(value, ensure_ascii=True, allow_nan=False)
+    stream.write(f"{line}\n")
     stream.flush()
 
 
@@ -76,7 +81,7 @@ class CsvWriter:
 def _open(flag: str, path: Path) -> TextIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", encoding="utf-8", newline="")
+        return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
     except OSError as problem:
         raise InputError(
             f"{flag} {path}: cannot be written ({problem.strerror}); name another file"

@@ -43,7 +43,9 @@ def new_table(*columns: str | tuple[str, str]) -> Table:
     return table
 
 
-def bar(share: float, width: int = 10, *, encoding: str | None = "utf-8") -> Text:
+def bar(
+    share: float, width: int = 10, *, encoding: str | None = "utf-8", number: bool = True
+) -> Text:
     """A bar of `width` cells filled as far as `share` (0–1) goes, then the number."""
     from rich.text import Text
 
@@ -56,7 +58,7 @@ def bar(share: float, width: int = 10, *, encoding: str | None = "utf-8") -> Tex
         filled = "#" * round(share * width)
         rest = "." * (width - len(filled))
     style = "green" if share >= 0.6 else "yellow" if share >= 0.3 else "red"
-    return Text.assemble((filled, style), (rest, "dim"), f" {share:.2f}")
+    return Text.assemble((filled, style), (rest, "dim"), f" {share:.2f}" if number else "")
 
 
 def show(stream: TextIO, table: Table, *, after: Sequence[str] = (), widest: int = 0) -> None:

@@ -62,7 +62,8 @@ def page(title: str, subtitle: str, body: Iterable[str]) -> str:
 
 def text(value: object) -> str:
     """Plain text as HTML."""
-    return html.escape(str(value))
+    # A file name may hold bytes that are no text.
+    return html.escape(str(value).encode("utf-8", "replace").decode("utf-8"))
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> str:

@@ -39,6 +39,7 @@ def font_for(text: str, size: int) -> Font:
 
 def text_width(text: str, size: int) -> int:
     """Width of `text` in pixels."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
     return int(font_for(text, size).getlength(text) + 0.5)
 
 
@@ -63,6 +64,8 @@ def draw_text(
     anchor: str = "la",
 ) -> None:
     """Draws `text` in a font that has its letters; `anchor` as Pillow names anchors."""
+    # A file name may hold bytes that are no text, which FreeType would refuse.
+    text = text.encode("utf-8", "replace").decode("utf-8")
     draw.text(position, text, fill=fill, font=font_for(text, size), anchor=anchor)
 
 

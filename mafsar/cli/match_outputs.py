@@ -1,0 +1,304 @@
+"""What ``mafsar match`` writes: table or JSON Lines, CSV, pictures, overlay videos, HTML."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mafsar.cli import options as opt
+from mafsar.cli import outputs, table, voice
+from mafsar.cli.sources import Source
+from mafsar.errors import InputError, MafsarError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.encoders import Encoder
+    from mafsar.runtime.matcher import Match, QueryError
+
+CSV_COLUMNS = (
+    "schema", "query", "label", "score", "p_none", "none", "seconds.decode", "seconds.preprocess",
+    "seconds.encode", "seconds.match", "seconds.total", "clip.duration_seconds",
+    "clip.frames_seconds", "clip.fps", "model", "adapters", "engine", "precision", "device",
+    "warning", "error",
+)  # fmt: skip
+_TOPK_COLUMNS = ("label", "score", "distance", "text_score")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where everything goes.
+
+    Attributes:
+        files: Single files by flag: ``--csv``, ``--report``, ``--out``.
+        pictures: The PNG of each query, or none.
+        videos: The MP4 of each query, or none.
+        json_lines: JSON Lines instead of a table.
+        overwrite: Existing files may be replaced.
+    """
+
+    files: Mapping[str, Path | None]
+    pictures: Sequence[Path]
+    videos: Sequence[Path]
+    json_lines: bool
+    overwrite: bool
+
+    @classmethod
+    def plan(
+        cls,
+        asked: Sequence[Source],
+        files: Mapping[str, Path | None],
+        *,
+        plot: Path | None,
+        save_video: Path | None,
+        json_lines: bool,
+        overwrite: bool,
+    ) -> Outputs:
+        """Names every file before any work, and refuses those that exist."""
+        stems = file_stems(asked)
+        pictures = [plot / f"{stem}.png" for stem in stems] if plot else []
+        videos = [save_video / f"{stem}.mp4" for stem in stems] if save_video else []
+        outputs.refuse_existing(files, overwrite)
+        for flag, folder, paths in (
+            ("--plot", plot, pictures),
+            ("--save-video", save_video, videos),
+        ):
+            if folder is None:
+                continue
+            outputs.make_folder(flag, folder)
+            for path, source in zip(paths, asked, strict=True):
+                outputs.refuse_existing({flag: path}, overwrite)
+                if path.exists() and path.resolve() == source.path.resolve():
+                    raise InputError(f"{flag} {path}: would replace the query; name another folder")
+        return cls(files, pictures, videos, json_lines, overwrite)
+
+    @property
+    def needs_evidence(self) -> bool:
+        """Whether pictures are drawn."""
+        return bool(self.pictures) or self.files.get("--report") is not None
+
+
+def file_stems(asked: Sequence[Source]) -> list[str]:
+    """A file name for each query: its path below what all have in common, without its ending."""
+    parents = [os.path.abspath(source.path.parent) for source in asked]  # noqa: PTH100 - may be missing
+    common = os.path.commonpath(parents) if parents else ""
+    stems: list[str] = []
+    for source, parent in zip(asked, parents, strict=True):
+        if source.name == str(source.path):
+            stem = source.path.name if source.path.is_dir() else source.path.stem
+            below = os.path.relpath(parent, common)
+            parts = [] if below == "." else Path(below).parts
+            name = "-".join([*parts, stem])
+        else:
+            name = source.name
+        name = re.sub(r"[^\w.()\-]+", "_", name).strip("._") or "query"
+        number = 2
+        unique = name
+        while unique in stems:
+            unique = f"{name}-{number}"
+            number += 1
+        stems.append(unique)
+    return stems
+
+
+def answer_all(
+    answers: Iterator[Match | QueryError],
+    asked: Sequence[Source],
+    bank: Bank,
+    encoder: Encoder,
+    wanted: Outputs,
+    *,
+    topk: int,
+) -> None:
+    """Takes the answers one by one and writes all that is wanted of each.
+
+    Raises:
+        InputError: At the end, where some queries could not be answered.
+    """
+    run = _Run(asked, bank, wanted, min(topk, len(bank.classes)))
+    with outputs.results_to(wanted.files.get("--out"), overwrite=wanted.overwrite) as stream:
+        quiet_bar = wanted.json_lines and stream.isatty()
+        try:
+            with voice.progress("matching", None if quiet_bar else len(asked)) as bar:
+                for answer in answers:
+                    if wanted.json_lines:
+                        outputs.print_json(stream, answer.to_json())
+                    run.take(answer)
+                    if not quiet_bar:
+                        bar()
+        finally:
+            # Also after an interrupt: what is known is not lost.
+            run.close()
+            if not wanted.json_lines and run.taken:
+                _show_table(stream, run, bank, encoder)
+    if run.failures:
+        raise InputError(_failure_line(run.failures, len(asked)))
+
+
+class _Run:
+    """The answers so far and the files made of them."""
+
+    def __init__(self, asked: Sequence[Source], bank: Bank, wanted: Outputs, topk: int) -> None:
+        self.taken: list[Match | QueryError] = []
+        self.failures: list[str] = []
+        self._asked = asked
+        self._bank = bank
+        self._wanted = wanted
+        self._sections: list[str] = []
+        csv = wanted.files.get("--csv")
+        self._csv = None if csv is None else outputs.CsvWriter(csv, csv_columns(topk))
+
+    def take(self, answer: Match | QueryError) -> None:
+        """Files one answer; a picture or video that fails is a failure of its query."""
+        from mafsar.runtime.matcher import QueryError
+
+        number = len(self.taken)
+        self.taken.append(answer)
+        if self._csv is not None:
+            self._csv.write(csv_row(answer.to_json()))
+        if isinstance(answer, QueryError):
+            self.failures.append(answer.error)
+            if self._wanted.files.get("--report"):
+                from mafsar.runtime.report import error_section
+
+                self._sections.append(error_section(answer))
+            return
+        if answer.warning and not self._wanted.json_lines:
+            voice.warn(f"{answer.query}: {answer.warning}")
+        try:
+            self._draw(answer, number)
+        except MafsarError as problem:
+            self.failures.append(f"{answer.query}: {problem}")
+
+    def close(self) -> None:
+        """Writes what is written once, at the end."""
+        if self._csv is not None:
+            self._csv.close()
+        report = self._wanted.files.get("--report")
+        if report is not None and self._sections:
+            from mafsar.runtime.files import write_text
+            from mafsar.runtime.report import match_page
+
+            bank = self._bank
+            subtitle = (
+                f"{opt.count(len(bank.classes), 'class')} from"
+                f" {opt.count(len(bank.clips), 'support clip')}, model {bank.model.name}"
+            )
+            write_text(report, match_page(self._sections, subtitle=subtitle))
+
+    def _draw(self, answer: Match, number: int) -> None:
+        picture: Image | None = None
+        if self._wanted.needs_evidence:
+            from mafsar.runtime.plot_match import picture_of_match
+
+            picture = picture_of_match(answer, self._bank)
+        if picture is not None and self._wanted.pictures:
+            picture.save(self._wanted.pictures[number])
+        if self._wanted.files.get("--report"):
+            from mafsar.runtime.report import match_section
+
+            self._sections.append(match_section(answer, picture))
+        if self._wanted.videos:
+            from mafsar.video.overlay import Banner, write_overlay
+
+            others = tuple((row.label, row.score) for row in answer.topk[1:3])
+            write_overlay(
+                self._asked[number].path,
+                self._wanted.videos[number],
+                Banner(answer.label, answer.score, others),
+                self._bank.geometry,
+            )
+
+
+def csv_columns(topk: int) -> list[str]:
+    """The CSV's columns: the JSON's names, nested ones joined by dots."""
+    top = [f"topk.{rank}.{name}" for rank in range(1, topk + 1) for name in _TOPK_COLUMNS]
+    before = CSV_COLUMNS.index("seconds.decode")
+    return [*CSV_COLUMNS[:before], *top, *CSV_COLUMNS[before:]]
+
+
+def csv_row(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """One JSON object as a row."""
+    row: dict[str, Any] = {}
+    for name, value in answer.items():
+        if name == "topk":
+            for rank, item in enumerate(value, start=1):
+                row |= {f"topk.{rank}.{key}": item[key] for key in _TOPK_COLUMNS}
+        elif isinstance(value, Mapping):
+            row |= {f"{name}.{key}": _cell(item) for key, item in value.items()}
+        else:
+            row[name] = _cell(value)
+    return row
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return " ".join(f"{item:.6g}" for item in value)
+    return value
+
+
+def _show_table(stream: Any, run: _Run, bank: Bank, encoder: Encoder) -> None:
+    from rich.text import Text
+
+    from mafsar.runtime.matcher import QueryError
+
+    rows = table.new_table(
+        ("query", "fold"), ("action", "fold"), "confidence", ("runner-up", "fold"), ("s", "right")
+    )
+    encoding = getattr(stream, "encoding", None)
+    for answer in run.taken:
+        name = Text(answer.query)
+        if isinstance(answer, QueryError):
+            reason = answer.error.removeprefix(f"{answer.query}: ")
+            rows.add_row(
+                name, Text("failed", "bold red"), Text("–", "dim"), Text(reason, "red"), ""
+            )
+            continue
+        label = Text("none", "dim") if answer.label is None else Text(answer.label, "bold")
+        second = answer.topk[1] if len(answer.topk) > 1 else None
+        runner_up = Text("–", "dim")
+        if second is not None:
+            runner_up = Text.assemble(second.label, (f" {second.score:.2f}", "dim"))
+        rows.add_row(
+            name,
+            label,
+            table.bar(answer.score, encoding=encoding),
+            runner_up,
+            f"{answer.seconds.total:.2f}",
+        )
+    longest = max(len(answer.query) for answer in run.taken)
+    labels = 2 * max(len(label) for label in bank.labels)
+    table.show(
+        stream,
+        rows,
+        after=["", _summary(run, bank, encoder)],
+        widest=min(longest + labels + 50, 240),
+    )
+
+
+def _summary(run: _Run, bank: Bank, encoder: Encoder) -> str:
+    from mafsar.runtime.matcher import Match
+
+    good = [answer for answer in run.taken if isinstance(answer, Match)]
+    seconds = sum(answer.seconds.total for answer in good)
+    failed = len(run.taken) - len(good)
+    return (
+        opt.count(len(good), "query")
+        + (f" answered, {failed} failed" if failed else "")
+        + f" · {opt.count(len(bank.classes), 'class')}, {opt.count(len(bank.clips), 'support clip')}"
+        f" · {seconds:.2f} s · {encoder.spec.name}, {encoder.engine} on {encoder.device},"
+        f" {encoder.precision}"
+    )
+
+
+def _failure_line(failures: Sequence[str], asked: int) -> str:
+    if asked == 1:
+        return failures[0]
+    return f"{len(failures)} of {asked} queries failed; the first: {failures[0]}"

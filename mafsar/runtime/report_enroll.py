@@ -1,0 +1,117 @@
+"""The HTML page of ``mafsar enroll --report``: how good the clips of each class are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from PIL import Image
+
+from mafsar.runtime import report_page as page
+from mafsar.runtime.bank import Bank
+from mafsar.runtime.plot_match import support_strip
+from mafsar.runtime.quality import ClassQuality, ClipQuality, EnrolReport
+
+_SIDE = 64  # pixels of one frame in a strip
+
+
+def enroll_page(report: EnrolReport, bank: Bank, *, title: str) -> str:
+    """The whole page.
+
+    Args:
+        report: What `mafsar.runtime.quality.judge` said of the bank.
+        bank: The bank, for the clips' pictures.
+        title: First line.
+    """
+    indices = _indices(bank)
+    body = [_overview(report)]
+    for item in report.classes:
+        clips = [clip for clip in report.clips if clip.label == item.label]
+        cards = "".join(
+            _clip_card(clip, _strip(bank, indices[clip.label, clip.path].pop(0))) for clip in clips
+        )
+        body.append(
+            f'<section class="card"><div class="head"><h2>{page.text(item.label)}</h2>'
+            f'<span class="muted">{page.text(_class_line(item))}</span></div>'
+            f'<div class="clips">{cards}</div></section>'
+        )
+    return page.page(title, _subtitle(report, bank), body)
+
+
+def _subtitle(report: EnrolReport, bank: Bank) -> str:
+    return (
+        f"{len(report.classes)} classes, {len(report.clips)} clips, model {bank.model.name};"
+        f" class names {'count' if report.text.used else 'do not count'} ({report.text.why})"
+    )
+
+
+def _overview(report: EnrolReport) -> str:
+    if report.accuracy is None:
+        headline = "Not testable: no class has a second clip"
+    else:
+        right = sum(bool(clip.right) for clip in report.clips)
+        judged = sum(clip.right is not None for clip in report.clips)
+        headline = f"Leave-one-out: {right} of {judged} clips are named rightly by the others"
+    rows = [
+        (item.label, item.right / item.clips, f"{item.right} of {item.clips}")
+        for item in report.classes
+        if item.right is not None and item.clips
+    ]
+    notes = "".join(f"<li>{page.text(line)}</li>" for line in (*report.advice, *report.notes))
+    return (
+        f'<section class="card"><h2>{page.text(headline)}</h2>'
+        + (page.bars(rows) if rows else "")
+        + (f"<ul>{notes}</ul>" if notes else "")
+        + "</section>"
+    )
+
+
+def _class_line(item: ClassQuality) -> str:
+    judged = "" if item.right is None else f", {item.right} right"
+    text = "" if item.text == item.label else f", read as “{item.text}”"
+    return f"{item.clips} clip{'' if item.clips == 1 else 's'}{judged}{text}"
+
+
+def _clip_card(clip: ClipQuality, strip: Image.Image) -> str:
+    if clip.right is None:
+        verdict = '<span class="muted">the only clip, cannot be tested</span>'
+    elif clip.right:
+        verdict = '<span class="good">named rightly</span>'
+    else:
+        verdict = f'<span class="bad">taken for {page.text(clip.answer)}</span>'
+    lines = [f"<p>{verdict}</p>"]
+    if clip.hurts:
+        lines.append('<p class="bad">hurts: without it more of the others are right</p>')
+    if clip.twin:
+        lines.append(f'<p class="warn">also in another class, as {page.text(clip.twin)}</p>')
+    facts: list[tuple[str, object]] = [("length", f"{clip.duration_seconds:.2f} s")]
+    if clip.margin is not None:
+        facts.append((f"margin to {clip.nearest_other}", f"{clip.margin:+.2f}"))
+    hurts = " hurts" if clip.hurts or clip.right is False else ""
+    picture = page.picture(strip, clip.path, quality=82)
+    return (
+        f'<div class="clip{hurts}">{picture}<div><p class="small">{page.text(clip.path)}</p>'
+        f"{''.join(lines)}{page.facts(facts)}</div></div>"
+    )
+
+
+def _strip(bank: Bank, index: int) -> Image.Image:
+    """The frames of a clip, four in a row."""
+    if bank.images is not None:
+        frames = bank.images[index]
+    else:
+        frames = support_strip(bank, index, _SIDE).frames
+    columns = min(4, len(frames))
+    missing = -len(frames) % columns
+    blank = np.full((missing, *frames.shape[1:]), 255, np.uint8)
+    rows = np.concatenate([frames, blank]).reshape(-1, columns, *frames.shape[1:])
+    return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
+
+
+def _indices(bank: Bank) -> dict[tuple[str, str], list[int]]:
+    """Places of the bank's clips by class and path; one file may hold several clips."""
+    places: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, clip in enumerate(bank.clips):
+        if clip.owner >= 0:
+            places[bank.labels[clip.owner], clip.path].append(index)
+    return places
