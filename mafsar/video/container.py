@@ -99,9 +99,10 @@ class Timeline:
     frame_count: int | None
     """Frames shown, None where the file was not read through."""
     packets: Packets | None
-    """None where the file was not read through or has no timestamps."""
-    counted: bool = False
-    """Whether timestamps are missing, so that frames are counted at the nominal rate."""
+    """None where the file was not read through or has no showing times."""
+    ranked: np.ndarray | None = None
+    """Where the file has no showing times: seconds at which the k-th frame to come out of the
+    decoder is shown, (N,) float64 from 0, ascending."""
 
     def seconds(self, ticks: np.ndarray | int) -> Any:
         """Returns seconds from the first timestamp."""
@@ -126,9 +127,12 @@ def read_timeline(path: Path | str, container: InputContainer, stream: VideoStre
     rows, last_duration, timed = _scan(container, stream)
     if not rows:
         raise VideoError(f"{path}: has no frame in its video stream; {_COPY}")
-    if not timed:
-        return _counted_timeline(len(rows), rate)
     columns = np.array(rows, dtype=np.int64)
+    if not timed:
+        return _ranked_timeline(np.arange(len(rows)), rate or _FALLBACK_RATE)
+    if container.format.name == "avi" and (columns[:, 0] != columns[:, 1]).any():
+        # AVI stores no showing times, and FFmpeg's guesses are wrong where frames are reordered.
+        return _ranked_timeline(np.sort(columns[:, 1]), 1 / base)
     packets = Packets(
         pts=columns[:, 0],
         dts=columns[:, 1],
@@ -232,17 +236,19 @@ def _header_timeline(
     )
 
 
-def _counted_timeline(count: int, rate: Fraction | None) -> Timeline:
-    """Raw streams and old AVI carry no timestamps: frame k is shown at k / rate."""
-    rate = rate or _FALLBACK_RATE
+def _ranked_timeline(ticks: np.ndarray, rate: Fraction) -> Timeline:
+    """Frames are shown in the order in which they come, the k-th at ticks[k] / rate."""
+    ticks = ticks - ticks[0]
+    last = float(np.median(np.diff(ticks))) if len(ticks) > 1 else 1.0
+    duration = (float(ticks[-1]) + last) / float(rate)
     return Timeline(
         time_base=1 / rate,
         first=0,
-        duration_seconds=float(count / rate),
-        fps=float(rate),
-        frame_count=count,
+        duration_seconds=duration,
+        fps=len(ticks) / duration,
+        frame_count=len(ticks),
         packets=None,
-        counted=True,
+        ranked=ticks / float(rate),
     )
 
 
@@ -253,7 +259,7 @@ def _check_file(path: Path) -> None:
         if path.is_file():
             with path.open("rb"):
                 pass
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path}: no such file; check the path") from None
     except OSError as error:
         raise VideoError(

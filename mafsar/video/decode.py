@@ -237,7 +237,8 @@ def _timed_frames(
 
     Where the key frames are unknown it seeks ahead whenever the next moment is far.
     """
-    blind = timeline.packets is None and not timeline.counted
+    ranked = timeline.ranked
+    blind = timeline.packets is None and ranked is None
     position, count, sought = 0.0, 0, -1
 
     def far_ahead() -> bool:
@@ -252,8 +253,8 @@ def _timed_frames(
             ticks = timeline.first + int(goal / timeline.time_base)
             container.seek(ticks, stream=stream, backward=True)
         for frame in _all_frames(container, stream, damage):
-            if timeline.counted:
-                seconds = float(count * timeline.time_base)
+            if ranked is not None:
+                seconds = float(ranked[min(count, len(ranked) - 1)])
             else:
                 stamp = frame.pts if frame.pts is not None else frame.dts
                 seconds = position if stamp is None else float(timeline.seconds(stamp))

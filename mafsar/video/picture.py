@@ -17,7 +17,7 @@ _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 _BT601, _BT709 = 5, 1
 _LIMITED, _FULL = 1, 2
 _HD_HEIGHT = 720
-_AREA = 0x20  # swscale's flag; nothing is interpolated where the size stays
+_AREA = 0x20  # swscale's flag
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 
 
@@ -92,8 +92,9 @@ _LIMITED_GREY = np.rint(np.clip((np.arange(256) - 16) / 219, 0, 1) * 255).astype
 
 def _rgb(frame: VideoFrame, layout: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """Converts with the frame's own matrix and range, and to (width, height) if given."""
-    width, height = size or (frame.width, frame.height)
-    options: dict[str, Any] = {"width": width, "height": height, "interpolation": _AREA}
+    options: dict[str, Any] = {}
+    if size is not None and size != (frame.width, frame.height):
+        options = {"width": size[0], "height": size[1], "interpolation": _AREA}
     name = frame.format.name
     if not frame.format.is_rgb and len(frame.format.components) >= 3:
         unsaid = _BT709 if frame.height >= _HD_HEIGHT else _BT601

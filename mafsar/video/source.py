@@ -64,7 +64,7 @@ def frame_paths(folder: Path | str) -> list[Path]:
     folder = Path(folder)
     try:
         entries = list(folder.iterdir())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{folder}: no such folder; check the path") from None
     except OSError as error:
         raise VideoError(f"{folder}: cannot be listed ({error.strerror}); {_MEND_READ}") from None
@@ -139,7 +139,7 @@ def content_sha256(path: Path | str) -> str:
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         if isinstance(error, MissingError):
             raise
         raise MissingError(f"{path}: no such file; check the path") from None

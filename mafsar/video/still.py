@@ -31,7 +31,7 @@ def read_still(path: Path) -> np.ndarray:
                 rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
                 return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
             return np.asarray(image.convert("RGB"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path}: no such file; check the path") from None
     except PermissionError as error:
         raise VideoError(

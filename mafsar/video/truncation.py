@@ -1,4 +1,4 @@
-"""Whether a file ends before its own headers say: MP4/MOV, Matroska/WebM and AVI.
+"""Whether a file ends before its own headers say: MP4/MOV, Matroska/WebM, AVI and GIF.
 
 FFmpeg reads what is left of such a file in silence. A clip cut off in the middle would be matched
 as if it were whole, so it is told from the sizes that the container states.
@@ -29,6 +29,9 @@ def truncation(path: Path | str) -> str | None:
             return _matroska(file, size)
         if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
             return _short(8 + int.from_bytes(head[4:8], "little"), size)
+        if head.startswith((b"GIF87a", b"GIF89a")):
+            file.seek(0)
+            return _gif(file.read())
     return None
 
 
@@ -74,6 +77,31 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
         return None
     length, width = _vint(head[4:])
     return None if length is None else _short(position + 4 + width + length, size)
+
+
+def _gif(data: bytes) -> str | None:
+    """Walks the blocks up to the trailer (GIF89a, appendix A); rubbish ends the walk."""
+    position = 13 + _gif_table(data[10:11])
+    while position < len(data):
+        kind = data[position]
+        if kind == _GIF_EXTENSION:
+            position += 2
+        elif kind == _GIF_IMAGE:
+            position += 11 + _gif_table(data[position + 9 : position + 10])
+        else:
+            return None
+        while position < len(data) and data[position]:  # sub-blocks, the last one empty
+            position += 1 + data[position]
+        position += 1
+    return "its last block is cut off"
+
+
+_GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
+
+
+def _gif_table(flags: bytes) -> int:
+    """Size in bytes of the colour table that the flags announce."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _vint(data: bytes) -> tuple[int | None, int]:
