@@ -132,8 +132,8 @@ def joints(poses: np.ndarray, build: Build) -> np.ndarray:
         out[:, J[f"{side}_toe"]] = ankle + np.array([sign * 0.015, -0.02, 0.07])
     out = np.einsum("tij,tnj->tni", _about_y(value["turn"]) @ _about_x(value["tip"]), out)
     out[:, :, 1] -= out[:, :, 1].min(axis=1, keepdims=True) - 0.025
-    out += np.stack([value["x"], value["up"], value["z"]], axis=-1)[:, None]
-    return out
+    placed: np.ndarray = out + np.stack([value["x"], value["up"], value["z"]], axis=-1)[:, None]
+    return placed
 
 
 def _direction(elevation: np.ndarray, azimuth: np.ndarray, side: float) -> np.ndarray:

@@ -66,10 +66,10 @@ def _posture(world: np.ndarray) -> str:
     head, pelvis = float(height[J["head"]]), float(height[J["pelvis"]])
     up = world[J["chest"]] - world[J["pelvis"]]
     lean = float(np.degrees(np.arccos(np.clip(up[1] / np.linalg.norm(up), -1, 1))))
-    if height[[J["l_toe"], J["r_toe"]]].min() > 0.06:
-        return "in the air"
     if head < 0.3:
         return "lying on the floor"
+    if height.min() > 0.06:
+        return "in the air"
     if pelvis < 0.22:
         return "sitting on the floor"
     if pelvis < 0.42:

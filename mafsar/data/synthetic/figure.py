@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from mafsar.data.synthetic.body import JOINTS, J, joints
+from mafsar.data.synthetic.body import J, joints
 from mafsar.data.synthetic.canvas import Canvas, Point
 from mafsar.data.synthetic.motion import Motion, Prop
 from mafsar.data.synthetic.palette import shade
@@ -37,7 +38,7 @@ class Person:
         self._view = _view(motion.view + nuisance.yaw, nuisance.tilt)
         self._flat, self._depth, self._grow = self._project(self.world)
         self._at = [self._project(self._where(prop)[:, None]) for prop in motion.props]
-        self.points = self._flat[:, [JOINTS.index(name) for name in TRACKED]]
+        self.points = self._flat[:, [J[name] for name in TRACKED]]
 
     def _where(self, prop: Prop) -> np.ndarray:
         """Return a prop's place (T, 3): its own, or that of the hands that hold it."""
@@ -74,13 +75,14 @@ class Person:
     def _body_parts(
         self, canvas: Canvas, spot: dict[str, Point], depth: np.ndarray, unit: float
     ) -> list[tuple[float, Callable[[], None]]]:
-        build, parts = self._build, []
+        build = self._build
+        parts: list[tuple[float, Callable[[], None]]] = []
         girth = build.girth * unit
 
         def limb(a: str, b: str, ra: float, rb: float, colour: tuple[int, int, int]) -> None:
             far = 0.5 * (depth[J[a]] + depth[J[b]])
-            draw = (spot[a], spot[b], ra * girth, rb * girth, colour)
-            parts.append((float(far), lambda: canvas.capsule(*draw)))
+            draw = partial(canvas.capsule, spot[a], spot[b], ra * girth, rb * girth, colour)
+            parts.append((float(far), draw))
 
         shin = build.skin if build.shorts else build.trousers
         fore = build.shirt if build.long_sleeves else build.skin
@@ -92,7 +94,7 @@ class Person:
             limb(f"{side}_elbow", f"{side}_hand", 0.028, 0.022, fore)
             hand, r = spot[f"{side}_hand"], 0.030 * unit
             far = float(depth[J[f"{side}_hand"]]) + 0.01
-            parts.append((far, lambda hand=hand, r=r: canvas.ball(hand, r, build.skin)))
+            parts.append((far, partial(canvas.ball, hand, r, build.skin)))
         trunk = float(np.mean([depth[J[n]] for n in ("chest", "pelvis")]))
         parts.append((trunk, lambda: self._torso(canvas, spot, girth)))
         facing = float(depth[J["face"]] - depth[J["head"]]) / build.head

@@ -91,4 +91,5 @@ def through(progress: np.ndarray, *keys: tuple[float, np.ndarray]) -> np.ndarray
 
 def path(progress: np.ndarray, *keys: tuple[float, float]) -> np.ndarray:
     """Interpolate a number between (when, value) keys; float64 (T,)."""
-    return np.interp(progress, [when for when, _ in keys], [value for _, value in keys])
+    times, values = zip(*keys, strict=True)
+    return np.asarray(np.interp(progress, times, values))

@@ -35,7 +35,9 @@ class Rendering:
 
     Attributes:
         frames: uint8 (T, S, S, 3) RGB.
-        points: float32 (T, POINTS, 2) picture fractions of joints and things; NaN where absent.
+        points: float32 (T, POINTS, 2) picture fractions of joints and things; NaN where absent. Of
+            two like joints the one further left in the picture comes first: a mirrored picture
+            does not show which was which.
         phrases: For each frame, phrases that describe it, the main one first.
     """
 
@@ -70,6 +72,7 @@ def render(class_name: str, *, seed: int, frames: int = 8, size: int = 112) -> R
     if scene.mirrored:
         pictures = np.ascontiguousarray(pictures[:, :, ::-1])
         points = points * [-1, 1] + [1, 0]
+    points = _left_first(points)
     phrases = [scene.words(t, points[t]) for t in range(frames)]
     return Rendering(pictures, points.astype(np.float32), phrases)
 
@@ -204,6 +207,16 @@ def _progress(entry: Action, nuisance: Nuisance, frames: int) -> np.ndarray:
     times = 1 - times if entry.backwards else times
     linear = np.clip((times - nuisance.start) / (nuisance.end - nuisance.start), 0, 1)
     return np.asarray(linear * linear * (3 - 2 * linear))
+
+
+def _left_first(points: np.ndarray) -> np.ndarray:
+    ordered = points.copy()
+    for name in (name for name in TRACKED if name.startswith("l_")):
+        pair = [TRACKED.index(name), TRACKED.index(f"r_{name[2:]}")]
+        two = points[:, pair]
+        order = np.argsort(two[..., 0], axis=1, kind="stable")[..., None]
+        ordered[:, pair] = np.take_along_axis(two, order, axis=1)
+    return ordered
 
 
 def _shake(nuisance: Nuisance, frames: int) -> np.ndarray:

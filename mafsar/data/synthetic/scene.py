@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from mafsar.data.synthetic.body import Build, draw_build
 from mafsar.data.synthetic.palette import Colour, name_of, pick, shade
 
-_NUISANCE_STREAM, _PICTURE_STREAM = 101, 102
+_NUISANCE_STREAM, _PICTURE_STREAM, _SCENE_STREAM = 101, 102, 106
 KINDS = ("plain", "gradient", "stripes", "checks", "cloudy", "clutter", "room", "blurred")
 
 
@@ -104,7 +104,9 @@ def paint_background(kind: str, seed: int, size: int) -> tuple[np.ndarray, str]:
     elif kind == "gradient":
         ramp = np.linspace(0, 1, size, dtype=np.float32)
         weight = (ramp[:, None] * rng.random() + ramp[None] * rng.random())[..., None]
-        picture = (1 - weight) * np.float32(first) + weight * np.float32(second)
+        picture = (1 - weight) * np.asarray(first, np.float32) + weight * np.asarray(
+            second, np.float32
+        )
     elif kind in ("stripes", "checks"):
         picture = _pattern(kind, first, second, rng, size)
     elif kind in ("cloudy", "blurred"):
@@ -113,7 +115,7 @@ def paint_background(kind: str, seed: int, size: int) -> tuple[np.ndarray, str]:
         picture = _furnished(kind == "room", first, second, rng, size)
     if kind not in ("room", "clutter") and rng.random() < 0.5:
         floor = int(size * rng.uniform(0.6, 0.85))
-        picture[floor:] *= np.float32(rng.uniform(0.55, 0.85))
+        picture[floor:] = picture[floor:] * rng.uniform(0.55, 0.85)
     # Real places are paler than named colours; things in front of them need not be.
     grey = picture.mean(axis=-1, keepdims=True)
     picture = grey + rng.uniform(0.25, 1.0) * (picture - grey)
@@ -133,7 +135,9 @@ def _pattern(
     if kind == "checks":
         across = across * np.sin((ys * np.cos(angle) - xs * np.sin(angle)) * 2 * np.pi / period)
     weight = np.clip(across * 4 + 0.5, 0, 1)[..., None] * rng.uniform(0.3, 1.0)
-    picture: np.ndarray = (1 - weight) * np.float32(first) + weight * np.float32(second)
+    picture: np.ndarray = (1 - weight) * np.asarray(first, np.float32) + weight * np.asarray(
+        second, np.float32
+    )
     return picture
 
 
@@ -153,7 +157,11 @@ def _cloudy(
         grown = Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
         tint[..., channel] = np.asarray(grown)
     weight = np.clip(0.5 + 0.35 * weight, 0, 1)[..., None]
-    picture: np.ndarray = (1 - weight) * np.float32(first) + weight * np.float32(second) + tint
+    picture: np.ndarray = (
+        (1 - weight) * np.asarray(first, np.float32)
+        + weight * np.asarray(second, np.float32)
+        + tint
+    )
     return picture
 
 
@@ -179,3 +187,41 @@ def _furnished(
         else:
             draw.ellipse(box, fill=colour)
     return np.asarray(image, dtype=np.float32)
+
+
+def paint_scene_clip(seed: int, take: int, *, frames: int = 8, size: int = 112) -> np.ndarray:
+    """Paint one take of a place where shapes drift about and nothing in particular happens.
+
+    Takes of the same seed show the same place and shapes, from another window and at other times:
+    they are alike in appearance only.
+
+    Returns:
+        uint8 (frames, size, size, 3).
+    """
+    place = np.random.default_rng([_SCENE_STREAM, seed])
+    own = np.random.default_rng([_SCENE_STREAM, seed, take + 1])
+    wide = size * 3 // 2
+    picture, _ = paint_background(KINDS[int(place.integers(len(KINDS)))], seed, wide)
+    shapes = [
+        (pick(place)[1], place.uniform(0.04, 0.16), place.uniform(0.1, 0.9, 2), place.random())
+        for _ in range(int(place.integers(1, 7)))
+    ]
+    window = own.uniform(0.68, 0.9)
+    start, stop = own.uniform(0, 1 - window, (2, 2))
+    stop = start + 0.3 * (stop - start)
+    gain = own.uniform(0.85, 1.15) * (1 + own.normal(0, 0.03, 3))
+    phase = own.uniform(0, 2 * np.pi, len(shapes))
+    clip = np.empty((frames, size, size, 3), np.uint8)
+    for t in range(frames):
+        image = Image.fromarray(picture)
+        draw = ImageDraw.Draw(image)
+        for (colour, radius, centre, round_one), angle in zip(shapes, phase, strict=True):
+            turn = angle + 2 * np.pi * t / frames
+            x, y = (centre + 0.12 * np.array([np.cos(turn), np.sin(turn)])) * wide
+            box = (x - radius * wide, y - radius * wide, x + radius * wide, y + radius * wide)
+            (draw.ellipse if round_one < 0.6 else draw.rectangle)(box, fill=colour)
+        corner = (start + (stop - start) * t / max(1, frames - 1)) * wide
+        box = (corner[0], corner[1], corner[0] + window * wide, corner[1] + window * wide)
+        seen = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+        clip[t] = np.clip(np.asarray(seen) * gain + own.normal(0, 3, (size, size, 1)), 0, 255)
+    return clip

@@ -1,0 +1,54 @@
+"""Random crops and colours for batches of clips, the same for all frames of a clip."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def augment(
+    frames: Tensor,
+    points: Tensor | None,
+    generator: torch.Generator,
+    *,
+    zoom: float = 0.15,
+    shift: float = 0.08,
+    colour: float = 0.15,
+) -> tuple[Tensor, Tensor | None]:
+    """Zoom, shift, tint, blur and add noise to each clip.
+
+    Args:
+        frames: uint8 (B, T, S, S, 3).
+        points: Picture fractions (B, T, P, 2) that move with the picture, or None.
+        generator: Draws everything.
+        zoom: Largest relative change of scale.
+        shift: Largest displacement, fractions of the picture.
+        colour: Largest relative change of each colour and of brightness.
+
+    Returns:
+        float32 (B, T, 3, S, S) in [0, 255], and the moved points.
+    """
+    batch, time, size = frames.shape[:3]
+
+    def draw(*shape: int, spread: float) -> Tensor:
+        return (2 * torch.rand(*shape, generator=generator) - 1) * spread
+
+    pixels = frames.permute(0, 1, 4, 2, 3).reshape(batch, time * 3, size, size).float()
+    scale = 1 + draw(batch, spread=zoom)  # of the window that is looked at
+    centre = draw(batch, 2, spread=2 * shift)  # in grid units, [-1, 1]
+    theta = torch.zeros(batch, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, :, 2] = centre
+    grid = F.affine_grid(theta, [batch, 1, size, size], align_corners=False)
+    pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    pixels = pixels.view(batch, time, 3, size, size)
+    gain = 1 + draw(batch, 1, 3, 1, 1, spread=colour) + draw(batch, 1, 1, 1, 1, spread=colour)
+    contrast = 1 + draw(batch, 1, 1, 1, 1, spread=colour)
+    mean = pixels.mean(dim=(1, 2, 3, 4), keepdim=True)
+    pixels = (pixels - mean) * contrast + mean
+    pixels = (pixels * gain).clamp(0, 255)
+    if points is not None:
+        window = (2 * points - 1 - centre[:, None, None]) / scale[:, None, None, None]
+        points = (window + 1) / 2
+    return pixels, points

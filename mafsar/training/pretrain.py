@@ -1,0 +1,223 @@
+"""Phase 1: both towers from nothing, by captions of single frames and by what is in them.
+
+Beside CLIP's contrastive loss there are targets that the renderer knows: where joints and things
+are (read from the frame's direction in the embedding, and as the patch that shows each), and a
+coarse colour map of the frame. They make a small tower learn poses from few examples and keep
+appearance; their heads are thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from mafsar.data.synthetic.captions import caption
+from mafsar.data.synthetic.figure import TRACKED
+from mafsar.data.synthetic.palette import name_of
+from mafsar.data.synthetic.render import POINTS
+from mafsar.model.network import MafsarNetwork
+from mafsar.training.augment import augment
+from mafsar.training.losses import contrastive_loss
+from mafsar.training.pool import ClipPool
+from mafsar.training.words import encode
+
+_COLOUR_CELLS = 4
+_PELVIS = TRACKED.index("pelvis")
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """How phase 1 runs; every number is a choice of this project."""
+
+    steps: int
+    batch: int = 128
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    warm_up: int = 40
+    class_caption_share: float = 0.35
+    scene_share: float = 0.1
+    place_weight: float = 0.4
+    pose_weight: float = 6.0
+    colour_weight: float = 1.5
+
+
+class FrameHeads(nn.Module):
+    """Linear readings of a frame that exist only in training."""
+
+    def __init__(self, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.norm = nn.LayerNorm(width)
+        self.place = nn.Linear(width, POINTS)
+        self.pose = nn.Linear(embed_dim, 2 * POINTS + 2 * len(TRACKED))
+        self.colour = nn.Linear(embed_dim, 3 * _COLOUR_CELLS**2)
+
+    def forward(self, patches: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return patch logits (B, N, P), positions (B, ·) and colours (B, ·)."""
+        # Matching compares directions, so what is read must be in the direction.
+        direction = F.normalize(features, dim=-1) * math.sqrt(self.embed_dim)
+        return self.place(self.norm(patches)), self.pose(direction), self.colour(direction)
+
+
+def pretrain(
+    network: MafsarNetwork,
+    tokenizer: Tokenizer,
+    pool: ClipPool,
+    scenes: np.ndarray,
+    plan: PretrainPlan,
+    *,
+    seed: int,
+    report: Callable[[int, dict[str, float]], None],
+) -> None:
+    """Train the towers in place and leave them frozen.
+
+    Args:
+        network: Its towers and logit scale are trained; adapters are not used.
+        tokenizer: Encodes captions.
+        pool: Clips of training classes.
+        scenes: Places without actions, uint8 (n, 2, T, S, S, 3).
+        plan: Steps and weights.
+        seed: Draws batches, captions and augmentation.
+        report: Called now and then with the step and its losses.
+    """
+    rng = np.random.default_rng([seed, 1])
+    generator = torch.Generator().manual_seed(seed * 1_000 + 1)
+    torch.manual_seed(seed * 1_000 + 2)
+    config = network.config
+    heads = FrameHeads(config.vision.width, config.embed_dim)
+    towers = [*network.visual.parameters(), *network.text.parameters()]
+    with torch.no_grad():
+        network.logit_scale.fill_(math.log(1 / 0.07))
+    for parameter in (*towers, network.logit_scale):
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [*towers, *heads.parameters()], "weight_decay": plan.weight_decay},
+            {"params": [network.logit_scale], "weight_decay": 0.0},
+        ],
+        lr=plan.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: cosine_schedule(step, plan.steps, plan.warm_up)
+    )
+    network.train()
+    for step in range(plan.steps):
+        frames, points, captions = _draw_batch(pool, scenes, plan, rng)
+        pixels, moved = augment(frames[:, None], points[:, None], generator)
+        if moved is None:
+            raise RuntimeError("augment lost the points it was given")
+        losses = _losses(network, heads, pixels[:, 0], moved[:, 0], tokenizer, captions)
+        total = (
+            losses["caption"]
+            + plan.place_weight * losses["place"]
+            + plan.pose_weight * losses["pose"]
+            + plan.colour_weight * losses["colour"]
+        )
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward([total])
+        nn.utils.clip_grad_norm_([*towers, *heads.parameters()], 1.0)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            network.logit_scale.clamp_(max=math.log(50.0))
+        if step % 25 == 0 or step == plan.steps - 1:
+            report(step, {name: float(value.detach()) for name, value in losses.items()})
+    for parameter in (*towers, network.logit_scale):
+        parameter.requires_grad_(False)
+    network.eval()
+
+
+def cosine_schedule(step: int, steps: int, warm_up: int) -> float:
+    """Return the factor on the learning rate: linear warm-up, then a half cosine to 0."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
+
+
+def _draw_batch(
+    pool: ClipPool, scenes: np.ndarray, plan: PretrainPlan, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, list[str]]:
+    empty = round(plan.batch * plan.scene_share)
+    clips = rng.integers(len(pool.labels), size=plan.batch - empty)
+    times = rng.integers(pool.frames.shape[1], size=plan.batch - empty)
+    captions = []
+    for clip, t in zip(clips, times, strict=True):
+        phrases = pool.phrases[clip][t]
+        if rng.random() < plan.class_caption_share:
+            choices = pool.captions(int(pool.labels[clip]))
+            captions.append(choices[int(rng.integers(len(choices)))])
+        else:
+            captions.append(caption(phrases, rng))
+    which = rng.integers(len(scenes), size=empty)
+    places = scenes[which, rng.integers(2, size=empty), rng.integers(scenes.shape[2], size=empty)]
+    captions += [f"a place mostly {name_of(picture.mean(axis=(0, 1)))}" for picture in places]
+    nothing = np.full((empty, *pool.points.shape[2:]), np.nan, np.float32)
+    frames = np.concatenate([pool.frames[clips, times], places])
+    points = np.concatenate([pool.points[clips, times], nothing])
+    return torch.from_numpy(frames), torch.from_numpy(points), captions
+
+
+def _losses(
+    network: MafsarNetwork,
+    heads: FrameHeads,
+    pixels: Tensor,
+    points: Tensor,
+    tokenizer: Tokenizer,
+    captions: list[str],
+) -> dict[str, Tensor]:
+    normalised = pixels * network.pixel_scale[:, None, None] + network.pixel_shift[:, None, None]
+    patches, features = _forward(network, normalised)
+    place, pose, colour = heads(patches, features)
+    texts = network.encode_text(encode(tokenizer, captions))
+    ids = {text: index for index, text in enumerate(dict.fromkeys(captions))}
+    number = torch.tensor([ids[text] for text in captions])
+    same = number[:, None] == number[None]
+    return {
+        "caption": contrastive_loss(features, texts, network.logit_scale.exp(), same),
+        "place": _place_loss(place, points),
+        "pose": _pose_loss(pose, points),
+        "colour": F.mse_loss(colour, _colour_map(pixels)),
+    }
+
+
+def _forward(network: MafsarNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the patch tokens before the last block (B, N, D) and the features (B, E)."""
+    tower = network.visual
+    tokens = tower.ln_pre(tower.embed(images))
+    blocks = list(tower.transformer.resblocks)
+    for block in blocks[:-1]:
+        tokens = block(tokens)
+    last = blocks[-1](tokens, first_only=True)
+    return tokens[:, 1:], tower.project(last[:, 0])
+
+
+def _place_loss(logits: Tensor, points: Tensor) -> Tensor:
+    """Cross-entropy over patches: which of them shows each point."""
+    side = math.isqrt(logits.shape[1])
+    inside = ((points >= 0) & (points < 1)).all(dim=-1)  # NaN is never inside
+    cell = (points.nan_to_num(0).clamp(0, 0.999) * side).long()
+    target = cell[..., 1] * side + cell[..., 0]  # (B, P)
+    losses = F.cross_entropy(logits, target, reduction="none")
+    return (losses * inside).sum() / inside.sum().clamp(min=1)
+
+
+def _pose_loss(found: Tensor, points: Tensor) -> Tensor:
+    """Mean absolute error of places, and of joints relative to the pelvis."""
+    body = points[:, : len(TRACKED)]
+    relative = 2 * (body - body[:, _PELVIS : _PELVIS + 1])
+    wanted = torch.cat([2 * points - 1, relative], dim=1).clamp(-1.3, 1.3).flatten(1)
+    known = ~wanted.isnan()
+    gaps = F.smooth_l1_loss(found, wanted.nan_to_num(0), reduction="none", beta=0.1)
+    return (gaps * known).sum() / known.sum().clamp(min=1)
+
+
+def _colour_map(pixels: Tensor) -> Tensor:
+    return (F.adaptive_avg_pool2d(pixels, _COLOUR_CELLS) / 64 - 2).flatten(1)

@@ -1,0 +1,243 @@
+"""Train, measure and export the starter model ``tiny``: ``python -m mafsar.training.starter``.
+
+Phase 1 trains both towers on rendered frames and captions; phase 2 freezes them and trains the
+adapters by few-shot episodes; validation classes choose α and visual_scale; test classes, seen by
+nothing before, give the numbers. The same seed, sizes, libraries and thread count give the same
+bits on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from mafsar import kernels
+from mafsar.data.synthetic.actions import class_names
+from mafsar.errors import MafsarError
+from mafsar.export.onnx import export_bundle
+from mafsar.model.config import ModelConfig, named_config
+from mafsar.model.network import MafsarNetwork, build_network
+from mafsar.training.episodic import EpisodePlan, train_episodes
+from mafsar.training.pool import ClipPool, render_pool, render_scenes
+from mafsar.training.pretrain import PretrainPlan, pretrain
+from mafsar.training.scoring import draw_episodes, encode_pool, fit_match
+from mafsar.training.table import measure, print_table
+from mafsar.training.words import encode, known_words, save_tokenizer, train_tokenizer
+
+log = logging.getLogger(__name__)
+
+NOTICE = (
+    "tiny is a small placeholder model trained on rendered clips; "
+    "for real use choose --model vit-b-16"
+)
+# Seeds of the splits start far apart, so that no two clips share a body or a place.
+_FIRST_SEEDS = {"train": 1_000_000, "val": 4_000_000, "test": 5_000_000}
+_VOCABULARY = 768
+
+
+@dataclass(frozen=True)
+class StarterPlan:
+    """Sizes of one run."""
+
+    train_clips: int
+    held_out_clips: int
+    scenes: int
+    episodes: int
+    pretrain: PretrainPlan
+    episodic: EpisodePlan
+
+    @classmethod
+    def for_minutes(cls, minutes: float) -> StarterPlan:
+        """Choose sizes that take about so long on two cores.
+
+        The clock is not looked at afterwards: a run of the same plan repeats bit by bit.
+        """
+        return cls(
+            train_clips=max(4, round(5 * minutes)),
+            held_out_clips=24,
+            scenes=max(16, round(20 * minutes)),
+            episodes=1_000,
+            pretrain=PretrainPlan(steps=max(4, round(80 * minutes))),
+            episodic=EpisodePlan(steps=max(4, round(50 * minutes))),
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves behind."""
+
+    network: MafsarNetwork
+    tokenizer: Tokenizer
+    known_words: list[str]
+    seconds: dict[str, float]
+    curves: dict[str, list[dict[str, float]]]
+
+
+def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
+    """Render the training clips and run both phases."""
+    seconds: dict[str, float] = {}
+    curves: dict[str, list[dict[str, float]]] = {"pretrain": [], "episodes": []}
+    started = time.perf_counter()
+    size = named_config("tiny").vision.image_size
+    pool = _pool("train", plan.train_clips, size, workers)
+    scenes = render_scenes(plan.scenes, first_seed=0, size=size, workers=workers)
+    seconds["render"] = time.perf_counter() - started
+    log.info("rendered %d clips in %.0f s", len(pool.labels), seconds["render"])
+
+    texts = training_texts(pool)
+    base = named_config("tiny")
+    tokenizer = train_tokenizer(texts, vocabulary=_VOCABULARY, context=base.text.context_length)
+    network = build_network(starter_config(tokenizer), seed=seed)
+    started = time.perf_counter()
+    pretrain(
+        network, tokenizer, pool, scenes, plan.pretrain, seed=seed,
+        report=_reporter("pretrain", curves["pretrain"], started, every=25),
+    )  # fmt: skip
+    seconds["pretrain"] = time.perf_counter() - started
+    started = time.perf_counter()
+    with torch.no_grad():
+        words = network.encode_text(encode(tokenizer, [_label(name) for name in pool.names]))
+    train_episodes(
+        network, words, pool, scenes, plan.episodic, seed=seed,
+        report=_reporter("episodes", curves["episodes"], started, every=25),
+    )  # fmt: skip
+    seconds["episodes"] = time.perf_counter() - started
+    return Trained(network, tokenizer, known_words(texts), seconds, curves)
+
+
+def starter_config(tokenizer: Tokenizer) -> ModelConfig:
+    """Return the configuration of ``tiny`` for a tokenizer; its prompt is the bare label."""
+    base = named_config("tiny")
+    text = dataclasses.replace(base.text, vocab_size=tokenizer.get_vocab_size())
+    return dataclasses.replace(base, text=text)
+
+
+def training_texts(pool: ClipPool) -> list[str]:
+    """Return every caption that training can show, in a fixed order."""
+    classes = [text for label in range(len(pool.names)) for text in pool.captions(label)]
+    frames = {", ".join(phrases): None for clip in pool.phrases for phrases in clip}
+    return classes + list(frames)
+
+
+def fit_on_validation(trained: Trained, plan: StarterPlan, *, seed: int, workers: int = 2) -> None:
+    """Choose α and visual_scale on the validation classes and keep them in the network's config."""
+    network = trained.network
+    pool = _pool("val", plan.held_out_clips, network.config.vision.image_size, workers)
+    with torch.no_grad():
+        words = network.encode_text(
+            encode(trained.tokenizer, [_label(name) for name in pool.names])
+        )
+    episodes = draw_episodes(pool.labels, count=plan.episodes, way=5, seed=seed)
+    scale = float(network.logit_scale.exp())
+    match = dataclasses.replace(network.config.match, text_scale=round(scale, 4))
+    match = fit_match(encode_pool(network, pool, words), episodes, match)
+    network.config = dataclasses.replace(network.config, match=match)
+
+
+def run(out: Path, *, plan: StarterPlan, seed: int, overwrite: bool = False) -> dict[str, Any]:
+    """Train, fit, measure and export; returns what ``starter-metrics.json`` holds."""
+    began = time.perf_counter()
+    trained = train_starter(plan, seed=seed)
+    fit_on_validation(trained, plan, seed=seed)
+    size = trained.network.config.vision.image_size
+    pool = _pool("test", plan.held_out_clips, size, 2)
+    rows = measure(trained.network, trained.tokenizer, pool, episodes=plan.episodes, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer_file = Path(folder) / "tokenizer.json"
+        save_tokenizer(trained.tokenizer, tokenizer_file)
+        export_bundle(
+            trained.network,
+            tokenizer_file,
+            out,
+            extra={"known_words": trained.known_words, "notice": NOTICE},
+            overwrite=overwrite,
+        )
+    return {
+        "seed": seed,
+        "plan": dataclasses.asdict(plan),
+        "seconds": trained.seconds | {"total": time.perf_counter() - began},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            "torch": version("torch"),
+        },
+        "classes": {split: class_names(split) for split in ("train", "val", "test")},
+        "match": dataclasses.asdict(trained.network.config.match),
+        "results": rows,
+        "curves": trained.curves,
+    }
+
+
+def _pool(split: str, clips: int, size: int, workers: int) -> ClipPool:
+    names = class_names(split)  # type: ignore[arg-type]
+    return render_pool(names, clips, first_seed=_FIRST_SEEDS[split], size=size, workers=workers)
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _reporter(
+    phase: str, curve: list[dict[str, float]], started: float, *, every: int
+) -> Callable[[int, dict[str, float]], None]:
+    def report(step: int, values: dict[str, float]) -> None:
+        curve.append({"step": step} | {name: round(value, 4) for name, value in values.items()})
+        if step % every == 0:
+            recent = curve[-every:] if phase == "episodes" else curve[-1:]
+            means = {n: sum(row[n] for row in recent) / len(recent) for n in values}
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
+            log.info("%s %d  %.0f s  %s", phase, step, time.perf_counter() - started, shown)
+
+    return report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mafsar.training.starter", description="Train and export the starter model."
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the bundle folder to make")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--minutes", type=float, default=12.0, help="size of the run, on two undisturbed cores"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--overwrite", "-y", action="store_true")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    torch.set_num_threads(chosen.threads)
+    kernels.set_num_threads(chosen.threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        metrics = run(
+            chosen.out,
+            plan=StarterPlan.for_minutes(chosen.minutes),
+            seed=chosen.seed,
+            overwrite=chosen.overwrite,
+        )
+    except MafsarError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    beside = chosen.out.with_name("starter-metrics.json")
+    beside.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(print_table(metrics["results"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

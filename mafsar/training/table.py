@@ -1,0 +1,117 @@
+"""The starter's results beside what anybody could do without it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from mafsar.data.synthetic.actions import action
+from mafsar.model.config import MatchConfig
+from mafsar.model.network import MafsarNetwork, build_network
+from mafsar.training.pool import ClipPool
+from mafsar.training.scoring import (
+    Episodes,
+    Features,
+    draw_episodes,
+    draw_pair_episodes,
+    encode_pool,
+    episode_logits,
+    score,
+)
+from mafsar.training.words import encode
+
+_WAY = 5
+
+
+def measure(
+    network: MafsarNetwork, tokenizer: Tokenizer, pool: ClipPool, *, episodes: int, seed: int
+) -> list[dict[str, Any]]:
+    """Score every yardstick on the same frozen episodes of unseen classes.
+
+    Args:
+        network: The trained starter.
+        tokenizer: Its tokenizer.
+        pool: Clips of test classes.
+        episodes: How many 5-way 1-shot episodes, and as many 2-way ones of reversed pairs.
+        seed: Draws the episodes.
+
+    Returns:
+        One row a method: ``name``, ``accuracy`` and ``ci95`` of the 5-way episodes, ``pairs`` and
+        ``pairs_ci95`` of two-way episodes of classes that are one another backwards; percent.
+    """
+    frozen = draw_episodes(pool.labels, count=episodes, way=_WAY, seed=seed)
+    pairs = draw_pair_episodes(pool.labels, reversed_pairs(pool.names), count=episodes, seed=seed)
+    labels = [name.replace("_", " ") for name in pool.names]
+    with torch.no_grad():
+        words = network.encode_text(encode(tokenizer, labels))
+    match = network.config.match
+    mean = dataclasses.replace(match, metric="mean")
+    plain = plain_network(network)
+    untrained = encode_pool(build_network(network.config, seed=seed + 1), pool, words)
+    towers, tiny = encode_pool(plain, pool, words), encode_pool(network, pool, words)
+    middle = _middle_frame(towers)
+    return [
+        {"name": "chance", "accuracy": 20.0, "ci95": 0.0, "pairs": 50.0, "pairs_ci95": 0.0},
+        _row("random weights + OTAM", untrained, frozen, pairs, match),
+        _row("frozen towers, one middle frame", middle, frozen, pairs, mean),
+        _row("frozen towers, mean pooled", towers, frozen, pairs, mean),
+        _row("frozen towers + OTAM", towers, frozen, pairs, match),
+        _row("tiny, text off", tiny, frozen, pairs, match),
+        _row("tiny", tiny, frozen, pairs, match, with_text=True),
+    ]
+
+
+def plain_network(network: MafsarNetwork) -> MafsarNetwork:
+    """Return the same towers without adapters, as plain frozen CLIP."""
+    plain = build_network(network.config.plain())
+    state = network.state_dict()
+    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+    return plain
+
+
+def reversed_pairs(names: list[str]) -> list[tuple[int, int]]:
+    """Return the pairs of classes that are one another backwards in time."""
+    return [
+        (index, names.index(partner))
+        for index, name in enumerate(names)
+        if (partner := action(name).partner) in names and action(partner or "").backwards
+    ]
+
+
+def print_table(rows: list[dict[str, Any]]) -> str:
+    """Lay the rows out as a Markdown table."""
+    lines = ["| method | 5-way 1-shot, % | reversed pairs, 2-way, % |", "|---|---|---|"]
+    lines += [
+        f"| {row['name']} | {row['accuracy']:.1f} ± {row['ci95']:.1f} "
+        f"| {row['pairs']:.1f} ± {row['pairs_ci95']:.1f} |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(
+    name: str,
+    features: Features,
+    frozen: Episodes,
+    pairs: Episodes,
+    match: MatchConfig,
+    *,
+    with_text: bool = False,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": name}
+    for key, ci, episodes in (("accuracy", "ci95", frozen), ("pairs", "pairs_ci95", pairs)):
+        visual, text = episode_logits(features, episodes, match, with_text=with_text)
+        words: Tensor | None = text if with_text else None
+        found = score(visual, words, match.alpha)
+        row[key], row[ci] = round(found.accuracy, 2), round(found.ci95, 2)
+    return row
+
+
+def _middle_frame(features: Features) -> Features:
+    middle = features.query.shape[1] // 2
+    one = features.query[:, middle : middle + 1]
+    return dataclasses.replace(features, query=one, support=one)
