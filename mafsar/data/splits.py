@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from mafsar.errors import InputError, MissingError
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-_LAYOUT = 'expected JSON {"train": [class, …], "val": […], "test": […]}'
+_LAYOUT = 'expected JSON (or the same in TOML) {"train": [class, …], "val": […], "test": […]}'
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Split:
 
 
 def read_split(path: str | Path) -> Split:
-    """Reads a split: a JSON object whose parts are lists of classes, or `{"classes": […]}`.
+    """Reads a split: a JSON object or TOML table whose parts are lists of classes, or `{"classes": […]}`.
 
     Raises:
         MissingError: No such file.
@@ -47,10 +48,12 @@ def read_split(path: str | Path) -> Split:
     path = Path(path)
     if not path.is_file():
         raise MissingError(f"{path}: no such split; {_LAYOUT}")
+    kind = "TOML" if path.suffix.lower() == ".toml" else "JSON"
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        data = _read_toml(text) if kind == "TOML" else json.loads(text)
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); {_LAYOUT}") from error
+        raise InputError(f"{path}: not {kind} ({error}); {_LAYOUT}") from error
     if not isinstance(data, dict) or not any(part in data for part in PARTS):
         raise InputError(f"{path}: no part train, val or test; {_LAYOUT}")
     parts: dict[str, tuple[str, ...]] = {}
@@ -82,6 +85,14 @@ def choose_classes(split: Split, part: Part, labels: Iterable[str]) -> tuple[str
             f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; add them or mend --split"
         )
     return tuple(label for key, label in here.items() if key in wanted)
+
+
+def _read_toml(text: str) -> dict[str, object]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)
 
 
 def _check_disjoint(split: Split) -> None:

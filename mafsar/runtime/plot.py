@@ -18,6 +18,7 @@ Frames = NDArray[np.uint8]
 
 INK, MUTED, FAINT, PAPER = "#14181f", "#667085", "#e6e8ee", "#ffffff"
 ACCENT = (79, 70, 229)
+_FAINTEST = 0.04  # share of the strongest pair below which no line is drawn
 _SUPERSAMPLE = 3  # Pillow's lines have hard edges; drawn larger and shrunk they are smooth
 _MARGIN, _GAP, _BAND, _HEADER, _FOOTER, _TIMES = 36, 12, 132, 84, 40, 26
 
@@ -172,18 +173,15 @@ def _lines(
     strength = strength / max(float(strength.max(initial=0.0)), 1e-12)
     s = _SUPERSAMPLE
     layer = Image.new("RGBA", (width * s, height * s), (*ACCENT, 0))
+    draw = ImageDraw.Draw(layer)
     order = sorted(np.ndindex(*strength.shape), key=lambda pair: float(strength[pair]))
     for i, j in order:
         weight = float(strength[i, j])
-        if weight < 0.04:
+        if weight < _FAINTEST:
             continue
-        curve = Image.new("L", layer.size, 0)
         points = _curve(query_centres[i] * s, support_centres[j] * s, height * s)
-        thickness = max(1, round(s * (0.6 + 4.0 * weight)))
-        ImageDraw.Draw(curve).line(
-            points, fill=round(255 * weight**1.5), width=thickness, joint="curve"
-        )
-        layer.paste(Image.new("RGBA", layer.size, (*_shade(weight), 255)), (0, 0), curve)
+        fill = (*_shade(weight), round(255 * weight**1.5))
+        draw.line(points, fill=fill, width=max(1, round(s * (0.6 + 4.0 * weight))), joint="curve")
     return layer.resize((width, height), Image.Resampling.LANCZOS)
 
 

@@ -1,0 +1,156 @@
+"""`mafsar enroll` and `mafsar bank` on a small rendered support."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mafsar.cli.app import app
+from mafsar.runtime.bank import Bank
+
+runner = CliRunner()
+pytestmark = pytest.mark.usefixtures("pixels")
+
+
+def run(*words: object, code: int = 0) -> tuple[str, str]:
+    result = runner.invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+@pytest.fixture
+def bank(scene: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "b.safetensors"
+    run("enroll", scene / "support", "-o", path)
+    return path
+
+
+def test_enroll_writes_a_bank_and_says_how_good_it_is(scene: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    stdout, stderr = run("enroll", scene / "support", "-o", path)
+    assert stdout.count("3 of 3") == 4
+    assert f"wrote {path}: 4 classes, 12 clips" in stdout
+    assert "engine: onnx on cpu" in stderr
+    assert Bank.load(path).labels == ("goes_down", "goes_left", "goes_right", "goes_up")
+    _, stderr = run("enroll", scene / "support", "-o", path, code=1)
+    assert f"--out {path}: exists already" in stderr
+    run("enroll", scene / "support", "-o", path, "-y")
+
+
+def test_enroll_json(scene: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    stdout, _ = run("enroll", scene / "support", "-o", path, "--json")
+    (line,) = stdout.splitlines()
+    said = json.loads(line)
+    assert said["schema"] == 1
+    assert said["bank"] == str(path)
+    assert said["accuracy"] == 1.0
+    assert len(said["clips"]) == 12
+
+
+def test_a_mislabelled_clip_stands_out_in_the_report(scene: Path, tmp_path: Path) -> None:
+    support = tmp_path / "support"
+    shutil.copytree(scene / "support", support)
+    wrong = support / "goes_left" / "wrong.mp4"
+    shutil.copy(scene / "queries" / "goes_up.mp4", wrong)
+    report = tmp_path / "q.html"
+    run("enroll", support, "-o", tmp_path / "b.safetensors", "--report", report, "--no-images")
+    page = report.read_text(encoding="utf-8")
+    card = page[page.index(f">{wrong}<") :]
+    assert "taken for goes_up" in card[: card.index("</div></div>")]
+    assert page.count("data:image/jpeg;base64,") == 13
+    assert "<script" not in page
+    assert Bank.load(tmp_path / "b.safetensors").images is None
+
+
+def test_adding_in_place_and_elsewhere(scene: Path, tmp_path: Path) -> None:
+    half, rest = tmp_path / "half", tmp_path / "rest"
+    for label in ("goes_up", "goes_down"):
+        shutil.copytree(scene / "support" / label, half / label)
+    for label in ("goes_left", "goes_right"):
+        shutil.copytree(scene / "support" / label, rest / label)
+    path, other = tmp_path / "b.safetensors", tmp_path / "all.safetensors"
+    run("enroll", half, "-o", path, "--text", "off")
+    run("enroll", rest, "--add", path, "-o", other)
+    assert len(Bank.load(path).classes) == 2
+    assert len(Bank.load(other).classes) == 4
+    run("enroll", rest, "--add", path)
+    assert len(Bank.load(path).clips) == 12
+    _, stderr = run("enroll", rest, "--add", path, "--text", "on", code=1)
+    assert "--text off" in stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "no place for the bank; add -o BANK.safetensors"),
+        (["-o", "b.bank"], "name it b.safetensors"),
+        (["-o", "b.safetensors", "--none", "x"], "--none x: not in this version"),
+        (["-o", "b.safetensors", "--roi", "1,2"], "--roi 1,2"),
+    ],
+)
+def test_enroll_refuses(scene: Path, words: list[str], says: str) -> None:
+    _, stderr = run("enroll", scene / "support", *words, code=1)
+    assert stderr.splitlines()[-1].startswith("error: ")
+    assert says in stderr
+
+
+def test_geometry_is_kept_in_the_bank(scene: Path, tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    picture = ["--roi", "0,0,1,0.5", "--fit", "pad", "--rotate", "90", "--hflip"]
+    run("enroll", scene / "support", "-o", path, *picture)
+    kept = Bank.load(path).geometry
+    assert (kept.roi, kept.fit, kept.rotate, kept.hflip) == ((0, 0, 1, 0.5), "pad", 90, True)
+    query = scene / "queries" / "goes_up.mp4"
+    run("match", path, query)
+    run("match", path, query, *picture)
+    _, stderr = run("match", path, query, "--rotate", "180", code=1)
+    assert "enrolled with" in stderr
+
+
+def test_bank_list(bank: Path) -> None:
+    stdout, _ = run("bank", "list", bank)
+    assert f"{bank}: 4 classes, 12 clips, made by tiny, text off" in stdout
+    stdout, _ = run("bank", "list", bank, "--class", "goes_up,goes_left", "--json")
+    said = json.loads(stdout)
+    assert [item["label"] for item in said["classes"]] == ["goes_left", "goes_up"]
+    assert len(said["clips"]) == 6
+    stdout, _ = run("bank", "list", bank, "--clip", "1.mp4", "--json")
+    assert len(json.loads(stdout)["clips"]) == 4
+    _, stderr = run("bank", "list", bank, "--class", "waves", code=1)
+    assert "--class waves: not in" in stderr
+
+
+def test_bank_remove(bank: Path, tmp_path: Path) -> None:
+    smaller = tmp_path / "s.safetensors"
+    run("bank", "remove", bank, "--class", "goes_up", "-o", smaller)
+    assert len(Bank.load(bank).classes) == 4
+    assert Bank.load(smaller).labels == ("goes_down", "goes_left", "goes_right")
+    run("bank", "remove", bank, "--clip", "0.mp4")
+    assert len(Bank.load(bank).clips) == 8
+    _, stderr = run("bank", "remove", bank, "--class", "goes_upp", code=1)
+    assert "goes_up" in stderr
+    _, stderr = run("bank", "remove", bank, code=1)
+    assert "add --class C or --clip P" in stderr
+
+
+def test_bank_merge(bank: Path, tmp_path: Path) -> None:
+    left, right, both = (tmp_path / f"{name}.safetensors" for name in ("l", "r", "both"))
+    run("bank", "remove", bank, "--class", "goes_up,goes_down", "-o", left)
+    run("bank", "remove", bank, "--class", "goes_left,goes_right", "-o", right)
+    run("bank", "merge", left, right, "-o", both)
+    merged, whole = Bank.load(both), Bank.load(bank)
+    assert merged.labels == whole.labels
+    assert (merged.query == whole.query).all()
+    _, stderr = run("bank", "merge", left, right, "-o", both, code=1)
+    assert "exists already" in stderr
+    run("bank", "merge", left, right, "-o", both, "-y", "--class", "goes_up,goes_left")
+    assert Bank.load(both).labels == ("goes_left", "goes_up")
+    _, stderr = run("bank", "merge", left, "-o", tmp_path / "x.safetensors", code=1)
+    assert "name two or more" in stderr
+    _, stderr = run("bank", "merge", left, right, code=1)
+    assert "add -o BANK.safetensors" in stderr
