@@ -1,4 +1,88 @@
-// The only file that knows Python: each binding checks nothing and forwards to csrc/mafsar/*.h.
+// The only file that knows Python. Each binding takes addresses and sizes that the Python doors
+// have checked, lets go of the interpreter lock, and calls csrc/mafsar/matching.h.
 #include <pybind11/pybind11.h>
 
-PYBIND11_MODULE(_native, m) { m.doc() = "Native kernels of mafsar."; }
+#include <cstdint>
+#include <string>
+
+#include "cpu/kernels.h"
+#include "mafsar/matching.h"
+
+namespace py = pybind11;
+using Address = std::uintptr_t;
+using Release = py::call_guard<py::gil_scoped_release>;
+
+namespace {
+
+const float* floats(Address at) { return reinterpret_cast<const float*>(at); }
+float* writable(Address at) { return reinterpret_cast<float*>(at); }
+const std::int64_t* whole(Address at) { return reinterpret_cast<const std::int64_t*>(at); }
+
+void otam_forward(Address distances, Address lengths, std::int64_t pairs, int rows, int columns,
+                  double lam, bool bidirectional, Address out) {
+  mafsar::otam_cpu(floats(distances), whole(lengths), {pairs, rows, columns}, lam, bidirectional,
+                   writable(out));
+}
+
+void otam_backward(Address grad, Address distances, Address lengths, std::int64_t pairs, int rows,
+                   int columns, double lam, bool bidirectional, Address out) {
+  mafsar::otam_backward_cpu(floats(grad), floats(distances), whole(lengths), {pairs, rows, columns},
+                            lam, bidirectional, writable(out));
+}
+
+void bimhm_forward(Address distances, Address lengths, std::int64_t pairs, int rows, int columns,
+                   Address out) {
+  mafsar::bimhm_cpu(floats(distances), whole(lengths), {pairs, rows, columns}, writable(out));
+}
+
+void bimhm_backward(Address grad, Address distances, Address lengths, std::int64_t pairs, int rows,
+                    int columns, Address out) {
+  mafsar::bimhm_backward_cpu(floats(grad), floats(distances), whole(lengths),
+                             {pairs, rows, columns}, writable(out));
+}
+
+void match_forward(const std::string& metric, Address query, Address prototypes,
+                   Address query_lengths, Address prototype_lengths, std::int64_t batch,
+                   std::int64_t queries, std::int64_t classes, int rows, int columns, int width,
+                   double lam, Address scores) {
+  const mafsar::Features features{floats(query), floats(prototypes), whole(query_lengths),
+                                  whole(prototype_lengths)};
+  const mafsar::FeatureSizes sizes{batch, queries, classes, rows, columns, width};
+  if (metric == "otam") {
+    mafsar::otam_match_cpu(features, sizes, lam, writable(scores));
+  } else {
+    mafsar::bimhm_match_cpu(features, sizes, writable(scores));
+  }
+}
+
+void match_backward(const std::string& metric, Address grad, Address query, Address prototypes,
+                    Address query_lengths, Address prototype_lengths, std::int64_t batch,
+                    std::int64_t queries, std::int64_t classes, int rows, int columns, int width,
+                    double lam, Address grad_query, Address grad_prototypes) {
+  const mafsar::Features features{floats(query), floats(prototypes), whole(query_lengths),
+                                  whole(prototype_lengths)};
+  const mafsar::FeatureSizes sizes{batch, queries, classes, rows, columns, width};
+  if (metric == "otam") {
+    mafsar::otam_match_backward_cpu(floats(grad), features, sizes, lam, writable(grad_query),
+                                    writable(grad_prototypes));
+  } else {
+    mafsar::bimhm_match_backward_cpu(floats(grad), features, sizes, writable(grad_query),
+                                     writable(grad_prototypes));
+  }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "Native kernels of mafsar; call them through mafsar.kernels, which checks.";
+  m.def("otam_forward", otam_forward, Release());
+  m.def("otam_backward", otam_backward, Release());
+  m.def("bimhm_forward", bimhm_forward, Release());
+  m.def("bimhm_backward", bimhm_backward, Release());
+  m.def("match_forward", match_forward, Release());
+  m.def("match_backward", match_backward, Release());
+  m.def("set_num_threads", mafsar::set_num_threads);
+  m.def("get_num_threads", mafsar::get_num_threads);
+  m.def("isa", [] { return std::string(mafsar::isa()); });
+  m.def("use_isa", [](const std::string& name) { return mafsar::use_isa(name.c_str()); });
+}

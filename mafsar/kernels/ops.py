@@ -60,7 +60,7 @@ def _gradients(function: Callable[..., Tensor], grad: Tensor, *inputs: Tensor) -
     """Gradients of a twin, computed by running it again."""
     with torch.enable_grad():
         leaves = [x.detach().to(_result_dtype(x)).requires_grad_() for x in inputs]
-        return list(torch.autograd.grad(function(*leaves), leaves, grad))
+        return [g.contiguous() for g in torch.autograd.grad(function(*leaves), leaves, grad)]
 
 
 # --- ops on distances -----------------------------------------------------------------------------
@@ -323,35 +323,35 @@ def _fake_match_backward(
 
 _PAIRS = "Tensor distances"
 _VIDEOS = "Tensor query, Tensor prototypes"
+_LENGTHS = "Tensor? lengths"
+_TWO = "-> (Tensor, Tensor)"
 _VIDEO_LENGTHS = "Tensor? query_lengths, Tensor? prototype_lengths"
 for _schema, _kernel, _fake in (
     (
-        f"otam({_PAIRS}, float lam, bool bidirectional, Tensor? lengths) -> Tensor",
+        f"otam({_PAIRS}, float lam, bool bidirectional, {_LENGTHS}) -> Tensor",
         _otam,
         _fake_costs,
     ),
     (
-        f"otam_backward(Tensor grad, {_PAIRS}, float lam, bool bidirectional, Tensor? lengths)"
-        " -> Tensor",
+        f"otam_backward(Tensor grad, {_PAIRS}, float lam, bool bidirectional, {_LENGTHS}) -> Tensor",
         _otam_backward,
         _fake_costs_backward,
     ),
-    (f"bimhm({_PAIRS}, Tensor? lengths) -> Tensor", _bimhm, _fake_costs),
+    (f"bimhm({_PAIRS}, {_LENGTHS}) -> Tensor", _bimhm, _fake_costs),
     (
-        f"bimhm_backward(Tensor grad, {_PAIRS}, Tensor? lengths) -> Tensor",
+        f"bimhm_backward(Tensor grad, {_PAIRS}, {_LENGTHS}) -> Tensor",
         _bimhm_backward,
         _fake_costs_backward,
     ),
     (f"otam_match({_VIDEOS}, float lam, {_VIDEO_LENGTHS}) -> Tensor", _otam_match, _fake_match),
     (
-        f"otam_match_backward(Tensor grad, {_VIDEOS}, float lam, {_VIDEO_LENGTHS})"
-        " -> (Tensor, Tensor)",
+        f"otam_match_backward(Tensor grad, {_VIDEOS}, float lam, {_VIDEO_LENGTHS}) {_TWO}",
         _otam_match_backward,
         _fake_match_backward,
     ),
     (f"bimhm_match({_VIDEOS}, {_VIDEO_LENGTHS}) -> Tensor", _bimhm_match, _fake_match),
     (
-        f"bimhm_match_backward(Tensor grad, {_VIDEOS}, {_VIDEO_LENGTHS}) -> (Tensor, Tensor)",
+        f"bimhm_match_backward(Tensor grad, {_VIDEOS}, {_VIDEO_LENGTHS}) {_TWO}",
         _bimhm_match_backward,
         _fake_match_backward,
     ),

@@ -1,0 +1,12 @@
+// Sixteen pairs at a time; compiled with -mavx512f and run only where the processor has it.
+#define MAFSAR_ISA avx512
+#include "cpu/videos_kernels.h"
+
+namespace mafsar {
+
+const Kernels& kernels_avx512() {
+  static const Kernels table = avx512::make_kernels("avx512");
+  return table;
+}
+
+}  // namespace mafsar

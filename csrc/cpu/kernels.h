@@ -1,0 +1,87 @@
+// The table of functions that every instruction set fills in, and what they are given.
+//
+// csrc/cpu/isa_*.cpp compile the same templates with different flags; dispatch.cpp picks one table
+// when the module is loaded. The functions allocate nothing and start no threads: the drivers
+// (otam.cpp, match.cpp) do, and hand each of them scratch memory of its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mafsar {
+
+enum class Metric { kOtam, kBimhm };
+
+// How a pair of clips is aligned.
+struct Alignment {
+  Metric metric;
+  double lam;          // OTAM only
+  bool bidirectional;  // OTAM only; Bi-MHM always is
+};
+
+// A stretch of pairs of one size: order[begin …], or begin, begin + 1, … where `order` is null.
+struct Stretch {
+  const std::int64_t* order;
+  std::int64_t begin, count;
+  int rows, columns;  // own frames of each side
+};
+
+// Pairs whose distances are given, (pairs, rows, columns) contiguous.
+struct PairsOfDistances {
+  const float* distances;
+  const float* grad;  // (pairs,), backward only
+  float* out;         // (pairs,) forward; (pairs, rows, columns) backward
+  int rows, columns;  // as stored; a pair's own may be fewer
+};
+
+// One side of a block of pairs of videos: `first` is the video that the arrays start with.
+struct Videos {
+  const float* features;       // (videos, frames, width)
+  const float* inverse_norms;  // (videos, frames): 1 / max(norm, 1e-6), 0 for a zero vector
+  float* grad;                 // (videos, frames, width), backward only; added to
+  float* along;                // (videos, frames), backward only: gradient along the unit vector
+  int frames;                  // as stored; a video's own may be fewer
+};
+
+// All pairs of some videos (rows) with the `columns_each` videos (columns) of their episode.
+struct PairsOfVideos {
+  Videos rows, columns;        // arrays start with the block's first video
+  std::int64_t first_row;      // number of that row video over all episodes
+  std::int64_t first_episode;  // episode that `columns` starts with
+  std::int64_t rows_each;      // row videos in an episode
+  std::int64_t columns_each;   // column videos in an episode
+  std::int64_t row_stride;     // of the scores within an episode
+  std::int64_t column_stride;
+  const float* grad;  // (episodes, …) backward only
+  float* scores;      // (episodes, …) forward only
+  int width;
+};
+
+struct Kernels {
+  const char* name;
+  int width;  // pairs worked on at a time
+  // Scratch for pairs of at most rows × columns frames, in floats.
+  std::size_t (*scratch_floats)(int rows, int columns, bool backward);
+  void (*distances_forward)(const PairsOfDistances&, const Alignment&, const Stretch&, float*);
+  void (*distances_backward)(const PairsOfDistances&, const Alignment&, const Stretch&, float*);
+  void (*videos_forward)(const PairsOfVideos&, const Alignment&, const Stretch&, float*);
+  void (*videos_backward)(const PairsOfVideos&, const Alignment&, const Stretch&, float*);
+  void (*inverse_norms)(const float* vectors, std::int64_t count, int width, float* out);
+  // out[i] += factors[i] * vectors[i]
+  void (*add_scaled)(const float* vectors, const float* factors, std::int64_t count, int width,
+                     float* out);
+};
+
+const Kernels& kernels_baseline();
+#if defined(MAFSAR_X86_64)
+const Kernels& kernels_avx2();
+const Kernels& kernels_avx512();
+#endif
+
+// The table in use: the best that this processor has, unless `use_isa` chose another.
+const Kernels& kernels();
+const char* isa();
+// True if the named table exists and this processor can run it; it is then in use.
+bool use_isa(const char* name);
+
+}  // namespace mafsar

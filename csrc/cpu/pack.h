@@ -1,0 +1,126 @@
+// A vector register of floats as a lane type: every element holds another pair of clips.
+//
+// Written with the vector extensions of GCC and Clang, so that one source serves AVX-512, AVX2,
+// SSE2 and NEON: the width follows from the flags that the translation unit is compiled with. Other
+// compilers get a width of one.
+#pragma once
+
+#include "mafsar/lane.h"
+
+namespace mafsar {
+namespace MAFSAR_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kWidth = 16;
+#elif defined(__AVX2__)
+constexpr int kWidth = 8;
+#elif defined(__GNUC__)
+constexpr int kWidth = 4;
+#else
+constexpr int kWidth = 1;
+#endif
+
+#if defined(__GNUC__)
+typedef float RawPack __attribute__((vector_size(sizeof(float) * kWidth)));
+typedef std::int32_t RawBits __attribute__((vector_size(sizeof(float) * kWidth)));
+#else
+typedef float RawPack;
+typedef std::int32_t RawBits;
+#endif
+
+struct Pack {
+  RawPack v;
+  Pack() = default;
+  Pack(RawPack raw) : v(raw) {}  // NOLINT: operators return raw vectors
+#if defined(__GNUC__)
+  explicit Pack(float a) : v(a - RawPack{}) {}  // a - 0 keeps the sign of zero
+#endif
+
+  static Pack load(const float* from) {
+    Pack pack;
+    std::memcpy(&pack.v, from, sizeof pack.v);
+    return pack;
+  }
+  // The first `count` elements, zeros behind them.
+  static Pack load_part(const float* from, int count) {
+    float all[kWidth] = {};
+    std::memcpy(all, from, sizeof(float) * static_cast<std::size_t>(count));
+    return load(all);
+  }
+  void store(float* to) const { std::memcpy(to, &v, sizeof v); }
+  void store_part(float* to, int count) const {
+    float all[kWidth];
+    store(all);
+    std::memcpy(to, all, sizeof(float) * static_cast<std::size_t>(count));
+  }
+};
+
+inline Pack operator+(Pack a, Pack b) { return a.v + b.v; }
+inline Pack operator-(Pack a, Pack b) { return a.v - b.v; }
+inline Pack operator*(Pack a, Pack b) { return a.v * b.v; }
+inline Pack operator/(Pack a, Pack b) { return a.v / b.v; }
+// One expression, which compilers contract to a fused multiply-add where there is one.
+inline Pack lane_fma(Pack a, Pack b, Pack c) { return a.v * b.v + c.v; }
+inline Pack lane_min(Pack a, Pack b) { return a.v < b.v ? a.v : b.v; }
+inline Pack lane_if_negative(Pack test, Pack yes, Pack no) {
+  return test.v < Pack(0.0f).v ? yes.v : no.v;
+}
+inline Pack lane_min_or_nan(Pack a, Pack b) {
+  const Pack smaller = a.v <= b.v ? a.v : b.v;
+  return a.v != a.v ? a.v : smaller.v;
+}
+inline Pack lane_clamp(Pack a, float high) {
+  const Pack most(high);
+  return a.v > most.v ? most.v : a.v;
+}
+inline Pack lane_abs(Pack a) {
+  RawBits bits;
+  std::memcpy(&bits, &a.v, sizeof bits);
+  bits &= 0x7fffffff;
+  std::memcpy(&a.v, &bits, sizeof bits);
+  return a;
+}
+inline Pack lane_exponent(Pack a) {
+  RawBits bits;
+  std::memcpy(&bits, &a.v, sizeof bits);
+  bits <<= 23;
+  std::memcpy(&a.v, &bits, sizeof bits);
+  return a;
+}
+
+// Half the partial sums of two vectors, interleaved: element 2k of `a`, 2k + 1 of `b`.
+inline Pack add_halves(Pack a, Pack b) {
+#if defined(__AVX512F__)
+#define MAFSAR_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define MAFSAR_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX2__)
+#define MAFSAR_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define MAFSAR_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define MAFSAR_LOW 0, 4, 1, 5
+#define MAFSAR_HIGH 2, 6, 3, 7
+#endif
+#if defined(__clang__)
+  return __builtin_shufflevector(a.v, b.v, MAFSAR_LOW) +
+         __builtin_shufflevector(a.v, b.v, MAFSAR_HIGH);
+#elif defined(__GNUC__)
+  return __builtin_shuffle(a.v, b.v, RawBits{MAFSAR_LOW}) +
+         __builtin_shuffle(a.v, b.v, RawBits{MAFSAR_HIGH});
+#else
+  (void)b;
+  return a;
+#endif
+#undef MAFSAR_LOW
+#undef MAFSAR_HIGH
+}
+
+// Sum of the elements of each of kWidth vectors, in one vector, in order. Overwrites them.
+inline Pack sums(Pack* packs) {
+  for (int half = kWidth / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) packs[i] = add_halves(packs[i], packs[i + half]);
+  }
+  return packs[0];
+}
+
+}  // namespace MAFSAR_ISA
+}  // namespace mafsar

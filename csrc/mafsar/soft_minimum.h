@@ -1,0 +1,93 @@
+// Soft minimum of two costs in minimum-first form, and its gradient.
+//
+//   softmin(a, b) = m - lam * log(1 + exp(-|a - b| / lam)),  m = min(a, b)
+//
+// The difference is taken before the division by lam: with costs of 1e4 and lam = 1e-3, a/lam -
+// b/lam would lose all of its digits. exp and log are polynomials (minimax, fitted by reweighted
+// least squares in extended precision), each within 2 units in the last place: libm's take ten
+// times as long and do not vectorise.
+#pragma once
+
+#include "mafsar/lane.h"
+
+namespace mafsar {
+namespace MAFSAR_ISA {
+
+struct SoftMinimum {
+  float lam;
+  float rate;  // log2(e) / lam: exponentials are taken to base 2
+};
+
+MAFSAR_HD SoftMinimum make_soft_minimum(double lam) {
+  return {static_cast<float>(lam), static_cast<float>(1.4426950408889634 / lam)};
+}
+
+// 2^-z for z >= 0. Below 2^-126 the result stays there: next to 1 it is nothing.
+template <class Lane>
+MAFSAR_HD Lane exp2_negative(Lane z) {
+  // 1.5 * 2^23 rounds to whole numbers; + 127 leaves the biased exponent in the low bits.
+  const Lane rounder(12583039.0f);
+  z = lane_clamp(z, 126.0f);
+  const Lane shifted = rounder - z;
+  const Lane whole = shifted - rounder;     // -round(z)
+  const Lane f = (Lane(0.0f) - z) - whole;  // in [-0.5, 0.5], exact
+  const Lane f2 = f * f;
+  const Lane p01 = lane_fma(Lane(0.24022648f), f, Lane(0.6931472f));
+  const Lane p23 = lane_fma(Lane(0.009618437f), f, Lane(0.055503324f));
+  const Lane p45 = lane_fma(Lane(0.0001535336f), f, Lane(0.0013398875f));
+  const Lane p = lane_fma(lane_fma(p45, f2, p23), f2, p01);
+  return lane_fma(f, p, Lane(1.0f)) * lane_exponent(shifted);
+}
+
+// log(1 + e) for 0 <= e <= 1, to relative precision.
+template <class Lane>
+MAFSAR_HD Lane log1p_unit(Lane e) {
+  const Lane e2 = e * e;
+  const Lane e4 = e2 * e2;
+  const Lane p01 = lane_fma(Lane(-0.49999902f), e, Lane(1.0f));
+  const Lane p23 = lane_fma(Lane(-0.24954133f), e, Lane(0.33329964f));
+  const Lane p45 = lane_fma(Lane(-0.1530557f), e, Lane(0.19675931f));
+  const Lane p67 = lane_fma(Lane(-0.05695916f), e, Lane(0.10603617f));
+  const Lane p89 = lane_fma(Lane(-0.003243981f), e, Lane(0.019851264f));
+  const Lane low = lane_fma(p23, e2, p01);
+  const Lane high = lane_fma(p67, e2, p45);
+  return e * lane_fma(lane_fma(p89, e4, high), e4, low);
+}
+
+template <class Lane>
+struct SoftMinimumStep {
+  Lane value;
+  Lane e;     // 2^-|z|
+  Lane sign;  // < 0 where the second is the smaller
+};
+
+// softmin(first, second), with `first` counted twice where kTwice: log 2 enters the exponent, not
+// the cost, where it would be rounded away next to a large one.
+template <bool kTwice, class Lane>
+MAFSAR_HD SoftMinimumStep<Lane> soft_minimum(Lane first, Lane second, SoftMinimum with) {
+  SoftMinimumStep<Lane> step;
+  if (kTwice) {
+    step.sign = lane_fma(second - first, Lane(with.rate), Lane(1.0f));
+    step.e = exp2_negative(lane_abs(step.sign));
+    const Lane log2_once = lane_if_negative(step.sign, Lane(0.0f), Lane(0.69314718f));
+    step.value = lane_fma(Lane(-with.lam), log1p_unit(step.e) + log2_once,
+                          lane_if_negative(step.sign, second, first));
+  } else {
+    step.sign = second - first;
+    step.e = exp2_negative(lane_abs(step.sign) * Lane(with.rate));
+    step.value = lane_fma(Lane(-with.lam), log1p_unit(step.e), lane_min(first, second));
+  }
+  return step;
+}
+
+// Gradient of a step with respect to its two costs: the softmax of the same differences.
+template <class Lane>
+MAFSAR_HD void soft_minimum_weights(const SoftMinimumStep<Lane>& step, Lane* first, Lane* second) {
+  const Lane larger = Lane(1.0f) / (Lane(1.0f) + step.e);
+  const Lane smaller = step.e * larger;
+  *first = lane_if_negative(step.sign, smaller, larger);
+  *second = lane_if_negative(step.sign, larger, smaller);
+}
+
+}  // namespace MAFSAR_ISA
+}  // namespace mafsar
