@@ -119,7 +119,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         InputError: It cannot be read or is of another schema.
     """
     if not path.is_dir():
-        raise MissingError(f"{path}: no such bundle (a folder NAME{SUFFIX})")
+        raise MissingError(f"{path}: no such bundle; {mend(path)}")
     file = path / MANIFEST
     if not file.is_file():
         raise MissingError(f"{file}: missing, so this is no bundle; {mend(path)}")

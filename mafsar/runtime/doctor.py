@@ -64,7 +64,7 @@ def examine() -> list[Check]:
     for look in looks:
         try:
             checks += look()
-        except Exception as error:  # the report must come to its end whatever is broken here
+        except Exception as error:  # noqa: BLE001 - the report must reach its end
             checks.append(Check(look.__name__.strip("_"), "fail", repr(error)))
     return checks
 

@@ -1,0 +1,238 @@
+"""Banks: what is kept, what is refused, and that the way to a bank does not change it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from mafsar.errors import InputError, MismatchError, MissingError
+from mafsar.runtime.bank import Bank
+from mafsar.runtime.enroll import enroll, open_support
+from mafsar.runtime.matcher import match_queries
+from mafsar.video import Geometry
+
+
+def same(left: Bank, right: Bank) -> bool:
+    """Equal to the bit, but for the paths of the clips."""
+    for name in ("query", "pooled", "support", "text", "images"):
+        a, b = getattr(left, name), getattr(right, name)
+        if (a is None) != (b is None) or (a is not None and a.tobytes() != b.tobytes()):
+            return False
+    rows = [[(c.owner, c.identity, c.duration_seconds) for c in bank.clips] for bank in (left, right)]
+    return (
+        rows[0] == rows[1]
+        and left.classes == right.classes
+        and left.words_known == right.words_known
+        and left.model == right.model
+        and left.geometry == right.geometry
+        and left.text_choice == right.text_choice
+    )
+
+
+def test_round_trip(encoder, support_folder, tmp_path, cache):
+    bank = enroll(
+        support_folder, encoder, geometry=Geometry(rotate=90, roi=(0.1, 0.0, 0.5, 1.0)), cache=cache
+    )
+    loaded = Bank.load(bank.save(tmp_path / "b.safetensors"))
+    assert same(bank, loaded)
+    assert [clip.path for clip in loaded.clips] == [clip.path for clip in bank.clips]
+    assert loaded.images.shape == (9, 4, 64, 64, 3)
+    bare = Bank.load(bank.save(tmp_path / "bare.safetensors", images=False))
+    assert bare.images is None
+
+
+def test_the_file_is_plain_safetensors_with_its_origins(encoder, support_folder, tmp_path, cache):
+    path = enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors")
+    with safe_open(path, framework="numpy") as file:
+        metadata = json.loads(file.metadata()["mafsar"])
+        assert {"query", "support", "pooled", "text"} <= set(file.keys())
+    assert metadata["schema"] == 1
+    assert metadata["model"]["weights_sha256"] == encoder.spec.weights_sha256
+    assert metadata["model"]["prompts"] == ["a clip of {}"]
+    assert metadata["model"]["preprocess"]["size"] == 32
+    assert {"requested", "used", "alpha", "why"} == set(metadata["text"])
+    assert all(len(clip["content_sha256"]) == 64 for clip in metadata["clips"])
+
+
+def test_an_existing_file_is_kept(encoder, support_folder, tmp_path, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    path = tmp_path / "b.safetensors"
+    path.write_bytes(b"mine")
+    with pytest.raises(InputError, match="--overwrite"):
+        bank.save(path)
+    assert path.read_bytes() == b"mine"
+    bank.save(path, overwrite=True)
+    assert Bank.load(path).labels == ("clap_hands", "jump", "wave")
+    with pytest.raises(InputError, match=r"b\.safetensors"):
+        bank.save(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("how", ["a new class", "more clips", "one by one"])
+def test_adding_gives_the_bits_of_enrolling_at_once(how, encoder, support_folder, tmp_path, cache):
+    whole = enroll(support_folder, encoder, cache=cache)
+    first, rest = tmp_path / "first", tmp_path / "rest"
+    shutil.copytree(support_folder, first)
+    if how == "a new class":
+        rest.mkdir()
+        shutil.move(first / "jump", rest / "jump")
+        added = enroll(rest, encoder, into=enroll(first, encoder, cache=False), cache=False)
+    elif how == "more clips":
+        for label in ("clap_hands", "wave"):
+            (rest / label).mkdir(parents=True)
+            shutil.move(first / label / "clip0", rest / label / "clip0")
+        added = enroll(first, encoder, cache=False).add(rest, encoder)
+    else:
+        added = None
+        for clip in sorted(first.glob("*/*"), reverse=True):
+            one = tmp_path / "one" / clip.parent.name
+            shutil.copytree(clip, one / clip.name)
+            added = enroll(tmp_path / "one", encoder, into=added, cache=False)
+            shutil.rmtree(tmp_path / "one")
+    assert same(whole, added)
+
+
+def test_adding_encodes_only_what_is_new(encoder, support_folder, tmp_path, make_clip):
+    bank = enroll(support_folder, encoder, cache=False)
+    before = dict(encoder.calls)
+    more = tmp_path / "more"
+    shutil.copytree(support_folder / "jump", more / "jump")
+    make_clip(more / "jump" / "new", 1, 77)
+    bigger = bank.add(more, encoder)
+    assert encoder.calls["query"] - before["query"] == 1
+    assert encoder.calls["support"] - before["support"] == 1
+    assert len(bigger.clips) == len(bank.clips) + 1
+    assert len(bank.clips) == 9
+    assert sum("the same clip" in note for note in bigger.notes) == 3
+
+
+def test_removing_is_enrolling_without(encoder, support_folder, tmp_path, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    copy = tmp_path / "copy"
+    shutil.copytree(support_folder, copy)
+    shutil.rmtree(copy / "jump")
+    shutil.rmtree(copy / "wave" / "clip1")
+    removed = bank.remove(classes=["jump"], clips=[str(support_folder / "wave" / "clip1")])
+    assert same(removed, enroll(copy, encoder, cache=cache))
+    gone = bank.remove(clips=[clip.content_sha256[:12] for clip in bank.clips if clip.owner == 2])
+    assert gone.labels == ("clap_hands", "jump")
+
+
+def test_removing_says_what_is_not_there(encoder, support_folder, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    with pytest.raises(MissingError, match="did you mean 'jump'"):
+        bank.remove(classes=["jumb"])
+    with pytest.raises(MissingError, match="no clip 'nothing'"):
+        bank.remove(clips=["nothing"])
+    with pytest.raises(InputError, match="no class would be left"):
+        bank.remove(classes=["jump", "wave", "clap_hands"])
+    with pytest.raises(InputError, match="nothing to remove"):
+        bank.remove()
+
+
+def test_merging_is_enrolling_together(encoder, support_folder, tmp_path, cache):
+    whole = enroll(support_folder, encoder, cache=cache)
+    parts = []
+    for label in ("wave", "clap_hands", "jump"):
+        shutil.copytree(support_folder / label, tmp_path / label / label)
+        parts.append(enroll(tmp_path / label, encoder, cache=cache))
+    assert same(parts[0].merge(*parts[1:]), whole)
+    assert same(whole.merge(parts[0]), whole)
+
+
+def test_merging_refuses_strangers(encoder, make_encoder, support_folder, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    other = enroll(support_folder, make_encoder(weights_sha256="2" * 64), cache=cache)
+    with pytest.raises(MismatchError, match="different models"):
+        bank.merge(other)
+    with pytest.raises(MismatchError, match="--roi"):
+        bank.merge(enroll(support_folder, encoder, geometry=Geometry(hflip=True), cache=cache))
+    with pytest.raises(InputError, match="--text off"):
+        bank.merge(enroll(support_folder, encoder, text="off", cache=cache))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"weights_sha256": "2" * 64}, "weights 222222222222"),
+        ({"prompts": ("{}",)}, "prompts"),
+        ({"std": (0.5, 0.5, 0.5)}, "pre-processing"),
+    ],
+)
+def test_another_model_is_refused(change, said, encoder, make_encoder, support_folder, cache, tmp_path):
+    path = enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors")
+    other = make_encoder(**change)
+    for act in (
+        lambda: open_support(path, other),
+        lambda: match_queries(Bank.load(path), other, []),
+        lambda: enroll(support_folder, other, into=Bank.load(path)),
+    ):
+        with pytest.raises(MismatchError, match=said) as error:
+            act()
+        assert str(path) in str(error.value)
+        assert "enrol the clips again" in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_engine_and_precision_do_not_matter(encoder, make_encoder, support_folder, cache, tmp_path):
+    path = enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors")
+    other = make_encoder()
+    other.engine, other.precision = "torch", "fp16"
+    assert open_support(path, other).labels == ("clap_hands", "jump", "wave")
+
+
+def test_damaged_banks_are_said(encoder, support_folder, cache, tmp_path):
+    path = enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors")
+    with pytest.raises(MissingError, match="mafsar enroll SUPPORT -o"):
+        Bank.load(tmp_path / "none.safetensors")
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"cut\.safetensors: damaged"):
+        Bank.load(cut)
+    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match="no bank"):
+        Bank.load(tmp_path / "weights.safetensors")
+    with safe_open(path, framework="numpy") as file:
+        metadata = json.loads(file.metadata()["mafsar"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    newer = metadata | {"schema": 2}
+    save_file(tensors, tmp_path / "newer.safetensors", {"mafsar": json.dumps(newer)})
+    with pytest.raises(InputError, match=r"schema 2, this version reads 1; pip install -U mafsar"):
+        Bank.load(tmp_path / "newer.safetensors")
+    short = tensors | {"pooled": tensors["pooled"][:-1]}
+    save_file(short, tmp_path / "short.safetensors", {"mafsar": json.dumps(metadata)})
+    with pytest.raises(InputError, match="pooled is float32"):
+        Bank.load(tmp_path / "short.safetensors")
+
+
+def test_geometry_of_a_bank_holds(encoder, support_folder, cache, tmp_path):
+    path = enroll(support_folder, encoder, geometry=Geometry(hflip=True), cache=cache).save(
+        tmp_path / "b.safetensors"
+    )
+    with pytest.raises(InputError, match="hflip=True"):
+        open_support(path, encoder, geometry=Geometry())
+    assert open_support(path, encoder, geometry=Geometry(hflip=True)).geometry.hflip
+
+
+def test_the_same_clip_twice_counts_once(encoder, support_folder, cache):
+    once = enroll(support_folder, encoder, cache=cache)
+    shutil.copytree(support_folder / "jump" / "clip0", support_folder / "jump" / "copy")
+    twice = enroll(support_folder, encoder, cache=cache)
+    assert same(once, twice)
+    assert any("copy" in note and "counts once" in note for note in twice.notes)
+
+
+def test_clips_of_nothing_are_kept_and_do_not_match(encoder, support_folder, make_clip, cache, tmp_path):
+    plain = enroll(support_folder, encoder, cache=cache)
+    make_clip(support_folder / "_none" / "idle", 40)
+    bank = Bank.load(enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors"))
+    assert bank.labels == plain.labels
+    assert [clip.owner for clip in bank.clips].count(-1) == 1
+    query = make_clip(tmp_path / "q", 1, 9)
+    (left,) = match_queries(plain, encoder, [query])
+    (right,) = match_queries(bank, encoder, [query])
+    assert left.topk == right.topk

@@ -1,0 +1,222 @@
+"""The feature cache: what it saves, what it depends on, and what damage does to it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mafsar.runtime.cache import FeatureCache, cache_folder, clip_key
+from mafsar.runtime.enroll import enroll
+from mafsar.runtime.files import write_text, written_beside
+from mafsar.runtime.matcher import match_queries
+from mafsar.video import Geometry
+
+KEY = "ab" + "0" * 62
+
+
+def entry(value: float = 1.0) -> dict[str, np.ndarray]:
+    return {"frames": np.full((4, 16), value, np.float32)}
+
+
+def test_a_second_call_encodes_only_the_query(encoder, support_folder, make_clip, tmp_path, cache):
+    query = make_clip(tmp_path / "q", 1, 9)
+    list(match_queries(enroll(support_folder, encoder, cache=cache), encoder, [query]))
+    assert encoder.calls == {"query": 10, "support": 9, "text": 3}
+    first = dict(encoder.calls)
+    list(match_queries(enroll(support_folder, encoder, cache=cache), encoder, [query]))
+    assert encoder.calls["query"] - first["query"] == 1
+    assert encoder.calls["support"] == first["support"]
+    assert encoder.calls["text"] == first["text"]
+
+
+def test_cached_features_are_the_same_bits(encoder, support_folder, cache):
+    fresh = enroll(support_folder, encoder, cache=False)
+    enroll(support_folder, encoder, cache=cache)
+    cached = enroll(support_folder, encoder, cache=cache)
+    for name in ("query", "support", "pooled", "text"):
+        assert getattr(fresh, name).tobytes() == getattr(cached, name).tobytes()
+
+
+def test_a_moved_clip_is_found_and_a_changed_one_is_not(encoder, support_folder, make_clip, cache):
+    enroll(support_folder, encoder, cache=cache)
+    before = dict(encoder.calls)
+    support_folder.rename(support_folder.with_name("elsewhere"))
+    moved = support_folder.with_name("elsewhere")
+    (moved / "jump" / "clip0").rename(moved / "jump" / "renamed")
+    enroll(moved, encoder, cache=cache)
+    assert encoder.calls == before
+    shutil.rmtree(moved / "jump" / "renamed")
+    make_clip(moved / "jump" / "renamed", 1, 55)
+    enroll(moved, encoder, cache=cache)
+    assert encoder.calls["query"] - before["query"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"branch": "support"},
+        {"precision": "fp16"},
+        {"geometry": Geometry(hflip=True)},
+        {"content_sha256": "c" * 64},
+        {"start": 0.5},
+        {"end": 2.0},
+        {"text": "wave"},
+        {"weights_sha256": "2" * 64},
+        {"frames": 8},
+        {"image_size": 64},
+        {"mean": (0.5, 0.5, 0.5)},
+        {"resample": "bilinear"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_key_depends_on_everything(change, make_encoder):
+    asked = {
+        "branch": "query", "precision": "fp32", "geometry": Geometry(), "content_sha256": "a" * 64,
+        "start": None, "end": None, "text": None,
+    }  # fmt: skip
+    spec = make_encoder().spec
+    changed = make_encoder(**{k: v for k, v in change.items() if k not in asked}).spec
+    assert clip_key(spec, **asked) == clip_key(make_encoder().spec, **asked)
+    assert clip_key(spec, **asked) != clip_key(
+        changed, **(asked | {k: v for k, v in change.items() if k in asked})
+    )
+
+
+def test_prompts_matter_where_there_is_text(make_encoder):
+    asked = {"branch": "support", "precision": "fp32", "geometry": Geometry(),
+             "content_sha256": "a" * 64, "start": None, "end": None}  # fmt: skip
+    specs = [make_encoder().spec, make_encoder(prompts=("{}",)).spec]
+    worded = {clip_key(spec, **asked, text="wave") for spec in specs}
+    plain = {clip_key(spec, **asked, text=None) for spec in specs}
+    assert (len(worded), len(plain)) == (2, 1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
+def test_a_damaged_entry_is_made_again(damage, cache):
+    cache.put(KEY, entry())
+    (path,) = cache.folder.glob("??/*.safetensors")
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        data = data[:-7]
+    elif damage == "flipped":
+        data[-3] ^= 0x10
+    elif damage == "empty":
+        data = bytearray()
+    else:
+        data = bytearray(b"not safetensors at all")
+    path.write_bytes(data)
+    assert cache.get(KEY) is None
+    cache.put(KEY, entry(2.0))
+    np.testing.assert_array_equal(cache.get(KEY)["frames"], entry(2.0)["frames"])
+
+
+def test_the_oldest_go_above_the_cap(tmp_path):
+    big = {"frames": np.zeros((100, 100), np.float32)}  # 40 kB
+    cache = FeatureCache(tmp_path, cap_bytes=200_000)
+    keys = [f"{i:02d}" + "f" * 62 for i in range(5)]
+    for i, key in enumerate(keys):
+        if i == 4:
+            assert cache.get(keys[0]) is not None  # used again: now the youngest
+        cache.put(key, big)
+        for path in cache.folder.glob(f"{key[:2]}/*"):
+            os.utime(path, (1000.0 + i, 1000.0 + i))
+    info = cache.info()
+    assert info.size_bytes <= 200_000
+    assert cache.get(keys[1]) is None
+    assert cache.get(keys[0]) is not None
+    assert cache.get(keys[4]) is not None
+
+
+def test_info_and_clear(tmp_path):
+    cache = FeatureCache(tmp_path)
+    assert cache.info().entries == 0
+    cache.put(KEY, entry())
+    cache.put("cd" + KEY[2:], entry())
+    info = cache.info()
+    assert (info.entries, info.path) == (2, tmp_path / "features")
+    assert info.size_bytes == sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file())
+    assert cache.clear().entries == 2
+    assert cache.info().entries == 0
+
+
+def test_the_variable_sets_the_place(monkeypatch, tmp_path):
+    monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path / "here"))
+    assert FeatureCache().folder == tmp_path / "here" / "features"
+    monkeypatch.delenv("MAFSAR_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "mafsar"
+
+
+def test_a_folder_that_cannot_be_written_is_said_once(encoder, support_folder, tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    cache = FeatureCache(tmp_path / "file")
+    bank = enroll(support_folder, encoder, cache=cache)
+    assert len(bank.clips) == 9
+    said = [record.getMessage() for record in caplog.records if "cache" in record.getMessage()]
+    assert len(said) == 1
+    assert "--no-cache" in said[0]
+
+
+def _write_forever(folder: str, ready: object) -> None:
+    cache = FeatureCache(Path(folder))
+    value = 0.0
+    while True:
+        cache.put(KEY, {"frames": np.full((500, 500), value, np.float32)})
+        value += 1.0
+        ready.set()
+
+
+def test_a_killed_writer_leaves_a_whole_entry(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    writer = context.Process(target=_write_forever, args=(str(tmp_path), ready))
+    writer.start()
+    assert ready.wait(60)
+    time.sleep(0.05)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    frames = FeatureCache(tmp_path).get(KEY)["frames"]
+    assert (frames == frames[0, 0]).all()
+
+
+def _write_and_read(folder: str, seed: int) -> int:
+    cache = FeatureCache(Path(folder), cap_bytes=300_000)
+    rng = np.random.default_rng(seed)
+    wrong = 0
+    for _ in range(150):
+        value = int(rng.integers(40))
+        key = f"{value:02d}" + "e" * 62
+        found = cache.get(key)
+        if found is not None:
+            wrong += not (found["frames"] == value).all()
+        cache.put(key, {"frames": np.full((60, 60), value, np.float32)})
+    return wrong
+
+
+def test_processes_share_a_cache(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        wrong = pool.starmap(_write_and_read, [(str(tmp_path), seed) for seed in range(2)])
+    assert wrong == [0, 0]
+    assert FeatureCache(tmp_path, cap_bytes=300_000).info().size_bytes < 450_000
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "f.json"
+    write_text(path, "old")
+
+    def fail() -> None:
+        with written_beside(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
