@@ -200,9 +200,11 @@ class _Run:
         if picture is not None and self._wanted.pictures:
             picture.save(self._wanted.pictures[number])
         if self._wanted.files.get("--report"):
+            from mafsar.runtime.plot import without_header
             from mafsar.runtime.report import match_section
 
-            self._sections.append(match_section(answer, picture))
+            shown = None if picture is None else without_header(picture)
+            self._sections.append(match_section(answer, shown))
         if self._wanted.videos:
             from mafsar.video.overlay import Banner, write_overlay
 

@@ -63,9 +63,14 @@ def bar(
 
 def show(stream: TextIO, table: Table, *, after: Sequence[str] = (), widest: int = 0) -> None:
     """Prints a table and the lines after it."""
-    from rich.markup import escape
-
     console = console_for(stream, widest=widest)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        with console.capture() as capture:
+            console.print(table)
+        # Cells are padded to their column's width; a file needs no blanks at the end of a line.
+        stream.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
     for line in after:
-        console.print(escape(line), soft_wrap=True)
+        stream.write(f"{line}\n")
+    stream.flush()

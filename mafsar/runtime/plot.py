@@ -92,6 +92,11 @@ def draw_match(
     return image
 
 
+def without_header(image: Image.Image) -> Image.Image:
+    """The picture of `draw_match` from the query's frames on, for pages that say the rest."""
+    return image.crop((0, _HEADER, image.width, image.height))
+
+
 def _header(
     image: Image.Image,
     width: int,

@@ -15,7 +15,7 @@ def match_section(match: Match, image: Image.Image | None) -> str:
 
     Args:
         match: The answer.
-        image: The picture of `mafsar.runtime.plot.draw_match`, or None.
+        image: The picture of `mafsar.runtime.plot.draw_match` without its header, or None.
     """
     answer = match.label if match.label is not None else "none of the classes"
     name = f'<span class="muted">{page.text(match.query)}</span>'

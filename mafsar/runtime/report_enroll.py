@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import numpy as np
 from PIL import Image
 
 from mafsar.runtime import report_page as page
@@ -12,7 +11,7 @@ from mafsar.runtime.bank import Bank
 from mafsar.runtime.plot_match import support_strip
 from mafsar.runtime.quality import ClassQuality, ClipQuality, EnrolReport
 
-_SIDE = 64  # pixels of one frame in a strip
+_SIDE, _GAP = 64, 2  # pixels of one frame in a strip, and between two
 
 
 def enroll_page(report: EnrolReport, bank: Bank, *, title: str) -> str:
@@ -60,7 +59,7 @@ def _overview(report: EnrolReport) -> str:
     notes = "".join(f"<li>{page.text(line)}</li>" for line in (*report.advice, *report.notes))
     return (
         f'<section class="card"><h2>{page.text(headline)}</h2>'
-        + (page.bars(rows) if rows else "")
+        + (page.bars(rows, first_only=False) if rows else "")
         + (f"<ul>{notes}</ul>" if notes else "")
         + "</section>"
     )
@@ -101,11 +100,14 @@ def _strip(bank: Bank, index: int) -> Image.Image:
         frames = bank.images[index]
     else:
         frames = support_strip(bank, index, _SIDE).frames
-    columns = min(4, len(frames))
-    missing = -len(frames) % columns
-    blank = np.full((missing, *frames.shape[1:]), 255, np.uint8)
-    rows = np.concatenate([frames, blank]).reshape(-1, columns, *frames.shape[1:])
-    return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
+    columns, side = min(4, len(frames)), frames.shape[1]
+    pitch = side + _GAP
+    rows = -(-len(frames) // columns)
+    sheet = Image.new("RGB", (columns * pitch - _GAP, rows * pitch - _GAP), "white")
+    for number, frame in enumerate(frames):
+        place = (number % columns * pitch, number // columns * pitch)
+        sheet.paste(Image.fromarray(frame), place)
+    return sheet
 
 
 def _indices(bank: Bank) -> dict[tuple[str, str], list[int]]:

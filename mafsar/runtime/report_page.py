@@ -30,7 +30,7 @@ p { margin: 6px 0; }
   gap: 7px 14px; align-items: center; margin: 14px 0 6px; max-width: 760px; }
 .track { background: var(--line); border-radius: 5px; height: 10px; overflow: hidden; }
 .track i { display: block; height: 100%; background: #a5b4fc; border-radius: 5px; }
-.first .track i, .track.first i { background: var(--accent); }
+.track.first i { background: var(--accent); }
 .number { font-variant-numeric: tabular-nums; color: var(--muted); font-size: 13px; }
 .facts { display: flex; flex-wrap: wrap; gap: 4px 22px; color: var(--muted); font-size: 13px; }
 .facts b { font-weight: 500; color: var(--ink); }
@@ -38,7 +38,7 @@ p { margin: 6px 0; }
 .error { border-left: 4px solid var(--bad); }
 .clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); gap: 14px; }
 .clip { border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
-.clip div { padding: 8px 12px 10px; overflow-wrap: anywhere; }
+.clip > div { padding: 8px 12px 10px; overflow-wrap: anywhere; }
 .clip.hurts { border-color: var(--bad); }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); }
@@ -72,12 +72,17 @@ def facts(pairs: Sequence[tuple[str, object]]) -> str:
     return f'<div class="facts">{cells}</div>'
 
 
-def bars(rows: Sequence[tuple[str, float, str]]) -> str:
-    """Horizontal bars: name, share (0–1), what is written behind; the first one stands out."""
+def bars(rows: Sequence[tuple[str, float, str]], *, first_only: bool = True) -> str:
+    """Horizontal bars: name, share (0–1), what is written behind.
+
+    Args:
+        rows: The bars.
+        first_only: Whether the first one stands out; else all have the strong colour.
+    """
     cells = []
     for index, (name, share, note) in enumerate(rows):
         width = 100.0 * min(max(share, 0.0), 1.0)
-        first = " first" if index == 0 else ""
+        first = "" if index and first_only else " first"
         cells.append(
             f'<span>{text(name)}</span><span class="track{first}">'
             f'<i style="width:{width:.1f}%"></i></span><span class="number">{text(note)}</span>'
