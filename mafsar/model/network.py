@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mafsar.errors import InputError
 from mafsar.model.adapters import VideoAdapters
@@ -147,5 +150,23 @@ def build_network(config: ModelConfig, *, seed: int = 0) -> MafsarNetwork:
 
 def empty_network(config: ModelConfig) -> MafsarNetwork:
     """A network without values (on `meta`), to be filled by `load_state_dict(…, assign=True)`."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialValues():
         return MafsarNetwork(config)
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Skips `torch.nn.init`: on `meta` it has nothing to fill, and its first call there imports
+    torch's compiler, 2 s of a process that only wants to load a model.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
