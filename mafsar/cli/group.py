@@ -91,13 +91,21 @@ class VerbGroup(TyperGroup):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
+        windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
         """Run a command line and leave with its exit code; no traceback without `MAFSAR_DEBUG`."""
         voice.reset()
         prog_name = prog_name or "mafsar"
         try:
-            result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            result = super().main(
+                args,
+                prog_name,
+                complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
             sys.stdout.flush()
         except Exception as problem:  # noqa: BLE001 - the one door, which reports all of them
             if isinstance(problem, BrokenPipeError):

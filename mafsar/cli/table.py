@@ -71,6 +71,5 @@ def show(stream: TextIO, table: Table, *, after: Sequence[str] = (), widest: int
             console.print(table)
         # Cells are padded to their column's width; a file needs no blanks at the end of a line.
         stream.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
-    for line in after:
-        stream.write(f"{line}\n")
+    stream.writelines(f"{line}\n" for line in after)
     stream.flush()

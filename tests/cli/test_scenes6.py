@@ -1,0 +1,108 @@
+"""The main job on real clips with the shipped model: right, fast, light, and without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mafsar.runtime.loading import starter_path
+
+pytestmark = pytest.mark.skipif(
+    not starter_path().exists(), reason="the shipped model is not in this checkout"
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("feature-cache")
+
+
+@pytest.fixture
+def scenes(real_clips: Path, tmp_path: Path) -> tuple[Path, list[Path]]:
+    """One clip of each class as support (by links), the other parts as queries."""
+    support = tmp_path / "support"
+    for folder in sorted((real_clips / "scenes6").iterdir()):
+        if folder.is_dir():
+            (support / folder.name).mkdir(parents=True)
+            (support / folder.name / "part0.mp4").symlink_to(folder / "part0.mp4")
+    queries = sorted((real_clips / "scenes6").glob("*/part[1-4].mp4"))
+    return support, queries
+
+
+def mafsar(cache: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mafsar", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"MAFSAR_CACHE": str(cache)},
+    )
+
+
+def test_scenes_are_named_rightly(scenes: tuple[Path, list[Path]], cache: Path) -> None:
+    support, queries = scenes
+    done = mafsar(cache, "match", support, *queries, "--json")
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 24
+    right = sum(answer["label"] == Path(answer["query"]).parent.name for answer in answers)
+    assert right >= 0.9 * len(answers), f"{right} of {len(answers)}"
+    assert len({line for line in done.stderr.splitlines() if line.startswith("engine:")}) == 1
+
+
+def test_a_warm_match_is_fast_and_light(scenes: tuple[Path, list[Path]], cache: Path) -> None:
+    """The demand is 1.0 s and 300 MB on two idle cores; time has room here for a busy machine."""
+    support, queries = scenes
+    mafsar(cache, "match", support, queries[0])
+    seconds, megabytes = [], []
+    for query in queries[1:4]:
+        words = [sys.executable, "-m", "mafsar", "match", str(support), str(query), "-q"]
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            words, stdout=subprocess.DEVNULL, env=os.environ | {"MAFSAR_CACHE": str(cache)}
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds.append(time.perf_counter() - began)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        megabytes.append(usage.ru_maxrss / 1024)
+    assert min(seconds) < 2.5, seconds
+    assert max(megabytes) < 300, megabytes
+
+
+def test_torch_is_never_imported(scenes: tuple[Path, list[Path]], cache: Path) -> None:
+    support, queries = scenes
+    bank = support.parent / "b.safetensors"
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from mafsar.cli.app import app\n"
+        "for line in sys.stdin.read().splitlines():\n"
+        "    try:\n        app(line.split('|'))\n"
+        "    except SystemExit as end:\n        assert not end.code, line\n"
+    )
+    lines = [
+        f"match|{support}|{queries[0]}|--json",
+        f"enroll|{support}|-o|{bank}",
+        f"match|{bank}|{queries[0]}|--json",
+        f"bank|list|{bank}",
+        f"info|{bank}",
+        "info|tiny",
+        "cache|info",
+        f"eval|--data|{queries[0].parent.parent}|--way|3|--episodes|20",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"MAFSAR_CACHE": str(cache)},
+    )
+    assert done.returncode == 0, done.stderr
