@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mafsar.data.labels import nfc
 from mafsar.errors import InputError, MissingError
 
 Part = Literal["train", "val", "test"]
@@ -74,10 +74,10 @@ def choose_classes(split: Split, part: Part, labels: Iterable[str]) -> tuple[str
     Raises:
         InputError: The part is empty, or the data lacks one of its classes.
     """
-    wanted = {_nfc(label) for label in split.classes(part)}
+    wanted = {nfc(label) for label in split.classes(part)}
     if not wanted:
         raise InputError(f"{split.path}: part {part} has no class; choose another --part")
-    here = {_nfc(label): label for label in labels}
+    here = {nfc(label): label for label in labels}
     missing = sorted(wanted - set(here))
     if missing:
         raise InputError(
@@ -99,13 +99,9 @@ def _check_disjoint(split: Split) -> None:
     owner: dict[str, str] = {}
     for part in PARTS:
         for label in split.classes(part):
-            first = owner.setdefault(_nfc(label), part)
+            first = owner.setdefault(nfc(label), part)
             if first != part:
                 raise InputError(
                     f"{split.path}: class {label!r} is in both {first} and {part}; parts must be "
                     "disjoint"
                 )
-
-
-def _nfc(label: str) -> str:
-    return unicodedata.normalize("NFC", label.strip())

@@ -5,13 +5,14 @@ Labels are Unicode, compared in NFC and printed as given.
 
 from __future__ import annotations
 
-import csv
 import difflib
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mafsar.data.labels import label_words as label_words
+from mafsar.data.labels import nfc as nfc
+from mafsar.data.tables import read_rows, read_seconds
 from mafsar.errors import InputError, MissingError
 from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
 
@@ -90,29 +91,6 @@ class SupportSet:
         )
 
 
-def nfc(label: str) -> str:
-    """The form in which labels are compared."""
-    return unicodedata.normalize("NFC", label.strip())
-
-
-def label_words(label: str) -> str:
-    """The text of a label: underscores and CamelCase become words.
-
-    >>> label_words("PlayingTVGames"), label_words("brush_hair")
-    ('Playing TV Games', 'brush hair')
-    """
-    label = nfc(label).replace("_", " ")
-    pieces: list[str] = []
-    for i, letter in enumerate(label):
-        before = label[i - 1] if i else " "
-        after = label[i + 1] if i + 1 < len(label) else " "
-        starts_word = letter.isupper() and (
-            before.islower() or before.isdigit() or (before.isupper() and after.islower())
-        )
-        pieces.append(f" {letter}" if starts_word else letter)
-    return " ".join("".join(pieces).split())
-
-
 def read_support(path: str | Path) -> SupportSet:
     """Reads a support folder or CSV.
 
@@ -165,12 +143,12 @@ def _read_folder(root: Path) -> SupportSet:
 def _read_csv(path: Path) -> SupportSet:
     clips: list[SupportClip] = []
     none_clips: list[SupportClip] = []
-    for line, row in _rows(path, ("path", "label", "start", "end"), required=2):
+    for line, row in read_rows(path, ("path", "label", "start", "end"), required=2):
         where = f"{path} line {line}"
         clip_path = path.parent / row["path"]
         if not clip_path.exists():
             raise MissingError(f"{where}: no such clip: {clip_path}; paths are relative to the CSV")
-        start, end = (_seconds(row[name], name, where) for name in ("start", "end"))
+        start, end = (read_seconds(row[name], name, where) for name in ("start", "end"))
         if end is not None and end <= (start or 0.0):
             raise InputError(f"{where}: end must be after start, got {start or 0:g} and {end:g}")
         if nfc(row["label"]) == NONE_FOLDER:
@@ -181,46 +159,6 @@ def _read_csv(path: Path) -> SupportSet:
         raise InputError(f"{path}: no clip of any class; {_LAYOUT}")
     texts = path.parent / TEXT_TABLE
     return _assemble(path, clips, none_clips, texts, ())
-
-
-def _seconds(value: str, name: str, where: str) -> float | None:
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0.0 <= seconds < float("inf"):
-        raise InputError(f"{where}: {name} must be seconds ≥ 0, got {value!r}")
-    return seconds
-
-
-def _rows(
-    path: Path, columns: Sequence[str], *, required: int
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields (line number, row by column); a first line that names the columns orders them."""
-    expected = ",".join(columns[:required]) + "".join(f"[,{name}]" for name in columns[required:])
-    order = list(columns)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for first, cells in enumerate(reader):
-                cells = [cell.strip() for cell in cells]
-                if not any(cells) or cells[0].startswith("#"):
-                    continue
-                if first == 0 and {cell.lower() for cell in cells} >= set(columns[:required]):
-                    order = [cell.lower() for cell in cells]
-                    continue
-                row = dict.fromkeys(columns, "") | dict(zip(order, cells, strict=False))
-                if len(cells) > len(order) or not all(row[name] for name in columns[:required]):
-                    raise InputError(
-                        f"{path} line {reader.line_num}: expected {expected}, got {','.join(cells)}"
-                    )
-                yield reader.line_num, row
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num}: {error}; expected {expected}") from error
 
 
 def _assemble(
@@ -253,7 +191,7 @@ def _read_texts(table: Path, labels: dict[str, str]) -> dict[str, str]:
     if not table.is_file():
         return {}
     texts: dict[str, str] = {}
-    for line, row in _rows(table, ("folder", "text"), required=2):
+    for line, row in read_rows(table, ("folder", "text"), required=2):
         key = nfc(row["folder"])
         if key not in labels:
             near = difflib.get_close_matches(key, labels, 1)

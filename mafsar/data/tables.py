@@ -1,0 +1,66 @@
+"""CSV tables that users write: read as UTF-8, with or without a head line."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mafsar.errors import InputError
+
+
+def read_rows(
+    path: Path, columns: Sequence[str], *, required: int
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Reads a CSV row by row; a first line that names the columns orders them.
+
+    Args:
+        path: The table. Empty lines and lines that start with ``#`` are passed over.
+        columns: Names, in the order that holds without a head line.
+        required: How many of the first columns must not be empty.
+
+    Yields:
+        Line number, and the row by column; what is left out is empty.
+
+    Raises:
+        InputError: It is not UTF-8 or no CSV, or a line lacks what is required.
+    """
+    expected = ",".join(columns[:required]) + "".join(f"[,{name}]" for name in columns[required:])
+    order = list(columns)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for first, cells in enumerate(reader):
+                cells = [cell.strip() for cell in cells]
+                if not any(cells) or cells[0].startswith("#"):
+                    continue
+                if first == 0 and {cell.lower() for cell in cells} >= set(columns[:required]):
+                    order = [cell.lower() for cell in cells]
+                    continue
+                row = dict.fromkeys(columns, "") | dict(zip(order, cells, strict=False))
+                if len(cells) > len(order) or not all(row[name] for name in columns[:required]):
+                    raise InputError(
+                        f"{path} line {reader.line_num}: expected {expected}, got {','.join(cells)}"
+                    )
+                yield reader.line_num, row
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path} line {reader.line_num}: {error}; expected {expected}") from error
+
+
+def read_seconds(value: str, name: str, where: str) -> float | None:
+    """Reads a cell of seconds ≥ 0; empty is None.
+
+    Raises:
+        InputError: It is none; the message starts with ``where``.
+    """
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise InputError(f"{where}: {name} must be seconds ≥ 0, got {value!r}")
+    return seconds
