@@ -91,7 +91,9 @@ class OnnxEncoder:
             self._tokenizer = Tokenizer(self.bundle.tokenizer)
         rows = []
         for text in texts:
-            tokens = self._tokenizer.encode([prompt.replace("{}", text) for prompt in self.spec.prompts])
+            tokens = self._tokenizer.encode(
+                [prompt.replace("{}", text) for prompt in self.spec.prompts]
+            )
             (embedding,) = self._session("text").run(["embedding"], {"tokens": tokens})
             rows.append(np.asarray(embedding, np.float64).mean(axis=0))
         shape = (len(rows), self.spec.embed_dim)
@@ -208,8 +210,10 @@ def has_cuda_driver() -> bool:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
         count = ctypes.c_int(0)
-        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and (
-            count.value > 0
+        return (
+            driver.cuInit(0) == 0
+            and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+            and (count.value > 0)
         )
     except (OSError, AttributeError):
         return False

@@ -23,7 +23,9 @@ def same(left: Bank, right: Bank) -> bool:
         a, b = getattr(left, name), getattr(right, name)
         if (a is None) != (b is None) or (a is not None and a.tobytes() != b.tobytes()):
             return False
-    rows = [[(c.owner, c.identity, c.duration_seconds) for c in bank.clips] for bank in (left, right)]
+    rows = [
+        [(c.owner, c.identity, c.duration_seconds) for c in bank.clips] for bank in (left, right)
+    ]
     return (
         rows[0] == rows[1]
         and left.classes == right.classes
@@ -163,7 +165,9 @@ def test_merging_refuses_strangers(encoder, make_encoder, support_folder, cache)
         ({"std": (0.5, 0.5, 0.5)}, "pre-processing"),
     ],
 )
-def test_another_model_is_refused(change, said, encoder, make_encoder, support_folder, cache, tmp_path):
+def test_another_model_is_refused(
+    change, said, encoder, make_encoder, support_folder, cache, tmp_path
+):
     path = enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors")
     other = make_encoder(**change)
     for act in (
@@ -226,7 +230,9 @@ def test_the_same_clip_twice_counts_once(encoder, support_folder, cache):
     assert any("copy" in note and "counts once" in note for note in twice.notes)
 
 
-def test_clips_of_nothing_are_kept_and_do_not_match(encoder, support_folder, make_clip, cache, tmp_path):
+def test_clips_of_nothing_are_kept_and_do_not_match(
+    encoder, support_folder, make_clip, cache, tmp_path
+):
     plain = enroll(support_folder, encoder, cache=cache)
     make_clip(support_folder / "_none" / "idle", 40)
     bank = Bank.load(enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors"))

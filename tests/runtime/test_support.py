@@ -6,8 +6,9 @@ import unicodedata
 
 import pytest
 
+from mafsar.data.labels import label_words
 from mafsar.errors import InputError, MafsarError, MissingError
-from mafsar.runtime.support import label_words, read_support
+from mafsar.runtime.support import read_support
 
 
 def touch(path, data=b"x"):
@@ -26,7 +27,12 @@ def test_class_folders_with_every_kind_of_clip(tmp_path, make_clip):
     touch(tmp_path / "brush_hair" / "c.WebM")
     make_clip(tmp_path / "brush_hair" / "frames", 0)
     touch(tmp_path / "_none" / "idle.mkv")
-    for junk in ("a/../.DS_Store", "brush_hair/._c.WebM", "brush_hair/Thumbs.db", "brush_hair/x.txt"):
+    for junk in (
+        "a/../.DS_Store",
+        "brush_hair/._c.WebM",
+        "brush_hair/Thumbs.db",
+        "brush_hair/x.txt",
+    ):
         touch(tmp_path / junk.replace("a/../", ""))
     touch(tmp_path / ".git" / "x.mp4")
     support = read_support(tmp_path)
@@ -74,10 +80,15 @@ def test_labels_are_compared_in_nfc_and_printed_as_given(tmp_path):
 
 def test_csv_with_seconds(tmp_path):
     touch(tmp_path / "videos" / "a.mp4")
-    rows = "\ufeffpath,label,start,end\nvideos/a.mp4,jump,1.5,3\n\n# a remark\nvideos/a.mp4,run,,2\n"
+    rows = (
+        "\ufeffpath,label,start,end\nvideos/a.mp4,jump,1.5,3\n\n# a remark\nvideos/a.mp4,run,,2\n"
+    )
     (tmp_path / "s.csv").write_text(rows + "videos/a.mp4,_none,4,\n", encoding="utf-8")
     support = read_support(tmp_path / "s.csv")
-    assert [(c.label, c.start, c.end) for c in support.clips] == [("jump", 1.5, 3.0), ("run", None, 2.0)]
+    assert [(c.label, c.start, c.end) for c in support.clips] == [
+        ("jump", 1.5, 3.0),
+        ("run", None, 2.0),
+    ]
     assert support.clips[0].path == tmp_path / "videos" / "a.mp4"
     assert [(c.start, c.end) for c in support.none_clips] == [(4.0, None)]
     (tmp_path / "bare.csv").write_text('videos/a.mp4,"jump, high"\n', encoding="utf-8")
@@ -141,7 +152,9 @@ def test_what_is_no_support(tmp_path, make_clip):
 def test_texts_of_unknown_folders_are_said(tmp_path):
     touch(tmp_path / "jump" / "a.mp4")
     (tmp_path / "labels.csv").write_text("jumb,to jump\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"labels\.csv line 1: no class 'jumb'; did you mean 'jump'"):
+    with pytest.raises(
+        InputError, match=r"labels\.csv line 1: no class 'jumb'; did you mean 'jump'"
+    ):
         read_support(tmp_path)
 
 

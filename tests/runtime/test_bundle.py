@@ -1,0 +1,311 @@
+"""Bundles: hashes, engines and devices, on small graphs made here with the onnx package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.enroll import enroll
+from mafsar.runtime.loading import load_bank_model, load_model
+from mafsar.runtime.onnx_encoder import OnnxEncoder
+from mafsar.runtime.tokenizer import Tokenizer
+
+onnx = pytest.importorskip("onnx", reason="the graphs are made with the onnx package")
+
+T, S, E, CONTEXT = 4, 16, 8, 6
+COLOURS = np.random.default_rng(5).normal(size=(3, E)).astype(np.float32)
+WORDS = np.random.default_rng(6).normal(size=(CONTEXT, E)).astype(np.float32)
+
+
+def _save(path: Path, nodes: list, inputs: list, outputs: list, constants: dict) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    kinds = {"u1": TensorProto.UINT8, "f4": TensorProto.FLOAT, "i8": TensorProto.INT64}
+    graph = helper.make_graph(
+        [helper.make_node(op, ins, outs, **attrs) for op, ins, outs, attrs in nodes],
+        "test",
+        [helper.make_tensor_value_info(n, kinds[k], shape) for n, k, shape in inputs],
+        [helper.make_tensor_value_info(n, kinds[k], shape) for n, k, shape in outputs],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def write_bundle(path: Path, **changes: object) -> Path:
+    """A model whose frame features are mean colours times a matrix, plus half the text."""
+    from tokenizers import Tokenizer as Library
+    from tokenizers import models, pre_tokenizers, processors
+
+    path.mkdir(parents=True)
+    outputs = [("features", "f4", ["b", T, E]), ("pooled", "f4", ["b", E])]
+    frames = ("frames", "u1", ["b", T, S, S, 3])
+    nodes = [
+        ("Cast", ["frames"], ["float"], {"to": 1}),
+        ("ReduceMean", ["float", "space"], ["colour"], {"keepdims": 0}),
+        ("MatMul", ["colour", "matrix"], ["raw"], {}),
+        ("ReduceMean", ["raw", "time"], ["pooled"], {"keepdims": 0}),
+    ]
+    constants = {
+        "space": np.array([2, 3]), "time": np.array([1]), "matrix": COLOURS,
+        "half": np.array(0.5, np.float32),
+    }  # fmt: skip
+    query = [*nodes, ("Identity", ["raw"], ["features"], {})]
+    _save(path / "query-fp32.onnx", query, [frames], outputs, constants)
+    support = [
+        *nodes,
+        ("Mul", ["text", "half"], ["scaled"], {}),
+        ("Unsqueeze", ["scaled", "time"], ["token"], {}),
+        ("Add", ["raw", "token"], ["features"], {}),
+    ]
+    text = ("text", "f4", ["b", E])
+    _save(path / "support-fp32.onnx", support, [frames, text], outputs, constants)
+    worded = [
+        ("Cast", ["tokens"], ["float"], {"to": 1}),
+        ("MatMul", ["float", "words"], ["embedding"], {}),
+    ]
+    _save(
+        path / "text.onnx", worded, [("tokens", "i8", ["n", CONTEXT])],
+        [("embedding", "f4", ["n", E])], {"words": WORDS},
+    )  # fmt: skip
+    vocabulary = {
+        "<pad>": 0,
+        "a": 1,
+        "clip": 2,
+        "of": 3,
+        "jump": 4,
+        "<unk>": 5,
+        "<s>": 6,
+        "</s>": 7,
+    }
+    library = Library(models.WordLevel(vocabulary, unk_token="<unk>"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    library.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 6), ("</s>", 7)]
+    )
+    library.save(str(path / "tokenizer.json"))
+    manifest = {
+        "schema": 1, "name": "small", "backbone": "small", "adapters": "trained", "frames": T,
+        "image_size": S, "embed_dim": E, "parameters_total": 9, "parameters_tunable": 4,
+        "preprocess": {"size": S, "resample": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]},
+        "text": True, "prompts": ["a clip of {}", "{}"],
+        "tokenizer": {"file": "tokenizer.json", "context_length": CONTEXT}, "known_words": None,
+        "match": {"metric": "otam", "lam": 0.5, "alpha": 0.5, "visual_scale": 1.0, "text_scale": 1.0},
+        "weights_sha256": "3" * 64, "notice": "a test", "config": {},
+        "made_by": {"mafsar": "0", "torch": "0", "onnx": onnx.__version__},
+        "files": {
+            file.name: {
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+                "bytes": file.stat().st_size,
+            }
+            for file in sorted(path.iterdir())
+        },
+    } | changes  # fmt: skip
+    (path / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "small.mafsar")
+
+
+def clips(count: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, T, S, S, 3), dtype=np.uint8)
+
+
+def test_features_are_the_graphs(bundle):
+    encoder = load_model(bundle)
+    frames = clips(5)
+    raw = frames.astype(np.float64).mean(axis=(2, 3)) @ COLOURS.astype(np.float64)
+    found = encoder.encode_query(frames)
+    np.testing.assert_allclose(found.frames, raw, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.pooled, raw.mean(axis=1), rtol=1e-4, atol=1e-3)
+    text = np.random.default_rng(2).normal(size=(5, E)).astype(np.float32)
+    worded = encoder.encode_support(frames, text)
+    np.testing.assert_allclose(worded.frames, raw + 0.5 * text[:, None], rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(encoder.encode_support(frames, None).frames, found.frames)
+
+
+def test_long_calls_are_split(bundle):
+    frames = clips(7)
+    whole = OnnxEncoder(Bundle.open(bundle)).encode_query(frames)
+    split = OnnxEncoder(Bundle.open(bundle), max_batch=3).encode_query(frames)
+    np.testing.assert_allclose(whole.frames, split.frames, rtol=1e-6)
+    assert whole.pooled.shape == split.pooled.shape == (7, E)
+
+
+def test_text_is_the_mean_over_the_prompts(bundle):
+    found = load_model(bundle).encode_text(["Jump", "unheard of things"])
+    tokens = np.array(
+        [
+            [[6, 1, 2, 3, 4, 7], [6, 4, 7, 0, 0, 0]],
+            [[6, 1, 2, 3, 5, 7], [6, 5, 3, 5, 7, 0]],
+        ],
+        float,
+    )
+    np.testing.assert_allclose(found, (tokens @ WORDS).mean(axis=1), rtol=1e-5, atol=1e-5)
+
+
+def test_tokens_are_cleaned_cut_and_padded(bundle):
+    tokenizer = Tokenizer(Bundle.open(bundle).tokenizer)
+    assert tokenizer.encode(["  JUMP &amp;amp;  "])[0].tolist() == [6, 4, 5, 7, 0, 0]
+    # The cut keeps the end token, which is where the text tower reads.
+    assert tokenizer.encode(["jump " * 20])[0].tolist() == [6, 4, 4, 4, 4, 7]
+    assert tokenizer.encode(["ｊｕｍｐ"])[0].tolist() == [6, 4, 7, 0, 0, 0]  # ftfy: full width
+    assert tokenizer.encode([]).shape == (0, CONTEXT)
+    assert tokenizer.encode(["a"]).dtype == np.int64
+
+
+def test_graphs_are_opened_when_needed(bundle):
+    encoder = load_model(bundle)
+    assert encoder._sessions == {}
+    encoder.encode_query(clips(1))
+    assert set(encoder._sessions) == {"query"}
+    assert encoder._sessions["query"].get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    "name", ["query-fp32.onnx", "support-fp32.onnx", "text.onnx", "tokenizer.json"]
+)
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_damaged_files_are_refused(bundle, name, damage):
+    file = bundle / name
+    data = bytearray(file.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    elif damage == "cut":
+        file.write_bytes(data[:-1])
+    else:
+        file.unlink()
+    kind = MissingError if damage == "gone" else MismatchError
+    with pytest.raises(kind, match="mafsar export MODEL -o") as error:
+        load_model(bundle)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        ({"schema": 2}, InputError, "schema 2, this version reads 1; pip install -U mafsar"),
+        ({"match": {}}, InputError, "damaged manifest"),
+        ({"files": {}}, MissingError, "lists no query-fp32.onnx"),
+        ({"files": {"../x": {"sha256": "", "bytes": 0}}}, InputError, "outside the bundle"),
+        ({"adapters": "some"}, InputError, "damaged manifest"),
+    ],
+)
+def test_manifests_that_do_not_fit(tmp_path, change, kind, said):
+    with pytest.raises(kind, match=said):
+        Bundle.open(write_bundle(tmp_path / "b.mafsar", **change))
+
+
+def test_what_is_no_bundle(tmp_path):
+    with pytest.raises(MissingError, match=r"gone\.mafsar: no such model"):
+        load_model(tmp_path / "gone.mafsar")
+    (tmp_path / "empty.mafsar").mkdir()
+    with pytest.raises(MissingError, match=r"bundle\.json: missing"):
+        load_model(tmp_path / "empty.mafsar")
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "said"),
+    [
+        ({"engine": "trt"}, UnavailableError, "not in this version; use --engine onnx"),
+        ({"engine": "torch"}, UnavailableError, "use --engine onnx"),
+        ({"engine": "tensorrt"}, InputError, "engine must be one of"),
+        ({"precision": "fp16"}, UnavailableError, "--precision fp32"),
+        ({"precision": "fp64"}, InputError, "precision must be one of"),
+        ({"device": "gpu"}, InputError, "device must be"),
+        ({"threads": 0}, InputError, "threads must be ≥ 1"),
+    ],
+)
+def test_what_is_not_there_is_an_error(bundle, asked, kind, said):
+    with pytest.raises(kind, match=said):
+        load_model(bundle, **asked)
+
+
+def test_cuda_is_never_quietly_the_cpu(bundle, monkeypatch):
+    from mafsar.runtime import onnx_encoder
+
+    monkeypatch.setattr(onnx_encoder, "has_cuda_driver", lambda: False)
+    with pytest.raises(UnavailableError, match="no GPU driver"):
+        load_model(bundle, device="cuda")
+    encoder = load_model(bundle)
+    assert encoder.device == "cpu"
+    assert encoder.choice == "engine: onnx on cpu (no GPU driver here)"
+
+
+def test_a_session_that_opens_elsewhere_is_refused(bundle, monkeypatch):
+    import onnxruntime
+
+    from mafsar.runtime import onnx_encoder
+
+    class Quiet(onnxruntime.InferenceSession):
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Quiet)
+    monkeypatch.setattr(onnx_encoder, "cuda_missing", lambda: None)
+    with pytest.raises(UnavailableError, match=r"mafsar\[cuda\]|cannot open it on cuda:0"):
+        load_model(bundle, device="cuda:0")
+    assert "cannot use the GPU here" in load_model(bundle).choice
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((2, T, S, S, 3), np.float32),
+        np.zeros((2, T + 1, S, S, 3), np.uint8),
+        np.zeros((T, S, S, 3), np.uint8),
+        np.zeros((0, T, S, S, 3), np.uint8),
+    ],
+    ids=["dtype", "frames", "ndim", "empty"],
+)
+def test_frames_that_do_not_fit(bundle, frames):
+    with pytest.raises(InputError, match="frames must"):
+        load_model(bundle).encode_query(frames)
+
+
+def test_a_bank_finds_its_model(tmp_path, bundle, support_folder):
+    encoder = load_model(bundle)
+    bank = enroll(support_folder, encoder, cache=False)
+    path = bank.save(tmp_path / "here" / "b.safetensors")
+    again = type(bank).load(path)
+    assert load_bank_model(again).spec == encoder.spec
+    moved = path.parent / "renamed.mafsar"
+    bundle.rename(moved)
+    assert load_bank_model(again).spec.path == str(moved)
+    (answer,) = [again.match(support_folder / "wave" / "clip0")]
+    assert answer.model == "small"
+    moved.rename(tmp_path / "hidden.mafsar")
+    with pytest.raises(MissingError, match=r"made by small \(weights 333333333333\).*--model"):
+        load_bank_model(again)
+    other = write_bundle(path.parent / "other.mafsar", weights_sha256="4" * 64)
+    with pytest.raises(MismatchError, match="weights 333333333333"):
+        again.check_model(load_model(other).spec)
+
+
+def test_the_edge_half_runs_with_torch_blocked(bundle, support_folder, tmp_path):
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from mafsar import enroll, load_model
+encoder = load_model({str(bundle)!r})
+bank = enroll({str(support_folder)!r}, encoder)
+path = bank.save({str(tmp_path / "b.safetensors")!r})
+print(bank.match({str(support_folder / "jump" / "clip0")!r}, encoder).label)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in {"jump", "wave", "clap_hands"}

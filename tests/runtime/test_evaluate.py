@@ -1,0 +1,163 @@
+"""Evaluation: known accuracies, chance, frozen episodes and the JSON."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mafsar.data.episodes import draw_episodes
+from mafsar.errors import InputError, MismatchError, VideoError
+from mafsar.runtime.evaluate import evaluate
+from mafsar.runtime.scores import Scoring
+from mafsar.runtime.tally import confidence_interval, evaluate_features
+
+LABELS = [f"c{i}" for i in range(6)]
+OWNERS = np.repeat(np.arange(6), 10)
+
+
+def features(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(60, 8, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
+def test_separable_features_are_all_right(metric):
+    centres = np.random.default_rng(1).normal(size=(6, 8, 32))
+    frames = (centres[OWNERS] + 0.05 * features()).astype(np.float32)
+    episodes = draw_episodes(OWNERS, LABELS, episodes=300, shot=2)
+    tally = evaluate_features(frames, frames, OWNERS, episodes, Scoring(metric, alpha=0.0))
+    assert tally.right.min() == 1.0
+    assert tally.confusion.sum() == np.trace(tally.confusion) == 300 * 5
+    assert tally.right_text is None
+
+
+def test_a_known_share_is_wrong():
+    """Two clips of class 0 look exactly like class 1, so what goes wrong can be counted by hand."""
+    centres = np.eye(2, 32)[:, None].repeat(8, axis=1)
+    looks = np.array([1, 1] + [0] * 8 + [1] * 10)
+    owners = np.repeat([0, 1], 10)
+    frames = centres[looks].astype(np.float32)
+    episodes = draw_episodes(owners, ["a", "b"], way=2, episodes=2000, seed=2)
+    tally = evaluate_features(frames, frames, owners, episodes, Scoring("mean", alpha=0.0))
+    right = []
+    for classes, support, queries in zip(
+        episodes.classes, episodes.support[:, :, 0], episodes.queries[:, :, 0], strict=True
+    ):
+        answers = [
+            0 if looks[support[0]] == looks[clip] else 1 if looks[support[1]] == looks[clip] else 0
+            for clip in queries
+        ]
+        right.append(np.mean([answer == way for way, answer in enumerate(answers)]))
+        assert len(classes) == 2
+    np.testing.assert_array_equal(tally.right, right)
+
+
+def test_random_features_are_at_chance():
+    episodes = draw_episodes(OWNERS, LABELS, episodes=4000, seed=1)
+    rng = np.random.default_rng(4)
+    tally = evaluate_features(
+        features(2), features(3), OWNERS, episodes, Scoring(),
+        pooled=rng.normal(size=(60, 32)).astype(np.float32),
+        text=rng.normal(size=(6, 32)).astype(np.float32),
+    )  # fmt: skip
+    # Clips repeat between episodes, so accuracy varies with the 60 clips, not with 20 000 queries.
+    sigma = np.sqrt(0.2 * 0.8 / 60)
+    for right in (tally.right, tally.right_visual, tally.right_text):
+        assert abs(right.mean() - 0.2) < 3 * sigma
+
+
+def test_batches_of_episodes_do_not_matter(monkeypatch):
+    from mafsar.runtime import tally as module
+
+    episodes = draw_episodes(OWNERS, LABELS, episodes=101, shot=3, query=2)
+    whole = evaluate_features(features(), features(1), OWNERS, episodes, Scoring(alpha=0.0))
+    monkeypatch.setattr(module, "_BATCH_BYTES", 1)
+    single = evaluate_features(features(), features(1), OWNERS, episodes, Scoring(alpha=0.0))
+    np.testing.assert_array_equal(whole.right, single.right)
+    np.testing.assert_array_equal(whole.confusion, single.confusion)
+
+
+def test_interval():
+    right = np.array([1.0, 0.0, 1.0, 1.0])
+    assert confidence_interval(right) == pytest.approx(1.96 * 0.5 / 2)
+    assert confidence_interval(np.array([1.0])) == 0.0
+
+
+def test_json_has_the_names_of_the_contract(encoder, support_folder, cache):
+    result = evaluate(encoder, support_folder, way=3, episodes=50, cache=cache, seed=9)
+    line = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert list(line) == [
+        "schema", "accuracy", "ci95", "accuracy_visual", "accuracy_text", "per_class", "way",
+        "shot", "query", "episodes", "seed", "metric", "text", "clips_encoded", "seconds", "model",
+        "adapters", "engine",
+    ]  # fmt: skip
+    assert (line["way"], line["shot"], line["query"], line["episodes"], line["seed"]) == (
+        3,
+        1,
+        1,
+        50,
+        9,
+    )
+    assert line["accuracy"] == 100.0
+    assert set(line["per_class"]) == {"clap_hands", "jump", "wave"}
+    assert result.confusion.sum() == 150
+
+
+def test_every_clip_is_encoded_once_a_branch(encoder, support_folder, cache):
+    result = evaluate(encoder, support_folder, way=2, episodes=200, cache=cache)
+    assert encoder.calls == {"query": 9, "support": 9, "text": 3}
+    assert result.clips_encoded == 9
+    again = evaluate(encoder, support_folder, way=2, episodes=200, cache=cache)
+    assert encoder.calls == {"query": 9, "support": 9, "text": 3}
+    assert again.clips_encoded == 0
+    assert again.accuracy == result.accuracy
+
+
+def test_text_off_is_said(encoder, support_folder, cache):
+    off = evaluate(encoder, support_folder, way=2, episodes=20, text="off", cache=cache)
+    assert off.text is False
+    assert off.accuracy_text is None
+    assert off.accuracy == off.accuracy_visual
+    assert encoder.calls["support"] == 0
+    on = evaluate(encoder, support_folder, way=2, episodes=20, cache=cache)
+    assert on.text is True
+    assert on.accuracy_text is not None
+
+
+def test_episodes_are_frozen_in_a_file(encoder, support_folder, cache, tmp_path):
+    file = tmp_path / "episodes.json"
+    asked = {"way": 2, "episodes": 30, "episodes_file": file, "cache": cache}
+    first = evaluate(encoder, support_folder, **asked)
+    before = file.read_bytes()
+    data = json.loads(before)
+    assert (data["kind"], data["seed"], len(data["episodes"])) == ("episodes", 0, 30)
+    assert data["clips"][0] == "clap_hands/clip0"  # relative: the file may travel with the data
+    second = evaluate(encoder, support_folder, **asked)
+    assert file.read_bytes() == before
+    assert second.accuracy == first.accuracy
+    with pytest.raises(MismatchError, match="frozen with --way 2; add these flags"):
+        evaluate(encoder, support_folder, **(asked | {"way": 3}))
+    moved = support_folder.rename(tmp_path / "moved")
+    assert evaluate(encoder, moved, **asked).accuracy == first.accuracy
+    (moved / "jump" / "clip0").rename(moved / "jump" / "clip9")
+    with pytest.raises(MismatchError, match="drawn over other clips"):
+        evaluate(encoder, moved, **asked)
+
+
+def test_parts_of_a_split(encoder, support_folder, cache, tmp_path):
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["wave"], "test": ["jump", "clap_hands"]}))
+    result = evaluate(encoder, support_folder, split=split, way=2, episodes=20, cache=cache)
+    assert result.labels == ("clap_hands", "jump")
+    assert encoder.calls["query"] == 6
+    with pytest.raises(InputError, match="--way 1 or less"):
+        evaluate(encoder, support_folder, split=split, part="train", way=2, cache=cache)
+    with pytest.raises(InputError, match="--part val"):
+        evaluate(encoder, support_folder, part="val", cache=cache)
+
+
+def test_a_broken_clip_is_named(encoder, support_folder, cache):
+    (support_folder / "jump" / "bad.mp4").write_bytes(b"nothing")
+    with pytest.raises(VideoError, match=r"bad\.mp4"):
+        evaluate(encoder, support_folder, way=2, episodes=10, cache=cache)
