@@ -121,7 +121,7 @@ def _kept(bank: Bank, classes: str | None, clips: str | None) -> Bank:
 
 def _chosen(bank: Bank, classes: str | None, clips: str | None) -> list[int]:
     """Places of the clips that ``--class`` and ``--clip`` name; all where neither was given."""
-    from mafsar.runtime.support import nfc
+    from mafsar.data.labels import nfc
 
     where = bank.path or "the banks"
     wanted = {nfc(label) for label in opt.listed(classes)}

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.data.labels import nfc
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.runtime.bank import Bank, BankClip
-from mafsar.runtime.support import nfc
 from mafsar.runtime.text_choice import decide_text
 
 

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mafsar.data.labels import label_words as label_words
-from mafsar.data.labels import nfc as nfc
+from mafsar.data.labels import label_words, nfc
 from mafsar.data.tables import read_rows, read_seconds
 from mafsar.errors import InputError, MissingError
 from mafsar.video.source import find_clips, is_system_file, is_video, natural_key

@@ -128,7 +128,7 @@ def test_csv_that_is_not_utf8(tmp_path):
         read_support(tmp_path / "s.csv")
 
 
-def test_what_is_no_support(tmp_path, make_clip):
+def test_what_is_no_support(tmp_path):
     with pytest.raises(MissingError, match="no such support"):
         read_support(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
