@@ -27,6 +27,8 @@ CSV_COLUMNS = (
     "clip.frames_seconds", "clip.fps", "model", "adapters", "engine", "precision", "device",
     "warning", "error",
 )  # fmt: skip
+_OTHER_COLUMNS = 45  # width of the confidence, the runner-up's score, the seconds and the gaps
+_MOST_WIDE = 240
 _TOPK_COLUMNS = ("label", "score", "distance", "text_score")
 
 
@@ -255,8 +257,13 @@ def _show_table(stream: Any, run: _Run, bank: Bank, encoder: Encoder) -> None:
         ("query", "fold"), ("action", "fold"), "confidence", ("runner-up", "fold"), ("s", "right")
     )
     encoding = getattr(stream, "encoding", None)
+    longest = max(len(answer.query) for answer in run.taken)
+    widest = longest + 2 * max(len(label) for label in bank.labels) + _OTHER_COLUMNS
+    above = ""
+    if widest > table.console_for(stream, widest=min(widest, _MOST_WIDE)).width:
+        above = _common_folder([answer.query for answer in run.taken])
     for answer in run.taken:
-        name = Text(answer.query)
+        name = Text(answer.query.removeprefix(above))
         if isinstance(answer, QueryError):
             reason = answer.error.removeprefix(f"{answer.query}: ")
             rows.add_row(
@@ -275,14 +282,22 @@ def _show_table(stream: Any, run: _Run, bank: Bank, encoder: Encoder) -> None:
             runner_up,
             f"{answer.seconds.total:.2f}",
         )
-    longest = max(len(answer.query) for answer in run.taken)
-    labels = 2 * max(len(label) for label in bank.labels)
+    if above:
+        stream.write(f"queries in {above}\n\n")
     table.show(
-        stream,
-        rows,
-        after=["", _summary(run, bank, encoder)],
-        widest=min(longest + labels + 50, 240),
+        stream, rows, after=["", _summary(run, bank, encoder)], widest=min(widest, _MOST_WIDE)
     )
+
+
+def _common_folder(names: Sequence[str]) -> str:
+    """The folder that all names start with, with its last slash; empty where there is none."""
+    folders = [os.path.dirname(name) for name in names]  # noqa: PTH120 - names may be no paths
+    try:
+        common = os.path.commonpath(folders)
+    except ValueError:
+        return ""
+    prefix = f"{common}/"
+    return prefix if common and all(name.startswith(prefix) for name in names) else ""
 
 
 def _summary(run: _Run, bank: Bank, encoder: Encoder) -> str:

@@ -7,6 +7,7 @@ the same in every verb.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def warn(text: str) -> None:
 def error(text: str) -> None:
     """Say an error in one line on stderr, always."""
     line = " ".join(text.split())
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         sys.stderr.write(f"\x1b[1;31merror:\x1b[0m {line}\n")
     else:
         sys.stderr.write(f"error: {line}\n")

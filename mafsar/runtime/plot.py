@@ -185,7 +185,7 @@ def _lines(
         if weight < _FAINTEST:
             continue
         points = _curve(query_centres[i] * s, support_centres[j] * s, height * s)
-        fill = (*_shade(weight), round(255 * weight**1.5))
+        fill = (*_shade(weight), round(255 * weight**2))
         draw.line(points, fill=fill, width=max(1, round(s * (0.6 + 4.0 * weight))), joint="curve")
     return layer.resize((width, height), Image.Resampling.LANCZOS)
 
