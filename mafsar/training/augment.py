@@ -41,7 +41,7 @@ def augment(
     theta[:, 0, 0] = theta[:, 1, 1] = scale
     theta[:, :, 2] = centre
     grid = F.affine_grid(theta, [batch, 1, size, size], align_corners=False)
-    pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
     pixels = pixels.view(batch, time, 3, size, size)
     gain = 1 + draw(batch, 1, 3, 1, 1, spread=colour) + draw(batch, 1, 1, 1, 1, spread=colour)
     contrast = 1 + draw(batch, 1, 1, 1, 1, spread=colour)

@@ -22,6 +22,7 @@ from mafsar.data.synthetic.captions import caption
 from mafsar.data.synthetic.figure import TRACKED
 from mafsar.data.synthetic.palette import name_of
 from mafsar.data.synthetic.render import POINTS
+from mafsar.model.config import VisionConfig
 from mafsar.model.network import MafsarNetwork
 from mafsar.training.augment import augment
 from mafsar.training.losses import contrastive_loss
@@ -54,16 +55,22 @@ class FrameHeads(nn.Module):
     def __init__(self, width: int, embed_dim: int) -> None:
         super().__init__()
         self.embed_dim = embed_dim
-        self.norm = nn.LayerNorm(width)
-        self.place = nn.Linear(width, POINTS)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.places = nn.ModuleList(nn.Linear(width, POINTS) for _ in range(2))
         self.pose = nn.Linear(embed_dim, 2 * POINTS + 2 * len(TRACKED))
         self.colour = nn.Linear(embed_dim, 3 * _COLOUR_CELLS**2)
 
-    def forward(self, patches: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return patch logits (B, N, P), positions (B, ·) and colours (B, ·)."""
+    def forward(
+        self, patches: list[Tensor], features: Tensor
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Return patch logits (B, N, P) of two depths, positions (B, ·) and colours (B, ·)."""
         # Matching compares directions, so what is read must be in the direction.
         direction = F.normalize(features, dim=-1) * math.sqrt(self.embed_dim)
-        return self.place(self.norm(patches)), self.pose(direction), self.colour(direction)
+        places = [
+            place(norm(tokens))
+            for place, norm, tokens in zip(self.places, self.norms, patches, strict=True)
+        ]
+        return places, self.pose(direction), self.colour(direction)
 
 
 def pretrain(
@@ -95,6 +102,9 @@ def pretrain(
     towers = [*network.visual.parameters(), *network.text.parameters()]
     with torch.no_grad():
         network.logit_scale.fill_(math.log(1 / 0.07))
+        # Places must be as loud as pixels from the start: with the towers' usual small random
+        # positions nothing about where things are is learnt for hundreds of steps.
+        network.visual.positional_embedding.copy_(_grid_waves(config.vision))
     for parameter in (*towers, network.logit_scale):
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(
@@ -142,6 +152,20 @@ def cosine_schedule(step: int, steps: int, warm_up: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
 
 
+def _grid_waves(vision: VisionConfig) -> Tensor:
+    """Return sines and cosines of each patch's column and row, (N+1, D); zeros for the class."""
+    side = math.isqrt(vision.patches)
+    quarter = vision.width // 4
+    rates = math.pi * 2.0 ** torch.linspace(-1, math.log2(side / 2), quarter)
+    at = (torch.arange(side) + 0.5) / side
+    angles = at[:, None] * rates  # (side, D/4)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, D/2)
+    columns = waves[None].expand(side, -1, -1)
+    rows = waves[:, None].expand(-1, side, -1)
+    grid = torch.cat([columns, rows], dim=-1).flatten(0, 1)  # (N, D)
+    return torch.cat([torch.zeros(1, vision.width), grid])
+
+
 def _draw_batch(
     pool: ClipPool, scenes: np.ndarray, plan: PretrainPlan, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, list[str]]:
@@ -175,28 +199,30 @@ def _losses(
 ) -> dict[str, Tensor]:
     normalised = pixels * network.pixel_scale[:, None, None] + network.pixel_shift[:, None, None]
     patches, features = _forward(network, normalised)
-    place, pose, colour = heads(patches, features)
+    places, pose, colour = heads(patches, features)
     texts = network.encode_text(encode(tokenizer, captions))
     ids = {text: index for index, text in enumerate(dict.fromkeys(captions))}
     number = torch.tensor([ids[text] for text in captions])
     same = number[:, None] == number[None]
     return {
         "caption": contrastive_loss(features, texts, network.logit_scale.exp(), same),
-        "place": _place_loss(place, points),
+        "place": 0.5 * (_place_loss(places[0], points) + _place_loss(places[1], points)),
         "pose": _pose_loss(pose, points),
         "colour": F.mse_loss(colour, _colour_map(pixels)),
     }
 
 
-def _forward(network: MafsarNetwork, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the patch tokens before the last block (B, N, D) and the features (B, E)."""
+def _forward(network: MafsarNetwork, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Return the patch tokens before the last two blocks (B, N, D) and the features (B, E)."""
     tower = network.visual
     tokens = tower.ln_pre(tower.embed(images))
+    depths = [tokens]
     blocks = list(tower.transformer.resblocks)
     for block in blocks[:-1]:
         tokens = block(tokens)
+        depths.append(tokens)
     last = blocks[-1](tokens, first_only=True)
-    return tokens[:, 1:], tower.project(last[:, 0])
+    return [depth[:, 1:] for depth in depths[-2:]], tower.project(last[:, 0])
 
 
 def _place_loss(logits: Tensor, points: Tensor) -> Tensor:

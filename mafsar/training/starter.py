@@ -46,7 +46,6 @@ NOTICE = (
 )
 # Seeds of the splits start far apart, so that no two clips share a body or a place.
 _FIRST_SEEDS = {"train": 1_000_000, "val": 4_000_000, "test": 5_000_000}
-_VOCABULARY = 768
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,12 @@ class StarterPlan:
         The clock is not looked at afterwards: a run of the same plan repeats bit by bit.
         """
         return cls(
-            train_clips=max(4, round(5 * minutes)),
+            train_clips=max(4, round(4 * minutes)),
             held_out_clips=24,
             scenes=max(16, round(20 * minutes)),
             episodes=1_000,
-            pretrain=PretrainPlan(steps=max(4, round(80 * minutes))),
-            episodic=EpisodePlan(steps=max(4, round(50 * minutes))),
+            pretrain=PretrainPlan(steps=max(4, round(60 * minutes))),
+            episodic=EpisodePlan(steps=max(4, round(40 * minutes))),
         )
 
 
@@ -100,7 +99,9 @@ def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
 
     texts = training_texts(pool)
     base = named_config("tiny")
-    tokenizer = train_tokenizer(texts, vocabulary=_VOCABULARY, context=base.text.context_length)
+    tokenizer = train_tokenizer(
+        texts, vocabulary=base.text.vocab_size, context=base.text.context_length
+    )
     network = build_network(starter_config(tokenizer), seed=seed)
     started = time.perf_counter()
     pretrain(
