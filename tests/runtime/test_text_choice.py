@@ -72,7 +72,7 @@ class Telling:
     def encode_query(self, frames):
         return self._features(frames)
 
-    def encode_support(self, frames, text):
+    def encode_support(self, frames, text):  # noqa: ARG002 - the protocol has it
         return self._features(frames)
 
     def encode_text(self, texts):

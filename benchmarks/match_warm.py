@@ -1,0 +1,89 @@
+"""How long does a warm `mafsar match SUPPORT QUERY` take, as a whole process?
+
+Runs the command several times as a subprocess with the features of the support in the cache and
+prints the median wall time and the peak resident memory. An import of torch fails the run: a hook
+in the child refuses it.
+
+    python benchmarks/match_warm.py SUPPORT QUERY [--model tiny] [--rounds 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BLOCK_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "open_clip"):
+            raise RuntimeError(f"{name} was imported")
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, str]:
+    """Wall seconds, peak MB and standard output of one run."""
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - start
+        child.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        errors.seek(0)
+        if child.returncode != 0:
+            sys.exit(f"{' '.join(command)}: exit {child.returncode}\n{errors.read()}")
+        return seconds, usage.ru_maxrss / 1024, output.read()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("support")
+    parser.add_argument("query")
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    command = [
+        str(Path(sys.executable).with_name("mafsar")), "match", options.support, options.query,
+        "--model", options.model, "--json",
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "sitecustomize.py").write_text(BLOCK_TORCH, encoding="utf-8")
+        environment = os.environ | {
+            "MAFSAR_CACHE": str(Path(name) / "cache"),
+            "PYTHONPATH": os.pathsep.join([name, os.environ.get("PYTHONPATH", "")]).rstrip(":"),
+        }
+        cold, _, _ = run(command, environment)
+        runs = [run(command, environment) for _ in range(options.rounds)]
+    answer = json.loads(runs[-1][2].splitlines()[0])
+    figures = {
+        "seconds_cold": round(cold, 3),
+        "seconds_warm_median": round(statistics.median(wall for wall, _, _ in runs), 3),
+        "seconds_warm_min": round(min(wall for wall, _, _ in runs), 3),
+        "seconds_warm_max": round(max(wall for wall, _, _ in runs), 3),
+        "peak_megabytes": round(max(memory for _, memory, _ in runs), 1),
+        "seconds_inside": answer["seconds"],
+        "label": answer["label"],
+        "torch_imported": False,
+    }
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        for key, value in figures.items():
+            print(f"{key:22} {value}")
+
+
+if __name__ == "__main__":
+    main()
