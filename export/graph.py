@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -130,17 +131,16 @@ def trace(network: MafsarNetwork, spec: GraphSpec) -> ir.Model:
     """
     # Two, because a batch of one would be burnt into the graph.
     inputs = example_inputs(network, spec, batch=2)
-    batch = torch.export.Dim("batch", min=1)
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                spec.module,
+                spec.module.eval(),
                 inputs,
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(spec.inputs),
                 output_names=list(spec.outputs),
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs),
                 optimize=True,
                 verbose=False,
             )
@@ -187,7 +187,7 @@ def _tidy(model: ir.Model, spec: GraphSpec) -> ir.Model:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Holds back what the exporter says on stdout, stderr and in its logs; errors still raise."""
+    """Holds back what the exporter prints, logs and warns of its own insides; errors still raise."""
     names = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
@@ -204,7 +204,12 @@ def quiet() -> Iterator[None]:
     for logger in (*loggers, *children):
         logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
             yield
     finally:
         for logger, level in zip((*loggers, *children), (*levels, *child_levels), strict=True):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from mafsar.errors import InputError
 from mafsar.model.config import (
@@ -20,14 +19,12 @@ from mafsar.model.config import (
     named_config,
     parameter_counts,
 )
-from mafsar.model.network import MafsarNetwork
+from mafsar.model.network import empty_network
 
 
 def counted(config: ModelConfig) -> tuple[int, int]:
     """By torch, without memory."""
-    with torch.device("meta"):
-        network = MafsarNetwork(config)
-    parameters = list(network.parameters())
+    parameters = list(empty_network(config).parameters())
     tuned = sum(p.numel() for p in parameters if p.requires_grad)
     return sum(p.numel() for p in parameters), tuned
 
