@@ -46,10 +46,10 @@ def list_banks(
             for number, item in enumerate(bank.classes):
                 files = sorted(bank.clips[i].path for i in indices if bank.clips[i].owner == number)
                 if files:
-                    rows.add_row(item.label, item.text, str(len(files)), "\n".join(files))
+                    table.add_row(rows, item.label, item.text, str(len(files)), "\n".join(files))
             nothing = sorted(bank.clips[i].path for i in indices if bank.clips[i].owner < 0)
             if nothing:
-                rows.add_row("_none", "", str(len(nothing)), "\n".join(nothing))
+                table.add_row(rows, "_none", "", str(len(nothing)), "\n".join(nothing))
             table.show(stream, rows, after=[_summary(path, bank)], widest=160)
 
 

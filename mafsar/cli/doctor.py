@@ -51,7 +51,7 @@ def doctor(
                 found = Text(check.detail)
                 if check.mend:
                     found.append(f"\n→ {check.mend}", "cyan")
-                rows.add_row(check.name, Text(*_MARKS[check.status]), found)
+                table.add_row(rows, check.name, Text(*_MARKS[check.status]), found)
             table.show(stream, rows, widest=120)
     if broken:
         names = ", ".join(check.name for check in broken)

@@ -148,13 +148,13 @@ def _show(judged: EnrolReport, bank: Bank, target: Path, encoder: Encoder, secon
     )
     for item in judged.classes:
         if item.right is None:
-            rows.add_row(item.label, item.text, str(item.clips), "– (one clip)")
+            table.add_row(rows, item.label, item.text, str(item.clips), "– (one clip)")
             continue
         bar = table.bar(item.right / item.clips, encoding=encoding, number=False)
         bar.append(f" {item.right} of {item.clips}")
-        rows.add_row(item.label, item.text, str(item.clips), bar)
+        table.add_row(rows, item.label, item.text, str(item.clips), bar)
     if judged.none_clips:
-        rows.add_row("_none", "", str(judged.none_clips), "– (kept, not used yet)")
+        table.add_row(rows, "_none", "", str(judged.none_clips), "– (kept, not used yet)")
     lines = [f"- {line}" for line in (*judged.notes, *judged.advice)]
     size = target.stat().st_size / 1e6
     summary = (

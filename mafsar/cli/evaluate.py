@@ -141,10 +141,10 @@ def _show(stream: TextIO, result: EvalResult) -> None:
     rows = table.new_table(("class", "fold"), ("right, %", "right"), "")
     for label, share in result.per_class.items():
         if share is None:
-            rows.add_row(label, "–", "")
+            table.add_row(rows, label, "–", "")
         else:
-            rows.add_row(
-                label, f"{share:.1f}", table.bar(share / 100, encoding=encoding, number=False)
+            table.add_row(
+                rows, label, f"{share:.1f}", table.bar(share / 100, encoding=encoding, number=False)
             )
     by_text = "" if result.accuracy_text is None else f", by text {result.accuracy_text:.2f} %"
     accuracy = (

@@ -33,7 +33,7 @@ def info(
             rows.show_header = False
             for name, value in facts.items():
                 if name != "schema":
-                    rows.add_row(name.replace("_", " "), _text(value))
+                    table.add_row(rows, name.replace("_", " "), _text(value))
             table.show(stream, rows)
 
 

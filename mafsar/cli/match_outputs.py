@@ -266,8 +266,8 @@ def _show_table(stream: Any, run: _Run, bank: Bank, encoder: Encoder) -> None:
         name = Text(answer.query.removeprefix(above))
         if isinstance(answer, QueryError):
             reason = answer.error.removeprefix(f"{answer.query}: ")
-            rows.add_row(
-                name, Text("failed", "bold red"), Text("–", "dim"), Text(reason, "red"), ""
+            table.add_row(
+                rows, name, Text("failed", "bold red"), Text("–", "dim"), Text(reason, "red"), ""
             )
             continue
         label = Text("none", "dim") if answer.label is None else Text(answer.label, "bold")
@@ -275,7 +275,8 @@ def _show_table(stream: Any, run: _Run, bank: Bank, encoder: Encoder) -> None:
         runner_up = Text("–", "dim")
         if second is not None:
             runner_up = Text.assemble(second.label, (f" {second.score:.2f}", "dim"))
-        rows.add_row(
+        table.add_row(
+            rows,
             name,
             label,
             table.bar(answer.score, encoding=encoding),

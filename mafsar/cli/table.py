@@ -43,6 +43,13 @@ def new_table(*columns: str | tuple[str, str]) -> Table:
     return table
 
 
+def add_row(table: Table, *cells: str | Text) -> None:
+    """Adds a row; a string is shown as it is, whatever brackets a label has."""
+    from rich.text import Text
+
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
 def bar(
     share: float, width: int = 10, *, encoding: str | None = "utf-8", number: bool = True
 ) -> Text:

@@ -154,3 +154,25 @@ def test_bank_merge(bank: Path, tmp_path: Path) -> None:
     assert "name two or more" in stderr
     _, stderr = run("bank", "merge", left, right, code=1)
     assert "add -o BANK.safetensors" in stderr
+
+
+def test_labels_with_brackets_and_other_scripts_are_shown_as_they_are(
+    scene: Path, tmp_path: Path
+) -> None:
+    labels = {"Putting [something] into [red]": "goes_up", "手を振る": "goes_down"}
+    support = tmp_path / "support"
+    for label, source in labels.items():
+        shutil.copytree(scene / "support" / source, support / label)
+    bank, report = tmp_path / "b.safetensors", tmp_path / "q.html"
+    outputs = [
+        run("enroll", support, "-o", bank, "--report", report)[0],
+        run("bank", "list", bank)[0],
+        run("match", bank, scene / "queries" / "goes_up.mp4", "--plot", tmp_path)[0],
+        run("eval", "--data", support, "--way", 2, "--episodes", 5)[0],
+        run("info", bank)[0],
+        report.read_text(encoding="utf-8"),
+    ]
+    for shown in outputs:
+        for label in labels:
+            assert label in shown
+    assert (tmp_path / "goes_up.png").is_file()

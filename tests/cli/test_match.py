@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -258,8 +259,8 @@ def test_interrupt_is_130(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stderr == "error: interrupted\n"
 
 
-def test_a_reader_that_goes_away_is_no_error(scene: Path) -> None:
-    """`mafsar match … --json | head -1` says nothing on stderr."""
+def start(*words: object) -> subprocess.Popen[str]:
+    """`mafsar …` with the stand-in, in a process of its own."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import conftest, mafsar.runtime.loading as loading\n"
@@ -268,18 +269,39 @@ def test_a_reader_that_goes_away_is_no_error(scene: Path) -> None:
         "sys.argv[1:] = sys.argv[2:]\n"
         "main()\n"
     )
-    queries = [str(scene / "queries" / f"{name}.mp4") for name in CLASSES] * 20
-    words = ["match", str(scene / "support"), *queries, "--json", "-q"]
-    here = str(Path(__file__).parent)
-    with subprocess.Popen(
-        [sys.executable, "-c", script, here, *words],
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(Path(__file__).parent), *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as process:
+    )
+
+
+def test_a_reader_that_goes_away_is_no_error(scene: Path) -> None:
+    """`mafsar match … --json | head -1` says nothing on stderr."""
+    queries = [scene / "queries" / f"{name}.mp4" for name in CLASSES] * 20
+    with start("match", scene / "support", *queries, "--json", "-q") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert json.loads(process.stdout.readline())["schema"] == 1
         process.stdout.close()
-        assert process.stderr.read() == b""
+        assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def test_control_c_ends_with_130_and_keeps_what_is_known(scene: Path, tmp_path: Path) -> None:
+    queries = [scene / "queries" / f"{name}.mp4" for name in CLASSES] * 100
+    table_csv = tmp_path / "out.csv"
+    words = ["match", scene / "support", *queries, "--json", "-q", "--csv", table_csv]
+    with start(*words) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "error: interrupted\n"
+    answers(stdout)
+    with table_csv.open(newline="") as file:
+        assert 1 <= len(list(csv.DictReader(file))) < len(queries)
