@@ -193,10 +193,13 @@ def _scan(
 ) -> tuple[list[tuple[int, int, bool, bool]], int, bool]:
     """Returns (pts, dts, key, shown) of each packet, the last frame's duration in ticks, and
     whether every packet had a pts.
+
+    The duration is the last packet's in the order of the file: MP4 stores steps of decoding time,
+    so that where frames are reordered only the one with no successor is a time of showing.
     """
     rows: list[tuple[int, int, bool, bool]] = []
     timed = True
-    last_pts, last_duration = None, 0
+    last_duration = 0
     av = quiet_av()
     try:
         for packet in container.demux(stream):
@@ -206,8 +209,8 @@ def _scan(
             if pts is None:
                 timed = False
                 pts = 0
-            elif not packet.is_discard and (last_pts is None or pts >= last_pts):
-                last_pts, last_duration = pts, packet.duration or 0
+            if not packet.is_discard:
+                last_duration = packet.duration or 0
             dts = packet.dts if packet.dts is not None else pts
             rows.append((pts, dts, packet.is_keyframe, not packet.is_discard))
     except av.error.FFmpegError:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Strategy = Literal["auto", "seek", "through"]
 
-JUMP_PACKETS = 6
+JUMP_PACKETS = 3
 """A jump to a key frame costs about as much as decoding this many frames (benchmarks/decode.py)."""
 
 _SEEK_GAP_SECONDS = 10.0  # without timestamps of key frames: how far ahead a blind seek pays
@@ -77,8 +77,8 @@ def decode_moments(
         stream: The video stream.
         timeline: Of that stream.
         moments: Seconds from the first timestamp, (T,), ascending.
-        strategy: ``seek`` jumps wherever a key frame lies in between, ``through`` never; ``auto``
-            jumps where it is cheaper. The frames are the same.
+        strategy: ``auto`` jumps where that is cheaper than going on; ``seek`` starts each frame
+            at its key frame, ``through`` never jumps. The frames are the same.
         threads: Of the decoder; None chooses by the size of the picture.
 
     Raises:
@@ -118,14 +118,16 @@ def plan_runs(packets: Packets, wanted: np.ndarray, strategy: Strategy) -> list[
     shown = np.flatnonzero(packets.shown)
     order = shown[np.argsort(packets.pts[shown], kind="stable")]
     needs = order[np.searchsorted(packets.pts[order], wanted)]
-    least_saving = {"auto": JUMP_PACKETS, "seek": 1, "through": len(packets.pts) + 1}[strategy]
+    # How many packets a jump must save; a negative saving decodes some of them again.
+    total = len(packets.pts)
+    least_saving = {"auto": JUMP_PACKETS, "seek": -total, "through": total + 1}[strategy]
     runs: list[_Run] = []
     start, stop, inside = 0, 0, set[int]()
     for pts, need in zip(wanted, needs, strict=True):
         # Frames after a key frame in the file may be shown before it; those need the one before.
         usable = keys[(keys <= need) & (packets.pts[keys] <= pts)]
         key = int(usable[-1]) if len(usable) else 0
-        if key - stop >= least_saving:
+        if key - stop >= least_saving and int(pts) not in inside:
             if inside:
                 runs.append(_Run(start, stop, frozenset(inside)))
             start, stop, inside = key, key, set()

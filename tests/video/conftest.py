@@ -73,8 +73,8 @@ def write_numbered(
     container_format: str | None = None,
     picture: Callable[[int, int, int], np.ndarray] = numbered,
     frame_layout: str = "rgb24",
-    adjust: Callable[[Any], None] = lambda stream: None,
-    mend: Callable[[Any, int], None] = lambda packet, number: None,
+    adjust: Callable[[Any], None] | None = None,
+    mend: Callable[[Any, int], None] | None = None,
 ) -> Path:
     """Writes a video of numbered frames with the given timestamps.
 
@@ -90,13 +90,15 @@ def write_numbered(
         stream = output.add_stream(codec, rate=Fraction(1) / base, options=options or chosen)
         stream.width, stream.height, stream.pix_fmt = width, height, layout
         stream.codec_context.time_base = base
-        adjust(stream)
+        if adjust is not None:
+            adjust(stream)
         written = 0
 
         def mux(packets: Any) -> None:
             nonlocal written
             for packet in packets:
-                mend(packet, written)
+                if mend is not None:
+                    mend(packet, written)
                 written += 1
                 output.mux(packet)
 

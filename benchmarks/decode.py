@@ -1,0 +1,271 @@
+"""Is a clip read in the cheapest way? Seeking against decoding through, and how pictures shrink.
+
+    MAFSAR_TEST_DATA=…/real python benchmarks/decode.py [--rounds 5] [--frames 8] [--write]
+
+For each clip of ``street60/`` and ``formats/`` the same T frames are taken in four ways, alternated,
+and the medians of their wall-clock times compared:
+
+- *all*: every frame up to the last one wanted is decoded, as a plain loop over a decoder does;
+- *through*: the same without the frames that nothing refers to;
+- *seek*: each frame from its own key frame;
+- *choice*: what the library does, `mafsar.video.decode.plan_runs` with ``auto``.
+
+Opening the file and reading its timestamps is the same for all four and counted in all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mafsar.video.container import open_video, pixel_aspect, read_timeline
+from mafsar.video.decode import decode_file, decode_moments, plan_runs
+from mafsar.video.geometry import Geometry
+from mafsar.video.picture import Picture, picture_of
+from mafsar.video.prefetch import ClipRequest, load_clips
+from mafsar.video.preprocess import short_side_size, to_square
+from mafsar.video.sampling import frames_shown, segment_times
+
+SIZE = 224
+WAYS = ("all", "through", "seek", "choice")
+
+
+def main() -> None:
+    """Prints the tables, and stores them if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data", default=os.environ.get("MAFSAR_TEST_DATA"), help="folder of clips"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--write", action="store_true", help="store in benchmarks/results/")
+    arguments = parser.parse_args()
+    if not arguments.data:
+        parser.error("give --data, or set MAFSAR_TEST_DATA to the folder of real clips")
+    root = Path(arguments.data)
+    clips = sorted(root.glob("formats/*.m*")) + sorted(root.glob("street60/*/*.mp4"))
+    setting = (
+        f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}; {arguments.frames} frames a "
+        f"clip, median of {arguments.rounds} alternated rounds, wall clock."
+    )
+    lines = [
+        "# Reading clips",
+        "",
+        setting,
+        "",
+        *decode_table(root, clips, arguments.frames, arguments.rounds),
+        "",
+        *thread_table(clips, arguments.frames, arguments.rounds),
+        "",
+        *shrink_table(clips, arguments.rounds),
+    ]
+    print("\n".join(lines))
+    if arguments.write:
+        folder = Path(__file__).parent / "results"
+        folder.mkdir(exist_ok=True)
+        name = "-".join(cpu_name().lower().replace("(r)", "").split())
+        (folder / f"decode-{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def decode_table(root: Path, clips: list[Path], frames: int, rounds: int) -> Iterable[str]:
+    yield "## Seek or decode through"
+    yield ""
+    yield "| clip | size | frames | key frames | jumps | all ms | through ms | seek ms | choice ms |"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    groups: dict[str, dict[str, float]] = {}
+    for clip in clips:
+        size, count, keys, jumps = describe(clip, frames)
+        medians = alternate({way: reader(clip, way, frames) for way in WAYS}, rounds)
+        group = "one key frame" if keys == 1 else "several key frames"
+        for name in (group, "every clip"):
+            sums = groups.setdefault(name, dict.fromkeys(WAYS, 0.0) | {"clips": 0})
+            for way in WAYS:
+                sums[way] += medians[way]
+            sums["clips"] += 1
+        times = " | ".join(f"{medians[way]:.1f}" for way in WAYS)
+        yield f"| {clip.relative_to(root)} | {size} | {count} | {keys} | {jumps} | {times} |"
+    yield ""
+    yield "| sum over | clips | all ms | through ms | seek ms | choice ms | choice / better of two |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
+    for name, sums in groups.items():
+        times = " | ".join(f"{sums[way]:.0f}" for way in WAYS)
+        ratio = sums["choice"] / min(sums["through"], sums["seek"])
+        yield f"| {name} | {sums['clips']:.0f} | {times} | {ratio:.3f} |"
+
+
+def describe(clip: Path, frames: int) -> tuple[str, int, int, int]:
+    """Returns size, number of frames, of key frames, and of jumps that the library makes."""
+    with open_video(clip) as (container, stream):
+        timeline = read_timeline(clip, container, stream)
+        size = f"{stream.width}x{stream.height}"
+    packets = timeline.packets
+    if packets is None:
+        return size, timeline.frame_count or 0, 0, 0
+    shown = np.unique(packets.pts[packets.shown])
+    moments = segment_times(timeline.duration_seconds, frames)
+    wanted = shown[frames_shown(timeline.seconds(shown), moments)]
+    runs = plan_runs(packets, wanted, "auto")
+    jumps = len(runs) - 1 + (runs[0].start > 0)
+    return size, len(shown), int(packets.key.sum()), jumps
+
+
+def reader(clip: Path, way: str, frames: int) -> Callable[[], None]:
+    """Returns a function that decodes the frames of a clip in one way."""
+
+    def library() -> None:
+        with open_video(clip) as (container, stream):
+            timeline = read_timeline(clip, container, stream)
+            moments = segment_times(timeline.duration_seconds, frames)
+            strategy = {"through": "through", "seek": "seek", "choice": "auto"}[way]
+            decode_moments(clip, container, stream, timeline, moments, strategy=strategy)
+
+    def plain() -> None:
+        with open_video(clip) as (container, stream):
+            timeline = read_timeline(clip, container, stream)
+            last = segment_times(timeline.duration_seconds, frames)[-1]
+            container.seek(timeline.first, stream=stream)
+            stream.thread_type = "AUTO"
+            for frame in container.decode(stream):
+                if frame.pts is not None and timeline.seconds(frame.pts) > last:
+                    break
+
+    return plain if way == "all" else library
+
+
+def thread_table(clips: list[Path], frames: int, rounds: int) -> Iterable[str]:
+    yield "## Threads"
+    yield ""
+    yield f"{len(clips)} clips, decoded and pre-processed to {SIZE}x{SIZE}."
+    yield ""
+    yield "| how | s |"
+    yield "|---|--:|"
+
+    def one_by_one(threads: int) -> Callable[[], None]:
+        def run() -> None:
+            for clip in clips:
+                with open_video(clip) as (container, stream):
+                    timeline = read_timeline(clip, container, stream)
+                    moments = segment_times(timeline.duration_seconds, frames)
+                    decoded = decode_moments(
+                        clip, container, stream, timeline, moments, threads=threads
+                    )
+                for frame in decoded.frames:
+                    to_square(picture_of(frame), SIZE, Geometry())
+
+        return run
+
+    def ahead(workers: int) -> Callable[[], None]:
+        requests = [ClipRequest(clip, frames, SIZE) for clip in clips]
+
+        def run() -> None:
+            for _ in load_clips(requests, workers=workers):
+                pass
+
+        return run
+
+    ways: dict[str, Callable[[], None]] = {}
+    for threads in (1, 2, 4):
+        ways[f"one clip after another, decoder threads {threads}"] = one_by_one(threads)
+    for workers in (1, 2, 4):
+        ways[f"load_clips, workers {workers}"] = ahead(workers)
+    for name, milliseconds in alternate(ways, max(rounds // 2, 1)).items():
+        yield f"| {name} | {milliseconds / 1000:.2f} |"
+
+
+def shrink_table(clips: list[Path], rounds: int) -> Iterable[str]:
+    yield "## Resize"
+    yield ""
+    yield f"RGB conversion and resize of one frame to {SIZE}x{SIZE}, and the mean difference (of 255)"
+    yield "to Pillow's bicubic resize and crop of the whole picture, which is CLIP's own."
+    yield ""
+    yield "| picture | clips | whole ms | library ms | differs by | swscale to 2x, Pillow ms | differs by |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
+    groups: dict[str, list[Path]] = {}
+    for clip in clips:
+        with open_video(clip) as (_, stream):
+            if pixel_aspect(stream) == 1.0:
+                side = min(stream.width, stream.height)
+                name = "1080 lines" if side >= 1080 else "720 lines" if side >= 720 else "smaller"
+                groups.setdefault(name, []).append(clip)
+    for name, members in groups.items():
+        frames = [decode_file(clip, np.array([0.5])).frames[0] for clip in members]
+        ways = {"whole": whole, "library": library, "scaler": scaler}
+        made = {way: [shrink(frame) for frame in frames] for way, shrink in ways.items()}
+        runs = {way: over(shrink, frames) for way, shrink in ways.items()}
+        times = {way: value / len(frames) for way, value in alternate(runs, rounds).items()}
+        apart = {
+            way: statistics.mean(
+                float(np.abs(one.astype(int) - other).mean())
+                for one, other in zip(made[way], made["whole"], strict=True)
+            )
+            for way in ways
+        }
+        yield (
+            f"| {name} | {len(members)} | {times['whole']:.2f} | {times['library']:.2f} | "
+            f"{apart['library']:.3f} | {times['scaler']:.2f} | {apart['scaler']:.3f} |"
+        )
+
+
+def over(shrink: Callable[[Any], np.ndarray], frames: list[Any]) -> Callable[[], None]:
+    def run() -> None:
+        for frame in frames:
+            shrink(frame)
+
+    return run
+
+
+def whole(frame: Any) -> np.ndarray:
+    """CLIP's transform as it is defined: the whole picture is resized, then cropped."""
+    picture = picture_of(frame)
+    width, height = short_side_size(picture.width, picture.height, SIZE)
+    image = Image.fromarray(picture.pixels).resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - SIZE) / 2), round((height - SIZE) / 2)
+    return np.asarray(image.crop((left, top, left + SIZE, top + SIZE)))
+
+
+def library(frame: Any) -> np.ndarray:
+    return to_square(picture_of(frame), SIZE, Geometry())
+
+
+def scaler(frame: Any) -> np.ndarray:
+    """FFmpeg's scaler shrinks to twice the size while it converts to RGB, Pillow does the rest."""
+    scale = min(2 * SIZE / min(frame.width, frame.height), 1.0)
+    reduced = frame.reformat(
+        width=round(frame.width * scale), height=round(frame.height * scale), interpolation="AREA"
+    )
+    pixels = picture_of(reduced).pixels
+    return to_square(Picture(pixels, frame.width, frame.height), SIZE, Geometry())
+
+
+def alternate(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Runs each way in turn, ``rounds`` times after one warm-up; medians in milliseconds."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if turn:
+                times[name].append((time.perf_counter() - began) * 1000)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
