@@ -45,7 +45,7 @@ class PretrainPlan:
     class_caption_share: float = 0.35
     scene_share: float = 0.1
     place_weight: float = 0.4
-    pose_weight: float = 6.0
+    pose_weight: float = 15.0
     colour_weight: float = 1.5
 
 

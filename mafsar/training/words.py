@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
-START, END = "<start>", "<end>"
+PAD, START, END = "<pad>", "<start>", "<end>"
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int, context: int) -> Tokenizer:
     """Train a tokenizer whose encodings are ready for the text tower.
 
     Bytes are the alphabet, so that any Unicode text has tokens. The end token gets the highest id:
-    the text tower reads its feature there (as CLIP's does). Padding is id 0 after the end token.
+    the text tower reads its feature there (as CLIP's does). Padding, after it, is id 0.
 
     Args:
         texts: What to train on.
@@ -31,7 +31,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, context: int) -> T
         [
             normalizers.NFC(),
             normalizers.Lowercase(),
-            normalizers.Replace(" +", " "),
+            normalizers.Replace(Regex(r"\s+"), " "),
             normalizers.Strip(),
         ]
     )
@@ -40,6 +40,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, context: int) -> T
     trainer = BpeTrainer(
         vocab_size=vocabulary - 2,
         show_progress=False,
+        special_tokens=[PAD],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -49,7 +50,7 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, context: int) -> T
         single=f"{START} $A {END}", special_tokens=[(START, start), (END, end)]
     )
     tokenizer.enable_truncation(context)
-    tokenizer.enable_padding(length=context, pad_id=0, pad_token=tokenizer.id_to_token(0))
+    tokenizer.enable_padding(length=context, pad_id=0, pad_token=PAD)
     return tokenizer
 
 
