@@ -297,7 +297,8 @@ def test_control_c_ends_with_130_and_keeps_what_is_known(scene: Path, tmp_path: 
     with start(*words) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        process.stdout.readline()
+        for _ in range(3):
+            process.stdout.readline()
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -56,6 +56,25 @@ def test_scenes_are_named_rightly(scenes: tuple[Path, list[Path]], cache: Path) 
     assert len({line for line in done.stderr.splitlines() if line.startswith("engine:")}) == 1
 
 
+def test_the_users_own_match_line(scenes: tuple[Path, list[Path]], cache: Path) -> None:
+    """`mafsar match support/ query.mp4`, as the user wrote it."""
+    support, queries = scenes
+    folder = support.parent
+    (folder / "query.mp4").symlink_to(queries[0])
+    done = subprocess.run(
+        [sys.executable, "-m", "mafsar", "match", "support/", "query.mp4"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=os.environ | {"MAFSAR_CACHE": str(cache)},
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("query.mp4")]
+    assert row.split()[1] == queries[0].parent.name
+    assert "1 query · 6 classes, 6 support clips" in done.stdout
+
+
 def test_a_warm_match_is_fast_and_light(scenes: tuple[Path, list[Path]], cache: Path) -> None:
     """The demand is 1.0 s and 300 MB on two idle cores; time has room here for a busy machine."""
     support, queries = scenes
