@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -71,6 +72,7 @@ class BankClip:
         path: Where it was, as found at enrolment.
         owner: Index of its class; −1 for a clip of nothing.
         content_sha256: Hash of the file's (or the frame folder's) bytes.
+        size_bytes: Of the file; 0 for a frame folder.
         start: First second taken, or None.
         end: Last second taken, or None.
         duration_seconds: Length of what was taken.
@@ -79,6 +81,7 @@ class BankClip:
     path: str
     owner: int
     content_sha256: str
+    size_bytes: int
     start: float | None
     end: float | None
     duration_seconds: float
@@ -241,10 +244,8 @@ class Bank:
             model: The encoder that made this bank; None loads the bank's own.
         """
         from mafsar.runtime.enroll import enroll
-        from mafsar.runtime.loading import load_bank_model
 
-        encoder = load_bank_model(self) if model is None else model
-        return enroll(support, encoder, into=self)
+        return enroll(support, self._own_model if model is None else model, into=self)
 
     def remove(self, *, classes: Sequence[str] = (), clips: Sequence[str] = ()) -> Bank:
         """A bank without the named classes and clips (a path, its last part, or a hash's start)."""
@@ -272,16 +273,22 @@ class Bank:
         Raises:
             InputError: The clip cannot be read or answered.
         """
-        from mafsar.runtime.loading import load_bank_model
         from mafsar.runtime.matcher import QueryError, match_queries
         from mafsar.runtime.queries import Query
 
-        encoder = load_bank_model(self) if model is None else model
+        encoder = self._own_model if model is None else model
         query = Query.of(source, fps=options.pop("fps", None), times=options.pop("times", None))
         answer = next(iter(match_queries(self, encoder, [query], topk=topk, **options)))
         if isinstance(answer, QueryError):
             raise InputError(answer.error)
         return answer
+
+    @functools.cached_property
+    def _own_model(self) -> Encoder:
+        """The model that made this bank, loaded when first needed."""
+        from mafsar.runtime.loading import load_bank_model
+
+        return load_bank_model(self)
 
     def _to_json(self) -> dict[str, Any]:
         return {
@@ -304,6 +311,11 @@ def clip_identity(
 ) -> tuple[str, float, float]:
     """Content and seconds taken, in a form that sorts."""
     return (content_sha256, start or 0.0, float("inf") if end is None else end)
+
+
+def clip_size(path: Path) -> int:
+    """Bytes of a clip's file; 0 for a frame folder."""
+    return path.stat().st_size if path.is_file() else 0
 
 
 def is_bank(path: str | Path) -> bool:

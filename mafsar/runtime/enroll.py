@@ -5,13 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from mafsar.data.labels import label_words, nfc
 from mafsar.errors import InputError
-from mafsar.runtime.bank import Bank, BankClip, BankModel, TextChoice, clip_identity, is_bank
+from mafsar.runtime.bank import (
+    Bank,
+    BankClip,
+    BankModel,
+    TextChoice,
+    clip_identity,
+    clip_size,
+    is_bank,
+)
 from mafsar.runtime.bank_edit import merge, settle
 from mafsar.runtime.cache import FeatureCache, open_cache
 from mafsar.runtime.encoders import Encoder
 from mafsar.runtime.encoding import Progress, encode_clips, encode_texts, hash_clips
-from mafsar.runtime.support import SupportClass, SupportClip, SupportSet, label_words, nfc, read_support
+from mafsar.runtime.support import (
+    SupportClass,
+    SupportClip,
+    SupportSet,
+    read_support,
+)
 from mafsar.runtime.text_choice import TextUse, check_text_use, known_classes
 from mafsar.video import Geometry
 
@@ -82,6 +96,7 @@ def enroll(
             str(clip.path),
             -1 if clip.label is None else _owner(classes, clip),
             encoded.content_sha256[i],
+            clip_size(clip.path),
             clip.start,
             clip.end,
             float(encoded.durations_seconds[i]),

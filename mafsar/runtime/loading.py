@@ -71,7 +71,7 @@ def load_model(
         engine: "auto", "onnx", "trt" or "torch".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
-        threads: Threads of the engine on the CPU; None = one a core.
+        threads: Threads of the engine on the CPU; None = OMP_NUM_THREADS, else one a core.
 
     Returns:
         The encoder; its `choice` says what was chosen and why.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mafsar import kernels
 from mafsar.errors import InputError, MafsarError, UnavailableError
 from mafsar.runtime.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
-from mafsar.runtime.bank import Bank, clip_identity
+from mafsar.runtime.bank import Bank, clip_identity, clip_size
 from mafsar.runtime.encoders import Encoder, Float32, Metric
 from mafsar.runtime.queries import Query, load_queries
 from mafsar.runtime.scores import Scoring, class_prototypes, match_features, visual_distances
@@ -116,6 +116,7 @@ class _Answerer:
     topk: int
     keep_query: bool
     evidence: bool
+    _whole: dict[bytes, Float32] = field(default_factory=dict)
 
     def run(self, queries: list[Query], size: int, workers: int) -> Iterator[Match | QueryError]:
         """Encodes the queries in batches and answers them in order, failed ones in their place."""
@@ -154,6 +155,8 @@ class _Answerer:
     ) -> Match:
         start = time.perf_counter()
         owners, warnings = self._owners_without(query)
+        read_seconds = time.perf_counter() - start
+        start += read_seconds
         classes = np.unique(owners[owners >= 0])
         if len(classes) == 0:
             raise InputError(
@@ -161,9 +164,7 @@ class _Answerer:
                 "keep it with --keep-query"
             )
         support = self.bank.frames(use_text=self.use_text)
-        position = np.full(len(self.bank.classes) + 1, -1)
-        position[classes] = np.arange(len(classes))
-        prototypes = class_prototypes(support, position[owners], len(classes))
+        prototypes = self._prototypes(support, owners, classes)
         text = None
         if self.use_text and self.bank.text is not None:
             text = self.bank.text[classes]
@@ -185,7 +186,12 @@ class _Answerer:
             members = np.flatnonzero(owners == classes[order[0]])
             shown = self._show(clip, frames, members, support)
         match_seconds = time.perf_counter() - start
-        parts = (clip.decode_seconds, clip.preprocess_seconds, encode_seconds, match_seconds)
+        parts = (
+            clip.decode_seconds + read_seconds,
+            clip.preprocess_seconds,
+            encode_seconds,
+            match_seconds,
+        )
         return Match(
             query=query.name,
             label=top[0].label,
@@ -208,10 +214,26 @@ class _Answerer:
             evidence=shown,
         )
 
+    def _prototypes(
+        self, support: Float32, owners: NDArray[np.intp], classes: NDArray[np.intp]
+    ) -> Float32:
+        """Prototypes of the classes that are left, made once for one set of clips."""
+        key = owners.tobytes()
+        if key not in self._whole:
+            position = np.full(len(self.bank.classes) + 1, -1)
+            position[classes] = np.arange(len(classes))
+            self._whole.clear()
+            self._whole[key] = class_prototypes(support, position[owners], len(classes))
+        return self._whole[key]
+
     def _owners_without(self, query: Query) -> tuple[NDArray[np.intp], list[str]]:
         """Classes of the bank's clips, with −1 for those that are the query's very content."""
         owners = self.bank.owners
         if self.keep_query or query.path is None:
+            return owners, []
+        # A long video is hashed only where a support clip has its very size.
+        size = clip_size(query.path)
+        if not any(clip.size_bytes == size for clip in self.bank.clips):
             return owners, []
         identity = clip_identity(content_sha256(query.path), None, None)
         warnings = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ class OnnxEncoder:
         bundle: An opened bundle.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8"; the bundle must hold its graphs.
-        threads: Threads of one run on the CPU; None = one a core.
+        threads: Threads of one run on the CPU; None = OMP_NUM_THREADS, else one a core.
         max_batch: Clips in one run; a longer call is split.
 
     Raises:
@@ -142,8 +143,8 @@ class OnnxEncoder:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
+        # Left to itself, ONNX Runtime pins threads to cores, and complains in a container.
+        options.intra_op_num_threads = self._threads or available_threads()
         # Threads that spin between runs take the cores from the decoder's threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         wanted = _CPU if device == "cpu" else _CUDA
@@ -203,6 +204,16 @@ def cuda_missing() -> str | None:
     if _CUDA not in onnxruntime.get_available_providers():
         return f"a GPU is here, but this ONNX Runtime has no CUDA; {_INSTALL_CUDA}"
     return None
+
+
+def available_threads() -> int:
+    """OMP_NUM_THREADS, which torch and the kernels obey too, else the cores of this process."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isdigit() and int(first) > 0:
+        return int(first)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def has_cuda_driver() -> bool:
