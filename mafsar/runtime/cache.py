@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar import __version__
 from mafsar.runtime.encoders import Branch, ModelSpec
 from mafsar.runtime.files import write_safetensors
 from mafsar.video import Geometry
@@ -106,7 +107,9 @@ def text_key(spec: ModelSpec, *, precision: str, text: str) -> str:
 
 
 def _key(**parts: Any) -> str:
-    text = json.dumps(parts | {"schema": _SCHEMA}, sort_keys=True, separators=(",", ":"))
+    # Decoding and sampling may change between versions; what they made must not outlive them.
+    parts |= {"schema": _SCHEMA, "mafsar": __version__}
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,8 @@ def match_queries(
             f"--threshold {threshold}: p_none is not calibrated in this version; use auto or off"
         )
     use_text, scoring = choose_scoring(bank, text=text, alpha=alpha, metric=metric)
+    if isinstance(sources, (str, Path, np.ndarray)):
+        sources = [sources]
     queries = [Query.of(source) for source in sources]
     size = batch or (1 if encoder.device == "cpu" else 8)
     answerer = _Answerer(bank, encoder, scoring, use_text, topk, keep_query, evidence)

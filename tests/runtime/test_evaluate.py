@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from mafsar import kernels
 from mafsar.data.episodes import draw_episodes
 from mafsar.errors import InputError, MismatchError, VideoError
 from mafsar.runtime.evaluate import evaluate
@@ -76,6 +77,20 @@ def test_batches_of_episodes_do_not_matter(monkeypatch):
     single = evaluate_features(features(), features(1), OWNERS, episodes, Scoring(alpha=0.0))
     np.testing.assert_array_equal(whole.right, single.right)
     np.testing.assert_array_equal(whole.confusion, single.confusion)
+
+
+def test_threads_do_not_matter():
+    episodes = draw_episodes(OWNERS, LABELS, episodes=200)
+    before = kernels.get_num_threads()
+    tallies = []
+    for threads in (1, 2, 3):
+        kernels.set_num_threads(threads)
+        tallies.append(
+            evaluate_features(features(), features(1), OWNERS, episodes, Scoring(alpha=0.0))
+        )
+    kernels.set_num_threads(before)
+    for tally in tallies[1:]:
+        np.testing.assert_array_equal(tally.right, tallies[0].right)
 
 
 def test_interval():
