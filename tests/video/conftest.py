@@ -103,12 +103,27 @@ def write_numbered(
                 output.mux(packet)
 
         for number, stamp in enumerate(pts):
-            frame = av.VideoFrame.from_ndarray(picture(number, width, height), frame_layout)
-            frame = frame.reformat(format=layout, dst_color_range=stream.codec_context.color_range)
+            frame = frame_of(picture(number, width, height), frame_layout)
+            if frame_layout != layout:
+                frame = frame.reformat(format=layout)
             frame.pts, frame.time_base = stamp, base
             mux(stream.encode(frame))
         mux(stream.encode(None))
     return path
+
+
+def frame_of(pixels: np.ndarray, layout: str) -> av.VideoFrame:
+    """A frame of these pixels; planes of 4:4:4 are (3, H, W), 16 bits where the layout has more
+    than 8, which PyAV does not take from an array.
+    """
+    if not layout.startswith("yuv444"):
+        return av.VideoFrame.from_ndarray(pixels, layout)
+    _, height, width = pixels.shape
+    frame = av.VideoFrame(width, height, layout)
+    for plane, values in zip(frame.planes, pixels, strict=True):
+        line = plane.line_size // values.itemsize
+        plane.update(np.pad(values, ((0, 0), (0, line - width))).tobytes())
+    return frame
 
 
 class Numbered:
