@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 
+NONE_FOLDER = "_none"
+"""Folder or label of clips of nothing, which is no class."""
+
+TEXT_TABLE = "labels.csv"
+"""Table `folder,text` beside class folders: what the text tower reads."""
+
 
 def nfc(label: str) -> str:
     """The form in which labels are compared."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from mafsar.data.labels import nfc
 from mafsar.errors import InputError
 
 
@@ -64,3 +66,29 @@ def read_seconds(value: str, name: str, where: str) -> float | None:
     if not 0.0 <= seconds < float("inf"):
         raise InputError(f"{where}: {name} must be seconds ≥ 0, got {value!r}")
     return seconds
+
+
+def read_texts(table: Path, labels: Mapping[str, str]) -> dict[str, str]:
+    """Reads a table `folder,text`: what the text tower reads for a class.
+
+    Args:
+        table: Usually ``labels.csv``; nothing is there where it does not exist.
+        labels: The classes' labels by NFC label.
+
+    Returns:
+        Texts by NFC label.
+
+    Raises:
+        InputError: A line names no class, or cannot be read.
+    """
+    if not table.is_file():
+        return {}
+    texts: dict[str, str] = {}
+    for line, row in read_rows(table, ("folder", "text"), required=2):
+        key = nfc(row["folder"])
+        if key not in labels:
+            near = difflib.get_close_matches(key, labels, 1)
+            hint = f"did you mean {labels[near[0]]!r}?" if near else "remove the line"
+            raise InputError(f"{table} line {line}: no class {row['folder']!r}; {hint}")
+        texts[key] = row["text"]
+    return texts

@@ -5,18 +5,15 @@ Labels are Unicode, compared in NFC and printed as given.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mafsar.data.labels import label_words, nfc
-from mafsar.data.tables import read_rows, read_seconds
+from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
+from mafsar.data.tables import read_rows, read_seconds, read_texts
 from mafsar.errors import InputError, MissingError
 from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
 
-NONE_FOLDER = "_none"
-TEXT_TABLE = "labels.csv"
 _LAYOUT = (
     "expected SUPPORT/CLASS/clip.mp4, SUPPORT/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
 )
@@ -172,7 +169,7 @@ def _assemble(
     for clip in clips:
         if clip.label is not None:
             labels.setdefault(nfc(clip.label), clip.label)
-    texts = _read_texts(table, labels)
+    texts = read_texts(table, labels)
     classes = tuple(
         SupportClass(labels[key], texts.get(key, label_words(labels[key])))
         for key in sorted(labels)
@@ -183,21 +180,6 @@ def _assemble(
         for clip in ordered
     ]
     return SupportSet(path, classes, tuple(joined), tuple(none_clips), notes)
-
-
-def _read_texts(table: Path, labels: dict[str, str]) -> dict[str, str]:
-    """The table `folder,text`, by NFC label."""
-    if not table.is_file():
-        return {}
-    texts: dict[str, str] = {}
-    for line, row in read_rows(table, ("folder", "text"), required=2):
-        key = nfc(row["folder"])
-        if key not in labels:
-            near = difflib.get_close_matches(key, labels, 1)
-            hint = f"did you mean {labels[near[0]]!r}?" if near else "remove the line"
-            raise InputError(f"{table} line {line}: no class {row['folder']!r}; {hint}")
-        texts[key] = row["text"]
-    return texts
 
 
 def _order(clip: SupportClip) -> tuple[str, list[tuple[int, int, str]], float]:

@@ -1,0 +1,164 @@
+"""A labelled data set as found on a disk: which clips of which classes, and which are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.data.presets import Preset
+from mafsar.data.splits import PARTS, Part
+from mafsar.errors import InputError
+from mafsar.video.source import natural_key
+
+
+@dataclass(frozen=True)
+class DataClass:
+    """One class.
+
+    Attributes:
+        label: As the preset or the folder has it.
+        text: What a text tower reads; None where no name is known (`ssv2_full`'s validation).
+        part: Train, val or test.
+    """
+
+    label: str
+    text: str | None
+    part: Part
+
+
+@dataclass(frozen=True)
+class DataClip:
+    """One clip.
+
+    Attributes:
+        name: Path relative to the data, posix, with the seconds taken where given; as listed for
+            a clip that is missing. Unique within its class.
+        path: Video file or frame folder; None where it is missing.
+        label: Its class.
+        part: Its class's part.
+        start: First second taken, or None for the beginning.
+        end: Last second taken, or None for the end.
+    """
+
+    name: str
+    path: Path | None
+    label: str
+    part: Part
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class PartData:
+    """One part's classes and clips, by index.
+
+    Attributes:
+        labels: The classes' labels.
+        texts: The classes' texts.
+        clips: The clips that are there.
+        owners: Class of each clip, (n,), int64.
+    """
+
+    labels: tuple[str, ...]
+    texts: tuple[str | None, ...]
+    clips: tuple[DataClip, ...]
+    owners: NDArray[np.int64]
+
+
+@dataclass(frozen=True, repr=False)
+class Catalogue:
+    """A data set.
+
+    Attributes:
+        title: Name for messages.
+        root: Folder or file that it was read from.
+        classes: In order of part and label.
+        clips: Those that are there, in order of class and name.
+        missing: Those that a list or table names and the disk lacks.
+        preset: The standard data set that it is, or None.
+        absent: Classes that a split names and the data lacks, with their part.
+        notes: What was passed over or odd, one sentence each.
+    """
+
+    title: str
+    root: Path
+    classes: tuple[DataClass, ...]
+    clips: tuple[DataClip, ...]
+    missing: tuple[DataClip, ...] = ()
+    preset: Preset | None = None
+    absent: tuple[tuple[Part, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"Catalogue({self.title}, {len(self.classes)} classes, {len(self.clips)} clips, "
+            f"{len(self.missing)} missing)"
+        )
+
+    def select(self, part: Part) -> PartData:
+        """The classes and clips of a part.
+
+        Raises:
+            InputError: The part has no class.
+        """
+        classes = [item for item in self.classes if item.part == part]
+        if not classes:
+            raise InputError(f"{self.title}: part {part} has no class; name them with --split")
+        index = {item.label: i for i, item in enumerate(classes)}
+        clips = tuple(clip for clip in self.clips if clip.part == part)
+        owners = np.array([index[clip.label] for clip in clips], dtype=np.int64)
+        labels = tuple(item.label for item in classes)
+        return PartData(labels, tuple(item.text for item in classes), clips, owners)
+
+
+def assemble(
+    title: str,
+    root: Path,
+    classes: Sequence[DataClass],
+    clips: Sequence[DataClip],
+    *,
+    preset: Preset | None = None,
+    absent: Sequence[tuple[Part, str]] = (),
+    notes: Sequence[str] = (),
+) -> Catalogue:
+    """Sorts, parts the missing from the found, and takes each clip of a class once.
+
+    Raises:
+        InputError: A clip is in two classes.
+    """
+    order = {item.label: i for i, item in enumerate(classes)}
+    unique: dict[tuple[str, str], DataClip] = {}
+    owner: dict[str, str] = {}
+    for clip in clips:
+        name = _printable(clip.name)
+        unique.setdefault((clip.label, name), replace(clip, name=name))
+        label = owner.setdefault(name, clip.label)
+        if label != clip.label and clip.path is not None:
+            raise InputError(
+                f"{title}: {name} is listed as {label!r} and as {clip.label!r}; a clip has one "
+                "class, so mend the lists"
+            )
+    kept = sorted(unique.values(), key=lambda clip: (order[clip.label], natural_key(clip.name)))
+    again = len(clips) - len(unique)
+    notes = list(notes)
+    if again:
+        notes.append(f"{again} clips are listed twice and taken once")
+    return Catalogue(
+        title=title,
+        root=root,
+        classes=tuple(sorted(classes, key=lambda item: PARTS.index(item.part))),
+        clips=tuple(clip for clip in kept if clip.path is not None),
+        missing=tuple(clip for clip in kept if clip.path is None),
+        preset=preset,
+        absent=tuple(absent),
+        notes=tuple(notes),
+    )
+
+
+def _printable(name: str) -> str:
+    """A file name that any table can hold: bytes that are no UTF-8 are written as ``\\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,184 @@
+"""Whether a data set is all there and every clip of it can be read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO
+
+from mafsar.data.catalogue import Catalogue, DataClip
+from mafsar.data.parallel import in_order
+from mafsar.data.splits import PARTS, Part
+from mafsar.data.store import Store, is_store
+from mafsar.errors import MafsarError
+from mafsar.video import frame_paths, load_raw_clip, video_info
+
+Status = Literal["ok", "missing", "unreadable", "short"]
+COLUMNS = (
+    "part", "label", "clip", "status", "detail", "frames", "duration_seconds", "fps", "width",
+    "height", "path",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClipReport:
+    """What is known of one clip.
+
+    Attributes:
+        clip: The clip.
+        status: ``short``: it has fewer frames than the model takes, so that some repeat.
+        detail: Why it is not ok, one sentence.
+        frames: How many it has.
+        duration_seconds: How long it is; None without a clock.
+        fps: Average frame rate; None without a clock.
+        width: Of the picture, pixels.
+        height: Of the picture, pixels.
+    """
+
+    clip: DataClip
+    status: Status
+    detail: str = ""
+    frames: int | None = None
+    duration_seconds: float | None = None
+    fps: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True)
+class PartCount:
+    """Found against expected, of one part.
+
+    Attributes:
+        part: Train, val or test.
+        classes: Classes of which a clip is there.
+        classes_expected: Classes of the split; None where nothing says.
+        videos: Clips that are there.
+        videos_expected: Clips of the protocol, or listed; None where nothing says.
+    """
+
+    part: Part
+    classes: int
+    classes_expected: int | None
+    videos: int
+    videos_expected: int | None
+
+    @property
+    def short_of(self) -> int:
+        """Videos and classes that are missing."""
+        videos = max((self.videos_expected or 0) - self.videos, 0)
+        return videos + max((self.classes_expected or 0) - self.classes, 0)
+
+
+def count_parts(catalogue: Catalogue) -> list[PartCount]:
+    """Counts classes and videos of each part against the protocol's, or the user's own lists."""
+    counts = []
+    for part in PARTS:
+        clips = [clip for clip in catalogue.clips if clip.part == part]
+        missing = sum(clip.part == part for clip in catalogue.missing)
+        listed = sum(item.part == part for item in catalogue.classes)
+        absent = sum(of == part for of, _ in catalogue.absent)
+        if catalogue.preset is not None:
+            expected = catalogue.preset.parts[part]
+            class_count, videos = expected.class_count, expected.videos
+        elif listed or absent:
+            class_count, videos = listed + absent, len(clips) + missing
+        else:
+            continue
+        here = len({clip.label for clip in clips})
+        counts.append(PartCount(part, here, class_count, len(clips), videos))
+    return counts
+
+
+def check_clips(catalogue: Catalogue, *, frames: int = 8, workers: int = 2) -> Iterator[ClipReport]:
+    """Looks at every clip: opens it, reads its timestamps and decodes its middle frame.
+
+    Args:
+        catalogue: The data set.
+        frames: T; clips with fewer frames are ``short``.
+        workers: Threads.
+
+    Yields:
+        The missing clips, then the others in the catalogue's order.
+    """
+    for clip in catalogue.missing:
+        yield ClipReport(clip, "missing", "named by the lists, but not there")
+    if catalogue.root.is_file() and is_store(catalogue.root):
+        yield from _check_store(catalogue, frames)
+        return
+    yield from in_order(lambda clip: _check(clip, frames), catalogue.clips, workers=workers)
+
+
+def write_header(stream: TextIO) -> None:
+    """Writes the head line of the CSV."""
+    csv.writer(stream, lineterminator="\n").writerow(COLUMNS)
+
+
+def write_report(stream: TextIO, report: ClipReport) -> None:
+    """Writes one clip's line of the CSV."""
+    clip = report.clip
+    values = (
+        clip.part, clip.label, clip.name, report.status, report.detail, report.frames,
+        report.duration_seconds, report.fps, report.width, report.height, clip.path,
+    )  # fmt: skip
+    csv.writer(stream, lineterminator="\n").writerow(["" if v is None else v for v in values])
+
+
+def _check_store(catalogue: Catalogue, frames: int) -> Iterator[ClipReport]:
+    counts = Store(catalogue.root).frame_counts()
+    for clip in catalogue.clips:
+        yield _judged(ClipReport(clip, "ok", frames=counts[clip.label, clip.name]), frames)
+
+
+def _check(clip: DataClip, frames: int) -> ClipReport:
+    """Looks at one clip; what is wrong with it is its result, not an exception."""
+    assert clip.path is not None
+    try:
+        report = _pictures(clip, clip.path) if clip.path.is_dir() else _video(clip, clip.path)
+    except MafsarError as error:
+        return ClipReport(clip, "unreadable", _reason(clip.path, error))
+    return _judged(report, frames)
+
+
+def _judged(report: ClipReport, frames: int) -> ClipReport:
+    if report.frames is None or report.frames >= frames:
+        return report
+    count = f"{report.frames} frame{'' if report.frames == 1 else 's'}"
+    values = {**report.__dict__, "status": "short", "detail": f"{count}, fewer than {frames}"}
+    return ClipReport(**values)
+
+
+def _video(clip: DataClip, path: Path) -> ClipReport:
+    info = video_info(path)
+    raw = load_raw_clip(path, frames=1, start=clip.start, end=clip.end, threads=1)
+    count = info["frames"]
+    whole = clip.start is None and clip.end is None
+    if count is not None and not whole and info["duration_seconds"] > 0:
+        count = round(count * raw.duration_seconds / info["duration_seconds"])
+    return ClipReport(
+        clip,
+        "ok",
+        frames=count,
+        duration_seconds=round(raw.duration_seconds, 3),
+        fps=None if raw.fps is None else round(raw.fps, 3),
+        width=raw.frames.shape[2],
+        height=raw.frames.shape[1],
+    )
+
+
+def _pictures(clip: DataClip, folder: Path) -> ClipReport:
+    raw = load_raw_clip(folder, frames=1)
+    return ClipReport(
+        clip,
+        "ok",
+        frames=len(frame_paths(folder)),
+        width=raw.frames.shape[2],
+        height=raw.frames.shape[1],
+    )
+
+
+def _reason(path: Path, error: MafsarError) -> str:
+    """An error without the path that stands in the line's own column."""
+    return str(error).removeprefix(f"{path}: ")

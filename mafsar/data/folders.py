@@ -1,0 +1,126 @@
+"""The user's own data → catalogue: class folders, frame folders or a CSV, and a split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from mafsar.data.catalogue import Catalogue, DataClass, DataClip, assemble
+from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
+from mafsar.data.splits import PARTS, Part, Split, read_split
+from mafsar.data.tables import read_rows, read_seconds, read_texts
+from mafsar.errors import InputError, MissingError
+from mafsar.video.source import find_clips, is_system_file
+
+_LAYOUT = "expected DIR/CLASS/clip.mp4, DIR/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
+
+
+def read_own(data: Path, split: Split | Path | None = None) -> Catalogue:
+    """Finds the clips of class folders or a CSV.
+
+    Args:
+        data: A folder of class folders, or a CSV `path,label[,start,end]`.
+        split: Which classes are for training, validation and testing; without it every class is
+            a test class.
+
+    Raises:
+        MissingError: Nothing is there.
+        InputError: It holds no class, or a line cannot be read.
+    """
+    if not data.exists():
+        raise MissingError(f"--data {data}: no such folder or file; {_LAYOUT}")
+    if data.is_dir():
+        clips, notes = _folder_clips(data)
+    else:
+        clips, notes = _table_clips(data)
+    labels: dict[str, str] = {}
+    for clip in clips:
+        labels.setdefault(nfc(clip.label), clip.label)
+    texts = read_texts((data if data.is_dir() else data.parent) / TEXT_TABLE, labels)
+    split = read_split(split) if isinstance(split, Path) else split
+    parts, absent = _parts(labels, split)
+    unused = [label for key, label in labels.items() if key not in parts]
+    if unused:
+        notes.append(
+            f"{len(unused)} classes are in no part of the split and were passed over "
+            f"({', '.join(unused[:3])}{', …' if len(unused) > 3 else ''})"
+        )
+    classes = [
+        DataClass(labels[key], texts.get(key, label_words(labels[key])), part)
+        for key, part in sorted(parts.items())
+    ]
+    kept = [
+        replace(clip, label=labels[nfc(clip.label)], part=parts[nfc(clip.label)])
+        for clip in clips
+        if nfc(clip.label) in parts
+    ]
+    return assemble(str(data), data, classes, kept, absent=absent, notes=notes)
+
+
+def _parts(
+    labels: Mapping[str, str], split: Split | None
+) -> tuple[dict[str, Part], list[tuple[Part, str]]]:
+    """The part of each class that is there, and the classes that the split alone names."""
+    if split is None:
+        return dict.fromkeys(labels, "test"), []
+    parts: dict[str, Part] = {}
+    absent: list[tuple[Part, str]] = []
+    for part in PARTS:
+        for label in split.classes(part):
+            if nfc(label) in labels:
+                parts[nfc(label)] = part
+            else:
+                absent.append((part, label))
+    return parts, absent
+
+
+def _folder_clips(root: Path) -> tuple[list[DataClip], list[str]]:
+    folders = sorted(
+        (entry for entry in root.iterdir() if entry.is_dir() and not is_system_file(entry)),
+        key=lambda entry: nfc(entry.name),
+    )
+    clips: list[DataClip] = []
+    notes: list[str] = []
+    for folder in folders:
+        if folder.name == NONE_FOLDER:
+            notes.append(f"{folder}: clips of nothing have no class and were passed over")
+            continue
+        found = find_clips(folder)
+        if not found:
+            notes.append(f"{folder}: a class folder without a clip")
+        clips += [
+            DataClip(path.relative_to(root).as_posix(), path, folder.name, "test") for path in found
+        ]
+    if not clips:
+        raise InputError(f"--data {root}: no class folder with a clip; {_LAYOUT}")
+    return clips, notes
+
+
+def _table_clips(table: Path) -> tuple[list[DataClip], list[str]]:
+    clips: list[DataClip] = []
+    notes: list[str] = []
+    nothing = 0
+    for line, row in read_rows(table, ("path", "label", "start", "end"), required=2):
+        where = f"{table} line {line}"
+        start, end = (read_seconds(row[name], name, where) for name in ("start", "end"))
+        if end is not None and end <= (start or 0.0):
+            raise InputError(f"{where}: end must be after start, got {start or 0:g} and {end:g}")
+        if nfc(row["label"]) == NONE_FOLDER:
+            nothing += 1
+            continue
+        path = table.parent / row["path"]
+        name = Path(row["path"]).as_posix() + _span(start, end)
+        there = path if path.exists() else None
+        clips.append(DataClip(name, there, row["label"], "test", start, end))
+    if nothing:
+        notes.append(f"{nothing} clips of nothing ({NONE_FOLDER}) have no class; passed over")
+    if not clips:
+        raise InputError(f"--data {table}: no clip of any class; {_LAYOUT}")
+    return clips, notes
+
+
+def _span(start: float | None, end: float | None) -> str:
+    if start is None and end is None:
+        return ""
+    return f"[{'' if start is None else f'{start:g}'}–{'' if end is None else f'{end:g}'} s]"

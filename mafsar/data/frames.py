@@ -1,0 +1,156 @@
+"""Frames of a clip for the loader: from a store or decoded, then cropped as METHOD has it.
+
+Training: short side 256/224·S, one random S×S crop a clip, the same for all its frames, and a
+mirror where the data set allows it. Testing: the centre crop that `mafsar.video.load_clip` makes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mafsar.data.catalogue import Catalogue, DataClip
+from mafsar.data.store import Store, is_store
+from mafsar.errors import MissingError
+from mafsar.video import Geometry, load_clip, load_raw_clip
+from mafsar.video.picture import Picture
+from mafsar.video.preprocess import resize, short_side_size, to_square
+from mafsar.video.sampling import segment_times
+
+SHORT_SIDE_SHARE = 256 / 224
+"""Short side before the training crop, in units of the crop's side."""
+
+_WHOLE = Geometry()
+
+
+class ClipFrames(Protocol):
+    """Where frames come from; a T-tuple of moments, random in their segments with an ``rng``."""
+
+    def training(
+        self, clip: DataClip, *, frames: int, short_side: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """uint8 RGB, (T, H, W, 3), min(H, W) = ``short_side``, at random moments."""
+        ...
+
+    def testing(self, clip: DataClip, *, frames: int, size: int) -> np.ndarray:
+        """uint8 RGB, (T, S, S, 3), at the middles of the segments, centre crop."""
+        ...
+
+
+class DecodedFrames:
+    """Frames decoded from the clips themselves, each time anew."""
+
+    def training(
+        self, clip: DataClip, *, frames: int, short_side: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """See `ClipFrames`; every moment of a segment is equally likely."""
+        return load_raw_clip(
+            _path(clip),
+            frames=frames,
+            short_side=short_side,
+            start=clip.start,
+            end=clip.end,
+            rng=rng,
+            threads=1,
+        ).frames
+
+    def testing(self, clip: DataClip, *, frames: int, size: int) -> np.ndarray:
+        """See `ClipFrames`; byte for byte what matching sees."""
+        return load_clip(
+            _path(clip), frames=frames, size=size, start=clip.start, end=clip.end, threads=1
+        ).pixels
+
+
+class StoredFrames:
+    """Frames from a packed data set: a random moment is one of the F that were kept."""
+
+    def __init__(self, store: Store) -> None:
+        """Takes an opened store."""
+        self.store = store
+
+    def training(
+        self, clip: DataClip, *, frames: int, short_side: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """See `ClipFrames`; of a segment, the moments that were kept in it are equally likely."""
+        jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames, rng)))
+        return _each(jpegs, lambda jpeg: _decode_short_side(jpeg, short_side))
+
+    def testing(self, clip: DataClip, *, frames: int, size: int) -> np.ndarray:
+        """See `ClipFrames`; the same frames as decoded where F is an odd multiple of T."""
+        jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames)))
+        return _each(jpegs, lambda jpeg: to_square(Picture.of(_decode(jpeg)), size, _WHOLE))
+
+    def _segments(self, moments: np.ndarray) -> list[int]:
+        """Numbers of the kept segments that hold moments in [0, 1)."""
+        kept = self.store.settings.frames
+        segments: list[int] = np.minimum((moments * kept).astype(int), kept - 1).tolist()
+        return segments
+
+
+def frames_of(catalogue: Catalogue) -> ClipFrames:
+    """Where a catalogue's frames come from: its store, or its clips."""
+    if catalogue.root.is_file() and is_store(catalogue.root):
+        return StoredFrames(Store(catalogue.root))
+    return DecodedFrames()
+
+
+def training_crop(
+    pixels: np.ndarray, size: int, rng: np.random.Generator, *, flip: bool
+) -> np.ndarray:
+    """Cuts one random square out of a clip, and mirrors the clip in half of the cases.
+
+    Args:
+        pixels: uint8 RGB, (T, H, W, 3), H and W ≥ ``size``.
+        size: S, pixels.
+        rng: Draws top, left and, with ``flip``, the mirror, in this order.
+        flip: Whether the classes allow a mirror.
+
+    Returns:
+        uint8 RGB, (T, S, S, 3): the same square and mirror for all frames.
+    """
+    height, width = pixels.shape[1:3]
+    top = int(rng.random() * (height - size + 1))
+    left = int(rng.random() * (width - size + 1))
+    crop = pixels[:, top : top + size, left : left + size]
+    if flip and rng.random() < 0.5:
+        crop = crop[:, :, ::-1]
+    return np.ascontiguousarray(crop)
+
+
+def _path(clip: DataClip) -> Path:
+    if clip.path is None:
+        raise MissingError(f"{clip.name}: is missing; mafsar data check lists what is")
+    return clip.path
+
+
+def _each(jpegs: Sequence[bytes], finish: Callable[[bytes], np.ndarray]) -> np.ndarray:
+    """Decodes each frame once, however often it repeats."""
+    done: list[np.ndarray] = []
+    for number, jpeg in enumerate(jpegs):
+        again = number > 0 and jpeg is jpegs[number - 1]
+        done.append(done[-1] if again else finish(jpeg))
+    return np.stack(done)
+
+
+def _decode(jpeg: bytes) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(jpeg)) as image:
+        return np.asarray(image)
+
+
+def _decode_short_side(jpeg: bytes, short_side: int) -> np.ndarray:
+    """Decodes to a short side; JPEG gives a half or quarter of the size at a part of the time."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(jpeg)) as image:
+        width, height = short_side_size(*image.size, short_side)
+        image.draft("RGB", (width, height))
+        pixels = np.asarray(image)
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return resize(Picture.of(pixels), width, height)

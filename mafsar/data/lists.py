@@ -1,0 +1,159 @@
+"""Split lists as the field publishes them, read unchanged.
+
+Two formats, one a file:
+
+- ``train8/78687`` or ``train0//videos/<class>/<file>.avi``: the part, the class's number within
+  that part, and the video's path;
+- ``<class name>/<video>``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mafsar.data.splits import PARTS, Part
+from mafsar.errors import InputError, MissingError
+
+FORMATS = (
+    "train*.txt, val*.txt and test*.txt, with lines train8/78687, "
+    "train0//videos/<class>/<file>.avi or <class name>/<video>"
+)
+_NUMBERED = re.compile(r"^(train|val|test)(\d+)//?(.+)$")
+_SUFFIXES = {".txt", ".list"}
+
+
+@dataclass(frozen=True)
+class ListedClip:
+    """One line of a list.
+
+    Attributes:
+        path: As listed, without the part and class number; posix, relative, maybe without suffix.
+        class_id: Number of the class within its part, where the format has one.
+        folder: Name of the innermost folder of the path: the class's, if it names one.
+        line: Line number.
+    """
+
+    path: str
+    class_id: int | None
+    folder: str | None
+    line: int
+
+
+def find_lists(folder: Path, *, needed_by: str) -> dict[Part, Path]:
+    """Finds the list of each part.
+
+    Args:
+        folder: The user's ``--lists``.
+        needed_by: Title of the data set, for messages.
+
+    Raises:
+        MissingError: There is no such folder, or it lacks a part's list.
+        InputError: Two files could be a part's list.
+    """
+    if not folder.is_dir():
+        raise MissingError(f"--lists {folder}: no such folder; {needed_by} needs {FORMATS}")
+    found: dict[Part, Path] = {}
+    for part in PARTS:
+        files = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in _SUFFIXES
+            and path.name.lower().startswith(part)
+            and "class" not in path.name.lower()
+        )
+        if len(files) > 1:
+            names = " and ".join(path.name for path in files)
+            raise InputError(
+                f"--lists {folder}: {names} both look like the {part} list; keep one of them there"
+            )
+        if not files:
+            raise MissingError(
+                f"--lists {folder}: no {part} list ({part}*.txt); {needed_by} needs {FORMATS}"
+            )
+        found[part] = files[0]
+    return found
+
+
+def read_list(path: Path, part: Part) -> list[ListedClip]:
+    """Reads a list of either format.
+
+    Args:
+        path: The list.
+        part: Which part it is; numbered lines must agree.
+
+    Raises:
+        InputError: It is empty, mixes formats, or a line is of neither format.
+    """
+    clips: list[ListedClip] = []
+    for number, line in _lines(path):
+        where = f"{path} line {number}"
+        numbered = _NUMBERED.match(line)
+        if numbered is not None and numbered[1] != part:
+            raise InputError(
+                f"{where}: {line!r} is of part {numbered[1]}, the file's name says {part}; "
+                "rename the file"
+            )
+        class_id = int(numbered[2]) if numbered else None
+        if clips and (clips[0].class_id is None) != (class_id is None):
+            raise InputError(f"{where}: {line!r} is in another format than the lines before it")
+        listed = PurePosixPath(numbered[3].lstrip("/") if numbered else line)
+        if listed.is_absolute() or ".." in listed.parts:
+            raise InputError(f"{where}: {line!r} leaves the data's folder; list relative paths")
+        folder = listed.parent.name or None
+        if class_id is None and folder is None:
+            raise InputError(f"{where}: {line!r} names no class; expected {FORMATS}")
+        clips.append(ListedClip(str(listed), class_id, folder, number))
+    if not clips:
+        raise InputError(f"{path}: lists no video; expected {FORMATS}")
+    return clips
+
+
+def read_class_names(folder: Path, part: Part) -> tuple[str, ...] | None:
+    """Reads ``<part>_classes.txt``: names in the order of the class numbers; None without it."""
+    path = folder / f"{part}_classes.txt"
+    if not path.is_file():
+        return None
+    return tuple(line for _, line in _lines(path))
+
+
+def read_video_names(folder: Path) -> dict[str, str]:
+    """Reads Something-Something's own annotations, where they lie beside the lists.
+
+    Returns:
+        Class name (the ``template``) of each video, by the video's id, from every
+        ``something-something-v2-*.json`` or ``train.json``/``validation.json`` of the folder.
+
+    Raises:
+        InputError: Such a file is no list of objects with ``id`` and ``template``.
+    """
+    files = sorted(folder.glob("something-something-v2-*.json"))
+    files += [folder / "train.json", folder / "validation.json"]
+    names: dict[str, str] = {}
+    for path in files:
+        if not path.is_file() or path.stem.endswith(("labels", "test")):
+            continue
+        try:
+            for item in json.loads(path.read_text(encoding="utf-8-sig")):
+                names[str(item["id"])] = str(item["template"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: not Something-Something's annotations ({type(error).__name__} {error}); "
+                'expected [{"id": …, "template": …}, …]'
+            ) from error
+    return names
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields the lines that are not empty; stray bytes survive, as they do in file names."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip().replace("\\", "/")
+        if line:
+            yield number, line

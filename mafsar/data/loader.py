@@ -1,0 +1,189 @@
+"""Episodes for training: N-way K-shot batches of clips, the same whoever loads them.
+
+Episode i is a function of (seed, i) and the clips alone: its classes and clips come from
+`mafsar.data.episodes`, and each clip's moments, crop and mirror from a generator of its own. So
+neither workers, nor processes, nor where a run was resumed change what an episode holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mafsar.data.catalogue import PartData
+from mafsar.data.episodes import Episodes
+from mafsar.data.frames import SHORT_SIDE_SHARE, ClipFrames, training_crop
+from mafsar.errors import MafsarError
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """One episode.
+
+    Attributes:
+        index: Its number.
+        support: Clips, (N, K, T, S, S, 3), uint8 RGB.
+        query: Clips, (N, Q, T, S, S, 3), uint8 RGB, Q a class; the class of query[n] is n.
+        classes: Index of each class in the part, (N,), int64.
+    """
+
+    index: int
+    support: Tensor
+    query: Tensor
+    classes: Tensor
+
+    def pin_memory(self) -> EpisodeBatch:
+        """Moves the pictures to page-locked memory, as a `DataLoader` asks for."""
+        return EpisodeBatch(
+            self.index, self.support.pin_memory(), self.query.pin_memory(), self.classes
+        )
+
+
+class EpisodeDataset(Dataset[Any]):
+    """Episodes of one part of a data set, by number."""
+
+    def __init__(
+        self,
+        data: PartData,
+        episodes: Episodes,
+        source: ClipFrames,
+        *,
+        frames: int,
+        size: int,
+        train: bool,
+        flip: bool = False,
+    ) -> None:
+        """Takes what was drawn and where its frames come from.
+
+        Args:
+            data: The part's clips.
+            episodes: Drawn over ``data``; their seed also draws moments and crops.
+            source: Where frames come from.
+            frames: T.
+            size: S, pixels.
+            train: Random moments and crops; otherwise the middles and the centre.
+            flip: Whether clips may be mirrored; only with ``train``.
+        """
+        self.data = data
+        self.episodes = episodes
+        self.source = source
+        self.frames = frames
+        self.size = size
+        self.train = train
+        self.flip = flip
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __getitem__(self, index: int) -> EpisodeBatch | MafsarError:
+        """Loads an episode; an error of a clip is returned, so that it crosses processes whole."""
+        try:
+            return self.load(index)
+        except MafsarError as error:
+            return error
+
+    def load(self, index: int) -> EpisodeBatch:
+        """Loads an episode.
+
+        Raises:
+            MafsarError: A clip cannot be read; the message starts with its path.
+        """
+        support, query = self.episodes.support[index], self.episodes.queries[index]
+        shot = support.shape[1]
+        numbers = np.concatenate([support, query], axis=1)  # (N, K + Q)
+        clips = np.stack([self._clip(index, i, n) for i, n in enumerate(numbers.ravel().tolist())])
+        shaped = torch.from_numpy(clips).unflatten(0, tuple(numbers.shape))
+        return EpisodeBatch(
+            index=index,
+            support=shaped[:, :shot].contiguous(),
+            query=shaped[:, shot:].contiguous(),
+            classes=torch.from_numpy(self.episodes.classes[index].astype(np.int64)),
+        )
+
+    def _clip(self, episode: int, position: int, number: int) -> np.ndarray:
+        """The clip at a position of an episode: (T, S, S, 3) uint8."""
+        clip = self.data.clips[number]
+        if not self.train:
+            return self.source.testing(clip, frames=self.frames, size=self.size)
+        # A spawn key keeps these draws apart from those of the episode itself.
+        seeds = np.random.SeedSequence((self.episodes.seed, episode), spawn_key=(position,))
+        rng = np.random.Generator(np.random.PCG64(seeds))
+        short_side = round(self.size * SHORT_SIDE_SHARE)
+        pixels = self.source.training(clip, frames=self.frames, short_side=short_side, rng=rng)
+        return training_crop(pixels, self.size, rng, flip=self.flip)
+
+
+class EpisodeLoader:
+    """Iterates over episodes, loaded ahead by worker processes, and measures the waiting.
+
+    Attributes:
+        wait_seconds: How long the consumer has waited for episodes so far.
+        busy_seconds: How long it has worked on them.
+    """
+
+    def __init__(
+        self,
+        dataset: EpisodeDataset,
+        *,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 2,
+        prefetch: int = 4,
+        pin_memory: bool = False,
+        context: str | None = None,
+    ) -> None:
+        """Prepares the loading; it begins with the iteration.
+
+        Args:
+            dataset: The episodes.
+            start: First episode, where a run is resumed.
+            rank: This process among ``world``: it gets start + rank, + world, + 2·world, …
+            world: How many processes share the episodes.
+            workers: Worker processes; 0 loads in this one.
+            prefetch: Episodes that each worker loads ahead.
+            pin_memory: For copies to a GPU that overlap with its work.
+            context: How workers start: "fork", "spawn", "forkserver"; None is the platform's.
+        """
+        self.numbers = range(start + rank, len(dataset), world)
+        self.wait_seconds = 0.0
+        self.busy_seconds = 0.0
+        self._loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=self.numbers,  # type: ignore[arg-type]
+            num_workers=workers,
+            prefetch_factor=prefetch if workers else None,
+            pin_memory=pin_memory,
+            multiprocessing_context=context if workers else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[EpisodeBatch]:
+        batches = iter(self._loader)
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            ended = time.perf_counter()
+            if batch is None:
+                return
+            if isinstance(batch, MafsarError):
+                raise batch
+            self.wait_seconds += ended - began
+            yield batch
+            self.busy_seconds += time.perf_counter() - ended
+
+    @property
+    def wait_share(self) -> float:
+        """Share of the time spent waiting, 0 to 1."""
+        total = self.wait_seconds + self.busy_seconds
+        return self.wait_seconds / total if total > 0 else 0.0

@@ -1,0 +1,305 @@
+"""Decoding a data set once into a store; a kill at any moment loses seconds of work."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mafsar.data.catalogue import Catalogue, DataClip
+from mafsar.data.parallel import in_order
+from mafsar.data.store import (
+    APPLICATION_ID,
+    SCHEMA,
+    TABLES,
+    StoreSettings,
+    is_store,
+    read_meta,
+    settings_json,
+)
+from mafsar.errors import InputError, MafsarError, MismatchError
+from mafsar.video import load_raw_clip
+
+COMMIT_SECONDS = 1.0
+"""What a kill may cost; a commit waits for the disk."""
+
+MISSING = "missing"
+"""`clips.problem` of a clip that was not there."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """What packing did.
+
+    Attributes:
+        path: The store.
+        packed: Clips decoded now.
+        kept: Clips that were in the store already.
+        unreadable: Clips that cannot be decoded, with the reason.
+        missing: Clips that lists name and the disk lacks.
+        frames: Frames in the store.
+        size_bytes: Of the store.
+        seconds: Wall time.
+    """
+
+    path: Path
+    packed: int
+    kept: int
+    unreadable: tuple[tuple[str, str], ...]
+    missing: tuple[str, ...]
+    frames: int
+    size_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """One clip's frames, or why there are none."""
+
+    clip: DataClip
+    jpegs: Sequence[bytes] = ()
+    shown: Sequence[int] = ()
+    duration_seconds: float = 0.0
+    fps: float | None = None
+    problem: str | None = None
+
+
+def pack(
+    catalogue: Catalogue,
+    path: Path,
+    settings: StoreSettings | None = None,
+    *,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> PackResult:
+    """Decodes every clip that the store lacks.
+
+    An existing store of the same classes and settings is continued: what it holds is kept, what
+    was missing or unreadable is tried again.
+
+    Args:
+        catalogue: The data set.
+        path: The store, made if it does not exist.
+        settings: What is kept of a clip.
+        workers: Threads that decode.
+        progress: Called with (done, total, what).
+
+    Raises:
+        InputError: The path is another file, or is being packed by another process.
+        MismatchError: The store was packed with other settings or from other data.
+    """
+    settings = settings or StoreSettings()
+    began = time.perf_counter()
+    with _opened(path) as connection:
+        if _is_new(connection):
+            _begin(connection, catalogue, settings)
+        else:
+            _check_same(path, connection, catalogue, settings)
+        classes = dict(connection.execute("SELECT label, id FROM classes").fetchall())
+        done = {
+            (number, name)
+            for number, name in connection.execute(
+                "SELECT class, name FROM clips WHERE problem IS NULL"
+            )
+        }
+        waiting = [clip for clip in catalogue.clips if (classes[clip.label], clip.name) not in done]
+        connection.execute("UPDATE meta SET value = '0' WHERE key = 'complete'")
+        unreadable = _fill(connection, classes, waiting, settings, workers, progress)
+        connection.execute("BEGIN")
+        for clip in catalogue.missing:
+            _insert(connection, classes, settings, _Packed(clip, problem=MISSING))
+        connection.execute("UPDATE meta SET value = '1' WHERE key = 'complete'")
+        connection.execute("COMMIT")
+        (frames,) = connection.execute("SELECT count(*) FROM frames").fetchone()
+    return PackResult(
+        path=path,
+        packed=len(waiting) - len(unreadable),
+        kept=len(done),
+        unreadable=tuple(unreadable),
+        missing=tuple(clip.name for clip in catalogue.missing),
+        frames=frames,
+        size_bytes=path.stat().st_size,
+        seconds=time.perf_counter() - began,
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Opens a store for one writer."""
+    if path.is_dir() or (path.exists() and path.stat().st_size and not is_store(path)):
+        raise InputError(f"--out {path}: exists and is no packed data set; name another file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=0.0)
+    except sqlite3.Error as error:
+        raise InputError(f"--out {path}: cannot be opened ({error}); name another file") from error
+    try:
+        # Held until closed: a second packer must fail at once, not write between.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+        yield connection
+    except sqlite3.Error as error:
+        raise InputError(
+            f"--out {path}: {error}; is another mafsar data pack running, is the disk full?"
+        ) from error
+    finally:
+        connection.close()
+
+
+def _is_new(connection: sqlite3.Connection) -> bool:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return bool(tables == 0)
+
+
+def _begin(connection: sqlite3.Connection, catalogue: Catalogue, settings: StoreSettings) -> None:
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    facts = {
+        "title": catalogue.title,
+        "preset": catalogue.preset.name if catalogue.preset else "",
+        "settings": settings_json(settings),
+        "complete": "0",
+    }
+    connection.execute("BEGIN")
+    for statement in TABLES.split(";"):
+        connection.execute(statement)
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
+    connection.executemany(
+        "INSERT INTO classes(label, text, part) VALUES (?, ?, ?)",
+        [(item.label, item.text, item.part) for item in catalogue.classes],
+    )
+    connection.execute("COMMIT")
+
+
+def _check_same(
+    path: Path, connection: sqlite3.Connection, catalogue: Catalogue, settings: StoreSettings
+) -> None:
+    """Refuses to mix settings or data sets in one store."""
+    mend = "name another --out, or replace it with --overwrite (-y)"
+    meta = read_meta(path, connection)
+    if meta["settings"] != settings_json(settings):
+        packed = StoreSettings(**json.loads(meta["settings"]))
+        raise MismatchError(
+            f"--out {path}: was packed with {packed.flags()}, not {settings.flags()}; use those "
+            f"flags, {mend}"
+        )
+    held = connection.execute("SELECT label, text, part FROM classes ORDER BY id").fetchall()
+    here = [(item.label, item.text, item.part) for item in catalogue.classes]
+    if held != here:
+        raise MismatchError(
+            f"--out {path}: was packed from other classes ({meta['title']}, {len(held)} classes; "
+            f"here are {len(here)} of {catalogue.title}); {mend}"
+        )
+    names = {(clip.label, clip.name) for clip in catalogue.clips}
+    strangers = [
+        name
+        for label, name in connection.execute(
+            "SELECT label, name FROM clips JOIN classes ON classes.id = class WHERE problem IS NULL"
+        )
+        if (label, name) not in names
+    ]
+    if strangers:
+        raise MismatchError(
+            f"--out {path}: holds {len(strangers)} clips that the data lacks ({strangers[0]}); "
+            f"is it the same --root? If so, {mend}"
+        )
+
+
+def _fill(
+    connection: sqlite3.Connection,
+    classes: dict[str, int],
+    waiting: Sequence[DataClip],
+    settings: StoreSettings,
+    workers: int,
+    progress: Progress | None,
+) -> list[tuple[str, str]]:
+    """Decodes in threads, writes here; commits about every second, also when interrupted."""
+    unreadable: list[tuple[str, str]] = []
+    results = in_order(lambda clip: _pack_clip(clip, settings), waiting, workers=workers)
+    connection.execute("BEGIN")
+    committed = time.monotonic()
+    try:
+        for done, packed in enumerate(results, start=1):
+            _insert(connection, classes, settings, packed)
+            if packed.problem:
+                unreadable.append((packed.clip.name, packed.problem))
+            if time.monotonic() - committed > COMMIT_SECONDS:
+                connection.execute("COMMIT")
+                connection.execute("BEGIN")
+                committed = time.monotonic()
+            if progress is not None:
+                progress(done, len(waiting), f"packing {packed.clip.label}")
+    finally:
+        results.close()
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+    return unreadable
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    classes: dict[str, int],
+    settings: StoreSettings,
+    packed: _Packed,
+) -> None:
+    where = (classes[packed.clip.label], packed.clip.name)
+    connection.execute("DELETE FROM clips WHERE class = ? AND name = ?", where)
+    cursor = connection.execute(
+        "INSERT INTO clips(class, name, duration_seconds, fps, frames, problem) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            *where,
+            packed.duration_seconds,
+            packed.fps,
+            json.dumps(list(packed.shown)),
+            packed.problem,
+        ),
+    )
+    assert cursor.lastrowid is not None
+    first = cursor.lastrowid * settings.frames
+    connection.executemany(
+        "INSERT OR REPLACE INTO frames VALUES (?, ?)",
+        [(first + number, jpeg) for number, jpeg in enumerate(packed.jpegs)],
+    )
+
+
+def _pack_clip(clip: DataClip, settings: StoreSettings) -> _Packed:
+    """Decodes and compresses one clip; what is wrong with it is its result, not an exception."""
+    assert clip.path is not None
+    try:
+        raw = load_raw_clip(
+            clip.path,
+            frames=settings.frames,
+            short_side=settings.short_side,
+            start=clip.start,
+            end=clip.end,
+            threads=1,
+        )
+    except MafsarError as error:
+        return _Packed(clip, problem=str(error))
+    jpegs: list[bytes] = []
+    shown: list[int] = []
+    for number, pixels in enumerate(raw.frames):
+        again = number > 0 and raw.times_seconds[number] == raw.times_seconds[number - 1]
+        if not again:
+            jpegs.append(_jpeg(pixels, settings.quality))
+        shown.append(len(jpegs) - 1)
+    return _Packed(clip, jpegs, shown, raw.duration_seconds, raw.fps)
+
+
+def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
