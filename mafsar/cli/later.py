@@ -14,8 +14,6 @@ import typer
 from mafsar.cli import options as opt
 from mafsar.errors import UnavailableError
 
-PANEL = "Not in this version (flags are known, running them says what works instead)"
-
 DatasetOption = Annotated[
     str | None,
     typer.Option("--dataset", metavar="NAME", help="hmdb51, ucf101, kinetics100, ssv2_small, …"),

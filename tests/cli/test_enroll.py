@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mafsar.cli.app import app
+from mafsar.cli.app import build_app
 from mafsar.runtime.bank import Bank
 
 runner = CliRunner()
+app = build_app()
 pytestmark = pytest.mark.usefixtures("pixels")
 
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from mafsar.cli.app import app
+from mafsar.cli.app import build_app
 
 runner = CliRunner()
+app = build_app()
 pytestmark = pytest.mark.usefixtures("pixels")
 
 

@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 import mafsar
-from mafsar.cli.app import app
+from mafsar.cli.app import build_app
 
 runner = CliRunner()
+app = build_app()
 
 VERBS = [
     "match", "enroll", "bank", "bank list", "bank remove", "bank merge", "eval", "info", "doctor",
@@ -86,8 +87,8 @@ def test_no_verb_shows_help_and_is_wrong_usage() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from mafsar.cli.app import app\n"
-        "try:\n    app(['--help'], prog_name='mafsar')\n"
+        "from mafsar.cli.app import build_app\n"
+        "try:\n    build_app()(['--help'], prog_name='mafsar')\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "heavy = {'torch', 'onnxruntime', 'av', 'numpy', 'PIL', 'open_clip', 'tokenizers'}\n"
         "loaded = heavy & set(sys.modules)\n"
@@ -126,3 +127,14 @@ def test_shell_completion(words: str, offered: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
     )
     assert offered in done.stdout.split()
+
+
+def test_building_one_verb_is_building_all_of_them() -> None:
+    """`main` builds only the verb that it runs; that one is the same as in the whole."""
+    from typer.main import get_command
+
+    whole = get_command(app).commands  # type: ignore[attr-defined]
+    for name, command in whole.items():
+        alone = get_command(build_app(name)).commands  # type: ignore[attr-defined]
+        assert list(alone) == [name]
+        assert [param.opts for param in alone[name].params] == [p.opts for p in command.params]

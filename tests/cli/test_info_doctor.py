@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mafsar.cli.app import app
+from mafsar.cli.app import build_app
 from mafsar.runtime.doctor import Check
 
 runner = CliRunner()
+app = build_app()
 
 
 def run(*words: object, code: int = 0) -> tuple[str, str]:

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from mafsar.cli.app import app
+from mafsar.cli.app import build_app
 from mafsar.video import load_raw_clip
 
 runner = CliRunner()
+app = build_app()
 CLASSES = ["goes_down", "goes_left", "goes_right", "goes_up"]
 
 pytestmark = pytest.mark.usefixtures("pixels")

@@ -101,9 +101,9 @@ def test_torch_is_never_imported(scenes: tuple[Path, list[Path]], cache: Path) -
     code = (
         "import sys\n"
         "sys.modules['torch'] = None\n"
-        "from mafsar.cli.app import app\n"
+        "from mafsar.cli.app import build_app\n"
         "for line in sys.stdin.read().splitlines():\n"
-        "    try:\n        app(line.split('|'))\n"
+        "    try:\n        build_app()(line.split('|'))\n"
         "    except SystemExit as end:\n        assert not end.code, line\n"
     )
     lines = [

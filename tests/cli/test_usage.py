@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from mafsar.cli.app import app
+from mafsar.cli.app import build_app
 
 runner = CliRunner()
+app = build_app()
 
 
 @pytest.mark.parametrize(
