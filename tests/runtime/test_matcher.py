@@ -257,3 +257,28 @@ def _pixels(encoder, clip: Path) -> np.ndarray:
 
     loaded = load_clip(clip, frames=encoder.spec.frames, size=encoder.spec.image_size)
     return loaded.pixels[None]
+
+
+@pytest.mark.parametrize("text", ["on", "off"])
+def test_each_mode_uses_its_own_branch(text, encoder, support_folder, make_clip, tmp_path, cache):
+    bank = enroll(support_folder, encoder, cache=cache)
+    clip = make_clip(tmp_path / "q", 1, 9)
+    (answer,) = match_queries(bank, encoder, [clip], text=text)
+    features = encoder.encode_query(_pixels(encoder, clip))
+    support = bank.query.astype(float)
+    alpha = 0.0
+    if text == "on":
+        words = np.stack([encoder.word(bank.classes[c].text) for c in bank.owners])
+        support = support + 0.5 * words[:, None]  # what the fake's support branch does
+        alpha = encoder.spec.alpha
+    query = features.frames[0].astype(float)
+    distances = np.array(
+        [distance(query, support[bank.owners == c].mean(axis=0), "otam", 0.5) for c in range(3)]
+    )
+    cosines = [cosine(features.pooled[0].astype(float), encoder.word(c.text)) for c in bank.classes]
+    worded = softmax(encoder.spec.text_scale * np.array(cosines))
+    fused = alpha * worded + (1 - alpha) * softmax(-encoder.spec.visual_scale * distances)
+    found = {item.label: item for item in answer.topk}
+    for index, label in enumerate(bank.labels):
+        assert found[label].distance == pytest.approx(distances[index], rel=1e-4, abs=1e-4)
+        assert found[label].score == pytest.approx(fused[index], abs=1e-4)
