@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 BLOCK_TORCH = """
@@ -31,8 +32,18 @@ sys.meta_path.insert(0, Refuse())
 """
 
 
-def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, str]:
-    """Wall seconds, peak MB and standard output of one run."""
+@dataclass(frozen=True)
+class Run:
+    """One run of the command, from start to exit."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    peak_megabytes: float
+    output: str
+
+
+def run(command: list[str], environment: dict[str, str]) -> Run:
+    """Runs the command and measures the whole process."""
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         child = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
@@ -43,7 +54,8 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float, 
         errors.seek(0)
         if child.returncode != 0:
             sys.exit(f"{' '.join(command)}: exit {child.returncode}\n{errors.read()}")
-        return seconds, usage.ru_maxrss / 1024, output.read()
+        cpu = usage.ru_utime + usage.ru_stime
+        return Run(seconds, cpu, usage.ru_maxrss / 1024, output.read())
 
 
 def main() -> None:
@@ -65,15 +77,16 @@ def main() -> None:
             "MAFSAR_CACHE": str(Path(name) / "cache"),
             "PYTHONPATH": os.pathsep.join([name, os.environ.get("PYTHONPATH", "")]).rstrip(":"),
         }
-        cold, _, _ = run(command, environment)
+        cold = run(command, environment)
         runs = [run(command, environment) for _ in range(options.rounds)]
-    answer = json.loads(runs[-1][2].splitlines()[0])
+    answer = json.loads(runs[-1].output.splitlines()[0])
     figures = {
-        "seconds_cold": round(cold, 3),
-        "seconds_warm_median": round(statistics.median(wall for wall, _, _ in runs), 3),
-        "seconds_warm_min": round(min(wall for wall, _, _ in runs), 3),
-        "seconds_warm_max": round(max(wall for wall, _, _ in runs), 3),
-        "peak_megabytes": round(max(memory for _, memory, _ in runs), 1),
+        "seconds_cold": round(cold.wall_seconds, 3),
+        "seconds_warm_median": round(statistics.median(one.wall_seconds for one in runs), 3),
+        "seconds_warm_min": round(min(one.wall_seconds for one in runs), 3),
+        "seconds_warm_max": round(max(one.wall_seconds for one in runs), 3),
+        "cpu_seconds_median": round(statistics.median(one.cpu_seconds for one in runs), 3),
+        "peak_megabytes": round(max(one.peak_megabytes for one in runs), 1),
         "seconds_inside": answer["seconds"],
         "label": answer["label"],
         "torch_imported": False,
