@@ -64,9 +64,11 @@ def encode_texts(
 
 
 def hash_clips(clips: Sequence[SupportClip], workers: int = 2) -> list[str]:
-    """Hashes of the clips' content, in threads: hashing lets other threads run."""
+    """Hashes of the clips' content, in threads; a video with many parts is read once."""
+    paths = list(dict.fromkeys(clip.path for clip in clips))
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        return list(pool.map(content_sha256, [clip.path for clip in clips]))
+        hashes = dict(zip(paths, pool.map(content_sha256, paths), strict=True))
+    return [hashes[clip.path] for clip in clips]
 
 
 def encode_clips(

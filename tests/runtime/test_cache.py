@@ -220,3 +220,27 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_video_with_many_parts_is_hashed_once(encoder, make_clip, tmp_path, cache, monkeypatch):
+    from mafsar.runtime import encoding
+
+    hashed = []
+
+    def counting(path):
+        hashed.append(path)
+        return encoding_sha256(path)
+
+    encoding_sha256 = encoding.content_sha256
+    monkeypatch.setattr(encoding, "content_sha256", counting)
+    make_clip(tmp_path / "long", 0, count=30)  # frame folders have 25 pictures a second
+    rows = [f"long,{label},{i / 10},{i / 10 + 0.4}" for i, label in enumerate("abab")]
+    (tmp_path / "s.csv").write_text("\n".join(rows), encoding="utf-8")
+    bank = enroll(tmp_path / "s.csv", encoder, cache=cache)
+    assert len(hashed) == 1
+    assert len(bank.clips) == 4
+    assert {(clip.start, clip.end) for clip in bank.clips} == {
+        (i / 10, i / 10 + 0.4) for i in range(4)
+    }
+    assert len({row.tobytes() for row in bank.query}) == 4
+    assert [clip.duration_seconds for clip in bank.clips] == pytest.approx([0.4] * 4)
