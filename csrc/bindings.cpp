@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cpu/kernels.h"
+#include "mafsar/adapter.h"
 #include "mafsar/matching.h"
 
 namespace py = pybind11;
@@ -71,6 +72,37 @@ void match_backward(const std::string& metric, Address grad, Address query, Addr
   }
 }
 
+void norm_forward(Address x, Address weight, Address bias, std::int64_t clips, int frames,
+                  int heads, int width, float eps, Address normed, Address statistics) {
+  mafsar::norm_rows_cpu(floats(x), floats(weight), floats(bias), {clips, frames, heads, width}, eps,
+                        writable(normed), writable(statistics));
+}
+
+void norm_backward(Address grad, Address skip, Address x, Address weight, Address statistics,
+                   std::int64_t clips, int frames, int heads, int width, Address out) {
+  mafsar::norm_rows_backward_cpu(floats(grad), floats(skip), floats(x), floats(weight),
+                                 floats(statistics), {clips, frames, heads, width}, writable(out));
+}
+
+void attend_forward(Address qkv, std::int64_t clips, int frames, int heads, int width,
+                    Address mixed) {
+  mafsar::attend_cpu(floats(qkv), {clips, frames, heads, width}, writable(mixed));
+}
+
+void attend_backward(Address grad, Address qkv, std::int64_t clips, int frames, int heads,
+                     int width, Address grad_qkv) {
+  mafsar::attend_backward_cpu(floats(grad), floats(qkv), {clips, frames, heads, width},
+                              writable(grad_qkv));
+}
+
+void gelu_forward(Address x, std::int64_t count, Address out) {
+  mafsar::gelu_cpu(floats(x), count, writable(out));
+}
+
+void gelu_backward(Address grad, Address x, std::int64_t count, Address grad_x) {
+  mafsar::gelu_backward_cpu(floats(grad), floats(x), count, writable(grad_x));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -81,6 +113,12 @@ PYBIND11_MODULE(_native, m) {
   m.def("bimhm_backward", bimhm_backward, Release());
   m.def("match_forward", match_forward, Release());
   m.def("match_backward", match_backward, Release());
+  m.def("norm_forward", norm_forward, Release());
+  m.def("norm_backward", norm_backward, Release());
+  m.def("attend_forward", attend_forward, Release());
+  m.def("attend_backward", attend_backward, Release());
+  m.def("gelu_forward", gelu_forward, Release());
+  m.def("gelu_backward", gelu_backward, Release());
   m.def("set_num_threads", mafsar::set_num_threads);
   m.def("get_num_threads", mafsar::get_num_threads);
   m.def("isa", [] { return std::string(mafsar::isa()); });

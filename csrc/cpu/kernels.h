@@ -57,6 +57,21 @@ struct PairsOfVideos {
   int width;
 };
 
+// The temporal adapter between its products; rows are contiguous, see csrc/mafsar/adapter.h.
+struct RowKernels {
+  void (*norm_rows)(const float* x, const float* weight, const float* bias, std::int64_t rows,
+                    int width, float eps, float* normed, float* statistics);
+  void (*norm_rows_backward)(const float* grad, const float* skip, const float* x,
+                             const float* weight, const float* statistics, std::int64_t rows,
+                             int width, float* out);
+  // One clip of (frames, 3 * width); scratch of frames^2 floats, twice that backward.
+  void (*attend)(const float* qkv, int frames, int heads, int width, float* scratch, float* mixed);
+  void (*attend_backward)(const float* grad, const float* qkv, int frames, int heads, int width,
+                          float* scratch, float* grad_qkv);
+  void (*gelu)(const float* x, std::int64_t count, float* out);
+  void (*gelu_backward)(const float* grad, const float* x, std::int64_t count, float* grad_x);
+};
+
 struct Kernels {
   const char* name;
   int width;  // pairs worked on at a time
@@ -70,6 +85,7 @@ struct Kernels {
   // out[i] += factors[i] * vectors[i]
   void (*add_scaled)(const float* vectors, const float* factors, std::int64_t count, int width,
                      float* out);
+  RowKernels rows;
 };
 
 const Kernels& kernels_baseline();

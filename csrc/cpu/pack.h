@@ -5,6 +5,8 @@
 // compilers get a width of one.
 #pragma once
 
+#include <limits>
+
 #include "mafsar/lane.h"
 
 namespace mafsar {
@@ -58,7 +60,6 @@ struct Pack {
 inline Pack operator+(Pack a, Pack b) { return a.v + b.v; }
 inline Pack operator-(Pack a, Pack b) { return a.v - b.v; }
 inline Pack operator*(Pack a, Pack b) { return a.v * b.v; }
-inline Pack operator/(Pack a, Pack b) { return a.v / b.v; }
 // One expression, which compilers contract to a fused multiply-add where there is one.
 inline Pack lane_fma(Pack a, Pack b, Pack c) { return a.v * b.v + c.v; }
 inline Pack lane_min(Pack a, Pack b) { return a.v < b.v ? a.v : b.v; }
@@ -69,14 +70,21 @@ inline Pack lane_min_or_nan(Pack a, Pack b) {
   const Pack smaller = a.v <= b.v ? a.v : b.v;
   return a.v != a.v ? a.v : smaller.v;
 }
-inline Pack lane_clamp(Pack a, float high) {
-  const Pack most(high);
-  return a.v > most.v ? most.v : a.v;
+inline Pack lane_at_least(float low, Pack a) {
+  const Pack least(low);
+  return least.v > a.v ? least.v : a.v;
 }
 inline Pack lane_abs(Pack a) {
   RawBits bits;
   std::memcpy(&bits, &a.v, sizeof bits);
   bits &= 0x7fffffff;
+  std::memcpy(&a.v, &bits, sizeof bits);
+  return a;
+}
+inline Pack lane_minus_abs(Pack a) {
+  RawBits bits;
+  std::memcpy(&bits, &a.v, sizeof bits);
+  bits |= std::numeric_limits<std::int32_t>::min();
   std::memcpy(&a.v, &bits, sizeof bits);
   return a;
 }
@@ -88,8 +96,7 @@ inline Pack lane_exponent(Pack a) {
   return a;
 }
 
-// Half the partial sums of two vectors, interleaved: element 2k of `a`, 2k + 1 of `b`.
-inline Pack add_halves(Pack a, Pack b) {
+// Elements of the low (high) halves of two vectors, interleaved.
 #if defined(__AVX512F__)
 #define MAFSAR_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define MAFSAR_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
@@ -101,25 +108,58 @@ inline Pack add_halves(Pack a, Pack b) {
 #define MAFSAR_HIGH 2, 6, 3, 7
 #endif
 #if defined(__clang__)
-  return __builtin_shufflevector(a.v, b.v, MAFSAR_LOW) +
-         __builtin_shufflevector(a.v, b.v, MAFSAR_HIGH);
+inline Pack interleave_low(Pack a, Pack b) { return __builtin_shufflevector(a.v, b.v, MAFSAR_LOW); }
+inline Pack interleave_high(Pack a, Pack b) {
+  return __builtin_shufflevector(a.v, b.v, MAFSAR_HIGH);
+}
 #elif defined(__GNUC__)
-  return __builtin_shuffle(a.v, b.v, RawBits{MAFSAR_LOW}) +
-         __builtin_shuffle(a.v, b.v, RawBits{MAFSAR_HIGH});
+inline Pack interleave_low(Pack a, Pack b) {
+  return __builtin_shuffle(a.v, b.v, RawBits{MAFSAR_LOW});
+}
+inline Pack interleave_high(Pack a, Pack b) {
+  return __builtin_shuffle(a.v, b.v, RawBits{MAFSAR_HIGH});
+}
 #else
-  (void)b;
-  return a;
+inline Pack interleave_low(Pack a, Pack) { return a; }
+inline Pack interleave_high(Pack, Pack b) { return b; }
 #endif
 #undef MAFSAR_LOW
 #undef MAFSAR_HIGH
+
+// Folds kCount vectors into one, two by two; each step halves the partial sums of a vector.
+template <int kCount>
+inline Pack fold_sums(const Pack* packs) {
+  if constexpr (kCount == 1) {
+    return packs[0];
+  } else {
+    constexpr int kHalf = kCount / 2;
+    Pack folded[kHalf];
+#pragma GCC unroll 8
+    for (int i = 0; i < kHalf; ++i) {
+      const Pack a = packs[i], b = packs[i + kHalf];
+      folded[i] = interleave_low(a, b) + interleave_high(a, b);
+    }
+    return fold_sums<kHalf>(folded);
+  }
 }
 
-// Sum of the elements of each of kWidth vectors, in one vector, in order. Overwrites them.
-inline Pack sums(Pack* packs) {
-  for (int half = kWidth / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) packs[i] = add_halves(packs[i], packs[i + half]);
+// Sum of the elements of each of kWidth vectors, in one vector, in order.
+inline Pack sums(const Pack* packs) { return fold_sums<kWidth>(packs); }
+
+// kWidth vectors as a square, transposed: a perfect shuffle for each bit of the index.
+template <int kRest = kWidth>
+inline void transpose(Pack* square) {
+  if constexpr (kRest > 1) {
+    Pack shuffled[kWidth];
+#pragma GCC unroll 8
+    for (int i = 0; i < kWidth / 2; ++i) {
+      shuffled[2 * i] = interleave_low(square[i], square[i + kWidth / 2]);
+      shuffled[2 * i + 1] = interleave_high(square[i], square[i + kWidth / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; ++i) square[i] = shuffled[i];
+    transpose<kRest / 2>(square);
   }
-  return packs[0];
 }
 
 }  // namespace MAFSAR_ISA

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "cpu/distances_kernels.h"
+#include "cpu/rows_kernels.h"
 
 namespace mafsar {
 namespace MAFSAR_ISA {
@@ -52,10 +53,11 @@ inline void block_products(const float* const* rows, const float* const* columns
   for (int k = 0; k < kBlock; k += kWidth) sums(sum + k).store(out + k);
 }
 
-// Distances of one pair of videos into element `lane` of the tile.
-inline void cosine_distances(const float* rows, const float* row_norms, int row_count,
-                             const float* columns, const float* column_norms, int column_count,
-                             int width, float* tile) {
+// Distances of one pair of videos into its place of the tile, which holds kPairs.
+template <int kPairs>
+void cosine_distances(const float* rows, const float* row_norms, int row_count,
+                      const float* columns, const float* column_norms, int column_count, int width,
+                      float* tile) {
   const std::int64_t step = width;
   for (int l = 0; l < row_count; l += kBlockRows) {
     const float* left[kBlockRows];
@@ -73,7 +75,7 @@ inline void cosine_distances(const float* rows, const float* row_norms, int row_
         for (int j = 0; j < kBlockColumns && m + j < column_count; ++j) {
           const float cosine =
               products[i * kBlockColumns + j] * row_norms[l + i] * column_norms[m + j];
-          tile[((l + i) * column_count + m + j) * kWidth] = 1.0f - cosine;
+          tile[((l + i) * column_count + m + j) * kPairs] = 1.0f - cosine;
         }
       }
     }
@@ -136,73 +138,82 @@ struct PairPlace {
   }
 };
 
-inline void read_tile(const PairsOfVideos& job, const Stretch& stretch, const TilePairs& pairs,
-                      float* tile) {
+template <class Lane>
+void read_tile(const PairsOfVideos& job, const Stretch& stretch, const TilePairs<Lane>& pairs,
+               float* tile) {
+  constexpr int kPairs = LaneOf<Lane>::kPairs;
   const Videos& left = job.rows;
   const Videos& right = job.columns;
   for (int k = 0; k < pairs.count; ++k) {
     const PairPlace place(job, pairs.index[k]);
     const std::int64_t row = place.row * left.frames;
     const std::int64_t column = place.column * right.frames;
-    cosine_distances(left.features + row * job.width, left.inverse_norms + row, stretch.rows,
-                     right.features + column * job.width, right.inverse_norms + column,
-                     stretch.columns, job.width, tile + k);
+    cosine_distances<kPairs>(left.features + row * job.width, left.inverse_norms + row,
+                             stretch.rows, right.features + column * job.width,
+                             right.inverse_norms + column, stretch.columns, job.width, tile + k);
   }
-  // Elements without a pair of their own repeat the last one.
+  // Places without a pair of their own repeat the last one.
   const int cells = stretch.rows * stretch.columns;
-  for (int cell = 0; cell < cells && pairs.count < kWidth; ++cell) {
-    float* of_cell = tile + static_cast<std::ptrdiff_t>(cell) * kWidth;
-    for (int k = pairs.count; k < kWidth; ++k) of_cell[k] = of_cell[pairs.count - 1];
+  for (int cell = 0; cell < cells && pairs.count < kPairs; ++cell) {
+    float* of_cell = tile + static_cast<std::ptrdiff_t>(cell) * kPairs;
+    for (int k = pairs.count; k < kPairs; ++k) of_cell[k] = of_cell[pairs.count - 1];
   }
 }
 
 inline void videos_forward(const PairsOfVideos& job, const Alignment& how, const Stretch& stretch,
                            float* scratch) {
   const TileScratch tile = TileScratch::carve(scratch, stretch.rows, stretch.columns);
-  for (std::int64_t start = 0; start < stretch.count; start += kWidth) {
-    const TilePairs pairs(stretch, start);
-    read_tile(job, stretch, pairs, tile.distances);
-    float costs[kWidth];
-    align_forward(how, stretch.rows, stretch.columns, tile).store(costs);
+  for_tiles(stretch, [&](const auto& pairs, auto lane) {
+    using Lane = decltype(lane);
+    read_tile<Lane>(job, stretch, pairs, tile.distances);
+    float costs[LaneOf<Lane>::kPairs];
+    LaneOf<Lane>::store(align_forward<Lane>(how, stretch.rows, stretch.columns, tile), costs);
     for (int k = 0; k < pairs.count; ++k) {
       job.scores[PairPlace(job, pairs.index[k]).score] = costs[k];
     }
+  });
+}
+
+// From the gradients of one pair's distances (its place of two tiles of kPairs) to its videos'.
+template <int kPairs>
+void add_gradients(const PairsOfVideos& job, const Stretch& stretch, const PairPlace& place,
+                   const float* distances, float* gradients) {
+  const Videos& left = job.rows;
+  const Videos& right = job.columns;
+  const std::int64_t row = place.row * left.frames;
+  const std::int64_t column = place.column * right.frames;
+  // The gradients become the factors of the other side's vectors, in place.
+  for (int l = 0; l < stretch.rows; ++l) {
+    for (int m = 0; m < stretch.columns; ++m) {
+      const std::ptrdiff_t cell = static_cast<std::ptrdiff_t>(l * stretch.columns + m) * kPairs;
+      const float pull = gradients[cell] * (1.0f - distances[cell]);
+      left.along[row + l] += pull;
+      right.along[column + m] += pull;
+      gradients[cell] *= -left.inverse_norms[row + l] * right.inverse_norms[column + m];
+    }
   }
+  const int across = stretch.columns * kPairs;
+  add_products(gradients, across, kPairs, stretch.rows, stretch.columns,
+               right.features + column * job.width, job.width, left.grad + row * job.width);
+  add_products(gradients, kPairs, across, stretch.columns, stretch.rows,
+               left.features + row * job.width, job.width, right.grad + column * job.width);
 }
 
 inline void videos_backward(const PairsOfVideos& job, const Alignment& how, const Stretch& stretch,
                             float* scratch) {
   const TileScratch tile = TileScratch::carve(scratch, stretch.rows, stretch.columns);
-  const Videos& left = job.rows;
-  const Videos& right = job.columns;
-  for (std::int64_t start = 0; start < stretch.count; start += kWidth) {
-    const TilePairs pairs(stretch, start);
-    read_tile(job, stretch, pairs, tile.distances);
-    float grads[kWidth];
-    for (int k = 0; k < kWidth; ++k) grads[k] = job.grad[PairPlace(job, pairs.index[k]).score];
-    align_backward(how, stretch.rows, stretch.columns, Pack::load(grads), tile);
+  for_tiles(stretch, [&](const auto& pairs, auto lane) {
+    using Lane = decltype(lane);
+    constexpr int kPairs = LaneOf<Lane>::kPairs;
+    read_tile<Lane>(job, stretch, pairs, tile.distances);
+    float grads[kPairs];
+    for (int k = 0; k < kPairs; ++k) grads[k] = job.grad[PairPlace(job, pairs.index[k]).score];
+    align_backward<Lane>(how, stretch.rows, stretch.columns, LaneOf<Lane>::load(grads), tile);
     for (int k = 0; k < pairs.count; ++k) {
-      const PairPlace place(job, pairs.index[k]);
-      const std::int64_t row = place.row * left.frames;
-      const std::int64_t column = place.column * right.frames;
-      // The tile's gradients become the factors of the other side's vectors, in place.
-      float* factors = tile.gradients + k;
-      for (int l = 0; l < stretch.rows; ++l) {
-        for (int m = 0; m < stretch.columns; ++m) {
-          const int cell = (l * stretch.columns + m) * kWidth;
-          const float pull = factors[cell] * (1.0f - tile.distances[cell + k]);
-          left.along[row + l] += pull;
-          right.along[column + m] += pull;
-          factors[cell] *= -left.inverse_norms[row + l] * right.inverse_norms[column + m];
-        }
-      }
-      const int across = stretch.columns * kWidth;
-      add_products(factors, across, kWidth, stretch.rows, stretch.columns,
-                   right.features + column * job.width, job.width, left.grad + row * job.width);
-      add_products(factors, kWidth, across, stretch.columns, stretch.rows,
-                   left.features + row * job.width, job.width, right.grad + column * job.width);
+      add_gradients<kPairs>(job, stretch, PairPlace(job, pairs.index[k]), tile.distances + k,
+                            tile.gradients + k);
     }
-  }
+  });
 }
 
 inline void inverse_norms(const float* vectors, std::int64_t count, int width, float* out) {
@@ -236,7 +247,7 @@ inline void add_scaled(const float* vectors, const float* factors, std::int64_t 
 inline Kernels make_kernels(const char* name) {
   return {
       name,           kWidth,          TileScratch::floats, distances_forward, distances_backward,
-      videos_forward, videos_backward, inverse_norms,       add_scaled};
+      videos_forward, videos_backward, inverse_norms,       add_scaled,        make_row_kernels()};
 }
 
 }  // namespace MAFSAR_ISA

@@ -28,8 +28,9 @@ namespace MAFSAR_ISA {
 MAFSAR_HD float lane_fma(float a, float b, float c) { return a * b + c; }
 MAFSAR_HD float lane_min(float a, float b) { return a < b ? a : b; }
 MAFSAR_HD float lane_abs(float a) { return a < 0.0f ? -a : a; }
-// At most `high`; not-a-number stays, so that it reaches the result and is seen.
-MAFSAR_HD float lane_clamp(float a, float high) { return a > high ? high : a; }
+MAFSAR_HD float lane_minus_abs(float a) { return a < 0.0f ? a : -a; }
+// At least `low`; not-a-number stays, so that it reaches the result and is seen.
+MAFSAR_HD float lane_at_least(float low, float a) { return low > a ? low : a; }
 // The smaller; not-a-number on either side stays.
 MAFSAR_HD float lane_min_or_nan(float a, float b) { return a != a ? a : (a <= b ? a : b); }
 MAFSAR_HD float lane_if_negative(float test, float yes, float no) { return test < 0.0f ? yes : no; }
@@ -64,10 +65,6 @@ MAFSAR_HD Both<Lane> operator*(Both<Lane> a, Both<Lane> b) {
   return {a.there * b.there, a.back * b.back};
 }
 template <class Lane>
-MAFSAR_HD Both<Lane> operator/(Both<Lane> a, Both<Lane> b) {
-  return {a.there / b.there, a.back / b.back};
-}
-template <class Lane>
 MAFSAR_HD Both<Lane> lane_fma(Both<Lane> a, Both<Lane> b, Both<Lane> c) {
   return {lane_fma(a.there, b.there, c.there), lane_fma(a.back, b.back, c.back)};
 }
@@ -80,8 +77,16 @@ MAFSAR_HD Both<Lane> lane_abs(Both<Lane> a) {
   return {lane_abs(a.there), lane_abs(a.back)};
 }
 template <class Lane>
-MAFSAR_HD Both<Lane> lane_clamp(Both<Lane> a, float high) {
-  return {lane_clamp(a.there, high), lane_clamp(a.back, high)};
+MAFSAR_HD Both<Lane> lane_minus_abs(Both<Lane> a) {
+  return {lane_minus_abs(a.there), lane_minus_abs(a.back)};
+}
+template <class Lane>
+MAFSAR_HD Both<Lane> lane_min_or_nan(Both<Lane> a, Both<Lane> b) {
+  return {lane_min_or_nan(a.there, b.there), lane_min_or_nan(a.back, b.back)};
+}
+template <class Lane>
+MAFSAR_HD Both<Lane> lane_at_least(float low, Both<Lane> a) {
+  return {lane_at_least(low, a.there), lane_at_least(low, a.back)};
 }
 template <class Lane>
 MAFSAR_HD Both<Lane> lane_if_negative(Both<Lane> test, Both<Lane> yes, Both<Lane> no) {

@@ -48,22 +48,23 @@ MAFSAR_HD Lane otam_forward(int rows, int columns, SoftMinimum with, const Dista
     row[m] = sum;
   }
   Lane folded = sum;
+  const Lane zero(0.0f);
   for (int l = 1; l < rows; ++l) {
     Lane diagonal = row[0];
-    SoftMinimumStep<Lane> step = soft_minimum<true>(Lane(0.0f), diagonal, with);
+    SoftMinimumStep<Lane> step = soft_minimum<true>(zero, diagonal, distance(l, 0), with);
     keep(l, 0, step);
-    Lane left = distance(l, 0) + step.value;
+    Lane left = step.value;
     row[0] = left;
     for (int m = 1; m < columns; ++m) {
       const Lane above = row[m];
-      step = soft_minimum<false>(diagonal, left, with);
+      step = soft_minimum<false>(diagonal, left, distance(l, m), with);
       keep(l, m, step);
-      left = distance(l, m) + step.value;
+      left = step.value;
       row[m] = left;
       diagonal = above;
     }
-    step = l + 1 < rows ? soft_minimum<false>(folded, left, with)
-                        : soft_minimum<true>(folded, left, with);
+    step = l + 1 < rows ? soft_minimum<false>(folded, left, zero, with)
+                        : soft_minimum<true>(folded, left, zero, with);
     keep(l, columns, step);
     folded = step.value;
   }

@@ -22,15 +22,14 @@ MAFSAR_HD SoftMinimum make_soft_minimum(double lam) {
   return {static_cast<float>(lam), static_cast<float>(1.4426950408889634 / lam)};
 }
 
-// 2^-z for z >= 0. Below 2^-126 the result stays there: next to 1 it is nothing.
+// 2^z for z <= 0. Below 2^-126 the result stays there: next to 1 it is nothing.
 template <class Lane>
-MAFSAR_HD Lane exp2_negative(Lane z) {
-  // 1.5 * 2^23 rounds to whole numbers; + 127 leaves the biased exponent in the low bits.
+MAFSAR_HD Lane exp2_nonpositive(Lane z) {
+  // Adding 1.5 * 2^23 rounds to whole numbers; + 127 leaves the biased exponent in the low bits.
   const Lane rounder(12583039.0f);
-  z = lane_clamp(z, 126.0f);
-  const Lane shifted = rounder - z;
-  const Lane whole = shifted - rounder;     // -round(z)
-  const Lane f = (Lane(0.0f) - z) - whole;  // in [-0.5, 0.5], exact
+  z = lane_at_least(-126.0f, z);
+  const Lane shifted = rounder + z;
+  const Lane f = z - (shifted - rounder);  // in [-0.5, 0.5], exact
   const Lane f2 = f * f;
   const Lane p01 = lane_fma(Lane(0.24022648f), f, Lane(0.6931472f));
   const Lane p23 = lane_fma(Lane(0.009618437f), f, Lane(0.055503324f));
@@ -39,9 +38,9 @@ MAFSAR_HD Lane exp2_negative(Lane z) {
   return lane_fma(f, p, Lane(1.0f)) * lane_exponent(shifted);
 }
 
-// log(1 + e) for 0 <= e <= 1, to relative precision.
+// log(1 + e) / e for 0 <= e <= 1.
 template <class Lane>
-MAFSAR_HD Lane log1p_unit(Lane e) {
+MAFSAR_HD Lane log1p_ratio(Lane e) {
   const Lane e2 = e * e;
   const Lane e4 = e2 * e2;
   const Lane p01 = lane_fma(Lane(-0.49999902f), e, Lane(1.0f));
@@ -51,31 +50,45 @@ MAFSAR_HD Lane log1p_unit(Lane e) {
   const Lane p89 = lane_fma(Lane(-0.003243981f), e, Lane(0.019851264f));
   const Lane low = lane_fma(p23, e2, p01);
   const Lane high = lane_fma(p67, e2, p45);
-  return e * lane_fma(lane_fma(p89, e4, high), e4, low);
+  return lane_fma(lane_fma(p89, e4, high), e4, low);
+}
+
+// 1 / (1 + e) for 0 <= e <= 1: two Newton steps from the best parabola (off by 1/99), which take a
+// third of the time of a vector division.
+template <class Lane>
+MAFSAR_HD Lane reciprocal_of_one_plus(Lane e) {
+  const Lane one(1.0f);
+  const Lane minus = Lane(-1.0f) - e;
+  Lane r = lane_fma(lane_fma(Lane(32.0f / 99.0f), e, Lane(-80.0f / 99.0f)), e, Lane(98.0f / 99.0f));
+  r = lane_fma(r, lane_fma(minus, r, one), r);
+  return lane_fma(r, lane_fma(minus, r, one), r);
 }
 
 template <class Lane>
 struct SoftMinimumStep {
   Lane value;
-  Lane e;     // 2^-|z|
+  Lane e;     // exp(-|difference| / lam), of the larger cost
   Lane sign;  // < 0 where the second is the smaller
 };
 
-// softmin(first, second), with `first` counted twice where kTwice: log 2 enters the exponent, not
-// the cost, where it would be rounded away next to a large one.
+// plus + softmin(first, second), with `first` counted twice where kTwice: log 2 enters the
+// exponent, not the cost, where it would be rounded away next to a large one.
 template <bool kTwice, class Lane>
-MAFSAR_HD SoftMinimumStep<Lane> soft_minimum(Lane first, Lane second, SoftMinimum with) {
+MAFSAR_HD SoftMinimumStep<Lane> soft_minimum(Lane first, Lane second, Lane plus, SoftMinimum with) {
   SoftMinimumStep<Lane> step;
+  const Lane minus_lam(-with.lam);
   if (kTwice) {
     step.sign = lane_fma(second - first, Lane(with.rate), Lane(1.0f));
-    step.e = exp2_negative(lane_abs(step.sign));
+    step.e = exp2_nonpositive(lane_minus_abs(step.sign));
+    const Lane base = lane_if_negative(step.sign, second, first) + plus;
     const Lane log2_once = lane_if_negative(step.sign, Lane(0.0f), Lane(0.69314718f));
-    step.value = lane_fma(Lane(-with.lam), log1p_unit(step.e) + log2_once,
-                          lane_if_negative(step.sign, second, first));
+    step.value = lane_fma(minus_lam, lane_fma(step.e, log1p_ratio(step.e), log2_once), base);
   } else {
     step.sign = second - first;
-    step.e = exp2_negative(lane_abs(step.sign) * Lane(with.rate));
-    step.value = lane_fma(Lane(-with.lam), log1p_unit(step.e), lane_min(first, second));
+    step.e = exp2_nonpositive(lane_minus_abs(step.sign) * Lane(with.rate));
+    const Lane base = lane_min(first, second) + plus;
+    // The products stand so that the longest chain ends in one multiply-add.
+    step.value = lane_fma(step.e * minus_lam, log1p_ratio(step.e), base);
   }
   return step;
 }
@@ -83,7 +96,7 @@ MAFSAR_HD SoftMinimumStep<Lane> soft_minimum(Lane first, Lane second, SoftMinimu
 // Gradient of a step with respect to its two costs: the softmax of the same differences.
 template <class Lane>
 MAFSAR_HD void soft_minimum_weights(const SoftMinimumStep<Lane>& step, Lane* first, Lane* second) {
-  const Lane larger = Lane(1.0f) / (Lane(1.0f) + step.e);
+  const Lane larger = reciprocal_of_one_plus(step.e);
   const Lane smaller = step.e * larger;
   *first = lane_if_negative(step.sign, smaller, larger);
   *second = lane_if_negative(step.sign, larger, smaller);

@@ -42,7 +42,9 @@ def _is_native(tensor: Tensor) -> bool:
 
 def _ready(tensor: Tensor) -> Tensor:
     """Contiguous float32, as the native module reads it."""
-    return tensor.to(torch.float32).contiguous()
+    if tensor.dtype is not torch.float32:
+        tensor = tensor.to(torch.float32)
+    return tensor.contiguous()
 
 
 def _ready_lengths(name: str, lengths: Tensor | None, frames: tuple[int, ...]) -> Tensor | None:
