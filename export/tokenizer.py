@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer
@@ -14,6 +16,8 @@ from mafsar.errors import UnavailableError
 # How CLIP cuts a cleaned, lower-case text into words before its byte pairs.
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _START, _END = "<start_of_text>", "<end_of_text>"
+_MERGES_FILE = "bpe_simple_vocab_16e6.txt.gz"
+_MERGES = 49152 - 256 - 2
 
 
 def write_clip_tokenizer(path: Path) -> Path:
@@ -32,17 +36,8 @@ def write_clip_tokenizer(path: Path) -> Path:
     Raises:
         UnavailableError: open_clip is not installed.
     """
-    try:
-        from open_clip.tokenizer import SimpleTokenizer
-    except ImportError as error:
-        raise UnavailableError(
-            "open_clip is not installed, and CLIP's vocabulary is in it; pip install 'mafsar[train]'"
-        ) from error
-    clip = SimpleTokenizer()
-    merges = sorted(clip.bpe_ranks, key=clip.bpe_ranks.__getitem__)
-    library = Tokenizer(
-        BPE(dict(clip.encoder), [(a, b) for a, b in merges], end_of_word_suffix="</w>")
-    )
+    vocabulary, merges = _clip_vocabulary()
+    library = Tokenizer(BPE(vocabulary, merges, end_of_word_suffix="</w>"))
     library.add_special_tokens([AddedToken(word, normalized=False) for word in (_START, _END)])
     library.pre_tokenizer = Sequence(
         [
@@ -52,7 +47,30 @@ def write_clip_tokenizer(path: Path) -> Path:
     )
     library.post_processor = TemplateProcessing(
         single=f"{_START} $A {_END}",
-        special_tokens=[(word, clip.encoder[word]) for word in (_START, _END)],
+        special_tokens=[(word, vocabulary[word]) for word in (_START, _END)],
     )
     library.save(str(path))
     return path
+
+
+def _clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Ids by token and the merges in order, from the list that open_clip carries."""
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise UnavailableError(
+            "open_clip is not installed, and CLIP's vocabulary is in it; pip install 'mafsar[train]'"
+        )
+    file = Path(next(iter(spec.submodule_search_locations))) / _MERGES_FILE
+    lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
+    merges = []
+    for line in lines[1 : 1 + _MERGES]:  # the first line is a title
+        left, _, right = line.partition(" ")
+        merges.append((left, right))
+    # Bytes that print stand for themselves and come first, the others follow from U+0100 on.
+    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = [chr(byte) for byte in printed]
+    letters += [chr(0x100 + index) for index in range(256 - len(printed))]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    tokens += ["".join(pair) for pair in merges]
+    tokens += [_START, _END]
+    return {token: index for index, token in enumerate(tokens)}, merges

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
-from mafsar.model.config import ModelConfig
+from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
 from mafsar.model.initial import random_state
 from mafsar.model.names import ModelName, backbone, parse_model_name
 from mafsar.model.network import (
@@ -76,7 +76,9 @@ def create_network(name: str, *, seed: int = 0, adapters: bool = False) -> Mafsa
         config, path = _folder(parsed)
         state, _ = read_safetensors(path)
     config = dataclasses.replace(config, name=str(parsed))
-    return _assemble(config if adapters else config.plain(), from_open_clip(state, config), seed)
+    towers = from_open_clip(state, config)
+    config = _with_text_scale(config if adapters else config.plain(), towers)
+    return _assemble(config, towers, seed)
 
 
 def load_trained(path: Path) -> MafsarNetwork:
@@ -110,13 +112,17 @@ def load_trained(path: Path) -> MafsarNetwork:
 
 def _assemble(config: ModelConfig, towers: dict[str, Tensor], seed: int) -> MafsarNetwork:
     """Towers with values, and fresh adapters where the configuration has them."""
-    # CLIP's own limit on its temperature.
-    scale = round(min(math.exp(float(towers["logit_scale"])), 100.0), 4)
-    match = dataclasses.replace(config.match, text_scale=scale)
-    network = empty_network(dataclasses.replace(config, match=match))
+    network = empty_network(config)
     fresh = random_state(network, seed, prefixes=TUNABLE_PREFIXES)
     network.load_state_dict(towers | fresh, assign=True)
     return network.eval()
+
+
+def _with_text_scale(config: ModelConfig, towers: dict[str, Tensor]) -> ModelConfig:
+    """With the temperature that the towers were trained to, within CLIP's own limit of 100."""
+    scale = round(min(math.exp(float(towers["logit_scale"])), 100.0), 4)
+    match = dataclasses.replace(config.match, text_scale=scale)
+    return dataclasses.replace(config, match=match)
 
 
 def _own_file(name: ModelName, *, adapters: bool, seed: int) -> MafsarNetwork:
@@ -127,8 +133,11 @@ def _own_file(name: ModelName, *, adapters: bool, seed: int) -> MafsarNetwork:
             f"use {backbone(network.config.name)}:{name.value}"
         )
     if adapters and network.config.adapters is None:
-        config = dataclasses.replace(config_of(name), name=str(name))
-        return _assemble(config, network.state_dict(), seed)
+        config = dataclasses.replace(
+            network.config, name=str(name), adapters=AdapterConfig(), match=MatchConfig()
+        )
+        towers = network.state_dict()
+        return _assemble(_with_text_scale(config, towers), towers, seed)
     return network
 
 
