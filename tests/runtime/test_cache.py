@@ -16,7 +16,7 @@ from mafsar.runtime.cache import FeatureCache, cache_folder, clip_key
 from mafsar.runtime.enroll import enroll
 from mafsar.runtime.files import write_text, written_beside
 from mafsar.runtime.matcher import match_queries
-from mafsar.video import Geometry
+from mafsar.video import Geometry, write_video
 
 KEY = "ab" + "0" * 62
 
@@ -222,7 +222,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_video_with_many_parts_is_hashed_once(encoder, make_clip, tmp_path, cache, monkeypatch):
+def test_a_video_with_many_parts_is_hashed_once(encoder, tmp_path, cache, monkeypatch):
     from mafsar.runtime import encoding
 
     hashed = []
@@ -233,8 +233,9 @@ def test_a_video_with_many_parts_is_hashed_once(encoder, make_clip, tmp_path, ca
 
     encoding_sha256 = encoding.content_sha256
     monkeypatch.setattr(encoding, "content_sha256", counting)
-    make_clip(tmp_path / "long", 0, count=30)  # frame folders have 25 pictures a second
-    rows = [f"long,{label},{i / 10},{i / 10 + 0.4}" for i, label in enumerate("abab")]
+    ramp = (np.full((64, 64, 3), 8 * i, np.uint8) for i in range(30))
+    write_video(tmp_path / "long.mp4", ramp, 30)
+    rows = [f"long.mp4,{label},{i / 10},{i / 10 + 0.4}" for i, label in enumerate("abab")]
     (tmp_path / "s.csv").write_text("\n".join(rows), encoding="utf-8")
     bank = enroll(tmp_path / "s.csv", encoder, cache=cache)
     assert len(hashed) == 1
