@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mafsar.data.synthetic.actions import action
 from mafsar.kernels import otam_match
 from mafsar.model.network import MafsarNetwork
 from mafsar.training.augment import augment
@@ -31,13 +30,14 @@ class EpisodePlan:
     smooth: float = 0.1
     visual_scale: float = 2.0
     text_dropout: float = 0.2
+    text_noise: float = 0.7
     partner_share: float = 0.6
     scene_share: float = 0.2
 
 
 def train_episodes(
     network: MafsarNetwork,
-    texts: Tensor,
+    texts: list[Tensor],
     pool: ClipPool,
     scenes: np.ndarray,
     plan: EpisodePlan,
@@ -49,7 +49,7 @@ def train_episodes(
 
     Args:
         network: Its towers stay as they are.
-        texts: Raw text embedding of each class of the pool, (classes, E).
+        texts: Raw embeddings of the ways to say each class of the pool, (ways, E) each.
         pool: Clips of training classes.
         scenes: Places without actions, uint8 (n, 2, T, S, S, 3): some episodes ask for the same
             place again, so that appearance is not unlearnt.
@@ -71,11 +71,16 @@ def train_episodes(
         if rng.random() < plan.scene_share:
             picked = rng.choice(len(scenes), plan.way, replace=False)
             support, query = (torch.from_numpy(scenes[picked, take]) for take in range(2))
-            words = None
+            words: Tensor | None = None
         else:
-            classes = _draw_classes(pool, plan, rng)
-            support, query = _draw_clips(pool, classes, rng)
-            words = None if rng.random() < plan.text_dropout else texts[torch.tensor(classes)]
+            classes = pool.draw_classes(plan.way, plan.partner_share, rng)
+            support, query = (
+                torch.from_numpy(pool.frames[i]) for i in pool.draw_clips(classes, rng)
+            )
+            ways = [int(rng.integers(len(texts[label]))) for label in classes]
+            words = torch.stack([texts[c][way] for c, way in zip(classes, ways, strict=True)])
+            if rng.random() < plan.text_dropout:
+                words = None
         loss, accuracy = _step(network, support, query, words, plan, generator)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([loss])
@@ -95,7 +100,8 @@ def _step(
     generator: torch.Generator,
 ) -> tuple[Tensor, float]:
     labels = torch.arange(len(query))
-    s, s_pooled = network.encode_support(_prepare(network, support, generator), words)
+    guide = None if words is None else _blur(words, plan.text_noise, generator)
+    s, s_pooled = network.encode_support(_prepare(network, support, generator), guide)
     q, q_pooled = network.encode_query(_prepare(network, query, generator))
     cost = otam_match(q[None], s[None], lam=network.config.match.lam)[0]
     logits = -plan.visual_scale * cost  # (Q, C)
@@ -109,29 +115,13 @@ def _step(
     return episode_loss(logits, labels, plan.alpha, (worded[0], worded[1])), accuracy
 
 
+def _blur(words: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Add noise to texts, so that classes never trained on are guided no worse than trained ones."""
+    spread = noise * words.square().mean(dim=-1, keepdim=True).sqrt()
+    return words + spread * torch.randn(words.shape, generator=generator)
+
+
 def _prepare(network: MafsarNetwork, frames: Tensor, generator: torch.Generator) -> Tensor:
     pixels, _ = augment(frames, None, generator)
     scaled: Tensor = pixels * network.pixel_scale[:, None, None]
     return scaled + network.pixel_shift[:, None, None]
-
-
-def _draw_classes(pool: ClipPool, plan: EpisodePlan, rng: np.random.Generator) -> list[int]:
-    """Draw an episode's classes; often with the class that is the same motion backwards."""
-    drawn: list[int] = []
-    for label in rng.permutation(len(pool.names)):
-        partner = action(pool.names[label]).partner
-        group = [int(label)]
-        if partner in pool.names and rng.random() < plan.partner_share:
-            group.append(pool.names.index(str(partner)))
-        drawn += [member for member in group if member not in drawn]
-        if len(drawn) >= plan.way:
-            break
-    return drawn[: plan.way]
-
-
-def _draw_clips(
-    pool: ClipPool, classes: list[int], rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    pairs = [rng.choice(pool.clips_of(label), 2, replace=False) for label in classes]
-    support, query = np.stack(pairs, axis=1)
-    return torch.from_numpy(pool.frames[support]), torch.from_numpy(pool.frames[query])

@@ -41,6 +41,30 @@ class ClipPool:
         """Return the ways to say what a class is."""
         return class_captions(action(self.names[label]))
 
+    def draw_classes(self, way: int, partner_share: float, rng: np.random.Generator) -> list[int]:
+        """Draw an episode's classes; often with the class that is the same motion backwards.
+
+        Args:
+            way: How many.
+            partner_share: How often a class brings its partner along.
+            rng: Draws them.
+        """
+        drawn: list[int] = []
+        for label in rng.permutation(len(self.names)):
+            partner = action(self.names[label]).partner
+            group = [int(label)]
+            if partner in self.names and rng.random() < partner_share:
+                group.append(self.names.index(str(partner)))
+            drawn += [member for member in group if member not in drawn]
+            if len(drawn) >= way:
+                break
+        return drawn[:way]
+
+    def draw_clips(self, classes: list[int], rng: np.random.Generator) -> np.ndarray:
+        """Draw a support and a query clip of each class, int64 (2, classes)."""
+        pairs = [rng.choice(self.clips_of(label), 2, replace=False) for label in classes]
+        return np.stack(pairs, axis=1)
+
     def clips_of(self, label: int) -> np.ndarray:
         """Return the indices of a class's clips, int64."""
         return np.flatnonzero(self.labels == label)

@@ -70,8 +70,8 @@ class StarterPlan:
             held_out_clips=24,
             scenes=max(16, round(20 * minutes)),
             episodes=1_000,
-            pretrain=PretrainPlan(steps=max(4, round(60 * minutes))),
-            episodic=EpisodePlan(steps=max(4, round(40 * minutes))),
+            pretrain=PretrainPlan(steps=max(4, round(75 * minutes))),
+            episodic=EpisodePlan(steps=max(4, round(45 * minutes))),
         )
 
 
@@ -111,7 +111,10 @@ def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
     seconds["pretrain"] = time.perf_counter() - started
     started = time.perf_counter()
     with torch.no_grad():
-        words = network.encode_text(encode(tokenizer, [_label(name) for name in pool.names]))
+        words = [
+            network.encode_text(encode(tokenizer, pool.captions(label)))
+            for label in range(len(pool.names))
+        ]
     train_episodes(
         network, words, pool, scenes, plan.episodic, seed=seed,
         report=_reporter("episodes", curves["episodes"], started, every=25),

@@ -52,14 +52,14 @@ def train(pool: ClipPool, scenes: np.ndarray, *, episodes: int) -> tuple[MafsarN
     tokenizer = train_tokenizer(captions, vocabulary=300, context=32)
     network = build_network(small_config(), seed=0)
     losses: list[dict[str, float]] = []
-    plan = PretrainPlan(steps=30, batch=24, warm_up=5, learning_rate=3e-3)
+    plan = PretrainPlan(steps=30, way=3, warm_up=5, learning_rate=3e-3)
     pretrain(
         network, tokenizer, pool, scenes, plan, seed=0, report=lambda _, found: losses.append(found)
     )
     frozen = {name: value.clone() for name, value in network.frozen_parameters().items()}
     tuned = {name: value.clone() for name, value in network.tunable_parameters().items()}
     with torch.no_grad():
-        words = network.encode_text(encode(tokenizer, NAMES))
+        words = [network.encode_text(encode(tokenizer, pool.captions(i))) for i in range(4)]
     steps: list[dict[str, float]] = []
     train_episodes(
         network, words, pool, scenes, EpisodePlan(steps=episodes, way=4, warm_up=2), seed=0,
