@@ -130,6 +130,7 @@ def assemble(
     Raises:
         InputError: A clip is in two classes.
     """
+    classes = sorted(classes, key=lambda item: PARTS.index(item.part))
     order = {item.label: i for i, item in enumerate(classes)}
     unique: dict[tuple[str, str], DataClip] = {}
     owner: dict[str, str] = {}
@@ -150,7 +151,7 @@ def assemble(
     return Catalogue(
         title=title,
         root=root,
-        classes=tuple(sorted(classes, key=lambda item: PARTS.index(item.part))),
+        classes=tuple(classes),
         clips=tuple(clip for clip in kept if clip.path is not None),
         missing=tuple(clip for clip in kept if clip.path is None),
         preset=preset,

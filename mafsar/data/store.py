@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar.data.catalogue import Catalogue, DataClass, DataClip
+from mafsar.data.catalogue import Catalogue, DataClass, DataClip, assemble
 from mafsar.data.presets import preset
 from mafsar.errors import InputError, MismatchError, MissingError
 
@@ -116,21 +116,18 @@ class Store:
             DataClass(label, text, part)
             for label, text, part in self._rows("SELECT label, text, part FROM classes ORDER BY id")
         ]
-        clips: list[DataClip] = []
-        missing: list[DataClip] = []
-        for name, problem, label, part in self._rows(
-            "SELECT name, problem, label, part FROM clips JOIN classes ON classes.id = class "
-            "ORDER BY class, clips.id"
-        ):
-            path = None if problem else self.path
-            (missing if problem else clips).append(DataClip(name, path, label, part))
+        clips = [
+            DataClip(name, None if problem else self.path, label, part)
+            for name, problem, label, part in self._rows(
+                "SELECT name, problem, label, part FROM clips JOIN classes ON classes.id = class"
+            )
+        ]
         named = self._meta["preset"]
-        return Catalogue(
-            title=self._meta["title"],
-            root=self.path,
-            classes=tuple(classes),
-            clips=tuple(clips),
-            missing=tuple(missing),
+        return assemble(
+            self._meta["title"],
+            self.path,
+            classes,
+            clips,
             preset=preset(named) if named else None,
         )
 
