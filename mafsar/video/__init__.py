@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mafsar.video.clip import Clip, RawClip, clip_from_array, load_clip, load_raw_clip
+from mafsar.video.array import clip_from_array
+from mafsar.video.clip import Clip, RawClip, load_clip, load_raw_clip
 from mafsar.video.container import video_info
 from mafsar.video.geometry import Geometry
 from mafsar.video.prefetch import ClipRequest, load_clips

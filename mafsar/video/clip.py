@@ -1,4 +1,4 @@
-"""A clip: T frames of a video file, a frame folder, a picture or an array, ready for an encoder."""
+"""A clip: T frames of a video file, a frame folder or a picture, ready for an encoder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import numpy as np
 
 from mafsar.errors import InputError, VideoError
 from mafsar.video.container import open_video, pixel_aspect, read_timeline
-from mafsar.video.decode import Strategy, decode_moments
+from mafsar.video.decode import decode_moments
 from mafsar.video.geometry import Geometry
 from mafsar.video.picture import Picture, picture_of
+from mafsar.video.plan import Strategy
 from mafsar.video.preprocess import arrange, resize, short_side_size, to_square
-from mafsar.video.sampling import frames_shown, segment_times, spaced_indices
+from mafsar.video.sampling import segment_times, spaced_indices
 from mafsar.video.source import frame_paths, is_image
 from mafsar.video.still import read_still
 
@@ -64,7 +65,7 @@ class RawClip:
 
 
 @dataclass(frozen=True)
-class _Taken:
+class Taken:
     """The frames taken of a source, before any of them is converted."""
 
     items: Sequence[Any]
@@ -109,7 +110,7 @@ def load_clip(
     taken = _take(Path(path), frames, start, end, rng, threads, strategy)
     decoded = time.perf_counter()
     enough = 2 * size if geometry.roi is None else None
-    pixels = _converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
+    pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
     return Clip(
         pixels=pixels,
         times_seconds=taken.times_seconds,
@@ -156,56 +157,13 @@ def load_raw_clip(
             width, height = short_side_size(width, height, short_side)
         return resize(picture, width, height)
 
-    pixels = _converted(path, taken, shown)
+    pixels = converted(path, taken, shown)
     return RawClip(
         frames=pixels,
         times_seconds=taken.times_seconds,
         duration_seconds=taken.duration_seconds,
         fps=taken.fps,
         decode_seconds=time.perf_counter() - began,
-    )
-
-
-def clip_from_array(
-    array: np.ndarray,
-    *,
-    fps: float | None = None,
-    times: Sequence[float] | np.ndarray | None = None,
-    frames: int,
-    size: int,
-    geometry: Geometry = _WHOLE,
-) -> Clip:
-    """Takes T frames of pictures in memory, as `load_clip` does of a file.
-
-    Args:
-        array: RGB, (N, H, W, 3), uint8, N ≥ 1.
-        fps: Frames in a second; frame k is shown from k / fps.
-        times: Instead of ``fps``: when each frame is first shown, seconds, (N,), ascending.
-        frames: T.
-        size: S, the model's side in pixels.
-        geometry: Which part of the picture the model sees.
-
-    Raises:
-        InputError: If the array is not uint8 (N, H, W, 3), or ``fps`` and ``times`` do not fit.
-    """
-    timestamps, duration = _array_clock(array, fps, times)
-    began = time.perf_counter()
-    indices = frames_shown(timestamps, segment_times(duration, frames))
-    taken = _Taken(
-        items=[array[index] for index in indices],
-        convert=_still_picture,
-        times_seconds=timestamps[indices],
-        duration_seconds=duration,
-        fps=len(timestamps) / duration if (fps or times is not None) and duration > 0 else None,
-    )
-    pixels = _converted("array", taken, lambda shown: to_square(shown, size, geometry))
-    return Clip(
-        pixels=pixels,
-        times_seconds=taken.times_seconds,
-        duration_seconds=duration,
-        fps=taken.fps,
-        decode_seconds=0.0,
-        preprocess_seconds=time.perf_counter() - began,
     )
 
 
@@ -217,7 +175,7 @@ def _take(
     rng: np.random.Generator | None,
     threads: int | None,
     strategy: Strategy,
-) -> _Taken:
+) -> Taken:
     """Chooses and decodes the frames of any kind of clip."""
     if frames < 1:
         raise InputError(f"frames must be at least 1, got {frames}")
@@ -236,7 +194,7 @@ def _take(
     # Read here, so that the time counts as decoding.
     stills = {index: read_still(pictures[index]) for index in np.unique(indices).tolist()}
     items = [stills[index] for index in indices.tolist()]
-    return _Taken(items, _still_picture, indices / NOMINAL_FPS, duration, None)
+    return Taken(items, still_picture, indices / NOMINAL_FPS, duration, None)
 
 
 def _take_video(
@@ -247,7 +205,7 @@ def _take_video(
     rng: np.random.Generator | None,
     threads: int | None,
     strategy: Strategy,
-) -> _Taken:
+) -> Taken:
     with open_video(path) as (container, stream):
         timeline = read_timeline(path, container, stream)
         begin, length = _part(path, timeline.duration_seconds, start, end)
@@ -257,7 +215,7 @@ def _take_video(
         )
         aspect = pixel_aspect(stream)
         transfer = getattr(stream.codec_context, "color_trc", None)
-    return _Taken(
+    return Taken(
         items=decoded.frames,
         convert=lambda frame, enough: picture_of(
             frame, aspect=aspect, transfer=transfer, hdr_short_side=enough
@@ -290,9 +248,9 @@ def _part(
     return begin, min(stop, duration) - begin
 
 
-def _converted(
+def converted(
     path: Path | str,
-    taken: _Taken,
+    taken: Taken,
     finish: Callable[[Picture], np.ndarray],
     hdr_short_side: int | None = None,
 ) -> np.ndarray:
@@ -314,36 +272,8 @@ def _converted(
     return np.stack(results)
 
 
-def _still_picture(pixels: np.ndarray, _: int | None) -> Picture:
+def still_picture(pixels: np.ndarray, _: int | None) -> Picture:
     return Picture.of(pixels)
-
-
-def _array_clock(
-    array: Any, fps: float | None, times: Sequence[float] | np.ndarray | None
-) -> tuple[np.ndarray, float]:
-    """Returns (timestamps from the first, duration) in seconds of an array of frames."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        raise InputError(f"array must be uint8 RGB of shape (N, H, W, 3), got {kind}")
-    if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
-        raise InputError(f"array must be uint8 RGB of shape (N, H, W, 3), got {array.shape}")
-    count = len(array)
-    if times is None:
-        if fps is not None and not (math.isfinite(fps) and fps > 0):
-            raise InputError(f"fps must be > 0, got {fps}")
-        rate = fps or NOMINAL_FPS
-        return np.arange(count) / rate, count / rate
-    if fps is not None:
-        raise InputError("give fps or times, not both")
-    clock = np.asarray(times, dtype=np.float64)
-    if clock.shape != (count,) or not np.isfinite(clock).all() or (np.diff(clock) <= 0).any():
-        raise InputError(
-            f"times must be {count} ascending numbers of seconds, one a frame, "
-            f"got shape {clock.shape}"
-        )
-    clock = clock - clock[0]
-    last = float(np.median(np.diff(clock))) if count > 1 else 1 / NOMINAL_FPS
-    return clock, float(clock[-1]) + last
 
 
 def _describe(name: str, pixels: np.ndarray, duration: float, fps: float | None) -> str:

@@ -12,12 +12,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mafsar.errors import VideoError
 from mafsar.video.container import Packets, Timeline, open_video, quiet_av, read_timeline
+from mafsar.video.plan import Run, Strategy, plan_runs
 from mafsar.video.sampling import CLOCK_TOLERANCE_SECONDS, frames_shown
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-
-Strategy = Literal["auto", "seek", "through"]
-
-JUMP_PACKETS = 3
-"""A jump to a key frame costs about as much as decoding this many frames (benchmarks/decode.py)."""
 
 _SEEK_GAP_SECONDS = 10.0  # without timestamps of key frames: how far ahead a blind seek pays
 _SEEK_MARGIN_SECONDS = 1.0  # blind seeks go by decoding time, which runs ahead of showing time
@@ -46,17 +42,8 @@ class DecodedFrames:
     """(T,) float64: their timestamps, from the first timestamp of the stream."""
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Packets that are decoded in one go, and the timestamps wanted from them."""
-
-    start: int
-    stop: int
-    wanted: frozenset[int]
-
-
 class _JumpMissedError(Exception):
-    """A seek landed behind the key frame it aimed at."""
+    """A seek landed past the key frame it aimed at."""
 
 
 def decode_moments(
@@ -102,41 +89,6 @@ def decode_moments(
         return _decode_watching(path, reopened, again, timeline, moments)
 
 
-def plan_runs(packets: Packets, wanted: np.ndarray, strategy: Strategy) -> list[_Run]:
-    """Cuts the decoding of the wanted timestamps into runs of packets.
-
-    Args:
-        packets: Of the whole stream, in file order.
-        wanted: Timestamps, ascending, each of a shown packet.
-        strategy: As for `decode_moments`.
-
-    Returns:
-        Runs in file order. The first starts at the first key frame where ``strategy`` is
-        ``through``.
-    """
-    keys = np.flatnonzero(packets.key)
-    shown = np.flatnonzero(packets.shown)
-    order = shown[np.argsort(packets.pts[shown], kind="stable")]
-    needs = order[np.searchsorted(packets.pts[order], wanted)]
-    # How many packets a jump must save; a negative saving decodes some of them again.
-    total = len(packets.pts)
-    least_saving = {"auto": JUMP_PACKETS, "seek": -total, "through": total + 1}[strategy]
-    runs: list[_Run] = []
-    start, stop, inside = 0, 0, set[int]()
-    for pts, need in zip(wanted, needs, strict=True):
-        # Frames after a key frame in the file may be shown before it; those need the one before.
-        usable = keys[(keys <= need) & (packets.pts[keys] <= pts)]
-        key = int(usable[-1]) if len(usable) else 0
-        if key - stop >= least_saving and int(pts) not in inside:
-            if inside:
-                runs.append(_Run(start, stop, frozenset(inside)))
-            start, stop, inside = key, key, set()
-        inside.add(int(pts))
-        stop = max(stop, int(need) + 1)
-    runs.append(_Run(start, stop, frozenset(inside)))
-    return runs
-
-
 def _decode_wanted(
     container: InputContainer,
     stream: VideoStream,
@@ -160,7 +112,7 @@ def _decode_run(
     stream: VideoStream,
     packets: Packets,
     numbers: dict[tuple[int | None, int | None], int],
-    run: _Run,
+    run: Run,
 ) -> Iterator[VideoFrame]:
     """Yields the frames of packets [run.start, run.stop), then empties and resets the decoder."""
     context = stream.codec_context

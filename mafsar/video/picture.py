@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 # AVColorSpace of a frame → swscale's number of the matrix (ISO/IEC 23091-2 numbers).
-_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7}
+_BT2020_SPACES = frozenset({9, 10})
+_KR_2020, _KB_2020 = 0.2627, 0.0593
 _BT601, _BT709 = 5, 1
 _LIMITED, _FULL = 1, 2
 _HD_HEIGHT = 720
@@ -63,7 +65,7 @@ def picture_of(
     if kind:
         scale = min((hdr_short_side or frame.height) / min(frame.width, frame.height), 1.0)
         reduced = (max(round(frame.width * scale), 1), max(round(frame.height * scale), 1))
-        pixels = to_sdr(_rgb(frame, "rgb48le", reduced), kind)
+        pixels = to_sdr(_rgb16(frame, reduced), kind)
     else:
         pixels = _rgb8(frame)
     width, height = max(round(frame.width * aspect), 1), frame.height
@@ -80,6 +82,8 @@ def _rgb8(frame: VideoFrame) -> np.ndarray:
     if layout.has_palette or any(component.is_alpha for component in layout.components):
         rgba = _rgb(frame, "rgba").astype(np.uint16)
         return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+    if _has_chroma(frame) and frame.colorspace in _BT2020_SPACES:
+        return ((_rgb16(frame).astype(np.uint32) + 128) // 257).astype(np.uint8)
     pixels = _rgb(frame, "rgb24")
     if len(layout.components) == 1 and frame.color_range == _LIMITED:
         # swscale takes every grey for full range.
@@ -90,23 +94,65 @@ def _rgb8(frame: VideoFrame) -> np.ndarray:
 _LIMITED_GREY = np.rint(np.clip((np.arange(256) - 16) / 219, 0, 1) * 255).astype(np.uint8)
 
 
-def _rgb(frame: VideoFrame, layout: str, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Converts with the frame's own matrix and range, and to (width, height) if given."""
+def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
+    """Converts with the frame's own matrix and range; 8 bits."""
     options: dict[str, Any] = {}
-    if size is not None and size != (frame.width, frame.height):
-        options = {"width": size[0], "height": size[1], "interpolation": _AREA}
-    name = frame.format.name
-    if not frame.format.is_rgb and len(frame.format.components) >= 3:
+    if _has_chroma(frame):
         unsaid = _BT709 if frame.height >= _HD_HEIGHT else _BT601
         matrix = _MATRICES.get(frame.colorspace, unsaid)
-        full = frame.color_range == _FULL or name.startswith("yuvj")
-        options |= {
+        full = _is_full_range(frame)
+        options = {
             "src_colorspace": matrix,
-            "dst_colorspace": matrix,
+            # RGB has no matrix; PyAV before 17 sets the source's only where the two differ.
+            "dst_colorspace": _BT601 if matrix == _BT709 else _BT709,
             "src_color_range": _FULL if full else _LIMITED,
             "dst_color_range": _FULL,
         }
     return np.asarray(frame.reformat(format=layout, **options).to_ndarray())
+
+
+def _rgb16(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+    """16-bit R'G'B', (H, W, 3), reduced to (width, height) if given.
+
+    BT.2020 is converted here: PyAV before 17 does not take its matrix, and swscale's 16-bit RGB is
+    0.4 % short of full scale, which in PQ is 4 % of the light.
+    """
+    options: dict[str, Any] = {}
+    if size is not None and size != (frame.width, frame.height):
+        options = {"width": size[0], "height": size[1], "interpolation": _AREA}
+    if not _has_chroma(frame):
+        return np.asarray(frame.reformat(format="rgb48le", **options).to_ndarray())
+    planes = frame.reformat(
+        format="yuv444p16le",
+        src_color_range=_FULL if _is_full_range(frame) else _LIMITED,
+        dst_color_range=_LIMITED,
+        **options,
+    )
+    luma: np.ndarray
+    cb: np.ndarray
+    cr: np.ndarray
+    luma, cb, cr = (
+        np.frombuffer(memoryview(plane), np.uint16)
+        .reshape(planes.height, plane.line_size // 2)[:, : planes.width]
+        .astype(np.float32)
+        for plane in planes.planes
+    )
+    luma = (luma - 16 * 256) / (219 * 256)
+    cb, cr = (cb - 128 * 256) / (224 * 256), (cr - 128 * 256) / (224 * 256)
+    red, blue = _KR_2020, _KB_2020
+    rgb = np.empty((*luma.shape, 3), np.float32)
+    rgb[..., 0] = luma + 2 * (1 - red) * cr
+    rgb[..., 2] = luma + 2 * (1 - blue) * cb
+    rgb[..., 1] = (luma - red * rgb[..., 0] - blue * rgb[..., 2]) / (1 - red - blue)
+    return np.asarray(np.clip(rgb, 0, 1) * 65535 + 0.5).astype(np.uint16)
+
+
+def _has_chroma(frame: VideoFrame) -> bool:
+    return not frame.format.is_rgb and len(frame.format.components) >= 3
+
+
+def _is_full_range(frame: VideoFrame) -> bool:
+    return frame.color_range == _FULL or frame.format.name.startswith("yuvj")
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:

@@ -13,7 +13,15 @@ import pytest
 from PIL import Image
 
 from mafsar.errors import InputError, VideoError
-from mafsar.video import clip_from_array, container, decode, load_clip, load_raw_clip, video_info
+from mafsar.video import (
+    clip_from_array,
+    container,
+    decode,
+    load_clip,
+    load_raw_clip,
+    plan,
+    video_info,
+)
 
 BASE = Fraction(1, 25)
 STEADY = list(range(30))
@@ -189,15 +197,15 @@ def test_plan_jumps_only_where_it_saves_enough() -> None:
         shown=np.ones(total, bool),
     )
 
-    def runs(wanted: list[int], strategy: decode.Strategy = "auto") -> list[tuple[int, int]]:
-        plan = decode.plan_runs(packets, np.array(wanted), strategy)
-        return [(run.start, run.stop) for run in plan]
+    def runs(wanted: list[int], strategy: plan.Strategy = "auto") -> list[tuple[int, int]]:
+        found = plan.plan_runs(packets, np.array(wanted), strategy)
+        return [(run.start, run.stop) for run in found]
 
     assert runs([5, 95]) == [(0, 6), (80, 96)]
     assert runs([5, 95], "through") == [(0, 96)]
     assert runs([45, 50], "seek") == [(40, 46), (40, 51)]
     assert runs([45, 50]) == [(40, 51)]
-    near = gop - decode.JUMP_PACKETS
+    near = gop - plan.JUMP_PACKETS
     assert runs([near, 25]) == [(0, 26)]
     assert runs([near - 1, 25]) == [(0, near), (20, 26)]
 

@@ -1,0 +1,58 @@
+"""Which packets to decode for the frames that are wanted, and where to jump."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mafsar.video.container import Packets
+
+Strategy = Literal["auto", "seek", "through"]
+
+JUMP_PACKETS = 3
+"""A jump to a key frame costs about as much as decoding this many frames (benchmarks/decode.py)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Packets that are decoded in one go, and the timestamps wanted from them."""
+
+    start: int
+    stop: int
+    wanted: frozenset[int]
+
+
+def plan_runs(packets: Packets, wanted: np.ndarray, strategy: Strategy) -> list[Run]:
+    """Cuts the decoding of the wanted timestamps into runs of packets.
+
+    Args:
+        packets: Of the whole stream, in file order.
+        wanted: Timestamps, ascending, each of a shown packet.
+        strategy: As for `decode_moments`.
+
+    Returns:
+        Runs, in the order of the wanted timestamps.
+    """
+    keys = np.flatnonzero(packets.key)
+    shown = np.flatnonzero(packets.shown)
+    order = shown[np.argsort(packets.pts[shown], kind="stable")]
+    needs = order[np.searchsorted(packets.pts[order], wanted)]
+    # How many packets a jump must save; a negative saving decodes some of them again.
+    total = len(packets.pts)
+    least_saving = {"auto": JUMP_PACKETS, "seek": -total, "through": total + 1}[strategy]
+    runs: list[Run] = []
+    start, stop, inside = 0, 0, set[int]()
+    for pts, need in zip(wanted, needs, strict=True):
+        # Frames after a key frame in the file may be shown before it; those need the one before.
+        usable = keys[(keys <= need) & (packets.pts[keys] <= pts)]
+        key = int(usable[-1]) if len(usable) else 0
+        if key - stop >= least_saving and int(pts) not in inside:
+            if inside:
+                runs.append(Run(start, stop, frozenset(inside)))
+            start, stop, inside = key, key, set()
+        inside.add(int(pts))
+        stop = max(stop, int(need) + 1)
+    runs.append(Run(start, stop, frozenset(inside)))
+    return runs
