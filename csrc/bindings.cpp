@@ -19,27 +19,28 @@ const float* floats(Address at) { return reinterpret_cast<const float*>(at); }
 float* writable(Address at) { return reinterpret_cast<float*>(at); }
 const std::int64_t* whole(Address at) { return reinterpret_cast<const std::int64_t*>(at); }
 
-void otam_forward(Address distances, Address lengths, std::int64_t pairs, int rows, int columns,
-                  double lam, bool bidirectional, Address out) {
-  mafsar::otam_cpu(floats(distances), whole(lengths), {pairs, rows, columns}, lam, bidirectional,
-                   writable(out));
-}
-
-void otam_backward(Address grad, Address distances, Address lengths, std::int64_t pairs, int rows,
-                   int columns, double lam, bool bidirectional, Address out) {
-  mafsar::otam_backward_cpu(floats(grad), floats(distances), whole(lengths), {pairs, rows, columns},
-                            lam, bidirectional, writable(out));
-}
-
-void bimhm_forward(Address distances, Address lengths, std::int64_t pairs, int rows, int columns,
+void align_forward(const std::string& metric, Address distances, Address lengths,
+                   std::int64_t pairs, int rows, int columns, double lam, bool bidirectional,
                    Address out) {
-  mafsar::bimhm_cpu(floats(distances), whole(lengths), {pairs, rows, columns}, writable(out));
+  const mafsar::DistanceSizes sizes{pairs, rows, columns};
+  if (metric == "otam") {
+    mafsar::otam_cpu(floats(distances), whole(lengths), sizes, lam, bidirectional, writable(out));
+  } else {
+    mafsar::bimhm_cpu(floats(distances), whole(lengths), sizes, writable(out));
+  }
 }
 
-void bimhm_backward(Address grad, Address distances, Address lengths, std::int64_t pairs, int rows,
-                    int columns, Address out) {
-  mafsar::bimhm_backward_cpu(floats(grad), floats(distances), whole(lengths),
-                             {pairs, rows, columns}, writable(out));
+void align_backward(const std::string& metric, Address grad, Address distances, Address lengths,
+                    std::int64_t pairs, int rows, int columns, double lam, bool bidirectional,
+                    Address out) {
+  const mafsar::DistanceSizes sizes{pairs, rows, columns};
+  if (metric == "otam") {
+    mafsar::otam_backward_cpu(floats(grad), floats(distances), whole(lengths), sizes, lam,
+                              bidirectional, writable(out));
+  } else {
+    mafsar::bimhm_backward_cpu(floats(grad), floats(distances), whole(lengths), sizes,
+                               writable(out));
+  }
 }
 
 void match_forward(const std::string& metric, Address query, Address prototypes,
@@ -73,15 +74,15 @@ void match_backward(const std::string& metric, Address grad, Address query, Addr
 }
 
 void norm_forward(Address x, Address weight, Address bias, std::int64_t clips, int frames,
-                  int heads, int width, float eps, Address normed, Address statistics) {
+                  int heads, int width, float eps, Address normed) {
   mafsar::norm_rows_cpu(floats(x), floats(weight), floats(bias), {clips, frames, heads, width}, eps,
-                        writable(normed), writable(statistics));
+                        writable(normed));
 }
 
-void norm_backward(Address grad, Address skip, Address x, Address weight, Address statistics,
-                   std::int64_t clips, int frames, int heads, int width, Address out) {
+void norm_backward(Address grad, Address skip, Address x, Address weight, std::int64_t clips,
+                   int frames, int heads, int width, float eps, Address out) {
   mafsar::norm_rows_backward_cpu(floats(grad), floats(skip), floats(x), floats(weight),
-                                 floats(statistics), {clips, frames, heads, width}, writable(out));
+                                 {clips, frames, heads, width}, eps, writable(out));
 }
 
 void attend_forward(Address qkv, std::int64_t clips, int frames, int heads, int width,
@@ -107,10 +108,8 @@ void gelu_backward(Address grad, Address x, std::int64_t count, Address grad_x) 
 
 PYBIND11_MODULE(_native, m) {
   m.doc() = "Native kernels of mafsar; call them through mafsar.kernels, which checks.";
-  m.def("otam_forward", otam_forward, Release());
-  m.def("otam_backward", otam_backward, Release());
-  m.def("bimhm_forward", bimhm_forward, Release());
-  m.def("bimhm_backward", bimhm_backward, Release());
+  m.def("align_forward", align_forward, Release());
+  m.def("align_backward", align_backward, Release());
   m.def("match_forward", match_forward, Release());
   m.def("match_backward", match_backward, Release());
   m.def("norm_forward", norm_forward, Release());

@@ -3,7 +3,8 @@
 Nothing is checked here; call `mafsar.kernels`, which does.
 """
 
-def otam_forward(
+def align_forward(
+    metric: str,
     distances: int,
     lengths: int,
     pairs: int,
@@ -12,8 +13,11 @@ def otam_forward(
     lam: float,
     bidirectional: bool,
     out: int,
-) -> None: ...
-def otam_backward(
+) -> None:
+    """Metric "otam" or "bimhm" of given distances; "bimhm" reads neither lam nor bidirectional."""
+
+def align_backward(
+    metric: str,
     grad: int,
     distances: int,
     lengths: int,
@@ -23,12 +27,6 @@ def otam_backward(
     lam: float,
     bidirectional: bool,
     out: int,
-) -> None: ...
-def bimhm_forward(
-    distances: int, lengths: int, pairs: int, rows: int, columns: int, out: int
-) -> None: ...
-def bimhm_backward(
-    grad: int, distances: int, lengths: int, pairs: int, rows: int, columns: int, out: int
 ) -> None: ...
 def match_forward(
     metric: str,
@@ -62,6 +60,37 @@ def match_backward(
     grad_query: int,
     grad_prototypes: int,
 ) -> None: ...
+def norm_forward(
+    x: int,
+    weight: int,
+    bias: int,
+    clips: int,
+    frames: int,
+    heads: int,
+    width: int,
+    eps: float,
+    normed: int,
+) -> None: ...
+def norm_backward(
+    grad: int,
+    skip: int,
+    x: int,
+    weight: int,
+    clips: int,
+    frames: int,
+    heads: int,
+    width: int,
+    eps: float,
+    out: int,
+) -> None: ...
+def attend_forward(
+    qkv: int, clips: int, frames: int, heads: int, width: int, mixed: int
+) -> None: ...
+def attend_backward(
+    grad: int, qkv: int, clips: int, frames: int, heads: int, width: int, grad_qkv: int
+) -> None: ...
+def gelu_forward(x: int, count: int, out: int) -> None: ...
+def gelu_backward(grad: int, x: int, count: int, grad_x: int) -> None: ...
 def set_num_threads(count: int) -> None: ...
 def get_num_threads() -> int: ...
 def isa() -> str:

@@ -29,7 +29,7 @@ def _load() -> tuple[Any, str]:
     """The native module (or None) and the reason why it is not there."""
     try:
         module: ModuleType = importlib.import_module("mafsar._native")
-        if not hasattr(module, "otam_forward"):
+        if not hasattr(module, "align_forward"):
             raise ImportError("it is of another version")
     except ImportError as error:
         reason = f"mafsar._native cannot be imported ({error})"

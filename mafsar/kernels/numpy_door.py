@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,27 +33,29 @@ def _lengths(name: str, lengths: Any, frames: tuple[int, ...]) -> Array:
     return array
 
 
+def _as_lengths(lengths: Any) -> Any:
+    return None if lengths is None else np.asarray(lengths)
+
+
 def _checked_distances(distances: Any, lengths: Any) -> tuple[Array, Array | None]:
-    array = np.asarray(distances)
-    checks.check_distances(array.shape, array.dtype)
-    if lengths is None:
-        return _computing(array), None
-    lengths = np.asarray(lengths)
-    checks.check_pair_lengths(lengths.shape, lengths.dtype, array.shape)
-    return _computing(array), _lengths("lengths", lengths, array.shape[-2:])
+    array, sizes = np.asarray(distances), _as_lengths(lengths)
+    checks.check_distances(array, sizes)
+    if sizes is not None:
+        sizes = _lengths("lengths", sizes, array.shape[-2:])
+    return _computing(array), sizes
 
 
-def otam(
-    distances: Any, lam: float = 0.5, bidirectional: bool = True, lengths: Any = None
-) -> Array:
-    """See `mafsar.kernels.otam`."""
+def _align(metric: str, distances: Any, lam: float, bidirectional: bool, lengths: Any) -> Array:
     array, sizes = _checked_distances(distances, lengths)
     checks.check_lam(lam)
     module = native()
     if module is None or array.dtype == np.float64:
-        return numpy_twin.otam(array, lam, bidirectional, sizes)
+        if metric == "otam":
+            return numpy_twin.otam(array, lam, bidirectional, sizes)
+        return numpy_twin.bimhm(array, sizes)
     out = np.empty(array.shape[:-2], dtype=np.float32)
-    module.otam_forward(
+    module.align_forward(
+        metric,
         _address(array),
         _address(sizes),
         out.size,
@@ -65,41 +68,29 @@ def otam(
     return out
 
 
+def otam(
+    distances: Any, lam: float = 0.5, bidirectional: bool = True, lengths: Any = None
+) -> Array:
+    """See `mafsar.kernels.otam`."""
+    return _align("otam", distances, lam, bidirectional, lengths)
+
+
 def bimhm(distances: Any, lengths: Any = None) -> Array:
     """See `mafsar.kernels.bimhm`."""
-    array, sizes = _checked_distances(distances, lengths)
-    module = native()
-    if module is None or array.dtype == np.float64:
-        return numpy_twin.bimhm(array, sizes)
-    out = np.empty(array.shape[:-2], dtype=np.float32)
-    module.bimhm_forward(
-        _address(array),
-        _address(sizes),
-        out.size,
-        array.shape[-2],
-        array.shape[-1],
-        _address(out),
-    )
-    return out
+    return _align("bimhm", distances, 1.0, True, lengths)
 
 
 def _checked_features(
     query: Any, prototypes: Any, query_lengths: Any = None, prototype_lengths: Any = None
 ) -> tuple[Array, Array, Array | None, Array | None]:
     left, right = np.asarray(query), np.asarray(prototypes)
-    checks.check_features(left.shape, left.dtype, right.shape, right.dtype)
-    sizes: list[Array | None] = []
-    for name, lengths, features in (
-        ("query_lengths", query_lengths, left),
-        ("prototype_lengths", prototype_lengths, right),
-    ):
-        if lengths is None:
-            sizes.append(None)
-            continue
-        lengths = np.asarray(lengths)
-        checks.check_video_lengths(name, lengths.shape, lengths.dtype, features.shape)
-        sizes.append(_lengths(name, lengths, features.shape[-2:-1]))
-    return _computing(left), _computing(right), sizes[0], sizes[1]
+    rows, columns = _as_lengths(query_lengths), _as_lengths(prototype_lengths)
+    checks.check_features(left, right, rows, columns)
+    if rows is not None:
+        rows = _lengths("query_lengths", rows, left.shape[-2:-1])
+    if columns is not None:
+        columns = _lengths("prototype_lengths", columns, right.shape[-2:-1])
+    return _computing(left), _computing(right), rows, columns
 
 
 def _match(
@@ -112,19 +103,20 @@ def _match(
     module = native()
     if module is None or left.dtype == np.float64:
         return numpy_twin.match(metric, left, right, lam, rows, columns)
-    out = np.empty((*left.shape[:-2], right.shape[-3]), dtype=np.float32)
+    *lead, videos, frames, width = left.shape
+    out = np.empty((*lead, videos, right.shape[-3]), dtype=np.float32)
     module.match_forward(
         metric,
         _address(left),
         _address(right),
         _address(rows),
         _address(columns),
-        int(np.prod(left.shape[:-3], dtype=np.int64)),
-        left.shape[-3],
+        math.prod(lead),
+        videos,
         right.shape[-3],
-        left.shape[-2],
+        frames,
         right.shape[-2],
-        left.shape[-1],
+        width,
         lam,
         _address(out),
     )
@@ -170,7 +162,8 @@ def otam_alignment(distances: Any, lam: float = 0.5) -> Array:
         return numpy_twin.otam_gradient(array, lam)
     ones = np.ones(array.shape[:-2], dtype=np.float32)
     out = np.empty_like(array)
-    module.otam_backward(
+    module.align_backward(
+        "otam",
         _address(ones),
         _address(array),
         0,

@@ -3,7 +3,7 @@
 The ops are made with `Library.define` and `Library.impl`, and the `autograd.Function` stands
 outside of them: 8 µs a call against 27 µs for `torch.library.custom_op`. CPU float32 goes to the
 native module, everything else to the twin of the same name in `mafsar.kernels.reference`.
-Fake kernels do not run in eager mode, so the public functions and the fakes share their checks.
+Fake kernels do not run in eager mode, so kernels and fakes share their checks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mafsar.kernels.dispatch import log_once, native
 
 # The ops live as long as this object.
 _library = torch.library.Library("mafsar", "DEF")
+_ops = torch.ops.mafsar
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -34,7 +35,7 @@ def _result_dtype(tensor: Tensor) -> torch.dtype:
 
 def _is_native(tensor: Tensor) -> bool:
     """True where the native module takes this tensor; says once why not."""
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         log_once(f"matching of {tensor.device.type} tensors uses the torch twin: no native kernel")
         return False
     return tensor.dtype != torch.float64 and native() is not None
@@ -58,26 +59,40 @@ def _ready_lengths(name: str, lengths: Tensor | None, frames: tuple[int, ...]) -
     return ready
 
 
-def _gradients(function: Callable[..., Tensor], grad: Tensor, *inputs: Tensor) -> list[Tensor]:
+def _gradients(twin: Callable[..., Tensor], grad: Tensor, *inputs: Tensor) -> list[Tensor]:
     """Gradients of a twin, computed by running it again."""
     with torch.enable_grad():
         leaves = [x.detach().to(_result_dtype(x)).requires_grad_() for x in inputs]
-        return [g.contiguous() for g in torch.autograd.grad(function(*leaves), leaves, grad)]
+        grads = torch.autograd.grad(twin(*leaves), leaves, grad.to(leaves[0].dtype))
+    return [x.contiguous() for x in grads]
 
 
-# --- ops on distances -----------------------------------------------------------------------------
+# --- kernels on distances -------------------------------------------------------------------------
 
 
-def _otam(distances: Tensor, lam: float, bidirectional: bool, lengths: Tensor | None) -> Tensor:
-    _check_distances(distances, lengths)
+def _align_twin(
+    metric: str, lam: float, bidirectional: bool, lengths: Tensor | None
+) -> Callable[[Tensor], Tensor]:
+    """The twin as a function of the distances alone."""
+    if metric == "otam":
+        return lambda distances: reference.otam(distances, lam, bidirectional, lengths)
+    return lambda distances: reference.bimhm(distances, lengths)
+
+
+def _align(
+    metric: str, distances: Tensor, lam: float, bidirectional: bool, lengths: Tensor | None
+) -> Tensor:
+    checks.check_distances(distances, lengths)
     checks.check_lam(lam)
-    sizes = _ready_lengths("lengths", lengths, (distances.shape[-2], distances.shape[-1]))
+    *lead, rows, columns = distances.shape
+    sizes = _ready_lengths("lengths", lengths, (rows, columns))
     if not _is_native(distances):
-        return reference.otam(distances.to(_result_dtype(distances)), lam, bidirectional, sizes)
+        twin = _align_twin(metric, lam, bidirectional, sizes)
+        return twin(distances.to(_result_dtype(distances))).contiguous()
     ready = _ready(distances)
-    *lead, rows, columns = ready.shape
     out = torch.empty(lead, dtype=torch.float32)
-    native().otam_forward(
+    native().align_forward(
+        metric,
         ready.data_ptr(),
         _address(sizes),
         out.numel(),
@@ -90,21 +105,25 @@ def _otam(distances: Tensor, lam: float, bidirectional: bool, lengths: Tensor | 
     return out
 
 
-def _otam_backward(
-    grad: Tensor, distances: Tensor, lam: float, bidirectional: bool, lengths: Tensor | None
+def _align_backward(
+    metric: str,
+    grad: Tensor,
+    distances: Tensor,
+    lam: float,
+    bidirectional: bool,
+    lengths: Tensor | None,
 ) -> Tensor:
-    _check_distances(distances, lengths)
-    _check_gradient(grad, distances.shape[:-2])
+    checks.check_distances(distances, lengths)
+    checks.check_gradient(grad, distances.shape[:-2])
     checks.check_lam(lam)
-    sizes = _ready_lengths("lengths", lengths, (distances.shape[-2], distances.shape[-1]))
+    rows, columns = distances.shape[-2:]
+    sizes = _ready_lengths("lengths", lengths, (rows, columns))
     if not _is_native(distances):
-        return _gradients(lambda d: reference.otam(d, lam, bidirectional, sizes), grad, distances)[
-            0
-        ]
+        return _gradients(_align_twin(metric, lam, bidirectional, sizes), grad, distances)[0]
     ready, ready_grad = _ready(distances), _ready(grad)
-    rows, columns = ready.shape[-2:]
     out = torch.empty_like(ready)
-    native().otam_backward(
+    native().align_backward(
+        metric,
         ready_grad.data_ptr(),
         ready.data_ptr(),
         _address(sizes),
@@ -118,45 +137,10 @@ def _otam_backward(
     return out
 
 
-def _bimhm(distances: Tensor, lengths: Tensor | None) -> Tensor:
-    _check_distances(distances, lengths)
-    sizes = _ready_lengths("lengths", lengths, (distances.shape[-2], distances.shape[-1]))
-    if not _is_native(distances):
-        return reference.bimhm(distances.to(_result_dtype(distances)), sizes)
-    ready = _ready(distances)
-    *lead, rows, columns = ready.shape
-    out = torch.empty(lead, dtype=torch.float32)
-    native().bimhm_forward(
-        ready.data_ptr(), _address(sizes), out.numel(), rows, columns, out.data_ptr()
-    )
-    return out
+# --- kernels on features --------------------------------------------------------------------------
 
 
-def _bimhm_backward(grad: Tensor, distances: Tensor, lengths: Tensor | None) -> Tensor:
-    _check_distances(distances, lengths)
-    _check_gradient(grad, distances.shape[:-2])
-    sizes = _ready_lengths("lengths", lengths, (distances.shape[-2], distances.shape[-1]))
-    if not _is_native(distances):
-        return _gradients(lambda d: reference.bimhm(d, sizes), grad, distances)[0]
-    ready, ready_grad = _ready(distances), _ready(grad)
-    rows, columns = ready.shape[-2:]
-    out = torch.empty_like(ready)
-    native().bimhm_backward(
-        ready_grad.data_ptr(),
-        ready.data_ptr(),
-        _address(sizes),
-        ready_grad.numel(),
-        rows,
-        columns,
-        out.data_ptr(),
-    )
-    return out
-
-
-# --- ops on features ------------------------------------------------------------------------------
-
-
-def _twin_match(
+def _match_twin(
     metric: str, lam: float, query_lengths: Tensor | None, prototype_lengths: Tensor | None
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The twin as a function of the features alone."""
@@ -186,7 +170,8 @@ def _match(
     columns = _ready_lengths("prototype_lengths", prototype_lengths, (prototypes.shape[-2],))
     if not _is_native(query):
         dtype = _result_dtype(query)
-        return _twin_match(metric, lam, rows, columns)(query.to(dtype), prototypes.to(dtype))
+        twin = _match_twin(metric, lam, rows, columns)
+        return twin(query.to(dtype), prototypes.to(dtype)).contiguous()
     left, right = _ready(query), _ready(prototypes)
     out = torch.empty((*left.shape[:-2], right.shape[-3]), dtype=torch.float32)
     native().match_forward(
@@ -212,12 +197,12 @@ def _match_backward(
     prototype_lengths: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     _check_features(query, prototypes, query_lengths, prototype_lengths)
-    _check_gradient(grad, (*query.shape[:-2], prototypes.shape[-3]))
+    checks.check_gradient(grad, (*query.shape[:-2], prototypes.shape[-3]))
     checks.check_lam(lam)
     rows = _ready_lengths("query_lengths", query_lengths, (query.shape[-2],))
     columns = _ready_lengths("prototype_lengths", prototype_lengths, (prototypes.shape[-2],))
     if not _is_native(query):
-        twin = _twin_match(metric, lam, rows, columns)
+        twin = _match_twin(metric, lam, rows, columns)
         grad_query, grad_prototypes = _gradients(twin, grad, query, prototypes)
         return grad_query, grad_prototypes
     left, right, ready_grad = _ready(query), _ready(prototypes), _ready(grad)
@@ -237,79 +222,35 @@ def _match_backward(
     return grad_query, grad_prototypes
 
 
-def _otam_match(
-    query: Tensor, prototypes: Tensor, lam: float, rows: Tensor | None, columns: Tensor | None
-) -> Tensor:
-    return _match("otam", query, prototypes, lam, rows, columns)
-
-
-def _otam_match_backward(
-    grad: Tensor,
-    query: Tensor,
-    prototypes: Tensor,
-    lam: float,
-    rows: Tensor | None,
-    columns: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    return _match_backward("otam", grad, query, prototypes, lam, rows, columns)
-
-
-def _bimhm_match(
-    query: Tensor, prototypes: Tensor, rows: Tensor | None, columns: Tensor | None
-) -> Tensor:
-    return _match("bimhm", query, prototypes, 1.0, rows, columns)
-
-
-def _bimhm_match_backward(
-    grad: Tensor, query: Tensor, prototypes: Tensor, rows: Tensor | None, columns: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    return _match_backward("bimhm", grad, query, prototypes, 1.0, rows, columns)
-
-
-# --- checks and fakes -----------------------------------------------------------------------------
-
-
-def _check_gradient(grad: Tensor, shape: Any) -> None:
-    checks.check_floating("grad", grad.dtype)
-    if tuple(grad.shape) != tuple(shape):
-        raise ValueError(f"grad must have shape {tuple(shape)}, got {tuple(grad.shape)}")
-
-
-def _check_distances(distances: Tensor, lengths: Tensor | None) -> None:
-    checks.check_distances(distances.shape, distances.dtype)
-    if lengths is not None:
-        checks.check_pair_lengths(lengths.shape, lengths.dtype, distances.shape)
+# --- checks, fakes and registration ---------------------------------------------------------------
 
 
 def _check_features(
     query: Tensor, prototypes: Tensor, rows: Tensor | None, columns: Tensor | None
 ) -> None:
-    checks.check_features(query.shape, query.dtype, prototypes.shape, prototypes.dtype)
+    checks.check_features(query, prototypes, rows, columns)
     if prototypes.device != query.device:
         raise RuntimeError(
             f"prototypes must be on {query.device} as query is, got {prototypes.device}"
         )
-    for name, lengths, features in (
-        ("query_lengths", rows, query),
-        ("prototype_lengths", columns, prototypes),
-    ):
-        if lengths is not None:
-            checks.check_video_lengths(name, lengths.shape, lengths.dtype, features.shape)
 
 
-def _fake_costs(distances: Tensor, *rest: Any) -> Tensor:
-    _check_distances(distances, rest[-1])
+# The last arguments of an op are its lengths, whatever options stand before them.
+
+
+def _fake_align(distances: Tensor, *rest: Any) -> Tensor:
+    checks.check_distances(distances, rest[-1])
     return distances.new_empty(distances.shape[:-2], dtype=_result_dtype(distances))
 
 
-def _fake_costs_backward(grad: Tensor, distances: Tensor, *rest: Any) -> Tensor:
-    _check_distances(distances, rest[-1])
-    _check_gradient(grad, distances.shape[:-2])
+def _fake_align_backward(grad: Tensor, distances: Tensor, *rest: Any) -> Tensor:
+    checks.check_distances(distances, rest[-1])
+    checks.check_gradient(grad, distances.shape[:-2])
     return distances.new_empty(distances.shape, dtype=_result_dtype(distances))
 
 
 def _fake_match(query: Tensor, prototypes: Tensor, *rest: Any) -> Tensor:
-    _check_features(query, prototypes, rest[-2], rest[-1])
+    _check_features(query, prototypes, *rest[-2:])
     shape = (*query.shape[:-2], prototypes.shape[-3])
     return query.new_empty(shape, dtype=_result_dtype(query))
 
@@ -317,147 +258,141 @@ def _fake_match(query: Tensor, prototypes: Tensor, *rest: Any) -> Tensor:
 def _fake_match_backward(
     grad: Tensor, query: Tensor, prototypes: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor]:
-    _check_features(query, prototypes, rest[-2], rest[-1])
-    _check_gradient(grad, (*query.shape[:-2], prototypes.shape[-3]))
+    _check_features(query, prototypes, *rest[-2:])
+    checks.check_gradient(grad, (*query.shape[:-2], prototypes.shape[-3]))
     dtype = _result_dtype(query)
-    return query.new_empty(query.shape, dtype=dtype), query.new_empty(prototypes.shape, dtype=dtype)
+    grad_query = query.new_empty(query.shape, dtype=dtype)
+    return grad_query, prototypes.new_empty(prototypes.shape, dtype=dtype)
 
 
-_PAIRS = "Tensor distances"
+def _register(
+    name: str, arguments: str, result: str, kernel: Callable[..., Any], fake: Callable[..., Any]
+) -> None:
+    _library.define(f"{name}({arguments}) -> {result}")
+    _library.impl(name, kernel, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"mafsar::{name}", fake, lib=_library)
+
+
+_OTAM = "Tensor distances, float lam, bool bidirectional, Tensor? lengths"
+_register("otam", _OTAM, "Tensor", lambda *a: _align("otam", *a), _fake_align)
+_register(
+    "otam_backward",
+    f"Tensor grad, {_OTAM}",
+    "Tensor",
+    lambda *a: _align_backward("otam", *a),
+    _fake_align_backward,
+)
+_BIMHM = "Tensor distances, Tensor? lengths"
+_register(
+    "bimhm", _BIMHM, "Tensor", lambda d, sizes: _align("bimhm", d, 1.0, True, sizes), _fake_align
+)
+_register(
+    "bimhm_backward",
+    f"Tensor grad, {_BIMHM}",
+    "Tensor",
+    lambda g, d, sizes: _align_backward("bimhm", g, d, 1.0, True, sizes),
+    _fake_align_backward,
+)
 _VIDEOS = "Tensor query, Tensor prototypes"
-_LENGTHS = "Tensor? lengths"
-_TWO = "-> (Tensor, Tensor)"
-_VIDEO_LENGTHS = "Tensor? query_lengths, Tensor? prototype_lengths"
-for _schema, _kernel, _fake in (
-    (
-        f"otam({_PAIRS}, float lam, bool bidirectional, {_LENGTHS}) -> Tensor",
-        _otam,
-        _fake_costs,
-    ),
-    (
-        f"otam_backward(Tensor grad, {_PAIRS}, float lam, bool bidirectional, {_LENGTHS}) -> Tensor",
-        _otam_backward,
-        _fake_costs_backward,
-    ),
-    (f"bimhm({_PAIRS}, {_LENGTHS}) -> Tensor", _bimhm, _fake_costs),
-    (
-        f"bimhm_backward(Tensor grad, {_PAIRS}, {_LENGTHS}) -> Tensor",
-        _bimhm_backward,
-        _fake_costs_backward,
-    ),
-    (f"otam_match({_VIDEOS}, float lam, {_VIDEO_LENGTHS}) -> Tensor", _otam_match, _fake_match),
-    (
-        f"otam_match_backward(Tensor grad, {_VIDEOS}, float lam, {_VIDEO_LENGTHS}) {_TWO}",
-        _otam_match_backward,
-        _fake_match_backward,
-    ),
-    (f"bimhm_match({_VIDEOS}, {_VIDEO_LENGTHS}) -> Tensor", _bimhm_match, _fake_match),
-    (
-        f"bimhm_match_backward(Tensor grad, {_VIDEOS}, {_VIDEO_LENGTHS}) {_TWO}",
-        _bimhm_match_backward,
-        _fake_match_backward,
-    ),
-):
-    _name = _schema.partition("(")[0]
-    _library.define(_schema)
-    _library.impl(_name, _kernel, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"mafsar::{_name}", _fake, lib=_library)
+_LENGTHS = "Tensor? query_lengths, Tensor? prototype_lengths"
+_register(
+    "otam_match",
+    f"{_VIDEOS}, float lam, {_LENGTHS}",
+    "Tensor",
+    lambda *a: _match("otam", *a),
+    _fake_match,
+)
+_register(
+    "otam_match_backward",
+    f"Tensor grad, {_VIDEOS}, float lam, {_LENGTHS}",
+    "(Tensor, Tensor)",
+    lambda *a: _match_backward("otam", *a),
+    _fake_match_backward,
+)
+_register(
+    "bimhm_match",
+    f"{_VIDEOS}, {_LENGTHS}",
+    "Tensor",
+    lambda q, s, *sizes: _match("bimhm", q, s, 1.0, *sizes),
+    _fake_match,
+)
+_register(
+    "bimhm_match_backward",
+    f"Tensor grad, {_VIDEOS}, {_LENGTHS}",
+    "(Tensor, Tensor)",
+    lambda g, q, s, *sizes: _match_backward("bimhm", g, q, s, 1.0, *sizes),
+    _fake_match_backward,
+)
 
 
 # --- gradients ------------------------------------------------------------------------------------
-
-
-def _twice(name: str) -> RuntimeError:
-    return RuntimeError(
-        f"{name} is differentiable once: its gradient has no gradient "
-        "(pass float64 tensors for the twin, which can be differentiated again)"
-    )
 
 
 class _Once(torch.autograd.Function):
     """A backward op as a step that refuses to be differentiated, for create_graph=True."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, op: Any, grad: Tensor, *inputs: Any) -> Any:
+    def forward(ctx: Any, name: str, *inputs: Any) -> Any:
         ctx.name = name
-        return op(grad, *inputs)
+        return getattr(_ops, f"{name}_backward")(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> Any:
-        raise _twice(ctx.name)
+        raise RuntimeError(
+            f"{ctx.name} is differentiable once: its gradient has no gradient "
+            "(pass float64 tensors for the twin, which can be differentiated again)"
+        )
 
 
-def _once(name: str, op: Any, grad: Tensor, *inputs: Any) -> Any:
+def _once(name: str, *inputs: Any) -> Any:
     """Run a backward op; where autograd records it, in a form that refuses a second derivative."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _Once.apply(name, op, grad, *inputs)
-    return op(grad, *inputs)
+        return _Once.apply(name, *inputs)
+    return getattr(_ops, f"{name}_backward")(*inputs)
 
 
-class _Otam(torch.autograd.Function):
+class _Align(torch.autograd.Function):
+    """An op on distances with its gradient."""
+
     @staticmethod
     def forward(
-        ctx: Any, distances: Tensor, lam: float, bidirectional: bool, lengths: Tensor | None
+        ctx: Any, name: str, distances: Tensor, lengths: Tensor | None, *options: Any
     ) -> Tensor:
         ctx.save_for_backward(distances, lengths)
-        ctx.options = lam, bidirectional
-        return torch.ops.mafsar.otam(distances, lam, bidirectional, lengths)
+        ctx.name, ctx.options = name, options
+        cost: Tensor = getattr(_ops, name)(distances, *options, lengths)
+        return cost
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         distances, lengths = ctx.saved_tensors
-        op = torch.ops.mafsar.otam_backward
-        return _once("otam", op, grad, distances, *ctx.options, lengths), None, None, None
+        slope = _once(ctx.name, grad, distances, *ctx.options, lengths)
+        return None, slope, None, *(None for _ in ctx.options)
 
 
-class _Bimhm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, distances: Tensor, lengths: Tensor | None) -> Tensor:
-        ctx.save_for_backward(distances, lengths)
-        return torch.ops.mafsar.bimhm(distances, lengths)
+class _Match(torch.autograd.Function):
+    """An op on features with its gradients."""
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _once("bimhm", torch.ops.mafsar.bimhm_backward, grad, *ctx.saved_tensors), None
-
-
-class _OtamMatch(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
+        name: str,
         query: Tensor,
         prototypes: Tensor,
-        lam: float,
         rows: Tensor | None,
         columns: Tensor | None,
+        *options: Any,
     ) -> Tensor:
         ctx.save_for_backward(query, prototypes, rows, columns)
-        ctx.lam = lam
-        return torch.ops.mafsar.otam_match(query, prototypes, lam, rows, columns)
+        ctx.name, ctx.options = name, options
+        cost: Tensor = getattr(_ops, name)(query, prototypes, *options, rows, columns)
+        return cost
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, prototypes, rows, columns = ctx.saved_tensors
-        op = torch.ops.mafsar.otam_match_backward
-        grad_query, grad_prototypes = _once(
-            "otam_match", op, grad, query, prototypes, ctx.lam, rows, columns
-        )
-        return grad_query, grad_prototypes, None, None, None
-
-
-class _BimhmMatch(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, prototypes: Tensor, rows: Tensor | None, columns: Tensor | None
-    ) -> Tensor:
-        ctx.save_for_backward(query, prototypes, rows, columns)
-        return torch.ops.mafsar.bimhm_match(query, prototypes, rows, columns)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        op = torch.ops.mafsar.bimhm_match_backward
-        grad_query, grad_prototypes = _once("bimhm_match", op, grad, *ctx.saved_tensors)
-        return grad_query, grad_prototypes, None, None
+        slopes = _once(ctx.name, grad, query, prototypes, *ctx.options, rows, columns)
+        return None, *slopes, None, None, *(None for _ in ctx.options)
 
 
 # --- the public functions -------------------------------------------------------------------------
@@ -480,58 +415,62 @@ def _as_lengths(lengths: Any, like: Tensor) -> Tensor | None:
     return None if lengths is None else torch.as_tensor(lengths, device=like.device)
 
 
+def _align_any(
+    metric: str, distances: Tensor, lam: float, bidirectional: bool, lengths: Any
+) -> Tensor:
+    distances, sizes = _promoted("distances", distances), _as_lengths(lengths, distances)
+    if _takes_twin(distances):
+        checks.check_distances(distances, sizes)
+        checks.check_lam(lam)
+        if not torch.compiler.is_compiling():
+            sizes = _ready_lengths("lengths", sizes, (distances.shape[-2], distances.shape[-1]))
+        return _align_twin(metric, lam, bidirectional, sizes)(distances)
+    options = (lam, bidirectional) if metric == "otam" else ()
+    if torch.is_grad_enabled() and distances.requires_grad:
+        cost: Tensor = _Align.apply(metric, distances, sizes, *options)
+    else:
+        cost = getattr(_ops, metric)(distances, *options, sizes)
+    return cost
+
+
 def otam(distances: Tensor, lam: float, bidirectional: bool, lengths: Any) -> Tensor:
     """See `mafsar.kernels.otam`."""
-    distances, lengths = _promoted("distances", distances), _as_lengths(lengths, distances)
-    if _takes_twin(distances):
-        _check_distances(distances, lengths)
-        checks.check_lam(lam)
-        return reference.otam(distances, lam, bidirectional, lengths)
-    if torch.is_grad_enabled() and distances.requires_grad:
-        return _Otam.apply(distances, lam, bidirectional, lengths)
-    return torch.ops.mafsar.otam(distances, lam, bidirectional, lengths)
+    return _align_any("otam", distances, lam, bidirectional, lengths)
 
 
 def bimhm(distances: Tensor, lengths: Any) -> Tensor:
     """See `mafsar.kernels.bimhm`."""
-    distances, lengths = _promoted("distances", distances), _as_lengths(lengths, distances)
-    if _takes_twin(distances):
-        _check_distances(distances, lengths)
-        return reference.bimhm(distances, lengths)
-    if torch.is_grad_enabled() and distances.requires_grad:
-        return _Bimhm.apply(distances, lengths)
-    return torch.ops.mafsar.bimhm(distances, lengths)
+    return _align_any("bimhm", distances, 1.0, True, lengths)
 
 
-def otam_match(
-    query: Tensor, prototypes: Tensor, lam: float, query_lengths: Any, prototype_lengths: Any
+def _match_any(
+    metric: str, query: Tensor, prototypes: Tensor, lam: float, rows: Any, columns: Any
 ) -> Tensor:
-    """See `mafsar.kernels.otam_match`."""
-    _check_features(query, prototypes, None, None)
+    rows, columns = _as_lengths(rows, query), _as_lengths(columns, query)
+    _check_features(query, prototypes, rows, columns)
     query, prototypes = _promoted("query", query), _promoted("prototypes", prototypes)
-    rows, columns = _as_lengths(query_lengths, query), _as_lengths(prototype_lengths, query)
     if _takes_twin(query):
-        _check_features(query, prototypes, rows, columns)
         checks.check_lam(lam)
-        return reference.otam_match(query, prototypes, lam, rows, columns)
+        if not torch.compiler.is_compiling():
+            rows = _ready_lengths("query_lengths", rows, (query.shape[-2],))
+            columns = _ready_lengths("prototype_lengths", columns, (prototypes.shape[-2],))
+        return _match_twin(metric, lam, rows, columns)(query, prototypes)
+    name, options = f"{metric}_match", (lam,) if metric == "otam" else ()
     if torch.is_grad_enabled() and (query.requires_grad or prototypes.requires_grad):
-        return _OtamMatch.apply(query, prototypes, lam, rows, columns)
-    return torch.ops.mafsar.otam_match(query, prototypes, lam, rows, columns)
+        cost: Tensor = _Match.apply(name, query, prototypes, rows, columns, *options)
+    else:
+        cost = getattr(_ops, name)(query, prototypes, *options, rows, columns)
+    return cost
 
 
-def bimhm_match(
-    query: Tensor, prototypes: Tensor, query_lengths: Any, prototype_lengths: Any
-) -> Tensor:
+def otam_match(query: Tensor, prototypes: Tensor, lam: float, rows: Any, columns: Any) -> Tensor:
+    """See `mafsar.kernels.otam_match`."""
+    return _match_any("otam", query, prototypes, lam, rows, columns)
+
+
+def bimhm_match(query: Tensor, prototypes: Tensor, rows: Any, columns: Any) -> Tensor:
     """See `mafsar.kernels.bimhm_match`."""
-    _check_features(query, prototypes, None, None)
-    query, prototypes = _promoted("query", query), _promoted("prototypes", prototypes)
-    rows, columns = _as_lengths(query_lengths, query), _as_lengths(prototype_lengths, query)
-    if _takes_twin(query):
-        _check_features(query, prototypes, rows, columns)
-        return reference.bimhm_match(query, prototypes, rows, columns)
-    if torch.is_grad_enabled() and (query.requires_grad or prototypes.requires_grad):
-        return _BimhmMatch.apply(query, prototypes, rows, columns)
-    return torch.ops.mafsar.bimhm_match(query, prototypes, rows, columns)
+    return _match_any("bimhm", query, prototypes, 1.0, rows, columns)
 
 
 def mean_match(query: Tensor, prototypes: Tensor) -> Tensor:
