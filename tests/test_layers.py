@@ -31,7 +31,7 @@ TORCH_ALLOWED = (
     "mafsar/model/",
     "mafsar/training/",
     "mafsar/kernels/reference.py",
-    "mafsar/kernels/ops.py",
+    "mafsar/kernels/ops",
     "mafsar/data/loader.py",
     "mafsar/runtime/torch_encoder.py",
     "export/graph.py",

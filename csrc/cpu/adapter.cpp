@@ -33,15 +33,13 @@ void each_part(std::int64_t clips, std::int64_t numbers, const Function& functio
 }  // namespace
 
 void norm_rows_cpu(const float* x, const float* weight, const float* bias, TokenSizes sizes,
-                   float eps, float* normed, float* statistics) {
-  kernels().rows.norm_rows(x, weight, bias, rows_of(sizes), sizes.width, eps, normed, statistics);
+                   float eps, float* normed) {
+  kernels().rows.norm_rows(x, weight, bias, rows_of(sizes), sizes.width, eps, normed);
 }
 
 void norm_rows_backward_cpu(const float* grad, const float* skip, const float* x,
-                            const float* weight, const float* statistics, TokenSizes sizes,
-                            float* out) {
-  kernels().rows.norm_rows_backward(grad, skip, x, weight, statistics, rows_of(sizes), sizes.width,
-                                    out);
+                            const float* weight, TokenSizes sizes, float eps, float* out) {
+  kernels().rows.norm_rows_backward(grad, skip, x, weight, rows_of(sizes), sizes.width, eps, out);
 }
 
 void attend_cpu(const float* qkv, TokenSizes sizes, float* mixed) {

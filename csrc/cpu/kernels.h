@@ -60,10 +60,10 @@ struct PairsOfVideos {
 // The temporal adapter between its products; rows are contiguous, see csrc/mafsar/adapter.h.
 struct RowKernels {
   void (*norm_rows)(const float* x, const float* weight, const float* bias, std::int64_t rows,
-                    int width, float eps, float* normed, float* statistics);
+                    int width, float eps, float* normed);
   void (*norm_rows_backward)(const float* grad, const float* skip, const float* x,
-                             const float* weight, const float* statistics, std::int64_t rows,
-                             int width, float* out);
+                             const float* weight, std::int64_t rows, int width, float eps,
+                             float* out);
   // One clip of (frames, 3 * width); scratch of frames^2 floats, twice that backward.
   void (*attend)(const float* qkv, int frames, int heads, int width, float* scratch, float* mixed);
   void (*attend_backward)(const float* grad, const float* qkv, int frames, int heads, int width,

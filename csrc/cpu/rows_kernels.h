@@ -65,22 +65,18 @@ struct PackTeam {
 };
 
 inline void norm_rows(const float* x, const float* weight, const float* bias, std::int64_t rows,
-                      int width, float eps, float* normed, float* statistics) {
+                      int width, float eps, float* normed) {
   for (std::int64_t i = 0; i < rows; ++i) {
-    const NormStatistics with =
-        norm_row(PackTeam{}, x + i * width, weight, bias, width, eps, normed + i * width);
-    statistics[2 * i] = with.mean;
-    statistics[2 * i + 1] = with.inverse_deviation;
+    norm_row(PackTeam{}, x + i * width, weight, bias, width, eps, normed + i * width);
   }
 }
 
 inline void norm_rows_backward(const float* grad, const float* skip, const float* x,
-                               const float* weight, const float* statistics, std::int64_t rows,
-                               int width, float* out) {
+                               const float* weight, std::int64_t rows, int width, float eps,
+                               float* out) {
   for (std::int64_t i = 0; i < rows; ++i) {
     const std::int64_t row = i * width;
-    norm_row_backward(PackTeam{}, grad + row, skip + row, x + row, weight,
-                      {statistics[2 * i], statistics[2 * i + 1]}, width, out + row);
+    norm_row_backward(PackTeam{}, grad + row, skip + row, x + row, weight, width, eps, out + row);
   }
 }
 

@@ -14,13 +14,12 @@ struct TokenSizes {
   int frames, heads, width;
 };
 
-// normed (rows, width); statistics (rows, 2): mean and inverse deviation.
+// normed (rows, width).
 void norm_rows_cpu(const float* x, const float* weight, const float* bias, TokenSizes sizes,
-                   float eps, float* normed, float* statistics);
+                   float eps, float* normed);
 // out = skip + the gradient of x.
 void norm_rows_backward_cpu(const float* grad, const float* skip, const float* x,
-                            const float* weight, const float* statistics, TokenSizes sizes,
-                            float* out);
+                            const float* weight, TokenSizes sizes, float eps, float* out);
 // qkv (rows, 3 * width) -> mixed (rows, width): every head attends over the frames of its clip.
 void attend_cpu(const float* qkv, TokenSizes sizes, float* mixed);
 void attend_backward_cpu(const float* grad, const float* qkv, TokenSizes sizes, float* grad_qkv);

@@ -48,8 +48,8 @@ MAFSAR_HD NormStatistics norm_statistics(const Team& team, const Value* x, int w
 
 // out = (x - mean) * inverse_deviation * weight + bias
 template <class Team, class Value>
-MAFSAR_HD NormStatistics norm_row(const Team& team, const Value* x, const Value* weight,
-                                  const Value* bias, int width, float eps, Value* out) {
+MAFSAR_HD void norm_row(const Team& team, const Value* x, const Value* weight, const Value* bias,
+                        int width, float eps, Value* out) {
   using Lane = typename Team::Lane;
   const NormStatistics with = norm_statistics(team, x, width, eps);
   team.each_chunk(width, [&](int at) {
@@ -57,16 +57,17 @@ MAFSAR_HD NormStatistics norm_row(const Team& team, const Value* x, const Value*
     team.store(lane_fma(unit, team.load(weight, at, width), team.load(bias, at, width)), out, at,
                width);
   });
-  return with;
 }
 
 // out = skip + d norm / d x, with g = grad * weight and u the normalised row:
 //   d x = inverse_deviation * (g - mean(g) - u * mean(g * u))
+// The statistics are taken again: a row is read anyway, and nothing has to be kept.
 template <class Team, class Value>
 MAFSAR_HD void norm_row_backward(const Team& team, const Value* grad, const Value* skip,
-                                 const Value* x, const Value* weight, NormStatistics with,
-                                 int width, Value* out) {
+                                 const Value* x, const Value* weight, int width, float eps,
+                                 Value* out) {
   using Lane = typename Team::Lane;
+  const NormStatistics with = norm_statistics(team, x, width, eps);
   Lane plain(0.0f), along(0.0f);
   team.each_chunk(width, [&](int at) {
     const Lane g = team.load(grad, at, width) * team.load(weight, at, width);

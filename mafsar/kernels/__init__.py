@@ -15,6 +15,7 @@ from mafsar.kernels.api import (
     otam,
     otam_alignment,
     otam_match,
+    temporal_adapter,
 )
 from mafsar.kernels.dispatch import OpStatus, get_num_threads, set_num_threads, status
 
@@ -30,4 +31,5 @@ __all__ = [
     "otam_match",
     "set_num_threads",
     "status",
+    "temporal_adapter",
 ]

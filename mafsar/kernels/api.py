@@ -10,6 +10,7 @@ from mafsar.kernels import numpy_door
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from torch import Tensor
 
 # A torch tensor or a numpy array; each function answers in kind.
 ArrayT = TypeVar("ArrayT")
@@ -164,3 +165,73 @@ def otam_alignment(distances: npt.NDArray[Any], lam: float = 0.5) -> npt.NDArray
         ValueError: If the shape or `lam` is not as above.
     """
     return numpy_door.otam_alignment(distances, lam)
+
+
+def temporal_adapter(
+    c: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    down_weight: Tensor,
+    down_bias: Tensor,
+    up_weight: Tensor,
+    up_bias: Tensor,
+    *,
+    heads: int,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Global temporal adaptation of class tokens, torch only.
+
+    c' = c + W_up · GELU(W_down · (W_o · Attn_T(W_qkv · LN(c) + b_qkv) + b_o) + b_down) + b_up, with
+    the exact GELU and attention over the T frames of a clip. Differentiable once, and gradients are
+    computed only for the inputs that require one. float64, more than 32 frames, autocast and
+    exported graphs take the twin, which is differentiable any number of times.
+
+    Args:
+        c: Class tokens, (B, T, D), float16, bfloat16, float32 or float64; half precision is
+            accumulated in float32.
+        norm_weight: (D,), dtype and device of `c`, as are all that follow.
+        norm_bias: (D,).
+        qkv_weight: Rows of q, then k, then v, (3 D, D).
+        qkv_bias: (3 D,).
+        out_weight: (D, D).
+        out_bias: (D,).
+        down_weight: (h, D).
+        down_bias: (h,).
+        up_weight: (D, h).
+        up_bias: (D,).
+        heads: Attention heads; divides D.
+        eps: Added to the variance of the layer norm, ≥ 0.
+
+    Returns:
+        c', (B, T, D), dtype of `c`.
+
+    Raises:
+        TypeError: If an argument is no torch tensor, not floating, or dtypes differ.
+        ValueError: If a shape, `heads` or `eps` is not as above.
+        RuntimeError: If the tensors are on different devices.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(c, torch.Tensor):
+        raise TypeError(f"c must be a torch tensor, got {type(c).__name__}")
+    from mafsar.kernels import ops_adapter
+
+    adapted: Tensor = ops_adapter.temporal_adapter(
+        c,
+        norm_weight,
+        norm_bias,
+        qkv_weight,
+        qkv_bias,
+        out_weight,
+        out_bias,
+        down_weight,
+        down_bias,
+        up_weight,
+        up_bias,
+        heads,
+        eps,
+    )
+    return adapted

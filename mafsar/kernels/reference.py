@@ -1,4 +1,4 @@
-"""Torch twins of the matching ops: the specification that the native kernels are held to.
+"""Torch twins of the native ops: the specification that the native kernels are held to.
 
 Written for reading, in plain differentiable torch: any device, any floating dtype, every order of
 derivative, exportable. OTAM is Cao et al. 2020 in the field's padded form; its soft-min takes the
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 
 SHORTEST_NORM = 1e-6
 
@@ -169,3 +170,33 @@ def mean_match(query: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
     query_means = unit_vectors(query.mean(dim=-2))  # (..., Q, E)
     prototype_means = unit_vectors(prototypes.mean(dim=-2))  # (..., C, E)
     return 1.0 - query_means @ prototype_means.transpose(-1, -2)
+
+
+def temporal_adapter(
+    c: torch.Tensor,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    qkv_weight: torch.Tensor,
+    qkv_bias: torch.Tensor,
+    out_weight: torch.Tensor,
+    out_bias: torch.Tensor,
+    down_weight: torch.Tensor,
+    down_bias: torch.Tensor,
+    up_weight: torch.Tensor,
+    up_bias: torch.Tensor,
+    heads: int,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    """c + W_up · GELU(W_down · MSA(LN(c))), all with biases; see `mafsar.kernels.temporal_adapter`.
+
+    Attention is written out: the fused operator would unfold into shape arithmetic on export.
+    """
+    normed = F.layer_norm(c, c.shape[-1:], norm_weight, norm_bias, eps)
+    qkv = F.linear(normed, qkv_weight, qkv_bias)  # (B, T, 3 D)
+    split = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k, v = split.unbind(0)  # (B, heads, T, D / heads)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, heads, T, T)
+    mixed = (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)  # (B, T, D)
+    attended = F.linear(mixed, out_weight, out_bias)
+    hidden = F.gelu(F.linear(attended, down_weight, down_bias))  # (B, T, h)
+    return c + F.linear(hidden, up_weight, up_bias)

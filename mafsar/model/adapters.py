@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mafsar.kernels import temporal_adapter
 from mafsar.model.clip import Block
 from mafsar.model.config import ModelConfig
 
@@ -44,9 +45,26 @@ class GlobalTemporalAdaptation(nn.Module):
         Returns:
             c', (B, T, D).
         """
-        normed = block.ln_1(c)
-        out: Tensor = c + self.adapter(block.attn(normed, normed))
-        return out
+        if torch.compiler.is_exporting():
+            # Exporters know modules of layers better than the op's one long twin.
+            normed = block.ln_1(c)
+            out: Tensor = c + self.adapter(block.attn(normed, normed))
+            return out
+        return temporal_adapter(
+            c,
+            block.ln_1.weight,
+            block.ln_1.bias,
+            block.attn.in_proj_weight,
+            block.attn.in_proj_bias,
+            block.attn.out_proj.weight,
+            block.attn.out_proj.bias,
+            self.adapter.down.weight,
+            self.adapter.down.bias,
+            self.adapter.up.weight,
+            self.adapter.up.bias,
+            heads=block.attn.heads,
+            eps=block.ln_1.eps,
+        )
 
 
 class LocalAdaptation(nn.Module):
