@@ -1,7 +1,6 @@
 """Phase 1: both towers from nothing, by captions of single frames and by what is in them.
 
-Batches are episodes of whole clips: beside CLIP's contrastive loss on their frames, the clips are
-told apart by the order of their frames (OTAM), and there are targets that the renderer knows: where joints and things
+Beside CLIP's contrastive loss there are targets that the renderer knows: where joints and things
 are (read from the frame's direction in the embedding, and as the patch that shows each), and a
 coarse colour map of the frame. They make a small tower learn poses from few examples and keep
 appearance; their heads are thrown away.
@@ -23,7 +22,6 @@ from mafsar.data.synthetic.captions import caption
 from mafsar.data.synthetic.figure import TRACKED
 from mafsar.data.synthetic.palette import name_of
 from mafsar.data.synthetic.render import POINTS
-from mafsar.kernels import otam_match
 from mafsar.model.config import VisionConfig
 from mafsar.model.network import MafsarNetwork
 from mafsar.training.augment import augment
@@ -40,15 +38,12 @@ class PretrainPlan:
     """How phase 1 runs; every number is a choice of this project."""
 
     steps: int
-    way: int = 7
-    places: int = 1
+    batch: int = 128
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warm_up: int = 40
     class_caption_share: float = 0.35
-    partner_share: float = 0.4
-    visual_scale: float = 2.0
-    order_weight: float = 1.0
+    scene_share: float = 0.1
     text_size: float = 0.25
     place_weight: float = 0.4
     pose_weight: float = 15.0
@@ -127,13 +122,12 @@ def pretrain(
     network.train()
     for step in range(plan.steps):
         frames, points, captions = _draw_batch(pool, scenes, plan, rng)
-        pixels, moved = augment(frames, points, generator)
+        pixels, moved = augment(frames[:, None], points[:, None], generator)
         if moved is None:
             raise RuntimeError("augment lost the points it was given")
-        losses = _losses(network, heads, pixels, moved, tokenizer, captions, plan)
+        losses = _losses(network, heads, pixels[:, 0], moved[:, 0], tokenizer, captions)
         total = (
             losses["caption"]
-            + plan.order_weight * losses["order"]
             + plan.place_weight * losses["place"]
             + plan.pose_weight * losses["pose"]
             + plan.colour_weight * losses["colour"]
@@ -180,30 +174,24 @@ def _grid_waves(vision: VisionConfig) -> Tensor:
 def _draw_batch(
     pool: ClipPool, scenes: np.ndarray, plan: PretrainPlan, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, list[str]]:
-    clips = pool.draw_clips(pool.draw_classes(plan.way, plan.partner_share, rng), rng)  # (2, way)
-    which = rng.choice(len(scenes), plan.places, replace=False)
-    frames = np.concatenate([pool.frames[clips], scenes[which].swapaxes(0, 1)], axis=1)
-    points = np.full((*frames.shape[:3], *pool.points.shape[2:]), np.nan, np.float32)
-    points[:, : plan.way] = pool.points[clips]
+    empty = round(plan.batch * plan.scene_share)
+    clips = rng.integers(len(pool.labels), size=plan.batch - empty)
+    times = rng.integers(pool.frames.shape[1], size=plan.batch - empty)
     captions = []
-    for take in range(2):
-        for clip in clips[take]:
-            captions += [
-                _caption(pool, int(clip), phrases, plan, rng) for phrases in pool.phrases[clip]
-            ]
-        for picture in scenes[which, take].reshape(-1, *scenes.shape[3:]):
-            captions.append(f"a place mostly {name_of(picture.mean(axis=(0, 1)))}")
-    flat = torch.from_numpy(frames).flatten(0, 1), torch.from_numpy(points).flatten(0, 1)
-    return *flat, captions
-
-
-def _caption(
-    pool: ClipPool, clip: int, phrases: list[str], plan: PretrainPlan, rng: np.random.Generator
-) -> str:
-    if rng.random() < plan.class_caption_share:
-        choices = pool.captions(int(pool.labels[clip]))
-        return choices[int(rng.integers(len(choices)))]
-    return caption(phrases, rng)
+    for clip, t in zip(clips, times, strict=True):
+        phrases = pool.phrases[clip][t]
+        if rng.random() < plan.class_caption_share:
+            choices = pool.captions(int(pool.labels[clip]))
+            captions.append(choices[int(rng.integers(len(choices)))])
+        else:
+            captions.append(caption(phrases, rng))
+    which = rng.integers(len(scenes), size=empty)
+    places = scenes[which, rng.integers(2, size=empty), rng.integers(scenes.shape[2], size=empty)]
+    captions += [f"a place mostly {name_of(picture.mean(axis=(0, 1)))}" for picture in places]
+    nothing = np.full((empty, *pool.points.shape[2:]), np.nan, np.float32)
+    frames = np.concatenate([pool.frames[clips, times], places])
+    points = np.concatenate([pool.points[clips, times], nothing])
+    return torch.from_numpy(frames), torch.from_numpy(points), captions
 
 
 def _losses(
@@ -213,10 +201,7 @@ def _losses(
     points: Tensor,
     tokenizer: Tokenizer,
     captions: list[str],
-    plan: PretrainPlan,
 ) -> dict[str, Tensor]:
-    clips, time = pixels.shape[:2]
-    pixels, points = pixels.flatten(0, 1), points.flatten(0, 1)
     normalised = pixels * network.pixel_scale[:, None, None] + network.pixel_shift[:, None, None]
     patches, features = _forward(network, normalised)
     places, pose, colour = heads(patches, features)
@@ -224,11 +209,8 @@ def _losses(
     ids = {text: index for index, text in enumerate(dict.fromkeys(captions))}
     number = torch.tensor([ids[text] for text in captions])
     same = number[:, None] == number[None]
-    takes = features.view(2, 1, clips // 2, time, -1)
-    cost = otam_match(takes[1], takes[0], lam=network.config.match.lam)[0]  # (classes, classes)
     return {
         "caption": contrastive_loss(features, texts, network.logit_scale.exp(), same),
-        "order": F.cross_entropy(-plan.visual_scale * cost, torch.arange(clips // 2)),
         "place": 0.5 * (_place_loss(places[0], points) + _place_loss(places[1], points)),
         "pose": _pose_loss(pose, points),
         "colour": F.mse_loss(colour, _colour_map(pixels)),

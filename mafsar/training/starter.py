@@ -70,8 +70,8 @@ class StarterPlan:
             held_out_clips=24,
             scenes=max(16, round(20 * minutes)),
             episodes=1_000,
-            pretrain=PretrainPlan(steps=max(4, round(75 * minutes))),
-            episodic=EpisodePlan(steps=max(4, round(45 * minutes))),
+            pretrain=PretrainPlan(steps=max(4, round(60 * minutes))),
+            episodic=EpisodePlan(steps=max(4, round(40 * minutes))),
         )
 
 

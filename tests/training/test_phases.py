@@ -52,7 +52,7 @@ def train(pool: ClipPool, scenes: np.ndarray, *, episodes: int) -> tuple[MafsarN
     tokenizer = train_tokenizer(captions, vocabulary=300, context=32)
     network = build_network(small_config(), seed=0)
     losses: list[dict[str, float]] = []
-    plan = PretrainPlan(steps=30, way=3, warm_up=5, learning_rate=3e-3)
+    plan = PretrainPlan(steps=30, batch=24, warm_up=5, learning_rate=3e-3)
     pretrain(
         network, tokenizer, pool, scenes, plan, seed=0, report=lambda _, found: losses.append(found)
     )

@@ -1,0 +1,85 @@
+"""The shipped starter: it opens in ONNX Runtime, is small, and knows more than chance."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from mafsar.data.synthetic import class_names
+from mafsar.kernels import otam_match
+from mafsar.training.pool import ClipPool, render_pool
+from mafsar.training.scoring import draw_episodes
+from mafsar.video import load_clip
+
+CLIPS = 8
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Path:
+    return Path(str(files("mafsar") / "assets" / "tiny.mafsar"))
+
+
+@pytest.fixture(scope="module")
+def manifest(bundle: Path) -> dict:
+    found: dict = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _features(bundle: Path, clips: np.ndarray) -> np.ndarray:
+    session = _session(bundle / "query-fp32.onnx")
+    parts = [
+        session.run(["features"], {"frames": clips[i : i + 16]}) for i in range(0, len(clips), 16)
+    ]
+    return np.concatenate([part[0] for part in parts])
+
+
+@pytest.fixture(scope="module")
+def pool() -> ClipPool:
+    """Clips of classes and with seeds that nothing was trained or chosen on."""
+    return render_pool(class_names("test"), CLIPS, first_seed=9_000_000, size=112, workers=1)
+
+
+def test_manifest_says_what_it_is(bundle: Path, manifest: dict) -> None:
+    assert manifest["name"] == "tiny"
+    assert manifest["adapters"] == "trained"
+    assert "placeholder" in manifest["notice"]
+    assert "\n" not in manifest["notice"]
+    assert {"arms", "object", "box", "red"} <= set(manifest["known_words"])
+    assert "juggling" not in manifest["known_words"]
+    assert sum(path.stat().st_size for path in bundle.iterdir()) <= 12e6
+
+
+def test_beats_chance_by_far_on_unseen_classes(bundle: Path, pool: ClipPool) -> None:
+    features = _features(bundle, pool.frames)
+    assert features.dtype == np.float32
+    episodes = draw_episodes(pool.labels, count=100, way=5, seed=7)
+    cost = otam_match(features[episodes.query], features[episodes.support])
+    accuracy = (np.asarray(cost).argmin(axis=-1) == np.arange(5)).mean()
+    assert accuracy >= 0.5  # chance is 0.2
+
+
+def test_scenes_are_told_apart_from_one_clip_each(bundle: Path, real_clips: Path) -> None:
+    folders = sorted(path for path in (real_clips / "scenes6").iterdir() if path.is_dir())
+    clips = [
+        load_clip(path, frames=8, size=112).pixels
+        for folder in folders
+        for path in sorted(folder.glob("*.mp4"))
+    ]
+    parts = len(clips) // len(folders)
+    features = _features(bundle, np.stack(clips)).reshape(len(folders), parts, 8, -1)
+    right = []
+    for part in range(1, parts):
+        cost = np.asarray(otam_match(features[:, part], features[:, 0]))
+        right.append(cost.argmin(axis=-1) == np.arange(len(folders)))
+    assert np.mean(right) >= 0.9
