@@ -38,6 +38,7 @@ from mafsar.video.sampling import frames_shown, segment_times
 
 SIZE = 224
 WAYS = ("all", "through", "seek", "choice")
+CPU = {way: f"{way} cpu" for way in WAYS}
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
     clips = sorted(root.glob("formats/*.m*")) + sorted(root.glob("street60/*/*.mp4"))
     setting = (
         f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}; {arguments.frames} frames a "
-        f"clip, median of {arguments.rounds} alternated rounds, wall clock."
+        f"clip, median of {arguments.rounds} alternated rounds."
     )
     lines = [
         "# Reading clips",
@@ -85,22 +86,27 @@ def decode_table(root: Path, clips: list[Path], frames: int, rounds: int) -> Ite
     groups: dict[str, dict[str, float]] = {}
     for clip in clips:
         size, count, keys, jumps = describe(clip, frames)
-        medians = alternate({way: reader(clip, way, frames) for way in WAYS}, rounds)
+        medians, work = alternate({way: reader(clip, way, frames) for way in WAYS}, rounds)
         group = "one key frame" if keys == 1 else "several key frames"
         for name in (group, "every clip"):
-            sums = groups.setdefault(name, dict.fromkeys(WAYS, 0.0) | {"clips": 0})
+            sums = groups.setdefault(
+                name, dict.fromkeys([*WAYS, *CPU.values()], 0.0) | {"clips": 0}
+            )
             for way in WAYS:
                 sums[way] += medians[way]
+                sums[CPU[way]] += work[way]
             sums["clips"] += 1
         times = " | ".join(f"{medians[way]:.1f}" for way in WAYS)
         yield f"| {clip.relative_to(root)} | {size} | {count} | {keys} | {jumps} | {times} |"
     yield ""
-    yield "| sum over | clips | all ms | through ms | seek ms | choice ms | choice / better of two |"
-    yield "|---|--:|--:|--:|--:|--:|--:|"
+    yield "| sum over | clock | clips | all ms | through ms | seek ms | choice ms | choice / better |"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|"
     for name, sums in groups.items():
-        times = " | ".join(f"{sums[way]:.0f}" for way in WAYS)
-        ratio = sums["choice"] / min(sums["through"], sums["seek"])
-        yield f"| {name} | {sums['clips']:.0f} | {times} | {ratio:.3f} |"
+        for clock, columns in (("wall", WAYS), ("processor", tuple(CPU.values()))):
+            times = " | ".join(f"{sums[column]:.0f}" for column in columns)
+            _, through, seek, choice = (sums[column] for column in columns)
+            ratio = choice / min(through, seek)
+            yield f"| {name} | {clock} | {sums['clips']:.0f} | {times} | {ratio:.3f} |"
 
 
 def describe(clip: Path, frames: int) -> tuple[str, int, int, int]:
@@ -178,7 +184,7 @@ def thread_table(clips: list[Path], frames: int, rounds: int) -> Iterable[str]:
         ways[f"one clip after another, decoder threads {threads}"] = one_by_one(threads)
     for workers in (1, 2, 4):
         ways[f"load_clips, workers {workers}"] = ahead(workers)
-    for name, milliseconds in alternate(ways, max(rounds // 2, 1)).items():
+    for name, milliseconds in alternate(ways, max(rounds // 3, 1))[0].items():
         yield f"| {name} | {milliseconds / 1000:.2f} |"
 
 
@@ -202,7 +208,7 @@ def shrink_table(clips: list[Path], rounds: int) -> Iterable[str]:
         ways = {"whole": whole, "library": library, "scaler": scaler}
         made = {way: [shrink(frame) for frame in frames] for way, shrink in ways.items()}
         runs = {way: over(shrink, frames) for way, shrink in ways.items()}
-        times = {way: value / len(frames) for way, value in alternate(runs, rounds).items()}
+        times = {way: value / len(frames) for way, value in alternate(runs, rounds)[0].items()}
         apart = {
             way: statistics.mean(
                 float(np.abs(one.astype(int) - other).mean())
@@ -247,16 +253,29 @@ def scaler(frame: Any) -> np.ndarray:
     return to_square(Picture(pixels, frame.width, frame.height), SIZE, Geometry())
 
 
-def alternate(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Runs each way in turn, ``rounds`` times after one warm-up; medians in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
+def alternate(
+    ways: dict[str, Callable[[], None]], rounds: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Runs each way in turn, ``rounds`` times after one warm-up, each round beginning with another.
+
+    Returns the medians in milliseconds: of the wall clock, and of the processor time of all
+    threads, which other programs on the machine disturb less.
+    """
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    work: dict[str, list[float]] = {name: [] for name in ways}
+    order = list(ways)
     for turn in range(rounds + 1):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
+        order = order[1:] + order[:1]
+        for name in order:
+            began, worked = time.perf_counter(), time.process_time()
+            ways[name]()
             if turn:
-                times[name].append((time.perf_counter() - began) * 1000)
-    return {name: statistics.median(values) for name, values in times.items()}
+                wall[name].append((time.perf_counter() - began) * 1000)
+                work[name].append((time.process_time() - worked) * 1000)
+    return (
+        {name: statistics.median(values) for name, values in wall.items()},
+        {name: statistics.median(values) for name, values in work.items()},
+    )
 
 
 def cpu_name() -> str:

@@ -48,8 +48,9 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
     av = quiet_av()
     _check_file(path)
     try:
-        # File names may hold anything; stray bytes in metadata are no reason to fail.
-        container = av.open(str(path), metadata_errors="replace")
+        # "file:", as FFmpeg would take the name "10:30.mp4" for a protocol's; and stray bytes in
+        # metadata are no reason to fail.
+        container = av.open(f"file:{path}", metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             f"{path}: is no video that FFmpeg can read ({_reason(error)}); "

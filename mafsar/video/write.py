@@ -52,7 +52,8 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float | Fra
     av = quiet_av()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as output:
+        options = {"movflags": "faststart"}
+        with av.open(f"file:{beside}", "w", format="mp4", options=options) as output:
             _write_frames(path, output, frames, Fraction(fps).limit_denominator(60_000))
         beside.replace(path)
     except (av.error.FFmpegError, OSError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +120,15 @@ def test_content_of_a_frame_folder(tmp_path: Path) -> None:
     }
     assert digests["one"] == digests["two"]
     assert len(set(digests.values())) == 3
+
+
+def test_importing_the_package_loads_no_decoder() -> None:
+    code = (
+        "import sys, mafsar.video;"
+        "print([name for name in ('av', 'PIL', 'torch') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def test_content_of_what_is_missing(tmp_path: Path) -> None:

@@ -38,6 +38,21 @@ def test_what_is_written_is_read_back(
         assert [make.number_of(frame[:height, :width]) for frame in taken] == list(range(12))
 
 
+@pytest.mark.parametrize("name", ["10:30 Uhr.mp4", "50%d.mp4", "-x.mp4", "跳 ünï.mp4", "a#b?.mp4"])
+def test_any_file_name(make: Any, tmp_path: Path, name: str) -> None:
+    path = write_video(tmp_path / name, [make.picture(5)] * 3, 10)
+    assert make.number_of(load_raw_clip(path, frames=1).frames[0]) == 5
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_a_name_without_a_folder(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video("10:30.mp4", [make.picture(5)] * 3, 10)
+    assert make.number_of(load_raw_clip("10:30.mp4", frames=1).frames[0]) == 5
+
+
 def test_colours_survive(tmp_path: Path) -> None:
     for height in (64, 720):  # BT.601 and BT.709 where nothing is said
         colours = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128), (250, 250, 10)]
