@@ -104,6 +104,11 @@ void gelu_backward(Address grad, Address x, std::int64_t count, Address grad_x) 
   mafsar::gelu_backward_cpu(floats(grad), floats(x), count, writable(grad_x));
 }
 
+void linear_forward(Address x, Address weight, Address bias, int rows, int inputs, int outputs,
+                    Address out) {
+  mafsar::linear_cpu(floats(x), floats(weight), floats(bias), rows, inputs, outputs, writable(out));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -118,6 +123,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("attend_backward", attend_backward, Release());
   m.def("gelu_forward", gelu_forward, Release());
   m.def("gelu_backward", gelu_backward, Release());
+  m.def("linear_forward", linear_forward, Release());
   m.def("set_num_threads", mafsar::set_num_threads);
   m.def("get_num_threads", mafsar::get_num_threads);
   m.def("isa", [] { return std::string(mafsar::isa()); });

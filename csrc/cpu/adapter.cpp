@@ -74,4 +74,23 @@ void gelu_backward_cpu(const float* grad, const float* x, std::int64_t count, fl
   kernels().rows.gelu_backward(grad, x, count, grad_x);
 }
 
+void linear_cpu(const float* x, const float* weight, const float* bias, int rows, int inputs,
+                int outputs, float* out) {
+  const RowKernels& isa = kernels().rows;
+  const std::int64_t numbers = static_cast<std::int64_t>(inputs) * outputs;
+  const int parts = rows == 0 || numbers < kNumbersForThreads ? 1 : get_num_threads();
+  // Columns in even numbers, so that two rows of W go together.
+  const int step = ((outputs + parts - 1) / parts + 1) / 2 * 2;
+  auto task = [&](int part) {
+    const int first = part * step;
+    const int last = first + step < outputs ? first + step : outputs;
+    if (first < last) isa.linear(x, weight, bias, rows, inputs, outputs, first, last, out);
+  };
+  if (parts == 1) {
+    task(0);
+  } else {
+    parallel_for(parts, task);
+  }
+}
+
 }  // namespace mafsar

@@ -70,6 +70,9 @@ struct RowKernels {
                           float* scratch, float* grad_qkv);
   void (*gelu)(const float* x, std::int64_t count, float* out);
   void (*gelu_backward)(const float* grad, const float* x, std::int64_t count, float* grad_x);
+  // Columns [first, last) of x Wᵀ + b.
+  void (*linear)(const float* x, const float* weight, const float* bias, int rows, int inputs,
+                 int outputs, int first, int last, float* out);
 };
 
 struct Kernels {

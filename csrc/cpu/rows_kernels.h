@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/kernels.h"
+#include "cpu/linear_kernels.h"
 #include "cpu/pack.h"
 #include "mafsar/rows.h"
 
@@ -130,8 +131,8 @@ inline void gelu_values_backward(const float* grad, const float* x, std::int64_t
 }
 
 inline RowKernels make_row_kernels() {
-  return {norm_rows,   norm_rows_backward,  attend_clip, attend_clip_backward,
-          gelu_values, gelu_values_backward};
+  return {norm_rows,   norm_rows_backward,   attend_clip, attend_clip_backward,
+          gelu_values, gelu_values_backward, linear};
 }
 
 }  // namespace MAFSAR_ISA

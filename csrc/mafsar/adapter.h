@@ -1,7 +1,7 @@
 // What the temporal adapter does between its products on a CPU, as seen from outside.
 //
 // Nothing is checked here: the Python door has done it. All arrays are contiguous float32. The
-// matrix products are not here: a library does them.
+// matrix products of many rows are not here: a library does them.
 #pragma once
 
 #include <cstdint>
@@ -26,5 +26,8 @@ void attend_backward_cpu(const float* grad, const float* qkv, TokenSizes sizes, 
 void gelu_cpu(const float* x, std::int64_t count, float* out);
 // grad_x = grad * gelu'(x); `grad_x` may be `grad`.
 void gelu_backward_cpu(const float* grad, const float* x, std::int64_t count, float* grad_x);
+// out (rows, outputs) = x (rows, inputs) Wᵀ + b, for a few rows.
+void linear_cpu(const float* x, const float* weight, const float* bias, int rows, int inputs,
+                int outputs, float* out);
 
 }  // namespace mafsar

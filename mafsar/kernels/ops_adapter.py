@@ -19,6 +19,7 @@ from mafsar.kernels.dispatch import log_once, native
 from mafsar.kernels.ops import _library, _once
 
 MOST_FRAMES = 32
+FEW_ROWS = 8
 
 INPUTS = ("c", *WEIGHTS)
 
@@ -39,22 +40,18 @@ class Weights(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What the backward pass reads, as views of one flat tensor; M = B · T rows."""
+    """What the backward pass reads; M = B · T rows."""
 
     qkv: Tensor  # (M, 3 D)
     mixed: Tensor  # (M, D), attention's output before its projection
     attended: Tensor  # (M, D), after it
     hidden: Tensor  # (M, h), before the GELU
 
-    @staticmethod
-    def numbers(rows: int, width: int, hidden: int) -> int:
-        return rows * (5 * width + hidden)
-
     @classmethod
-    def of(cls, flat: Tensor, rows: int, width: int, hidden: int) -> Kept:
+    def like(cls, c: Tensor, hidden: int) -> Kept:
+        rows, width = c.shape[0] * c.shape[1], c.shape[2]
         sizes = (3 * width, width, width, hidden)
-        parts = flat.split([rows * size for size in sizes])
-        return cls(*(part.view(rows, size) for part, size in zip(parts, sizes, strict=True)))
+        return cls(*(c.new_empty((rows, size), dtype=torch.float32) for size in sizes))
 
 
 def takes_native(c: Tensor) -> bool:
@@ -74,30 +71,49 @@ def takes_native(c: Tensor) -> bool:
 # --- forward --------------------------------------------------------------------------------------
 
 
-def _forward(c: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _ready(tensor: Tensor) -> Tensor:
+    """Contiguous float32: no processor of ours multiplies half precision faster."""
+    if tensor.dtype is not torch.float32:
+        tensor = tensor.to(torch.float32)
+    return tensor.contiguous()
+
+
+def _forward(c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     *given, heads, eps = rest
     check_temporal_adapter(c, tuple(given), heads, eps)
     clips, frames, width = c.shape
-    hidden, rows = given[6].shape[0], clips * frames
+    kept = Kept.like(c, given[6].shape[0])
     if not takes_native(c):
-        out = reference.temporal_adapter(c, *given, heads, eps)
-        return out, c.new_empty(Kept.numbers(rows, width, hidden), dtype=torch.float32)
-    # Half precision is computed in float32 here: no processor of ours multiplies it faster.
-    tokens = c.to(torch.float32).contiguous().view(rows, width)
-    weights = Weights(*(w.to(torch.float32).contiguous() for w in given))
-    flat = tokens.new_empty(Kept.numbers(rows, width, hidden))
-    kept = Kept.of(flat, rows, width, hidden)
+        return reference.temporal_adapter(c, *given, heads, eps), *kept
+    tokens = _ready(c).view(clips * frames, width)
+    weights = Weights(*(_ready(w) for w in given))
     sizes = (clips, frames, heads, width)
     module = native()
 
     normed = _norm(module, tokens, weights, sizes, eps)
-    torch.addmm(weights.qkv_bias, normed, weights.qkv_weight.t(), out=kept.qkv)
+    _linear(module, normed, weights.qkv_weight, weights.qkv_bias, kept.qkv)
     module.attend_forward(kept.qkv.data_ptr(), *sizes, kept.mixed.data_ptr())
-    torch.addmm(weights.out_bias, kept.mixed, weights.out_weight.t(), out=kept.attended)
-    torch.addmm(weights.down_bias, kept.attended, weights.down_weight.t(), out=kept.hidden)
+    _linear(module, kept.mixed, weights.out_weight, weights.out_bias, kept.attended)
+    _linear(module, kept.attended, weights.down_weight, weights.down_bias, kept.hidden)
     active = _gelu(module, kept.hidden)
-    out = torch.addmm(weights.up_bias, active, weights.up_weight.t()).add_(tokens)
-    return out.view(c.shape).to(c.dtype), flat
+    out = torch.empty_like(tokens)
+    _linear(module, active, weights.up_weight, weights.up_bias, out)
+    return out.add_(tokens).view(c.shape).to(c.dtype), *kept
+
+
+def _linear(module: Any, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
+    """out = x Wᵀ + b; a library rearranges W first, which does not pay for the rows of one clip."""
+    if x.shape[0] <= FEW_ROWS:
+        module.linear_forward(
+            x.data_ptr(),
+            weight.data_ptr(),
+            bias.data_ptr(),
+            *x.shape,
+            weight.shape[0],
+            out.data_ptr(),
+        )
+    else:
+        torch.addmm(bias, x, weight.t(), out=out)
 
 
 def _norm(
@@ -124,18 +140,17 @@ def _gelu(module: Any, hidden: Tensor) -> Tensor:
 # --- backward -------------------------------------------------------------------------------------
 
 
-def _backward(grad: Tensor, c: Tensor, flat: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    *given, heads, eps, wanted = rest
-    check_temporal_adapter(c, tuple(given), heads, eps)
+def _backward(grad: Tensor, c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    kept, given = Kept(*rest[:4]), rest[4:-3]
+    heads, eps, wanted = rest[-3:]
+    check_temporal_adapter(c, given, heads, eps)
     check_gradient(grad, c.shape)
     clips, frames, width = c.shape
-    hidden, rows = given[6].shape[0], clips * frames
     if not takes_native(c):
         return _twin_backward(grad, (c, *given), heads, eps, wanted)
-    tokens = c.to(torch.float32).contiguous().view(rows, width)
-    skip = grad.to(torch.float32).contiguous().view(rows, width)
-    weights = Weights(*(w.to(torch.float32).contiguous() for w in given))
-    kept = Kept.of(flat, rows, width, hidden)
+    tokens = _ready(c).view(clips * frames, width)
+    skip = _ready(grad).view(clips * frames, width)
+    weights = Weights(*(_ready(w) for w in given))
     sizes = (clips, frames, heads, width)
     found: dict[str, Tensor] = {}
     _walk_back(found, _deepest(wanted), wanted, tokens, skip, weights, kept, sizes, eps)
@@ -237,16 +252,16 @@ def _walk_back(
 # --- registration ---------------------------------------------------------------------------------
 
 
-def _fake(c: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _fake(c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     *given, heads, eps = rest
     check_temporal_adapter(c, tuple(given), heads, eps)
-    numbers = Kept.numbers(c.shape[0] * c.shape[1], c.shape[2], given[6].shape[0])
-    return c.new_empty(c.shape), c.new_empty(numbers, dtype=torch.float32)
+    return c.new_empty(c.shape), *Kept.like(c, given[6].shape[0])
 
 
 def _fake_backward(grad: Tensor, c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    _kept, *given, heads, eps, wanted = rest
-    check_temporal_adapter(c, tuple(given), heads, eps)
+    given = rest[4:-3]
+    heads, eps, wanted = rest[-3:]
+    check_temporal_adapter(c, given, heads, eps)
     check_gradient(grad, c.shape)
     return tuple(
         like.new_empty(like.shape if want else (0,))
@@ -255,11 +270,13 @@ def _fake_backward(grad: Tensor, c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 
 _TENSORS = ", ".join(f"Tensor {name}" for name in WEIGHTS)
+_KEPT = ", ".join(f"Tensor {name}" for name in Kept._fields)
+_FORWARD_RETURNS = "(Tensor, Tensor, Tensor, Tensor, Tensor)"
 _RETURNS = ", ".join("Tensor" for _ in INPUTS)
 _OPTIONS = "int heads, float eps"
-_BACKWARD = f"Tensor grad, Tensor c, Tensor kept, {_TENSORS}, {_OPTIONS}, bool[] wanted"
+_BACKWARD = f"Tensor grad, Tensor c, {_KEPT}, {_TENSORS}, {_OPTIONS}, bool[] wanted"
 for _schema, _kernel, _of_shapes in (
-    (f"temporal_adapter(Tensor c, {_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor)", _forward, _fake),
+    (f"temporal_adapter(Tensor c, {_TENSORS}, {_OPTIONS}) -> {_FORWARD_RETURNS}", _forward, _fake),
     (f"temporal_adapter_backward({_BACKWARD}) -> ({_RETURNS})", _backward, _fake_backward),
 ):
     _name = _schema.partition("(")[0]
@@ -272,8 +289,8 @@ class _TemporalAdapter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, c: Tensor, *rest: Any) -> Tensor:
         *weights, heads, eps = rest
-        out, kept = torch.ops.mafsar.temporal_adapter(c, *weights, heads, eps)
-        ctx.save_for_backward(c, kept, *weights)
+        out, *kept = torch.ops.mafsar.temporal_adapter(c, *weights, heads, eps)
+        ctx.save_for_backward(c, *kept, *weights)
         ctx.options = heads, eps
         return out
 
