@@ -261,9 +261,8 @@ def test_hdr_is_tone_mapped(make: Any, tmp_path: Path, transfer: str, tag: int) 
         context.color_trc, context.color_range = tag, 1
 
     path = make.write(
-        tmp_path / "a.mp4", [0, 1], codec="libx265", layout="yuv444p10le", size=(288, 64),
+        tmp_path / "a.mkv", [0, 1], codec="ffv1", layout="yuv444p10le", size=(288, 64),
         frame_layout="yuv444p10le", adjust=adjust,
-        options={"x265-params": "log-level=none:lossless=1"},
         picture=lambda _, w, h: planes(codes, w, h, np.uint16),
     )  # fmt: skip
     expected = hdr_expected(np.clip(to_rgb(codes, 9, full=False, scale=4), 0, 1), transfer)
@@ -273,6 +272,25 @@ def test_hdr_is_tone_mapped(make: Any, tmp_path: Path, transfer: str, tag: int) 
     small = load_clip(path, frames=1, size=16).pixels[0]
     middle = expected[len(codes) // 2]
     np.testing.assert_allclose(small[8, 8], middle, atol=4)
+
+
+@pytest.mark.parametrize("tag", [16, 18])
+def test_hdr_in_h265(make: Any, tmp_path: Path, tag: int) -> None:
+    """As phones record it, 10 bits and 4:2:0: the tags reach the tone mapping."""
+
+    def adjust(stream: Any) -> None:
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = 9
+        context.color_trc, context.color_range = tag, 1
+
+    path = make.write(
+        tmp_path / "a.ts", layout="yuv420p10le", codec="libx265", adjust=adjust,
+        options={"x265-params": "log-level=none"},
+    )  # fmt: skip
+    frames = load_raw_clip(path, frames=8).frames
+    assert [make.number_of(frame) for frame in frames] == make.expected(list(range(30)), 1, 8)
+    light = hdr_expected(np.full((1, 3), 215 / 255), "pq" if tag == 16 else "hlg")[0]
+    np.testing.assert_allclose(frames[-1].max(), light.max(), atol=6)
 
 
 def test_hdr_levels_that_the_reports_state() -> None:

@@ -56,7 +56,8 @@ def numbers(make: Any, path: Path, frames: int = 8, **options: Any) -> list[int]
         ("upper.MOV", UNEVEN, {}),
         ("short-gops.mp4", UNEVEN, {"options": {"crf": "12", "g": "4", "bf": "2"}}),
         ("pieces.mp4", UNEVEN, {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
-        ("h265.mp4", UNEVEN, {"codec": "libx265", "options": H265}),
+        # In MPEG-TS: FFmpeg's MP4 writer refuses x265's header once in a hundred times.
+        ("h265.ts", UNEVEN, {"codec": "libx265", "options": H265}),
         ("animation.gif", UNEVEN, {"codec": "gif", "layout": "rgb8"}),
         ("old.avi", STEADY, {"codec": "mpeg4", "options": {"q:v": "2"}}),
         ("reordered.avi", STEADY, {"options": {"crf": "12", "bf": "2"}}),
