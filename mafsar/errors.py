@@ -32,3 +32,7 @@ class MismatchError(MafsarError, RuntimeError):
 
 class UnavailableError(MafsarError, RuntimeError):
     """An engine, device, precision, package or feature is not there; says what to install."""
+
+
+class TrainingError(MafsarError, RuntimeError):
+    """Training cannot go on (a loss that is no number, a process that ended); state is kept."""

@@ -83,7 +83,7 @@ VERBS = (
     _Entry("cache clear", "cache.clear", ("mafsar cache clear", "mafsar cache clear --json")),
     _Entry(
         "train",
-        "later.train",
+        "train.train",
         (
             "mafsar train --dataset hmdb51 --root DIR --model vit-b-16 -o runs/h",
             "mafsar train --data clips/ --split split.json --episodes 1000",

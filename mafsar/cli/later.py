@@ -34,42 +34,6 @@ TopModel = Annotated[
 ]
 
 
-def train(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value]...", help="Configuration fields.")
-    ] = None,
-    model: TopModel = None,
-    dataset: DatasetOption = None,
-    root: RootOption = None,
-    lists: ListsOption = None,
-    data: DataOption = None,
-    split: SplitOption = None,
-    config: Annotated[Path | None, typer.Option("--config", metavar="F.toml")] = None,
-    episodes: Annotated[
-        int | None, typer.Option("--episodes", metavar="N", help="Training tasks.")
-    ] = None,
-    way: Annotated[int, typer.Option("--way")] = 5,
-    shot: Annotated[int, typer.Option("--shot")] = 1,
-    query: Annotated[int, typer.Option("--query")] = 1,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run folder.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
-    device: opt.DeviceOption = "auto",
-    precision: opt.PrecisionOption = "fp32",
-    out: OutOption = None,
-    overwrite: opt.OverwriteFlag = False,
-    json_lines: opt.JsonFlag = False,
-    _verbose: opt.VerboseFlag = 0,
-    _quiet: opt.QuietFlag = False,
-) -> None:
-    """Episodic training of the adapters. Not in this version."""
-    _refuse(
-        "train",
-        "enroll a few clips of each class instead: mafsar enroll support/ -o my.safetensors, or"
-        " match them directly: mafsar match support/ query.mp4",
-    )
-
-
 def export(
     model: Annotated[str, typer.Argument(metavar="[MODEL]", help="Model or bundle.")] = "tiny",
     engine: Annotated[

@@ -106,6 +106,11 @@ class Progress:
             self._task, completed=self._done, total=self._total, description=self._label
         )
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether the bar is there, or will be: on a terminal."""
+        return self._wanted
+
     def close(self) -> None:
         """Take the bar away; the line it stood on is free again."""
         if self._bar is not None:

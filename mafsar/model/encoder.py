@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from mafsar.model.adapters import BlockAdapters, VideoAdapters
 from mafsar.model.clip import Block, VisionTower
@@ -46,7 +49,12 @@ def adapted_block(
 
 
 def encode_frames(
-    tower: VisionTower, adapters: VideoAdapters | None, pixels: Tensor, text: Tensor | None
+    tower: VisionTower,
+    adapters: VideoAdapters | None,
+    pixels: Tensor,
+    text: Tensor | None,
+    *,
+    recompute: bool = False,
 ) -> Tensor:
     """Encodes clips frame by frame, with what the adapters add across frames.
 
@@ -55,6 +63,7 @@ def encode_frames(
         adapters: None: plain CLIP, no extra tokens, `text` is not looked at.
         pixels: Normalised pixels, (B, T, 3, S, S).
         text: (B, E) in the support branch; None in the query branch.
+        recompute: Keep only each block's input for the backward pass and compute the rest again.
 
     Returns:
         Raw frame features F, (B, T, E).
@@ -69,9 +78,20 @@ def encode_frames(
     for index, block in enumerate(blocks):
         last = index == len(blocks) - 1
         if adapters is None:
-            z = block(z, first_only=last)
+            run = functools.partial(block, first_only=last)
         else:
             parts = adapters.blocks[index]
-            z = adapted_block(block, parts, z, text, frames=frames, last=last)  # type: ignore[arg-type]
+            run = functools.partial(
+                adapted_block,
+                block,
+                parts,
+                text=text,
+                frames=frames,
+                last=last,  # type: ignore[arg-type]
+            )
+        if recompute and torch.is_grad_enabled():
+            z = checkpoint(run, z, use_reentrant=False, preserve_rng_state=False)
+        else:
+            z = run(z)
     features = tower.project(z[:, 0])  # (B·T, E)
     return features.reshape(-1, frames, features.shape[-1])  # (B, T, E)

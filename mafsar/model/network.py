@@ -32,6 +32,7 @@ class MafsarNetwork(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False  # in training: less memory for a second forward pass of each block
         self.visual = VisionTower(config.vision, config.embed_dim)
         self.text = TextTower(config.text, config.embed_dim)
         self.logit_scale = nn.Parameter(torch.empty(()))
@@ -112,7 +113,9 @@ class MafsarNetwork(nn.Module):
 
     def _encode(self, frames: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
         pixels = self._normalise(frames)  # (B, T, 3, S, S)
-        raw = encode_frames(self.visual, self.adapters, pixels, text)  # (B, T, E)
+        raw = encode_frames(
+            self.visual, self.adapters, pixels, text, recompute=self.recompute
+        )  # (B, T, E)
         features = raw if self.tpcm is None else self.tpcm(raw, text)  # (B, T, E)
         return features, raw.mean(dim=1)
 

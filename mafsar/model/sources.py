@@ -30,6 +30,7 @@ from mafsar.model.network import (
 from mafsar.model.open_clip_config import config_of, with_pixels
 from mafsar.model.weights import (
     base_sha256,
+    check_keys,
     from_open_clip,
     load_network,
     load_weights,
@@ -96,17 +97,23 @@ def load_trained(path: Path) -> MafsarNetwork:
     state, metadata = read_safetensors(path)
     if "config" not in metadata:
         raise MismatchError(f"{path}: no model configuration inside; name its model: NAME:{path}")
-    if not all(name.startswith(TUNABLE_PREFIXES) for name in state):
+    if any(name.startswith("text.") for name in state):
         return load_network(path)
     config = ModelConfig.from_json(json.loads(metadata["config"]))
     base = create_network(config.name)
     if base_sha256(base) != metadata.get("base_sha256"):
         raise MismatchError(
-            f"{path}: these adapters were trained on other weights than {config.name} has here; "
-            "name the weights they were trained on as NAME:/path/weights.safetensors"
+            f"{path}: this was trained on other weights than {config.name} has here; "
+            "name the weights it was trained on as NAME:/path/weights.safetensors"
         )
     network = _assemble(config, base.state_dict(), seed=0)
-    load_weights(network, path, tunable_only=True)
+    if config.adapters is not None:
+        load_weights(network, path, tunable_only=True)
+        return network.eval()
+    # Fully fine-tuned: the file holds the vision tower, which replaces the one it started from.
+    tower = {k: v.shape for k, v in network.state_dict().items() if k.startswith("visual.")}
+    check_keys(state, tower, what=str(path))
+    network.load_state_dict(state, strict=False)
     return network.eval()
 
 

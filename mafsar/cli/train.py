@@ -1,0 +1,233 @@
+"""``mafsar train``: episodic training into a run folder that eval, info and match take."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from mafsar.cli import later, outputs, voice
+from mafsar.cli import options as opt
+from mafsar.errors import InputError
+
+if TYPE_CHECKING:
+    from mafsar.training.config import TrainConfig
+    from mafsar.training.dry_run import DryRun
+    from mafsar.training.loop import StepReport, TrainResult
+
+QUIET_LINES_SECONDS = 10.0
+"""Without a terminal a line is said this often."""
+
+
+def train(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...", help="Configuration fields, as in optim.learning_rate=1e-4."
+        ),
+    ] = None,
+    model: later.TopModel = None,
+    dataset: later.DatasetOption = None,
+    root: later.RootOption = None,
+    lists: later.ListsOption = None,
+    data: later.DataOption = None,
+    split: later.SplitOption = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="F.toml", help="Configuration fields.")
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option("--episodes", metavar="N", help="Training tasks.")
+    ] = None,
+    way: Annotated[int | None, typer.Option("--way", help="Classes an episode [5].")] = None,
+    shot: Annotated[int | None, typer.Option("--shot", help="Support clips a class [1].")] = None,
+    query: Annotated[
+        int | None, typer.Option("--query", help="Queries a class [the data set's].")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of weights and episodes [0].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the configuration, the clips found, time and memory of measured steps.",
+        ),
+    ] = False,
+    device: opt.DeviceOption = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="RUN", help="The run's folder [runs/NAME]."),
+    ] = None,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Train what adapts a CLIP, episode by episode; needs mafsar[train]."""
+    import importlib.util
+
+    from mafsar.errors import UnavailableError
+
+    if not importlib.util.find_spec("torch"):
+        raise UnavailableError("train: needs torch, not installed; pip install 'mafsar[train]'")
+    from mafsar.training.config import build_config, parse_pairs
+
+    flags = {
+        "model.name": model, "data.dataset": dataset, "data.root": _text(root),
+        "data.lists": _text(lists), "data.folder": _text(data), "data.split": _text(split),
+        "episodes": episodes, "way": way, "shot": shot, "query": query, "seed": seed,
+    }  # fmt: skip
+    given = {name: value for name, value in flags.items() if value is not None}
+    given |= parse_pairs(overrides or [])
+    if resume:
+        wanted = _resumed(out, config, given)
+        assert out is not None
+    else:
+        wanted = build_config(config, given)
+        out = out or _free_folder(wanted)
+    leads = os.environ.get("RANK", "0") == "0"
+    if dry_run:
+        from mafsar.training.dry_run import dry_run as measure
+
+        measured = measure(wanted, device=device)
+        _show_dry_run(measured, json_lines)
+        return
+    from mafsar.training.loop import train as run
+
+    watch = _Watch(out)
+    try:
+        result = run(wanted, out, device=device, resume=resume, overwrite=overwrite, report=watch)
+    finally:
+        watch.close()
+    if leads:
+        _show(result, wanted, json_lines)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _resumed(out: Path | None, file: Path | None, given: dict[str, Any]) -> TrainConfig:
+    """The run's own configuration; whatever is said besides must not change it."""
+    from mafsar.training.config import build_config, flat
+    from mafsar.training.loop import saved_config
+
+    if out is None:
+        raise InputError("--resume: name the run to go on with: --out RUN (-o)")
+    started = {name: value for name, value in flat(saved_config(out)).items() if value is not None}
+    if file is not None:
+        named = flat(build_config(file))
+        default = flat(build_config())
+        started |= {name: value for name, value in named.items() if value != default[name]}
+    return build_config(None, started | given)
+
+
+def _free_folder(config: TrainConfig) -> Path:
+    """`runs/NAME`, `runs/NAME-2`, …: the first that is not there."""
+    name = config.data.dataset or Path(config.data.folder or "run").resolve().stem
+    for number in range(1, 10_000):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists():
+            return folder
+    raise InputError("runs/: is full of runs of this name; name a folder with --out")
+
+
+class _Watch:
+    """Shows where a run is: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, out: Path) -> None:
+        self._bar = voice.Progress("training", None)
+        self._out = out
+        self._said = time.monotonic()
+        self._best = ""
+
+    def __call__(self, report: StepReport) -> None:
+        voice.note(f"run: {self._out}")
+        result, found = report.result, report.validation
+        if found is not None:
+            self._best = f" · val {found.accuracy:.1f} ± {found.ci95:.1f} %"
+        line = (
+            f"loss {result.loss:.3f} · right {report.accuracy:.0f} %{self._best} ·"
+            f" {report.episodes_per_second:.2f} episodes/s · {_size(report.memory_bytes)}"
+        )
+        self._bar(report.step, report.steps, line)
+        due = time.monotonic() - self._said > QUIET_LINES_SECONDS
+        if due or found is not None or report.step == report.steps:
+            self._said = time.monotonic()
+            if not self._bar.is_shown:
+                voice.note(f"step {report.step}/{report.steps}: {line}")
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        self._bar.close()
+
+
+def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
+    import sys
+    from dataclasses import asdict
+
+    if json_lines:
+        outputs.print_json(
+            sys.stdout,
+            {
+                "schema": 1,
+                "run": str(result.run),
+                "steps": result.steps,
+                "episodes": result.episodes,
+                "best_step": result.best_step,
+                "val_accuracy": result.val_accuracy,
+                "match": asdict(result.match),
+                "seconds": round(result.seconds, 3),
+            },
+        )
+        return
+    stream: TextIO = sys.stdout
+    kept = "the last weights (no validation)"
+    if result.val_accuracy is not None:
+        kept = f"step {result.best_step} (validation {result.val_accuracy:.2f} %)"
+    stream.write(
+        f"{result.run}: {opt.count(result.steps, 'step')}, {opt.count(result.episodes, 'episode')}"
+        f" in {result.seconds:.0f} s; kept {kept}, alpha {result.match.alpha:g},"
+        f" visual scale {result.match.visual_scale:g}\n"
+    )
+    where = f"--data {config.data.folder}"
+    if config.data.split:
+        where += f" --split {config.data.split}"
+    if config.data.dataset:
+        where = f"--dataset {config.data.dataset} --root {config.data.root}"
+        where += f" --lists {config.data.lists}" if config.data.lists else ""
+    stream.write(f"test it: mafsar eval {result.run} {where} --shot {config.shot}\n")
+
+
+def _show_dry_run(found: DryRun, json_lines: bool) -> None:
+    import sys
+
+    if json_lines:
+        outputs.print_json(sys.stdout, {"schema": 1, **found.to_json()})
+        return
+    stream: TextIO = sys.stdout
+    stream.write(found.config_toml)
+    stream.write(f"\n# {found.title}\n")
+    stream.writelines(
+        f"# {part}: {opt.count(classes, 'class')}, {opt.count(clips, 'clip')}\n"
+        for part, (classes, clips) in found.parts.items()
+    )
+    stream.write(
+        f"# tuned: {found.tuned:,} parameters of {found.parameters:,}\n"
+        f"# measured {opt.count(found.measured, 'step')}: {found.seconds_step:.2f} s a step of"
+        f" {opt.count(found.batch, 'episode')}, {100 * found.wait_share:.0f} % of it waiting for"
+        f" clips, {_size(found.memory_bytes)} on {found.device}\n"
+        f"# all {found.steps:,} steps: about {_duration(found.seconds_all)} without validation\n"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

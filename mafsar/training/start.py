@@ -1,0 +1,127 @@
+"""What a run starts from: the network with what is tuned, and its class texts embedded once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mafsar.errors import MafsarError, UnavailableError
+from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
+from mafsar.model.initial import random_state
+from mafsar.model.names import parse_model_name
+from mafsar.model.network import TUNABLE_PREFIXES, MafsarNetwork, empty_network
+from mafsar.model.sources import create_network
+from mafsar.runtime.torch_encoder import TorchEncoder
+from mafsar.training.config import ModelFields, TrainConfig
+
+FULL_PREFIX = "visual."
+"""What `model.tune = "full"` tunes: the vision tower; the text tower stays frozen in both."""
+
+
+def start_network(config: TrainConfig) -> MafsarNetwork:
+    """The towers that the configuration names, with fresh parts to tune.
+
+    The seed draws what is tuned and never the towers: a run names its towers by name and hash, so
+    `NAME:random` must be the same network whoever builds it.
+
+    Raises:
+        MafsarError: The model is unknown, or its weights cannot be had here.
+    """
+    found = create_network(_findable(config.model.name), adapters=config.model.tune == "adapters")
+    network = empty_network(_model_config(found.config, config))
+    state = random_state(network, config.seed, prefixes=TUNABLE_PREFIXES)
+    for name, value in found.state_dict().items():
+        is_fresh = name.startswith(TUNABLE_PREFIXES) and found.config.name.endswith(":random")
+        if name in network.state_dict() and not is_fresh:
+            state[name] = value
+    network.load_state_dict(state, assign=True)
+    tuned = tuned_names(network, config.model)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in tuned)
+    network.recompute = config.run.recompute
+    return network
+
+
+def tuned_names(network: MafsarNetwork, fields: ModelFields) -> list[str]:
+    """Names of the parameters that training changes, in the network's order."""
+    prefixes = (FULL_PREFIX,) if fields.tune == "full" else TUNABLE_PREFIXES
+    return [name for name, _ in network.named_parameters() if name.startswith(prefixes)]
+
+
+def tuned_parameters(network: MafsarNetwork, fields: ModelFields) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name."""
+    names = set(tuned_names(network, fields))
+    return {name: value for name, value in network.named_parameters() if name in names}
+
+
+def embed_texts(encoder: TorchEncoder, texts: Sequence[str | None]) -> Tensor:
+    """Raw embeddings of class texts, (C, E), on the encoder's device.
+
+    Raises:
+        UnavailableError: A class has no text, or the model no tokenizer; says what to do.
+    """
+    without = next((i for i, text in enumerate(texts) if text is None), None)
+    if without is not None:
+        raise UnavailableError(
+            f"class {without} of {len(texts)} has only a number and no name; add its name to the "
+            "lists, or train without class names: text=false"
+        )
+    try:
+        rows = encoder.encode_text([text for text in texts if text is not None])
+    except UnavailableError as error:
+        reason = str(error).replace("use --text off", "train without class names: text=false")
+        raise UnavailableError(reason) from error
+    return torch.from_numpy(rows).to(encoder.device)
+
+
+def embed_texts_or_none(encoder: TorchEncoder, texts: Sequence[str | None]) -> Tensor | None:
+    """`embed_texts` where every class has a text, else None."""
+    return None if None in texts else embed_texts(encoder, texts)
+
+
+def _findable(name: str) -> str:
+    """The model's name with an absolute path, so that a run folder finds it from anywhere."""
+    try:
+        parsed = parse_model_name(name)
+    except MafsarError:
+        return name
+    if parsed.source in ("file", "local-dir"):
+        path = Path(parsed.value).expanduser().resolve()
+        return str(dataclasses.replace(parsed, value=str(path)))
+    return name
+
+
+def _model_config(found: ModelConfig, config: TrainConfig) -> ModelConfig:
+    fields = config.model
+    adapters = None
+    if fields.tune == "adapters":
+        own = found.adapters or AdapterConfig()
+        adapters = dataclasses.replace(
+            own,
+            ratio=fields.ratio,
+            joint_scale=fields.joint_scale,
+            gta=fields.gta,
+            lma=fields.lma,
+            lma_text=fields.lma_text and config.text,
+            joint=fields.joint,
+            temporal=fields.temporal,
+            tpcm=fields.tpcm,
+        )
+    match = MatchConfig(
+        metric=config.metric,
+        lam=config.lam,
+        alpha=(config.alpha or 0.0) if config.text else 0.0,
+        visual_scale=config.visual_scale,
+        text_scale=found.match.text_scale,
+    )
+    return dataclasses.replace(
+        found,
+        adapters=adapters,
+        match=match,
+        frames=fields.frames,
+        prompts=fields.prompts or found.prompts,
+    )

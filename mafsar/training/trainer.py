@@ -1,0 +1,255 @@
+"""A run's parts put together: data, network, optimiser, and one optimiser step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mafsar.data.catalogue import Catalogue
+from mafsar.data.episodes import draw_episodes
+from mafsar.data.frames import frames_of
+from mafsar.data.loader import EpisodeBatch, EpisodeDataset, EpisodeLoader
+from mafsar.data.opening import open_data
+from mafsar.errors import TrainingError
+from mafsar.model.weights import base_sha256
+from mafsar.runtime.torch_encoder import TorchEncoder
+from mafsar.training.config import TrainConfig
+from mafsar.training.episode import Encode, drops_text, run_episode
+from mafsar.training.pretrain import cosine_schedule
+from mafsar.training.start import (
+    embed_texts,
+    embed_texts_or_none,
+    start_network,
+    tuned_parameters,
+)
+from mafsar.training.team import Team
+from mafsar.training.validate import Validator
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Means over a step's episodes.
+
+    Attributes:
+        loss: L.
+        loss_visual: L_Q2S.
+        loss_text: ½(L_S2T + L_Q2T) over the episodes with class names; None without any.
+        accuracy: Of the visual term on the training queries, %.
+        learning_rate: Of this step.
+        grad_norm: Before clipping.
+    """
+
+    loss: float
+    loss_visual: float
+    loss_text: float | None
+    accuracy: float
+    learning_rate: float
+    grad_norm: float
+
+
+def open_clips(config: TrainConfig) -> Catalogue:
+    """The data set that a configuration names."""
+    data = config.data
+    paths = {
+        name: None if value is None else Path(value)
+        for name, value in (
+            ("root", data.root), ("lists", data.lists), ("data", data.folder), ("split", data.split)
+        )
+    }  # fmt: skip
+    return open_data(dataset=data.dataset, **paths)
+
+
+class Trainer:
+    """Everything that a step needs.
+
+    Attributes:
+        config: Resolved.
+        team: The processes.
+        network: On the team's device.
+        tuned: What the optimiser changes, by name, in its order.
+        optimizer: AdamW over `tuned`.
+        validator: None where `val.every` is 0.
+        base_sha256: Hash of the towers that the run starts from.
+        device: As torch names it.
+    """
+
+    def __init__(self, config: TrainConfig, catalogue: Catalogue, team: Team) -> None:
+        """Builds everything; nothing is trained.
+
+        Args:
+            config: Resolved.
+            catalogue: The data set.
+            team: The processes.
+
+        Raises:
+            MafsarError: Model, device or data cannot be had.
+        """
+        self.config, self.team = config, team
+        train = catalogue.select("train")
+        episodes = draw_episodes(
+            train.owners,
+            train.labels,
+            way=config.way,
+            shot=config.shot,
+            query=config.query or 1,
+            episodes=config.episodes or 1,
+            seed=config.seed,
+        )
+        val = catalogue.select("val") if config.val.every else None
+        self.network = start_network(config)
+        self.base_sha256 = base_sha256(self.network)
+        encoder = TorchEncoder(self.network, device=team.device)
+        self.device = encoder.device
+        self._texts = embed_texts(encoder, train.texts) if config.text else None
+        self.tuned = tuned_parameters(self.network, config.model)
+        optim = config.optim
+        self.optimizer = torch.optim.AdamW(
+            self.tuned.values(),
+            lr=optim.learning_rate,
+            betas=(optim.beta1, optim.beta2),
+            weight_decay=optim.weight_decay,
+        )
+        source = frames_of(catalogue)
+        shape = {"frames": config.model.frames, "size": self.network.config.vision.image_size}
+        self._dataset = EpisodeDataset(
+            train, episodes, source, train=True, flip=bool(config.data.flip), **shape
+        )
+        self.validator = None
+        if val is not None:
+            words = embed_texts_or_none(encoder, val.texts) if config.text else None
+            self.validator = Validator(val, source, config, words)
+        self._match = self.network.config.match
+        self._guided = self.network.config.adapters is not None
+        self._encode: Encode = self.network.encode_support
+        if config.run.compile:
+            self._encode = torch.compile(self.network.encode_support)
+        self._bf16 = config.run.precision == "bf16" or (
+            config.run.precision == "auto" and self.device.startswith("cuda")
+        )
+        self.network.train()
+
+    def episodes_from(self, step: int) -> EpisodeLoader:
+        """This process's episodes from a step on, loaded ahead: rank, rank + world, ..."""
+        team, first = self.team, step * self.config.optim.batch
+        return EpisodeLoader(
+            self._dataset,
+            start=first + (team.rank - first) % team.world - team.rank,
+            rank=self.team.rank,
+            world=self.team.world,
+            workers=self.config.data.workers,
+            pin_memory=self.device.startswith("cuda"),
+            # Forked workers would share what torch's and CUDA's threads hold.
+            context="spawn" if self.device.startswith("cuda") else None,
+        )
+
+    def step(self, step: int, batches: Iterator[EpisodeBatch]) -> StepResult:
+        """One optimiser step over `optim.batch` episodes of all processes.
+
+        Args:
+            step: Steps done before this one.
+            batches: This process's episodes, in order.
+
+        Raises:
+            TrainingError: A loss or gradient that is no number; nothing was changed. Or another
+                process has ended.
+        """
+        config, batch = self.config, self.config.optim.batch
+        first, last = step * batch, min((step + 1) * batch, len(self._dataset))
+        start = first + (self.team.rank - first) % self.team.world
+        # loss, visual loss, text loss, episodes with text, right queries, queries
+        totals = torch.zeros(6, dtype=torch.float64, device=self.device)
+        losses: list[tuple[int, Tensor]] = []
+        self.optimizer.zero_grad(set_to_none=True)
+        for episode in range(start, last, self.team.world):
+            found = next(batches)
+            assert found.index == episode
+            texts = None
+            if self._texts is not None and not drops_text(config, episode):
+                texts = self._texts[found.classes.to(self.device)]
+            with self.autocast():
+                result = run_episode(
+                    self._encode,
+                    self._moved(found),
+                    texts,
+                    self._match,
+                    guided=self._guided,
+                    smooth=config.smooth,
+                )
+            (result.loss / (last - first)).backward()  # type: ignore[no-untyped-call]
+            losses.append((episode, result.loss.detach()))
+            totals[0] += result.loss.detach()
+            totals[1] += result.visual
+            if result.text is not None:
+                totals[2] += result.text
+                totals[3] += 1
+            totals[4] += result.right
+            totals[5] += result.queries
+        loss, visual, text, with_text, right, queries = self.team.sum(totals).tolist()
+        if not math.isfinite(loss):
+            self._refuse(step, losses)
+        parameters: list[nn.Parameter] = list(self.tuned.values())
+        self.team.sum_gradients(parameters)
+        norm = float(nn.utils.clip_grad_norm_(parameters, config.optim.clip_norm or math.inf))
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"step {step + 1}: the gradient is {norm} (episodes {first}–{last - 1} of seed "
+                f"{config.seed}); {self._mend()}"
+            )
+        rate = config.optim.learning_rate * cosine_schedule(
+            step, config.steps, round(config.optim.warm_up * config.steps)
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        count = last - first
+        return StepResult(
+            loss=loss / count,
+            loss_visual=visual / count,
+            loss_text=text / with_text if with_text else None,
+            accuracy=100 * right / queries,
+            learning_rate=rate,
+            grad_norm=norm,
+        )
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """bf16 where the configuration says so."""
+        if not self._bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16)
+
+    def memory_bytes(self) -> int:
+        """The most memory used so far: of the GPU, else of this process."""
+        if self.device.startswith("cuda"):
+            return torch.cuda.max_memory_allocated(self.device)
+        import resource
+        import sys
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+    def _moved(self, batch: EpisodeBatch) -> EpisodeBatch:
+        support, query = (
+            frames.to(self.device, non_blocking=True) for frames in (batch.support, batch.query)
+        )
+        return EpisodeBatch(batch.index, support, query, batch.classes)
+
+    def _refuse(self, step: int, losses: list[tuple[int, Tensor]]) -> None:
+        """Names the episode whose loss is no number, which may be another process's."""
+        wrong = [(episode, float(loss)) for episode, loss in losses if not torch.isfinite(loss)]
+        named = "an episode of another process"
+        if wrong:
+            named = f"episode {wrong[0][0]} of seed {self.config.seed}"
+        value = wrong[0][1] if wrong else math.nan
+        raise TrainingError(f"step {step + 1}: the loss is {value} ({named}); {self._mend()}")
+
+    def _mend(self) -> str:
+        return (
+            "the last checkpoint is kept; lower optim.learning_rate (now "
+            f"{self.config.optim.learning_rate:g}), or run.precision=fp32"
+        )

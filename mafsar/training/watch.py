@@ -1,0 +1,140 @@
+"""What can be watched of a run: `metrics.jsonl`, TensorBoard, `curves.png`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from mafsar.runtime.files import written_beside
+
+METRICS_FILE = "metrics.jsonl"
+CURVES_FILE = "curves.png"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+class RunLog:
+    """Appends to a run's metrics; a resumed run drops the lines that it will write again."""
+
+    def __init__(self, run: Path, *, step: int, tensorboard: bool) -> None:
+        """Opens the files.
+
+        Args:
+            run: The run's folder.
+            step: Steps that are done; later lines are dropped.
+            tensorboard: Whether events are written, where TensorBoard is installed.
+        """
+        self._run = run
+        path = run / METRICS_FILE
+        kept = [line for line in read_metrics(run) if line["step"] <= step]
+        with written_beside(path) as beside:
+            beside.write_text("".join(_line(values) for values in kept), encoding="utf-8")
+        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._board = _open_board(run / TENSORBOARD_FOLDER, step) if tensorboard else None
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Writes one line at once, and its numbers to TensorBoard.
+
+        Args:
+            kind: "train" or "val".
+            step: Optimiser steps done.
+            values: JSON values.
+        """
+        self._file.write(_line({"schema": 1, "kind": kind, "step": step, **values}))
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def sync(self) -> None:
+        """Forces the lines to the disk, before the checkpoint that they lead to."""
+        os.fsync(self._file.fileno())
+        if self._board is not None:
+            self._board.flush()
+
+    def draw(self) -> None:
+        """Draws the curves so far."""
+        draw_curves(self._run)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics; a last line that a kill cut short is left out."""
+    path = run / METRICS_FILE
+    if not path.is_file():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            lines.append(json.loads(line))
+    return lines
+
+
+def draw_curves(run: Path) -> None:
+    """Draws loss and accuracy over the steps into `curves.png`; without matplotlib nothing."""
+    lines = read_metrics(run)
+    train = [line for line in lines if line["kind"] == "train"]
+    val = [line for line in lines if line["kind"] == "val"]
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    steps = [line["step"] for line in train]
+    for name, colour in (("loss", "#1f5a99"), ("loss_visual", "#2a9d62"), ("loss_text", "#c2691f")):
+        points = [(line["step"], line[name]) for line in train if line.get(name) is not None]
+        if points:
+            left.plot(*zip(*_smooth(points), strict=True), label=name, color=colour, lw=1.2)
+    left.set(xlabel="step", title="training loss (running mean)")
+    accuracy = _smooth([(line["step"], line["accuracy"]) for line in train])
+    if steps:
+        right.plot(*zip(*accuracy, strict=True), label="training, visual", color="#8aa5c2", lw=1)
+    if val:
+        right.plot(
+            [line["step"] for line in val], [line["accuracy"] for line in val], "o-",
+            label="validation, fused", color="#1f5a99", ms=3,
+        )  # fmt: skip
+        right.plot(
+            [line["step"] for line in val], [line["accuracy_visual"] for line in val], "o-",
+            label="validation, visual", color="#2a9d62", ms=3,
+        )  # fmt: skip
+    right.set(xlabel="step", title="accuracy, %")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=8)
+    with written_beside(run / CURVES_FILE) as beside:
+        figure.savefig(beside, format="png", dpi=110)
+
+
+def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """A running mean over a fiftieth of the points."""
+    width = max(1, len(points) // 50)
+    values = [value for _, value in points]
+    return [
+        (step, sum(values[max(0, i + 1 - width) : i + 1]) / min(width, i + 1))
+        for i, (step, _) in enumerate(points)
+    ]
+
+
+def _open_board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
