@@ -108,7 +108,17 @@ def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
             "src_color_range": _FULL if full else _LIMITED,
             "dst_color_range": _FULL,
         }
-    return np.asarray(frame.reformat(format=layout, **options).to_ndarray())
+    return np.asarray(_reformat(frame, format=layout, **options).to_ndarray())
+
+
+def _reformat(frame: VideoFrame, **options: Any) -> VideoFrame:
+    """Converts in this thread: swscale's own cost 16 threads a frame and outlive it, and a process
+    forked meanwhile hangs when it frees them.
+    """
+    try:
+        return frame.reformat(threads=1, **options)
+    except TypeError:  # PyAV before 16 has no such choice
+        return frame.reformat(**options)
 
 
 def _rgb16(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
