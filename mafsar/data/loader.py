@@ -7,6 +7,7 @@ neither workers, nor processes, nor where a run was resumed change what an episo
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,7 +125,8 @@ class EpisodeLoader:
     """Iterates over episodes, loaded ahead by worker processes, and measures the waiting.
 
     Attributes:
-        wait_seconds: How long the consumer has waited for episodes so far.
+        wait_seconds: How long the consumer has waited for episodes so far, starting the workers
+            not counted.
         busy_seconds: How long it has worked on them.
     """
 
@@ -169,7 +171,7 @@ class EpisodeLoader:
         return len(self.numbers)
 
     def __iter__(self) -> Iterator[EpisodeBatch]:
-        batches = iter(self._loader)
+        batches = self._start()
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
@@ -181,6 +183,17 @@ class EpisodeLoader:
             self.wait_seconds += ended - began
             yield batch
             self.busy_seconds += time.perf_counter() - ended
+
+    def _start(self) -> Iterator[Any]:
+        """Starts the workers."""
+        # A forked worker must not free what belongs to threads it does not have (decoders hold
+        # some): it would hang. What is garbage is freed here, what is left is never collected.
+        gc.collect()
+        gc.freeze()
+        try:
+            return iter(self._loader)
+        finally:
+            gc.unfreeze()
 
     @property
     def wait_share(self) -> float:
