@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mafsar.data.catalogue import Catalogue
 from mafsar.data.folders import read_own
-from mafsar.data.presets import presets
+from mafsar.data.presets import preset, presets
 from mafsar.data.standard import read_standard
 from mafsar.data.store import Store, is_store
 from mafsar.errors import InputError
@@ -48,8 +48,9 @@ def open_data(
             return Store(data).catalogue()
         return read_own(data, split)
     assert dataset is not None
+    name = preset(dataset).name
     if split is not None:
-        raise InputError(f"--split {split}: belongs to --data; {dataset} has its own split")
+        raise InputError(f"--split {split}: belongs to --data; {name} has its own split")
     if root is None:
-        raise InputError(f"--dataset {dataset}: add --root DIR, the folder of its videos")
-    return read_standard(dataset, root, lists)
+        raise InputError(f"--dataset {name}: add --root DIR, the folder of its videos")
+    return read_standard(name, root, lists)
