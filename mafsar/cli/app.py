@@ -107,15 +107,18 @@ VERBS = (
     ),
     _Entry(
         "data check",
-        "later.data_check",
-        ("mafsar data check --dataset hmdb51 --root DIR", "mafsar data check --data clips/"),
+        "data.check",
+        (
+            "mafsar data check --dataset hmdb51 --root DIR",
+            "mafsar data check --data clips/ -o all.csv",
+        ),
     ),
     _Entry(
         "data pack",
-        "later.data_pack",
+        "data.pack",
         (
-            "mafsar data pack --data clips/ -o packed/",
-            "mafsar data pack --dataset ucf101 --root DIR -o p/",
+            "mafsar data pack --dataset hmdb51 --root DIR -o hmdb51.sqlite",
+            "mafsar data pack --data clips/ --split split.json -o clips.sqlite",
         ),
     ),
     _Entry(
@@ -132,7 +135,7 @@ VERBS = (
 GROUPS = {
     "bank": "List, remove from and merge banks: what needs no clips.",
     "cache": "What the feature cache holds, and emptying it.",
-    "data": "Check a data set, decode it once. Not in this version.",
+    "data": "Check a data set; decode it once, for training.",
 }
 
 

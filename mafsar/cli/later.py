@@ -16,14 +16,19 @@ from mafsar.errors import UnavailableError
 
 DatasetOption = Annotated[
     str | None,
-    typer.Option("--dataset", metavar="NAME", help="hmdb51, ucf101, kinetics100, ssv2_small, …"),
+    typer.Option(
+        "--dataset", metavar="NAME", help="hmdb51, ucf101, kinetics100, ssv2_small, ssv2_full."
+    ),
 ]
 RootOption = Annotated[Path | None, typer.Option("--root", metavar="DIR", help="Its videos.")]
 ListsOption = Annotated[
     Path | None, typer.Option("--lists", metavar="DIR", help="Its train, val and test lists.")
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="A folder of class folders.")
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="Class folders or a CSV; for train also a packed data set."
+    ),
 ]
 SplitOption = Annotated[
     Path | None, typer.Option("--split", metavar="F", help="Train, val and test classes of --data.")
@@ -121,38 +126,6 @@ def record(
     _refuse(
         "record", f"put clips of about {seconds:g} s into {folder}/ with any recorder, e.g. ffmpeg"
     )
-
-
-def data_check(
-    dataset: DatasetOption = None,
-    root: RootOption = None,
-    lists: ListsOption = None,
-    data: DataOption = None,
-    split: SplitOption = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="F")] = None,
-    overwrite: opt.OverwriteFlag = False,
-    json_lines: opt.JsonFlag = False,
-    _verbose: opt.VerboseFlag = 0,
-    _quiet: opt.QuietFlag = False,
-) -> None:
-    """Say what is missing or broken in a data set. Not in this version."""
-    _refuse("data check", "mafsar eval tiny --data DIR names every clip that cannot be read")
-
-
-def data_pack(
-    dataset: DatasetOption = None,
-    root: RootOption = None,
-    lists: ListsOption = None,
-    data: DataOption = None,
-    split: SplitOption = None,
-    out: OutOption = None,
-    overwrite: opt.OverwriteFlag = False,
-    json_lines: opt.JsonFlag = False,
-    _verbose: opt.VerboseFlag = 0,
-    _quiet: opt.QuietFlag = False,
-) -> None:
-    """Decode a data set once into a compact store. Not in this version."""
-    _refuse("data pack", "mafsar eval caches the features of every clip it has encoded")
 
 
 def bench(
