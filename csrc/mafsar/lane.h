@@ -47,7 +47,7 @@ MAFSAR_HD float lane_exponent(float a) {
 template <class Lane>
 struct Both {
   Lane there, back;
-  MAFSAR_HD Both() = default;
+  Both() = default;
   MAFSAR_HD Both(Lane a, Lane b) : there(a), back(b) {}
   MAFSAR_HD explicit Both(float a) : there(a), back(a) {}
 };

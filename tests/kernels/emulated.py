@@ -1,0 +1,197 @@
+"""The GPU's kernel bodies on the CPU (csrc/tests/emulated.cpp): build, load, call with tensors.
+
+Inputs and outputs lie between margins of not-a-number: reading outside shows in a result, writing
+outside in a margin. Every call runs under three orders of the threads, whose results must have the
+same bits: a missing barrier shows there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CSRC = Path(__file__).parents[2] / "csrc"
+STORAGES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+ORDERS = (0, 1, 2)
+MARGIN = 64
+
+
+def build(compiler: str, folder: Path) -> Emulated:
+    """Compile the bodies with plain C++17, warnings as errors."""
+    library = folder / "libemulated.so"
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    includes = [f"-I{CSRC}", f"-I{CSRC / 'tests'}"]
+    source = str(CSRC / "tests" / "emulated.cpp")
+    command = [compiler, *flags, *includes, source, "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Emulated(ctypes.CDLL(str(library)))
+
+
+def in_margins(tensor: Tensor) -> Tensor:
+    """A copy between margins of not-a-number (of -7 for whole numbers)."""
+    nothing = -7 if tensor.dtype == torch.int64 else float("nan")
+    buffer = torch.full((tensor.numel() + 2 * MARGIN,), nothing, dtype=tensor.dtype)
+    inside = buffer[MARGIN : MARGIN + tensor.numel()].view(tensor.shape)
+    inside.copy_(tensor)
+    return inside
+
+
+def margins_are_whole(inside: Tensor) -> bool:
+    """True where nothing was written beside an output."""
+    storage = torch.empty(0, dtype=inside.dtype).set_(inside.untyped_storage())
+    return bool(storage[:MARGIN].isnan().all() and storage[-MARGIN:].isnan().all())
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+class Emulated:
+    """The bodies as functions of tensors."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def _run(
+        self, name: str, outs: Sequence[tuple[tuple[int, ...], torch.dtype]], call: Any
+    ) -> list[Tensor]:
+        """call(function, order, pointers of outputs) under every order of the threads."""
+        results: list[list[Tensor]] = []
+        for order in ORDERS:
+            out = [in_margins(torch.full(s, float("nan"), dtype=d)) for s, d in outs]
+            status = call(getattr(self._library, name), order, *(_pointer(o) for o in out))
+            assert status == 0, f"{name}: threads met at different barriers"
+            assert all(margins_are_whole(o) for o in out), f"{name} wrote beside its output"
+            results.append([o.clone() for o in out])
+        for other in results[1:]:
+            for a, b in zip(results[0], other, strict=True):
+                assert torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0)), f"{name} is a race"
+        return results[0]
+
+    def norm(self, x: Tensor, weight: Tensor, bias: Tensor, *, grad: Any = None) -> Tensor:
+        keep = [None if t is None else in_margins(t) for t in (grad, grad, x, weight, bias)]
+
+        def call(function: Callable[..., int], order: int, out: Any) -> int:
+            rows, width = x.shape
+            sizes = (ctypes.c_int64(rows), width, ctypes.c_float(1e-5))
+            return function(STORAGES[x.dtype], order, *map(_pointer, keep), *sizes, out)
+
+        return self._run("norm", [(tuple(x.shape), x.dtype)], call)[0]
+
+    def attend(self, qkv: Tensor, heads: int, *, grad: Tensor | None = None) -> Tensor:
+        clips, frames, triple = qkv.shape
+        width = triple // 3
+        keep = [None if t is None else in_margins(t) for t in (grad, qkv)]
+        shape = (clips, frames, width if grad is None else triple)
+
+        def call(function: Callable[..., int], order: int, out: Any) -> int:
+            sizes = (ctypes.c_int64(clips), frames, heads, width)
+            return function(STORAGES[qkv.dtype], order, *map(_pointer, keep), *sizes, out)
+
+        return self._run("attend", [(shape, qkv.dtype)], call)[0]
+
+    def gelu(self, x: Tensor, *, grad: Tensor | None = None) -> Tensor:
+        keep = [None if t is None else in_margins(t) for t in (grad, x)]
+
+        def call(function: Callable[..., int], order: int, out: Any) -> int:
+            count = ctypes.c_int64(x.numel())
+            return function(STORAGES[x.dtype], order, *map(_pointer, keep), count, out)
+
+        return self._run("gelu", [(tuple(x.shape), x.dtype)], call)[0]
+
+    def product(self, a: Tensor, b: Tensor, **options: Any) -> list[Tensor]:
+        """a (rows, depth), b (columns, depth), transposed views allowed; see device/product.h."""
+        kinds = {"nothing": 0, "norm": 1, "gelu": 2}
+        rest = [options.get(n) for n in ("norm_weight", "norm_bias", "bias", "skip", "hidden")]
+        placed = [_placed(t) for t in (a, b)]
+        norm_weight, norm_bias, bias, skip, hidden = (
+            None if t is None else in_margins(t) for t in rest
+        )
+        strides = [s for t in placed for s in t.stride()]
+        prepare = [kinds[options.get(n, "nothing")] for n in ("prepare_a", "prepare_b")]
+        numbers = [a.shape[0], b.shape[0], a.shape[1], *strides, *prepare]
+        shape = (ctypes.c_int * len(numbers))(*numbers)
+
+        def call(function: Callable[..., int], order: int, out: Any, sums: Any = None) -> int:
+            return function(
+                STORAGES[a.dtype],
+                order,
+                *map(_pointer, (*placed, norm_weight, norm_bias)),
+                ctypes.c_float(1e-5),
+                *map(_pointer, (bias, skip, hidden)),
+                shape,
+                out,
+                sums,
+            )
+
+        outs = [((a.shape[0], b.shape[0]), a.dtype)]
+        if options.get("sums"):
+            outs.append(((a.shape[0],), a.dtype))
+        return self._run("product", outs, call)
+
+    def align(
+        self,
+        distances: Tensor,
+        lam: float | None,
+        *,
+        bidirectional: bool = True,
+        lengths: Tensor | None = None,
+        grad: Tensor | None = None,
+    ) -> Tensor:
+        """OTAM, or Bi-MHM where `lam` is None, of distances (pairs, Tq, Ts)."""
+        pairs, rows, columns = distances.shape
+        keep = [None if t is None else in_margins(t) for t in (grad, distances, lengths)]
+        shape = (pairs,) if grad is None else (pairs, rows, columns)
+
+        def call(function: Callable[..., int], order: int, out: Any) -> int:
+            how = (lam is not None, ctypes.c_double(lam or 1.0), bidirectional)
+            sizes = (ctypes.c_int64(pairs), rows, columns)
+            return function(order, *how, *map(_pointer, keep), *sizes, out)
+
+        return self._run("align", [(shape, torch.float32)], call)[0]
+
+    def match(
+        self,
+        query: Tensor,
+        prototypes: Tensor,
+        lam: float | None,
+        *,
+        lengths: tuple[Tensor | None, Tensor | None] = (None, None),
+        grad: Tensor | None = None,
+        of_prototypes: bool = False,
+        slices: int = 1,
+    ) -> Tensor:
+        """Scores of (B, Q, Tq, E) × (B, C, Ts, E); with `grad`, the gradient of one side."""
+        batch, queries, classes = query.shape[0], query.shape[1], prototypes.shape[1]
+        sides = [(query, lengths[0], classes), (prototypes, lengths[1], 1)]
+        if of_prototypes:
+            sides.reverse()
+        (left, left_lengths, left_stride), (right, right_lengths, right_stride) = sides
+        given = (grad, left, right, left_lengths, right_lengths)
+        keep = [None if t is None else in_margins(t) for t in given]
+        shape = (batch, queries, classes) if grad is None else (slices, *left.shape)
+
+        def call(function: Callable[..., int], order: int, out: Any) -> int:
+            how = (lam is not None, ctypes.c_double(lam or 1.0))
+            counts = [ctypes.c_int64(n) for n in (batch, left.shape[1], right.shape[1])]
+            frames = (left.shape[2], right.shape[2], left.shape[3])
+            strides = (ctypes.c_int64(left_stride), ctypes.c_int64(right_stride))
+            return function(
+                order, *how, *map(_pointer, keep), *counts, *frames, *strides, slices, out
+            )
+
+        return self._run("match", [(shape, torch.float32)], call)[0]
+
+
+def _placed(view: Tensor) -> Tensor:
+    """The view's numbers between margins, with its strides."""
+    if view.stride(-1) == 1 or view.shape[-1] == 1:
+        return in_margins(view.contiguous())
+    return in_margins(view.t().contiguous()).t()

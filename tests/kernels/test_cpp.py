@@ -1,0 +1,86 @@
+"""The C++ sources by themselves: a test without Python, and the per-pair headers as CUDA code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CSRC = Path(__file__).parents[2] / "csrc"
+CUDA_SOURCE = """
+#include "mafsar/bimhm.h"
+#include "mafsar/otam.h"
+using namespace mafsar::portable;
+struct Read {
+  const float* d; int columns;
+  MAFSAR_HD float operator()(int l, int m) const { return d[l * columns + m]; }
+};
+struct Add {
+  float* g; int columns;
+  MAFSAR_HD void operator()(int l, int m, float v) const { g[l * columns + m] += v; }
+};
+__global__ void all(const float* d, float* g, float* out, int rows, int columns, double lam) {
+  float row[64], table[2 * 32 * 33];
+  const SoftMinimum with = make_soft_minimum(lam);
+  const Read read{d, columns};
+  out[0] = otam_forward(rows, columns, with, read, row, KeepNothing{});
+  otam_forward(rows, columns, with, read, row, KeepWeights<float>{table, columns});
+  otam_backward(rows, columns, 1.0f, table, row, Add{g, columns});
+  out[1] = bimhm_forward(rows, columns, read, row);
+  bimhm_backward(rows, columns, 1.0f, read, row, Add{g, columns});
+}
+"""
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not CSRC.is_dir(), reason="the C++ sources are not beside the tests")
+def test_kernels_without_python(tmp_path):
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if not compiler:
+        pytest.skip("no C++ compiler on PATH")
+    # The least optimisation also shows what only holds when everything is inlined.
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}"]
+    sources = {name: [] for name in ("dispatch", "match", "otam", "threads", "isa_baseline")}
+    if platform.machine() == "x86_64":
+        flags.append("-DMAFSAR_X86_64")
+        sources["isa_avx2"] = ["-mavx2", "-mfma"]
+        wide = [f"-mavx512{part}" for part in ("f", "dq", "bw", "vl")]
+        sources["isa_avx512"] = ["-mavx2", "-mfma", *wide]
+    objects = []
+    for name, extra in sources.items():
+        objects.append(str(tmp_path / f"{name}.o"))
+        run(compiler, *flags, *extra, "-c", str(CSRC / "cpu" / f"{name}.cpp"), "-o", objects[-1])
+    program = str(tmp_path / "test_matching")
+    test = str(CSRC / "tests" / "test_matching.cpp")
+    run(compiler, *flags, test, *objects, "-pthread", "-o", program)
+    assert "right" in run(program)
+
+
+@pytest.mark.skipif(not CSRC.is_dir(), reason="the C++ sources are not beside the tests")
+def test_the_mathematics_of_a_pair_compiles_as_cuda(tmp_path):
+    compiler = os.environ.get("CUDACXX") or shutil.which("nvcc")
+    if not compiler:
+        pytest.skip("no nvcc on PATH")
+    source = tmp_path / "pair.cu"
+    source.write_text(CUDA_SOURCE)
+    told = run(
+        compiler,
+        "-std=c++17",
+        "-arch=sm_80",
+        "-Werror=all-warnings",
+        f"-I{CSRC}",
+        "-c",
+        str(source),
+        "-o",
+        str(tmp_path / "pair.o"),
+    )
+    assert "warning" not in told

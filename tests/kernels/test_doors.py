@@ -1,0 +1,135 @@
+"""Installs that lack something: no torch, no native module; and what `status` says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mafsar import kernels
+from mafsar.kernels import dispatch
+
+BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r} or name.startswith({name!r} + "."):
+            raise ImportError("blocked")
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def run_python(code, **variables):
+    """Output and log of a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **variables},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_numpy_works_where_torch_is_not_installed():
+    out, _ = run_python(
+        BLOCK.format(name="torch")
+        + """
+import numpy as np
+from mafsar import kernels
+query, support = np.ones((2, 8, 4), np.float32), np.ones((3, 8, 4), np.float32)
+assert kernels.otam_match(query, support).dtype == np.float32
+assert kernels.bimhm_match(query, support).shape == (2, 3)
+assert abs(kernels.mean_match(query, support)).max() < 1e-6
+assert kernels.otam_alignment(kernels.frame_distances(query, support)).shape == (2, 3, 8, 8)
+assert "torch" not in sys.modules
+print(round(float(kernels.otam(np.zeros((8, 8), np.float32), 0.1, False)), 4))
+"""
+    )
+    assert out.strip() == "-0.8436"
+
+
+def test_importing_the_package_does_not_import_torch():
+    run_python("import sys, mafsar.kernels; assert 'torch' not in sys.modules")
+
+
+def test_works_without_the_native_module_and_says_so_once():
+    out, err = run_python(
+        BLOCK.format(name="mafsar._native")
+        + """
+import numpy as np, torch
+from mafsar import kernels
+rng = np.random.default_rng(0)
+query = rng.normal(size=(2, 3, 8, 5)).astype(np.float32)
+support = rng.normal(size=(2, 4, 6, 5)).astype(np.float32)
+lengths = np.array([[1, 8, 3], [2, 5, 8]])
+for op in (kernels.otam_match, kernels.bimhm_match):
+    in_numpy = op(query, support, query_lengths=lengths)
+    leaf = torch.tensor(query, requires_grad=True)
+    in_torch = op(leaf, torch.tensor(support), query_lengths=torch.tensor(lengths))
+    np.testing.assert_allclose(in_numpy, in_torch.detach().numpy(), atol=1e-5)
+    in_torch.sum().backward()
+    assert leaf.grad.abs().sum() > 0
+distances = kernels.frame_distances(query, support)
+assert (kernels.otam_alignment(distances) >= 0).all()
+assert kernels.otam(distances).shape == kernels.bimhm(distances).shape == (2, 3, 4)
+kernels.set_num_threads(2)
+assert kernels.get_num_threads() == 1
+for op in kernels.status():
+    print(op.name, op.backend, op.detail)
+"""
+    )
+    for name in ("otam", "bimhm", "otam_match", "bimhm_match"):
+        assert f"{name} twin" in out
+    assert "blocked" in out
+    assert err.count("slower numpy and torch twins") == 1
+
+
+def test_status_names_every_op():
+    backend = "twin" if dispatch.native() is None else "native"
+    ops = {op.name: op for op in kernels.status()}
+    for name in ("otam", "bimhm", "otam_match", "bimhm_match"):
+        assert ops[name].backend == backend
+        assert "\n" not in ops[name].detail
+
+
+def test_the_number_of_threads_follows_the_environment_and_the_user():
+    code = "from mafsar import kernels; print(kernels.get_num_threads())"
+    if dispatch.native() is not None:
+        assert run_python(code, OMP_NUM_THREADS="3")[0].strip() == "3"
+        before = kernels.get_num_threads()
+        kernels.set_num_threads(4)
+        assert kernels.get_num_threads() == 4
+        kernels.set_num_threads(before)
+    with pytest.raises(ValueError, match="count must be ≥ 1, got 0"):
+        kernels.set_num_threads(0)
+
+
+def test_alignment_is_the_gradient(truth):
+    distances = np.random.default_rng(2).uniform(0, 2, (3, 8, 6))
+    want = np.stack([truth.both(pair, 0.3).gradient for pair in distances])
+    np.testing.assert_allclose(kernels.otam_alignment(distances, 0.3), want, atol=1e-9)
+    single = kernels.otam_alignment(distances.astype(np.float32), 0.3)
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, want, atol=1e-5)
+    assert kernels.otam_alignment(np.zeros((0, 8, 8), np.float32)).shape == (0, 8, 8)
+
+
+def test_numpy_dtypes(truth):
+    distances = np.random.default_rng(3).uniform(0, 2, (4, 8, 8))
+    exact = kernels.otam(distances)
+    assert exact.dtype == np.float64
+    assert exact[0] == pytest.approx(truth.both(distances[0], 0.5).value, abs=1e-10)
+    half = kernels.otam(distances.astype(np.float16))
+    assert half.dtype == np.float32
+    np.testing.assert_array_equal(half, kernels.otam(distances.astype(np.float16).astype("f4")))
+    assert kernels.otam(distances[0].tolist()).shape == ()
+    swapped = distances.astype(np.float32).swapaxes(1, 2)[::-1]
+    np.testing.assert_array_equal(
+        kernels.otam(swapped), kernels.otam(np.ascontiguousarray(swapped))
+    )
