@@ -57,7 +57,8 @@ def main() -> None:
     clips = sorted(root.glob("formats/*.m*")) + sorted(root.glob("street60/*/*.mp4"))
     setting = (
         f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}; {arguments.frames} frames a "
-        f"clip, median of {arguments.rounds} alternated rounds."
+        f"clip, median of {arguments.rounds} alternated rounds. Load of the machine by other "
+        f"programs at the start: {os.getloadavg()[0]:.1f} (above 0.5, compare processor times only)."
     )
     lines = [
         "# Reading clips",
