@@ -38,6 +38,18 @@ FLAGS = {
     "doctor": f"{COMMON} {OUTPUT} --bisect",
     "cache info": f"{COMMON} {OUTPUT}",
     "cache clear": f"{COMMON} {OUTPUT}",
+    "train": f"{OUTPUT} -v -q --model --dataset --root --lists --data --split --config --episodes"
+    " --way --shot --query --seed --resume --dry-run",
+    "export": f"{COMMON} {OUTPUT} --engine --precision --batch --frames --calib --data"
+    " --compute-capability --workspace --opset --min-cosine --no-verify",
+    "data check": f"{COMMON} --dataset --root --lists --data --split",
+    "data pack": f"{COMMON} {OUTPUT} --dataset --root --lists --data --split",
+    "watch": f"{COMMON} {PICTURE} --engine --device --precision --window --stride --threshold"
+    " --gap --min-duration --jsonl --csv --save-video --show --serve --max-fps --heartbeat"
+    " --webhook --model",
+    "record": "-v -q --seconds --count --delay",
+    "bench": f"{COMMON} --engine --batch --runs --seconds --clip --markdown",
+    "synth": f"{COMMON} --classes --clips --size --seed --set",
 }
 
 
