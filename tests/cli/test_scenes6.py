@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-
 # In a small process of its own: a child starts out with its parent's peak of memory.
 MEASURE = """
 import resource, subprocess, sys
