@@ -6,7 +6,6 @@ and fake tensors alike. Order: kind, dimensions, shape, dtype, then values.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +14,8 @@ FLOAT_KINDS = ("float16", "bfloat16", "float32", "float64")
 INTEGER_KINDS = ("int8", "int16", "int32", "int64", "uint8")
 
 
-@functools.cache
 def dtype_name(dtype: object) -> str:
     """Name of a torch or numpy dtype without its library: ``float32``."""
-    # Cached: the name of a dtype takes longer to write than a small alignment.
     return str(dtype).removeprefix("torch.")
 
 
