@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,7 @@ class TorchEncoder:
         self.choice = f"engine: torch on {self.device} ({self.spec.name} is no bundle; {why})"
         self._network = network.to(self.device).eval()
         self._tokenizer: Tokenizer | None = None
+        self._clip_tokenizer: Any = None  # open_clip's; a fifth of a second to build
 
     def __repr__(self) -> str:
         return f"TorchEncoder({self.spec.name!r}, {self.device}, {self.precision})"
@@ -134,8 +136,9 @@ class TorchEncoder:
                     f"{self.spec.name}: its tokenizer is open_clip's, which is not installed; "
                     "pip install 'mafsar[train]', or use --text off"
                 ) from error
-            clip = SimpleTokenizer(context_length=config.context_length)
-            return np.asarray(clip(list(texts)).numpy(), np.int64)
+            if self._clip_tokenizer is None:
+                self._clip_tokenizer = SimpleTokenizer(context_length=config.context_length)
+            return np.asarray(self._clip_tokenizer(list(texts)).numpy(), np.int64)
         if self._tokenizer is None:
             if backbone(self.spec.backbone) != SHIPPED or not _STARTER_TOKENIZER.is_file():
                 raise UnavailableError(

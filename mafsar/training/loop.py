@@ -178,7 +178,6 @@ def _run(
         log = RunLog(out, step=done.step, tensorboard=run.config.run.tensorboard)
         with contextlib.closing(log):
             done = _steps(run, out, done, log, report)
-            log.draw()
     else:
         done = _steps(run, out, done, None, None)
     return _result(run, out, done)
@@ -214,6 +213,7 @@ def _steps(
             found = run.validator.run(run.network, run.autocast, run.device)
             log.write("val", done.step, asdict(found))
             done = _keep_best(run, out, done, found)
+        if found or is_last:
             log.draw()
         if done.step % config.run.save_every == 0 or found or is_last:
             log.sync()

@@ -31,8 +31,10 @@ def start_network(config: TrainConfig) -> MafsarNetwork:
     Raises:
         MafsarError: The model is unknown, or its weights cannot be had here.
     """
-    found = create_network(_findable(config.model.name), adapters=config.model.tune == "adapters")
-    network = empty_network(_model_config(found.config, config))
+    name = _findable(config.model.name)
+    found = create_network(name, adapters=config.model.tune == "adapters")
+    own = found.config if ":" not in name else dataclasses.replace(found.config, name=name)
+    network = empty_network(_model_config(own, config))
     state = random_state(network, config.seed, prefixes=TUNABLE_PREFIXES)
     for name, value in found.state_dict().items():
         is_fresh = name.startswith(TUNABLE_PREFIXES) and found.config.name.endswith(":random")

@@ -1,0 +1,97 @@
+"""Configurations: TOML and `key=value` in, TOML out, what a data set fills in, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mafsar.data.presets import presets
+from mafsar.errors import InputError, MissingError
+from mafsar.training.config import (
+    TrainConfig,
+    build_config,
+    flat,
+    parse_pairs,
+    resolved,
+    to_toml,
+)
+
+
+def test_words_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("way = 3\nalpha = 0.2\n[optim]\nlearning_rate = 1e-3\n[model]\ngta = false\n")
+    words = parse_pairs(["alpha=0.7", "model.joint=off", "model.prompts=a {}|the {}"])
+    config = build_config(file, words | {"shot": None})
+    assert (config.way, config.alpha, config.shot) == (3, 0.7, 1)
+    assert config.optim.learning_rate == 1e-3
+    assert (config.model.gta, config.model.joint, config.model.tpcm) == (False, False, True)
+    assert config.model.prompts == ("a {}", "the {}")
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    values = {"model.name": 'a "b" \\ ü', "optim.batch": 16, "text": False, "data.root": "x y"}
+    config = resolved(build_config(None, values), None)
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(config), encoding="utf-8")
+    assert build_config(file) == config
+    assert None not in [config.query, config.episodes, config.alpha, config.data.flip]
+
+
+@pytest.mark.parametrize("name", list(presets()))
+def test_a_standard_data_set_brings_what_suits_it(name: str) -> None:
+    config = resolved(TrainConfig(), presets()[name])
+    assert config.data.flip is not name.startswith("ssv2")  # METHOD 4: classes with a direction
+    assert config.episodes == {"kinetics100": 1_000, "ssv2_small": 20_000}.get(
+        name, config.episodes
+    )
+    assert resolved(build_config(None, {"episodes": 7, "data.flip": True}), presets()[name]) == (
+        build_config(
+            None, {"episodes": 7, "data.flip": True, "query": config.query, "alpha": config.alpha}
+        )
+    )
+
+
+def test_the_choices_of_the_method_are_the_defaults() -> None:
+    values = flat(resolved(TrainConfig(), None))
+    assert {name: values[name] for name in values if not name.startswith(("data", "run", "val"))} == {
+        "way": 5, "shot": 1, "query": 1, "episodes": 1000, "seed": 0, "text": True, "alpha": 0.5,
+        "metric": "otam", "lam": 0.5, "visual_scale": 1.0, "smooth": 0.1, "text_dropout": 0.2,
+        "model.name": "tiny", "model.tune": "adapters", "model.gta": True, "model.lma": True,
+        "model.lma_text": True, "model.joint": True, "model.temporal": True, "model.tpcm": True,
+        "model.ratio": 0.25, "model.joint_scale": 0.5, "model.frames": 8, "model.prompts": (),
+        "optim.learning_rate": 2e-4, "optim.weight_decay": 0.05, "optim.beta1": 0.9,
+        "optim.beta2": 0.999, "optim.warm_up": 0.05, "optim.batch": 8, "optim.clip_norm": 1.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("optim.learning_rat=1", "did you mean optim.learning_rate?"),
+        ("gta=false", "did you mean model.gta?"),
+        ("metric=otma", "did you mean otam?"),
+        ("way=five", "way must be a whole number, got 'five'"),
+        ("way=1", "way must be ≥ 2, got 1"),
+        ("alpha=1.5", "alpha must be in 0–1, got 1.5"),
+        ("model.gta=perhaps", "model.gta must be true or false"),
+        ("lam=0", "lam must be > 0"),
+        ("lr", "expected key=value"),
+    ],
+)
+def test_what_is_wrong_is_named(word: str, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_config(None, parse_pairs([word]))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no such configuration"):
+        build_config(tmp_path / "no.toml")
+    (tmp_path / "bad.toml").write_text("way = = 3\n")
+    with pytest.raises(InputError, match=r"bad\.toml: not TOML"):
+        build_config(tmp_path / "bad.toml")
+    (tmp_path / "key.toml").write_text("[model]\ngtaa = true\n")
+    with pytest.raises(InputError, match=r"key\.toml: unknown field 'model\.gtaa'"):
+        build_config(tmp_path / "key.toml")
