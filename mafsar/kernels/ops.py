@@ -19,7 +19,7 @@ from mafsar.kernels import checks, reference
 from mafsar.kernels.dispatch import log_once, native
 
 # The ops live as long as this object.
-_library = torch.library.Library("mafsar", "DEF")
+_library: Any = torch.library.Library("mafsar", "DEF")  # type: ignore[no-untyped-call]
 _ops = torch.ops.mafsar
 
 
