@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import copy
-import hashlib
+import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
+import numpy as np
 import torch
+from mafsar.export.editing import describe_file, replace_folder
 from mafsar.export.graph import example_inputs, graph_specs, trace
+from mafsar.export.store import WeightStore, graph_file
+from mafsar.export.tokenizer import CLIP_VOCABULARY, write_clip_tokenizer
 from mafsar.export.verify import Parity, compare, run_graph
+from numpy.typing import NDArray
 
 import mafsar
-from mafsar.errors import InputError, MismatchError, MissingError
+from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.model.config import parameter_counts
-from mafsar.model.names import backbone
+from mafsar.model.names import SHIPPED, backbone
 from mafsar.model.network import MafsarNetwork
+from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
+from mafsar.runtime.loading import starter_path
 
 SCHEMA = 1
-WEIGHTS_FILE = "weights-fp32.bin"
 MANIFEST_FILE = "bundle.json"
 TOKENIZER_FILE = "tokenizer.json"
-SHARED_FROM_BYTES = 1024  # smaller tensors stay inside the graphs
 MIN_COSINE = 0.9999
-_ALIGNMENT = 64  # bytes: a cache line, and every vector width
 _BATCHES = (1, 3)  # that the graphs are verified with; neither is the batch they were traced with
 
 
@@ -80,7 +84,7 @@ def export_bundle(
         manifest["config"]["match"] = manifest["match"]
         text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
         (beside / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
-        _replace(beside, out)
+        replace_folder(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return out
@@ -88,33 +92,70 @@ def export_bundle(
 
 def _write_graphs(network: MafsarNetwork, folder: Path) -> None:
     """Traces each graph and writes it, its large weights into the shared file."""
-    stored: dict[str, int] = {}  # sha256 of dtype, shape and bytes → offset
-    with (folder / WEIGHTS_FILE).open("wb") as file:
+    with WeightStore(folder, "fp32") as store:
         for spec in graph_specs(network):
-            model = trace(network, spec)
-            for value in model.graph.initializers.values():
-                tensor = value.const_value
-                if tensor is None or tensor.nbytes < SHARED_FROM_BYTES:
-                    continue
-                data = tensor.tobytes()
-                kind = f"{tensor.dtype.name} {list(tensor.shape)}\n"
-                key = hashlib.sha256(kind.encode() + data).hexdigest()
-                if key not in stored:
-                    file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-                    stored[key] = file.tell()
-                    file.write(data)
-                value.const_value = ir.ExternalTensor(
-                    WEIGHTS_FILE,
-                    offset=stored[key],
-                    length=len(data),
-                    dtype=tensor.dtype,
-                    shape=ir.Shape(list(tensor.shape.numpy())),
-                    name=value.name or "",
-                    base_dir=folder,
-                )
-            proto = ir.to_proto(model)
-            path = folder / graph_file(spec.name)
-            path.write_bytes(proto.SerializeToString(deterministic=True))
+            store.write(trace(network, spec), graph_file(spec.name))
+
+
+class TorchRunner:
+    """The network itself as a reference: `mafsar.export.verify.Runner` on torch, float32, CPU."""
+
+    def __init__(self, network: MafsarNetwork) -> None:
+        self._specs = {spec.name: spec for spec in graph_specs(network)}
+
+    def __call__(self, branch: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Runs a branch."""
+        spec = self._specs[branch]
+        tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in spec.inputs]
+        with torch.inference_mode():
+            outputs = spec.module(*tensors)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {name: out.numpy() for name, out in zip(spec.outputs, outputs, strict=True)}
+
+
+def open_network(name: str, *, frames: int | None) -> tuple[MafsarNetwork, dict[str, Any]]:
+    """The network behind a model's name, ready to be exported, and what its manifest adds.
+
+    Args:
+        name: As `mafsar.runtime.loading.load_model`, but no bundle.
+        frames: Frames of a clip; None leaves the model's. Only plain CLIP can take another number.
+
+    Raises:
+        InputError: Trained adapters and another number of frames.
+        MafsarError: No such model.
+    """
+    path = Path(name).expanduser()
+    network = load_trained(path) if path.exists() else create_network(name)
+    if frames is not None and frames != network.config.frames:
+        if network.config.adapters is not None:
+            raise InputError(
+                f"--frames {frames}: {name} was trained with {network.config.frames} frames a "
+                "clip, which belong to the model; leave --frames out"
+            )
+        network.config = dataclasses.replace(network.config, frames=frames)
+    notice = None
+    if name.endswith(":random"):
+        notice = f"{name} has random weights: for shapes and speed, its answers mean nothing"
+    return network.cpu().float().eval(), {"notice": notice}
+
+
+def write_tokenizer(network: MafsarNetwork, path: Path) -> Path:
+    """Writes the tokenizer of a network's text tower.
+
+    Raises:
+        UnavailableError: A vocabulary that is neither CLIP's nor the shipped model's.
+    """
+    config = network.config
+    if config.text.vocab_size == CLIP_VOCABULARY:
+        return write_clip_tokenizer(path)
+    shipped = starter_path() / TOKENIZER_FILE
+    if backbone(config.name) == SHIPPED and shipped.is_file():
+        shutil.copyfile(shipped, path)
+        return path
+    raise UnavailableError(
+        f"{config.name}: no tokenizer for its {config.text.vocab_size} tokens; "
+        "export a model whose text tower is CLIP's"
+    )
 
 
 def verify_bundle(network: MafsarNetwork, folder: Path) -> Parity:
@@ -181,7 +222,7 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
             "text_scale": match.text_scale,
         },
         "weights_sha256": weights_sha256(network),
-        "files": {path.name: _described(path) for path in sorted(folder.iterdir())},
+        "files": {path.name: describe_file(path) for path in sorted(folder.iterdir())},
         "parity": {
             "against": "torch, float32, CPU",
             "batches": list(_BATCHES),
@@ -196,28 +237,3 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
         "notice": None,
         "config": config.to_json(),
     }
-
-
-def graph_file(name: str) -> str:
-    """File name of a graph in a bundle; the text tower has one precision only."""
-    return "text.onnx" if name == "text" else f"{name}-fp32.onnx"
-
-
-def _described(path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return {"sha256": digest.hexdigest(), "bytes": path.stat().st_size}
-
-
-def _replace(new: Path, out: Path) -> None:
-    """Puts `new` in the place of `out`; a kill in between leaves one of them whole."""
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    if old.is_dir():
-        shutil.rmtree(old)
-    else:
-        old.unlink(missing_ok=True)

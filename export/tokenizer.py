@@ -18,6 +18,7 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _START, _END = "<start_of_text>", "<end_of_text>"
 _MERGES_FILE = "bpe_simple_vocab_16e6.txt.gz"
 _MERGES = 49152 - 256 - 2
+CLIP_VOCABULARY = 49408
 
 
 def write_clip_tokenizer(path: Path) -> Path:

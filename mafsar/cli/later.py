@@ -39,40 +39,6 @@ TopModel = Annotated[
 ]
 
 
-def export(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="Model or bundle.")] = "tiny",
-    engine: Annotated[
-        str,
-        typer.Option("--engine", metavar="onnx|trt", callback=opt.one_of(("onnx", "trt"))),
-    ] = "onnx",
-    precision: opt.PrecisionOption = "fp32",
-    batch: Annotated[
-        str, typer.Option("--batch", metavar="1,8,32", help="Batch sizes.")
-    ] = "1,8,32",
-    frames: Annotated[int, typer.Option("--frames")] = 8,
-    calib: Annotated[Path | None, typer.Option("--calib", metavar="DIR", help="For int8.")] = None,
-    data: DataOption = None,
-    compute_capability: Annotated[
-        str | None, typer.Option("--compute-capability", metavar="8.6")
-    ] = None,
-    workspace: Annotated[float | None, typer.Option("--workspace", metavar="GiB")] = None,
-    opset: Annotated[int, typer.Option("--opset")] = 20,
-    min_cosine: Annotated[float | None, typer.Option("--min-cosine", metavar="X")] = None,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Mark it as unverified.")] = False,
-    out: OutOption = None,
-    overwrite: opt.OverwriteFlag = False,
-    json_lines: opt.JsonFlag = False,
-    _verbose: opt.VerboseFlag = 0,
-    _quiet: opt.QuietFlag = False,
-) -> None:
-    """Write a verified bundle for an engine. Not in this version."""
-    _refuse(
-        "export",
-        f"bundles (NAME.mafsar) run on ONNX Runtime: mafsar match support/ query.mp4 --model"
-        f" {model} --engine onnx",
-    )
-
-
 def watch(
     support: Annotated[str, typer.Argument(metavar="BANK|SUPPORT", help="Bank or support.")],
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Camera, stream or video.")],

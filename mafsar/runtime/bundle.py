@@ -14,6 +14,7 @@ from mafsar.runtime.files import file_sha256
 SCHEMA = 1
 MANIFEST = "bundle.json"
 SUFFIX = ".mafsar"
+ENGINES_FOLDER = "engines"  # of TensorRT; their hashes are checked when one is loaded
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Bundle:
         path = Path(path)
         manifest = read_manifest(path)
         try:
-            spec, tokenizer = _spec(path, manifest), _tokenizer(path, manifest)
+            spec, tokenizer = spec_of(path, manifest), tokenizer_of(path, manifest)
             files = {
                 str(k): (str(v["sha256"]), int(v["bytes"])) for k, v in manifest["files"].items()
             }
@@ -93,7 +94,8 @@ class Bundle:
         has = ", ".join(self.precisions()) or "none"
         raise UnavailableError(
             f"{self.path}: no {name} (precisions here: {has}); use --precision "
-            f"{(self.precisions() or ['fp32'])[0]}; other precisions are not in this version"
+            f"{(self.precisions() or ['fp32'])[0]}, or make it: mafsar export "
+            f"{_exportable(self.path)} --engine onnx"
         )
 
     def precisions(self) -> list[str]:
@@ -143,6 +145,12 @@ def mend(path: Path) -> str:
     return f"copy it again, or export it again: mafsar export MODEL -o {path} --overwrite"
 
 
+def _exportable(path: Path) -> str:
+    """How a user names a bundle to `mafsar export`."""
+    shipped = Path(__file__).resolve().parent.parent / "assets"
+    return path.stem if path.resolve().parent == shipped else str(path)
+
+
 def _check_file(path: Path, name: str, sha256: str, size_bytes: int) -> None:
     if Path(name).name != name:
         raise InputError(f"{path / MANIFEST}: lists {name!r}, outside the bundle; {mend(path)}")
@@ -160,7 +168,8 @@ def _check_file(path: Path, name: str, sha256: str, size_bytes: int) -> None:
         )
 
 
-def _spec(path: Path, manifest: dict[str, Any]) -> ModelSpec:
+def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
+    """The model that a manifest describes; KeyError, TypeError or ValueError where it is damaged."""
     match, preprocess = manifest["match"], manifest["preprocess"]
     if manifest["adapters"] not in ("none", "trained") or match["metric"] not in METRICS:
         raise ValueError(f"adapters {manifest['adapters']!r}, metric {match['metric']!r}")
@@ -192,7 +201,8 @@ def _spec(path: Path, manifest: dict[str, Any]) -> ModelSpec:
     )
 
 
-def _tokenizer(path: Path, manifest: dict[str, Any]) -> TokenizerSpec | None:
+def tokenizer_of(path: Path, manifest: dict[str, Any]) -> TokenizerSpec | None:
+    """The tokenizer that a manifest names, or None; errors as `spec_of`."""
     if not manifest["text"]:
         return None
     values = manifest["tokenizer"]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from mafsar.export import onnx as exporter
 from mafsar.export.graph import example_inputs, graph_specs
+from mafsar.export.store import graph_file
 from mafsar.export.verify import Parity, compare
 
 from mafsar.errors import InputError, MismatchError, MissingError
@@ -49,19 +50,8 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-
-    path = tmp_path_factory.mktemp("tokenizer") / "words.json"
-    Tokenizer(WordLevel({"a": 1, "[UNK]": 0}, unk_token="[UNK]")).save(str(path))
-    return path
-
-
-@pytest.fixture(scope="module")
-def bundle(network, tokenizer, tmp_path_factory):
-    out = tmp_path_factory.mktemp("bundles") / "small.mafsar"
-    return exporter.export_bundle(network, tokenizer, out, extra={"known_words": ["a"]})
+def bundle(small):
+    return small
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +78,7 @@ def test_onnx_runtime_gives_torch_s_features(index, batch, network, bundle):
         truth = spec64.module(*(t.double() if t.is_floating_point() else t for t in inputs))
     mine, truth = (x if isinstance(x, tuple) else (x,) for x in (mine, truth))
     named = {k: v.numpy() for k, v in zip(spec.inputs, inputs, strict=True)}
-    found = run(bundle / exporter.graph_file(spec.name), named)
+    found = run(bundle / graph_file(spec.name), named)
     assert len(found) == len(spec.outputs)
     for got, ours, exactly in zip(found, mine, truth, strict=True):
         reference = exactly.numpy()

@@ -1,0 +1,144 @@
+"""Changing a bundle as a whole: made beside, hashed, checked, renamed (no torch)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mafsar.errors import InputError
+from mafsar.runtime.bundle import ENGINES_FOLDER, MANIFEST, Bundle, is_bundle
+from mafsar.runtime.files import file_sha256
+
+Manifest = dict[str, Any]
+
+
+class BundleDraft:
+    """A bundle that is being made.
+
+    Attributes:
+        folder: Where its files are, beside the bundle that it becomes.
+        manifest: `bundle.json`; `files` and stale engines are settled at the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: Manifest = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Reads the manifest that lies in the folder."""
+        path = self.folder / MANIFEST
+        if path.is_file():
+            self.manifest = json.loads(path.read_text(encoding="utf-8"))
+
+    def has(self, *names: str) -> bool:
+        """Whether all these files are there."""
+        return all((self.folder / name).is_file() for name in names)
+
+    def finish(self) -> None:
+        """Hashes every file, drops engines of graphs that changed, writes the manifest, checks."""
+        files = sorted(path for path in self.folder.iterdir() if path.is_file())
+        self.manifest["files"] = {
+            path.name: describe_file(path) for path in files if path.name != MANIFEST
+        }
+        engines = self.manifest.get("engines", {})
+        for name, entry in list(engines.items()):
+            graph = self.manifest["files"].get(entry["graph"], {})
+            weights = self.manifest["files"].get(entry["weights"], {})
+            if (graph.get("sha256"), weights.get("sha256")) != (
+                entry["graph_sha256"],
+                entry["weights_sha256"],
+            ):
+                del engines[name]
+                for path in (self.folder / name, (self.folder / name).with_suffix(".json")):
+                    path.unlink(missing_ok=True)
+        text = json.dumps(self.manifest, indent=1, ensure_ascii=False, allow_nan=False)
+        path = self.folder / MANIFEST
+        path.unlink(missing_ok=True)  # it may be a hard link
+        path.write_text(text + "\n", encoding="utf-8")
+        Bundle.open(self.folder)
+
+
+@contextmanager
+def bundle_draft(out: Path, start: Path | None) -> Iterator[BundleDraft]:
+    """A draft that replaces `out` when the block ends well, and leaves nothing when it does not.
+
+    Args:
+        out: The bundle to make or change.
+        start: The bundle whose files the draft begins with, or None for an empty one.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        if start is not None:
+            # Engines of the same bundle are only linked: one can have hundreds of megabytes.
+            same = out.exists() and start.resolve() == out.resolve()
+            _copy(start, beside, link=same)
+        draft = BundleDraft(beside)
+        yield draft
+        draft.finish()
+        replace_folder(beside, out)
+    except PermissionError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); name another -o") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_replaceable(out: Path) -> None:
+    """Refuses to replace what is no bundle.
+
+    Raises:
+        InputError: `out` is a file, or a folder with something else in it.
+    """
+    if out.is_dir() and not is_bundle(out) and any(out.iterdir()):
+        raise InputError(f"{out}: a folder that is no bundle; name another -o, as NAME.mafsar")
+    if out.is_file():
+        raise InputError(f"{out}: a file, a bundle is a folder; name another -o, as NAME.mafsar")
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """The manifest's entry of a file."""
+    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+
+
+def replace_folder(new: Path, out: Path) -> None:
+    """Puts `new` in the place of `out`; a kill in between leaves one of them whole."""
+    old = out.with_name(f".{out.name}.{os.getpid()}.old")
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    if old.is_dir():
+        shutil.rmtree(old)
+    else:
+        old.unlink(missing_ok=True)
+
+
+def _copy(source: Path, folder: Path, *, link: bool) -> None:
+    for path in sorted(source.iterdir()):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+    engines = source / ENGINES_FOLDER
+    if engines.is_dir():
+        (folder / ENGINES_FOLDER).mkdir()
+        for path in sorted(engines.iterdir()):
+            _copy_engine(path, folder / ENGINES_FOLDER / path.name, link)
+
+
+def _copy_engine(path: Path, to: Path, link: bool) -> None:
+    # Engines only: ONNX Runtime takes a weights file with several hard links for an attack.
+    if link:
+        try:
+            os.link(path, to)
+            return
+        except OSError:
+            pass  # a file system without hard links
+    shutil.copyfile(path, to)

@@ -1,0 +1,185 @@
+"""A float32 graph as an FP16 graph: precision by the types in it, no builder flag (no torch).
+
+Matrix products and convolutions read half inputs and half weights. Everything that sums many terms
+or divides stays float32: LayerNorm (one operator, float32 weights, its result cast down), softmax,
+the residual stream, means. Inputs and outputs keep their types. TensorRT builds such a graph
+strongly typed; a LayerNorm of a half input with float32 scales is what it refuses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from mafsar.export.store import WeightStore, graph_file
+
+from mafsar.errors import MismatchError
+
+_HALF, _FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
+_PRODUCTS = {"MatMul", "Gemm"}
+# Their result has the type of their input.
+_FOLLOWERS = {
+    "Erf", "Expand", "Flatten", "Gather", "Gelu", "Identity", "Neg", "Reshape", "Sigmoid", "Slice",
+    "Squeeze", "Tanh", "Transpose", "Unsqueeze",
+}  # fmt: skip
+_ELEMENTWISE = {"Add", "Div", "Mul", "Sub"}
+_FLOAT_ISLANDS = {"LayerNormalization", "Softmax", "ReduceMean", "ReduceSum", "Sqrt", "Pow"}
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+
+
+def write_half_graphs(source: Path, branches: tuple[str, ...], folder: Path) -> list[str]:
+    """Writes the FP16 graphs of a bundle and the weights file that they share.
+
+    Args:
+        source: A folder with the float32 graphs.
+        branches: Of `query` and `support`.
+        folder: Where the files go.
+
+    Returns:
+        Names of the files written.
+
+    Raises:
+        MismatchError: A weight does not fit into half precision.
+    """
+    names = ["weights-fp16.bin"]
+    with WeightStore(folder, "fp16") as store:
+        for branch in branches:
+            model = to_half(ir.load(source / graph_file(branch)))
+            names.append(store.write(model, graph_file(branch, "fp16")).name)
+    return names
+
+
+def to_half(model: ir.Model) -> ir.Model:
+    """Rewrites a float32 graph as an FP16 graph, in place.
+
+    Args:
+        model: Of the operators that the exporter writes, in topological order.
+
+    Returns:
+        `model`.
+
+    Raises:
+        MismatchError: A weight is beyond half's largest number, 65504.
+    """
+    rewrite = _Rewrite(model.graph)
+    for node in list(model.graph):
+        rewrite.node(node)
+    rewrite.outputs()
+    rewrite.tidy()
+    return model
+
+
+class _Rewrite:
+    """One pass over a graph that knows the float type of every value it has passed."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._types: dict[ir.Value, ir.DataType] = {}
+        self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self._halves: dict[ir.Value, ir.Value] = {}
+        for value in graph.inputs:
+            if value.dtype is not None:
+                self._types[value] = value.dtype
+
+    def node(self, node: ir.Node) -> None:
+        """Gives a node the types of its kind."""
+        kind = node.op_type
+        if kind == "Cast":
+            self._types[node.outputs[0]] = ir.DataType(node.attributes["to"].as_int())
+        elif kind in _PRODUCTS:
+            self._set_inputs(node, _HALF)
+        elif kind == "Conv":
+            # Patches start the residual stream: the sum with the positions is float32.
+            self._set_inputs(node, _HALF)
+            (patches,) = node.outputs
+            uses = list(patches.uses())
+            cast = self._cast(patches, _FLOAT, after=node)
+            for user, index in uses:
+                user.replace_input_with(index, cast)
+        elif kind in _FLOAT_ISLANDS:
+            self._set_inputs(node, _FLOAT)
+        elif kind in _ELEMENTWISE:
+            self._set_inputs(node, self._elementwise(node))
+        elif kind in _FOLLOWERS or kind == "Concat":
+            found = {self._type(value) for value in node.inputs if self._moving(value)} - {None}
+            if found:
+                self._set_inputs(node, _HALF if found == {_HALF} else _FLOAT)
+
+    def outputs(self) -> None:
+        """Casts the graph's outputs back where they became half."""
+        for index, value in enumerate(self._graph.outputs):
+            if self._types.get(value) is _HALF:
+                cast = self._cast(value, _FLOAT, after=value.producer())
+                cast.name, value.name = value.name, f"{value.name}_half"
+                cast.shape, cast.type = value.shape, value.type
+                value.type = ir.TensorType(_HALF)
+                self._graph.outputs[index] = cast
+
+    def _elementwise(self, node: ir.Node) -> ir.DataType:
+        """Half where one side is a constant or it is a product; sums of two values are residuals."""
+        moving = [value for value in node.inputs if self._moving(value)]
+        found = {self._type(value) for value in moving} - {None}
+        if found != {_HALF}:
+            return _FLOAT
+        return _FLOAT if len(moving) > 1 and node.op_type in ("Add", "Sub") else _HALF
+
+    def _set_inputs(self, node: ir.Node, dtype: ir.DataType) -> None:
+        for index, value in enumerate(node.inputs):
+            if value is None or self._type(value) in (None, dtype):
+                continue
+            if self._moving(value):
+                key = (value, dtype)
+                if key not in self._casts:
+                    self._casts[key] = self._cast(value, dtype, after=value.producer())
+                node.replace_input_with(index, self._casts[key])
+            elif dtype is _HALF:
+                node.replace_input_with(index, self._half(value))
+        if any(self._type(value) is not None for value in node.inputs):
+            for out in node.outputs:
+                self._types[out] = dtype
+
+    def _moving(self, value: ir.Value | None) -> bool:
+        return value is not None and value.const_value is None
+
+    def _type(self, value: ir.Value | None) -> ir.DataType | None:
+        """The float type of a value; None for whole numbers and for what is absent."""
+        if value is None:
+            return None
+        if value.const_value is not None:
+            found: ir.DataType | None = value.const_value.dtype
+        else:
+            found = self._types.get(value)
+        return found if found in (_HALF, _FLOAT) else None
+
+    def _cast(self, value: ir.Value, dtype: ir.DataType, *, after: ir.Node | None) -> ir.Value:
+        node = ir.node("Cast", [value], {"to": int(dtype)})
+        node.outputs[0].name = f"{value.name}_{'half' if dtype is _HALF else 'float'}"
+        if after is None:
+            self._graph.insert_before(self._graph[0], node)
+        else:
+            self._graph.insert_after(after, node)
+        self._types[node.outputs[0]] = dtype
+        return node.outputs[0]
+
+    def _half(self, value: ir.Value) -> ir.Value:
+        """The half twin of a constant."""
+        if value not in self._halves:
+            assert value.const_value is not None
+            array = value.const_value.numpy()
+            if np.abs(array).max(initial=0) > _LARGEST_HALF:
+                raise MismatchError(
+                    f"{self._graph.name}: weight {value.name} is beyond half precision "
+                    f"(largest {np.abs(array).max():.3g}); use --precision fp32"
+                )
+            name = f"{value.name}_half"
+            twin = ir.Value(name=name, const_value=ir.tensor(array.astype(np.float16), name=name))
+            self._graph.register_initializer(twin)
+            self._halves[value] = twin
+        return self._halves[value]
+
+    def tidy(self) -> None:
+        """Drops constants that no node reads any more."""
+        for name, value in list(self._graph.initializers.items()):
+            if not value.uses():
+                del self._graph.initializers[name]

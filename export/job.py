@@ -1,0 +1,440 @@
+"""`mafsar export`: from a model or a bundle to a bundle with verified artefacts (no torch here).
+
+torch is loaded only where the model is no bundle.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mafsar.export.clips import ClipSet, rendered_clips, user_clips
+from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
+from mafsar.export.engines import EngineWish, add_engines
+from mafsar.export.probe import PROBE_FILE, write_probe
+from mafsar.export.store import graph_file, weights_file
+from mafsar.export.verify import LIMITS, OnnxRunner, Outputs, Report, Runner, encode_set, judge
+
+from mafsar.errors import InputError, MissingError, UnavailableError
+from mafsar.runtime.bundle import (
+    SUFFIX,
+    Bundle,
+    is_bundle,
+    read_manifest,
+    spec_of,
+    tokenizer_of,
+)
+from mafsar.runtime.encoders import Float32, ModelSpec
+from mafsar.runtime.loading import starter_path
+from mafsar.runtime.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from mafsar.model.network import MafsarNetwork
+
+FORMATS = ("onnx", "trt")
+_SCANNED_CLIPS = 8  # for overflow: every value of the graph is looked at
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What an export is asked for.
+
+    Attributes:
+        engine: "onnx" or "trt".
+        precision: "fp32" or "fp16"; None = both graphs, and an fp32 engine.
+        frames: Frames of a clip, where the model leaves it open; None = the model's.
+        data: The user's labelled clips to verify on; None = rendered ones.
+        min_cosine: Smallest cosine that passes; None = by precision.
+        verify: Off: the manifest says so.
+        overwrite: Make again what is there and named.
+        engines: What only engines need.
+    """
+
+    engine: str = "onnx"
+    precision: str | None = None
+    frames: int | None = None
+    data: Path | None = None
+    min_cosine: float | None = None
+    verify: bool = True
+    overwrite: bool = False
+    engines: EngineWish = field(default_factory=EngineWish)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One thing that an export made.
+
+    Attributes:
+        name: As in the manifest's parity report: `onnx-fp16`, or an engine's file.
+        files: Its files, relative to the bundle.
+        size_bytes: Together.
+        verification: Its entry of the parity report.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    size_bytes: int
+    verification: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made.
+
+    Attributes:
+        path: The bundle.
+        model: Its model's name.
+        artefacts: What was made now; what was there before is not among them.
+    """
+
+    path: Path
+    model: str
+    artefacts: tuple[Artefact, ...]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The objects of `mafsar export --json`, one an artefact."""
+        return [
+            {
+                "schema": 1,
+                "bundle": str(self.path),
+                "model": self.model,
+                "artefact": item.name,
+                "files": list(item.files),
+                "size_bytes": item.size_bytes,
+                "verification": item.verification,
+            }
+            for item in self.artefacts
+        ]
+
+
+def export_model(
+    model: str | Path = "tiny",
+    out: str | Path | None = None,
+    *,
+    options: ExportOptions | None = None,
+    say: Say = lambda _: None,
+) -> ExportResult:
+    """Exports a model, or adds to a bundle, and verifies what it made.
+
+    Args:
+        model: `tiny`, a bundle, a CLIP's name, a run folder or trained adapters.
+        out: The bundle; None = the model itself where it is a bundle of the user's, else
+            `NAME.mafsar` in the current folder. A bundle of the same weights is added to.
+        options: What is wanted.
+        say: Called with a line when a step begins.
+
+    Raises:
+        MafsarError: What is wrong and what to do; nothing is left of what was not verified.
+    """
+    options = options or ExportOptions()
+    _check(options)
+    source = _Source.find(str(model), options)
+    target = source.default_out() if out is None else Path(out)
+    check_replaceable(target)
+    start = source.bundle
+    there = is_bundle(target) and not (options.overwrite and _other_weights(target, source))
+    if there:
+        if _other_weights(target, source):
+            raise InputError(
+                f"{target}: holds another model ({read_manifest(target).get('name')}); name "
+                "another -o, or add --overwrite (-y) to replace it"
+            )
+        Bundle.open(target)  # a damaged bundle is not added to
+        start = target
+    artefacts: list[Artefact] = []
+    model_name = ""
+    if options.engine == "onnx" or start != target or not _has_graphs(target, options):
+        with bundle_draft(target, start) as draft:
+            artefacts += _make_graphs(draft, source, options, say)
+            model_name = draft.manifest["name"]
+    # A bundle whose graphs are verified stays, also where no engine can be built here: it is what
+    # goes to the device.
+    if options.engine == "trt":
+        with bundle_draft(target, target) as draft:
+            artefacts += _make_engines(draft, str(target), options, say)
+            model_name = draft.manifest["name"]
+    return ExportResult(target, model_name, tuple(artefacts))
+
+
+def _has_graphs(bundle: Path, options: ExportOptions) -> bool:
+    """Whether a bundle holds what an engine is built from and checked with."""
+    names = read_manifest(bundle)["files"]
+    precision = options.precision or "fp32"
+    return graph_file("query", precision) in names and PROBE_FILE in names
+
+
+def _check(options: ExportOptions) -> None:
+    if options.engine not in FORMATS:
+        raise InputError(f"engine must be one of {', '.join(FORMATS)}, got {options.engine!r}")
+    if options.precision == "int8":
+        raise UnavailableError(
+            "--precision int8: int8 graphs are not in this version; use --precision fp16"
+        )
+    if options.precision not in (None, "fp32", "fp16"):
+        raise InputError(f"precision must be fp32 or fp16, got {options.precision!r}")
+    if options.min_cosine is not None and not 0 < options.min_cosine <= 1:
+        raise InputError(f"--min-cosine must be over 0 and at most 1, got {options.min_cosine:g}")
+    if options.engine == "trt":
+        options.engines.check()
+
+
+@dataclass
+class _Source:
+    """What is exported: a bundle, or a network on torch."""
+
+    name: str
+    bundle: Path | None
+    network: MafsarNetwork | None
+    weights_sha256: str
+    extra: dict[str, Any]
+
+    @classmethod
+    def find(cls, name: str, options: ExportOptions) -> _Source:
+        path = starter_path() if name == "tiny" else Path(name).expanduser()
+        if name == "tiny" or is_bundle(path):
+            bundle = Bundle.open(path)
+            if options.frames not in (None, bundle.spec.frames):
+                raise InputError(
+                    f"--frames {options.frames}: {name} takes {bundle.spec.frames} frames a clip, "
+                    "which belong to the bundle; leave --frames out"
+                )
+            return cls(name, path, None, bundle.spec.weights_sha256, {})
+        if path.suffix == SUFFIX and ":" not in name:
+            raise MissingError(f"{name}: no such bundle; check the path")
+        missing = [
+            package for package in ("torch", "onnxscript") if not importlib.util.find_spec(package)
+        ]
+        if missing:
+            raise UnavailableError(
+                f"export {name}: needs {' and '.join(missing)}, not installed; "
+                "pip install 'mafsar[train]', or export a bundle"
+            )
+        from mafsar.export.onnx import open_network
+
+        from mafsar.model.weights import weights_sha256
+
+        network, extra = open_network(name, frames=options.frames)
+        return cls(name, None, network, weights_sha256(network), extra)
+
+    def default_out(self) -> Path:
+        if self.bundle is not None and self.bundle != starter_path():
+            return self.bundle
+        path = Path(self.name).expanduser()
+        stem = path.stem if path.exists() or path.suffix == ".safetensors" else self.name
+        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.")
+        return Path(f"{safe or 'model'}{SUFFIX}")
+
+
+def _other_weights(out: Path, source: _Source) -> bool:
+    return bool(read_manifest(out).get("weights_sha256") != source.weights_sha256)
+
+
+def _make_graphs(
+    draft: BundleDraft, source: _Source, options: ExportOptions, say: Say
+) -> list[Artefact]:
+    """Makes the graphs that are wanted and verifies them."""
+    made = _write_graphs(draft, source, options, say)
+    judgement = _Judgement(draft, source, options, say)
+    artefacts = [judgement.graphs(precision) for precision in made]
+    if "fp32" in made or not draft.has(PROBE_FILE):
+        judgement.probe()
+    elif not made and options.engine == "onnx":
+        raise InputError(
+            f"{options.precision or 'fp32 and fp16'}: the bundle has these graphs already; "
+            "add --overwrite (-y) to make them again"
+        )
+    for artefact in artefacts:
+        draft.manifest.setdefault("parity", {})[artefact.name] = artefact.verification
+    return artefacts
+
+
+def _make_engines(
+    draft: BundleDraft, bundle: str, options: ExportOptions, say: Say
+) -> list[Artefact]:
+    """Builds the engines of one precision."""
+    built = add_engines(
+        draft,
+        _spec(draft),
+        bundle=bundle,
+        precision=options.precision or "fp32",
+        wish=options.engines,
+        overwrite=options.overwrite,
+        say=say,
+    )
+    shown = ("verified", "layers", "weight_bytes", "seconds", "peak_mb")
+    artefacts = []
+    for engine in built:
+        if not options.verify:
+            engine.entry["verified"] = "no"
+        side_car = str(Path(engine.name).with_suffix(".json"))
+        verification = {name: engine.entry[name] for name in shown}
+        artefacts.append(
+            Artefact(engine.name, (engine.name, side_car), engine.entry["bytes"], verification)
+        )
+    return artefacts
+
+
+def _write_graphs(
+    draft: BundleDraft, source: _Source, options: ExportOptions, say: Say
+) -> list[str]:
+    """Writes the graphs that are missing or to be made again; returns their precisions."""
+    made: list[str] = []
+    again = options.overwrite and options.engine == "onnx"
+    if source.network is not None and (
+        not draft.has(graph_file("query")) or (again and options.precision in (None, "fp32"))
+    ):
+        from mafsar.export.onnx import export_bundle, write_tokenizer
+
+        say("exporting the fp32 graphs")
+        tokenizer = write_tokenizer(source.network, draft.folder.with_suffix(".tokenizer"))
+        try:
+            kept = {k: draft.manifest[k] for k in ("engines",) if k in draft.manifest}
+            fresh = draft.folder.with_suffix(".fresh")
+            export_bundle(source.network, tokenizer, fresh, extra=source.extra, overwrite=True)
+            for path in fresh.iterdir():
+                path.replace(draft.folder / path.name)
+            fresh.rmdir()
+        finally:
+            tokenizer.unlink(missing_ok=True)
+        draft.reload()
+        draft.manifest |= kept
+        made.append("fp32")
+    spec = _spec(draft)
+    has_half = draft.has(*_graph_files(spec, "fp16"))
+    wanted = options.precision != "fp32" or not has_half
+    if "fp32" in made or not has_half or (again and wanted):
+        needed = options.precision == "fp16" or options.engine == "onnx"
+        if importlib.util.find_spec("onnx_ir") is None:
+            if needed:
+                raise UnavailableError(
+                    "--precision fp16: making the graph needs onnx_ir, not installed; "
+                    "pip install 'mafsar[train]', or export where torch is and copy the bundle"
+                )
+            return made
+        from mafsar.export.half import write_half_graphs
+
+        say("making the fp16 graphs")
+        branches = ("query", "support") if spec.text_in_support else ("query",)
+        write_half_graphs(draft.folder, branches, draft.folder)
+        made.append("fp16")
+    return made
+
+
+def _spec(draft: BundleDraft) -> ModelSpec:
+    return spec_of(draft.folder, draft.manifest)
+
+
+def _graph_files(spec: ModelSpec, precision: str) -> tuple[str, ...]:
+    names = [graph_file("query", precision), weights_file(precision)]
+    if spec.text_in_support:
+        names.insert(1, graph_file("support", precision))
+    return tuple(names)
+
+
+class _Judgement:
+    """The reference of one export and what it made of the clips, computed when first asked for."""
+
+    def __init__(
+        self, draft: BundleDraft, source: _Source, options: ExportOptions, say: Say
+    ) -> None:
+        self.spec = _spec(draft)
+        self._draft, self._options, self._say = draft, options, say
+        self._reference: Runner
+        if source.network is None:
+            self._reference, self._against = OnnxRunner(draft.folder, "fp32"), "its fp32 graphs"
+        else:
+            from mafsar.export.onnx import TorchRunner
+
+            self._reference, self._against = TorchRunner(source.network), "torch fp32"
+        self._network = source.network is not None
+        self._known: dict[str, tuple[ClipSet, Float32 | None, Outputs, float]] = {}
+
+    def graphs(self, precision: str) -> Artefact:
+        """Verifies the graphs of a precision."""
+        files = _graph_files(self.spec, precision)
+        folder = self._draft.folder
+        if precision == "fp32" and self.spec.text:
+            files = (*files, graph_file("text"))
+        size = sum((folder / name).stat().st_size for name in files)
+        name = f"onnx-{precision}"
+        if not self._options.verify:
+            return Artefact(name, files, size, {"verified": "no"})
+        report = self._judge(precision)
+        report.check(f"onnx {precision}")
+        return Artefact(name, files, size, report.to_json())
+
+    def probe(self) -> None:
+        """Writes the probe from the rendered clips."""
+        clips, text, outputs, _ = self._on(None)
+        write_probe(self._draft.folder, clips, outputs, text, self._against)
+
+    def _judge(self, precision: str) -> Report:
+        clips, text, wanted, seconds = self._on(self._options.data)
+        self._say(f"verifying onnx {precision} on {len(clips)} clips ({clips.source})")
+        runner = OnnxRunner(self._draft.folder, precision)
+        found, own_seconds = encode_set(runner, clips, self.spec, text)
+        if "text/embedding" in wanted:
+            if precision == "fp32":
+                found["text/embedding"] = self._embed(runner, clips)
+            else:
+                wanted = {k: v for k, v in wanted.items() if k != "text/embedding"}
+        limit = self._options.min_cosine or LIMITS[precision]
+        report = judge(
+            wanted,
+            found,
+            clips,
+            self.spec,
+            text=text,
+            min_cosine=limit,
+            against=self._against,
+            seconds=(seconds, own_seconds),
+        )
+        if precision == "fp16":
+            report = replace(report, largest_half=self._largest_half(clips, text))
+        return report
+
+    def _largest_half(self, clips: ClipSet, text: Float32 | None) -> tuple[str, float]:
+        from mafsar.export.overflow import largest_half
+
+        first = slice(0, _SCANNED_CLIPS)
+        inputs: dict[str, Any] = {"frames": clips.frames[first]}
+        runs: dict[str, dict[str, Any]] = {"query": inputs}
+        if self.spec.text_in_support and text is not None:
+            runs["support"] = inputs | {"text": text[clips.owners[first]]}
+        found = []
+        for branch, run in runs.items():
+            path = self._draft.folder / graph_file(branch, "fp16")
+            name, largest = largest_half(path, [run])
+            found.append((f"{branch} {name}", largest))
+        return max(found, key=lambda item: item[1])
+
+    def _on(self, data: Path | None) -> tuple[ClipSet, Float32 | None, Outputs, float]:
+        """The clips, their classes' texts and the reference's outputs."""
+        key = str(data)
+        if key not in self._known:
+            clips = rendered_clips(self.spec) if data is None else user_clips(data, self.spec)
+            self._say(f"running the reference ({self._against}) on {len(clips)} clips")
+            text = None
+            if self.spec.text:
+                text = self._embed(self._reference, clips)
+            outputs, seconds = encode_set(self._reference, clips, self.spec, text)
+            if text is not None:
+                outputs["text/embedding"] = text
+            self._known[key] = (clips, text, outputs, seconds)
+        return self._known[key]
+
+    def _embed(self, runner: Runner, clips: ClipSet) -> Float32:
+        """Raw embeddings of the classes' texts, the mean over the prompts, (C, E)."""
+        tokenizer = tokenizer_of(self._draft.folder, self._draft.manifest)
+        assert tokenizer is not None
+        encode = Tokenizer(tokenizer).encode
+        rows = []
+        for text in clips.texts:
+            tokens = encode([prompt.replace("{}", text) for prompt in self.spec.prompts])
+            rows.append(runner("text", {"tokens": tokens})["embedding"].mean(axis=0))
+        return np.stack(rows).astype(np.float32)

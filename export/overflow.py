@@ -1,0 +1,58 @@
+"""How near the half values of an FP16 graph come to half's largest number (no torch).
+
+ONNX Runtime's CPU provider has few half kernels: it computes most nodes in float32 and drops the
+casts in between, so an overflow that a GPU would meet does not show in its outputs. Here every half
+value is an output of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from mafsar.export.verify import open_session
+from numpy.typing import NDArray
+
+
+def largest_half(path: Path, runs: Iterable[Mapping[str, NDArray[Any]]]) -> tuple[str, float]:
+    """The half value of a graph that grows largest over some runs.
+
+    Args:
+        path: An FP16 graph; a scan of it is written beside it for a moment, since its weights
+            file must lie there.
+        runs: Inputs by name.
+
+    Returns:
+        The node that computes it, as `MatMul val_12`, and its largest magnitude.
+    """
+    model = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False))
+    graph = model.graph
+    made = {name: f"{node.op_type} {name}" for node in graph.node for name in node.output}
+    values = [
+        value.name
+        for value in graph.value_info
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16 and value.name in made
+    ]
+    del graph.output[:]
+    for index, name in enumerate(values):
+        wide, size, largest = (f"scan_{index}_{part}" for part in ("wide", "size", "largest"))
+        graph.node.append(onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
+        graph.node.append(onnx.helper.make_node("Abs", [wide], [size]))
+        graph.node.append(onnx.helper.make_node("ReduceMax", [size], [largest], keepdims=0))
+        graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
+    scan = path.with_name(f".{path.stem}.scan.onnx")
+    found = np.zeros(len(values))
+    try:
+        scan.write_bytes(model.SerializeToString())
+        session = open_session(scan)
+        for inputs in runs:
+            run = np.array(session.run(None, dict(inputs)), np.float64)
+            # Not a number comes from an infinity further up.
+            found = np.maximum(found, np.where(np.isfinite(run), run, np.inf))
+    finally:
+        scan.unlink(missing_ok=True)
+    index = int(found.argmax())
+    return made[values[index]], float(found[index])

@@ -1,0 +1,52 @@
+"""The probe of a bundle: clips and what the fp32 reference made of them (no torch).
+
+A device that cannot see the reference can still tell whether its engine computes the same.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mafsar.export.clips import PROBE_CLIPS, ClipSet
+from mafsar.export.verify import Outputs
+from numpy.typing import NDArray
+
+from mafsar.runtime.encoders import Float32
+from mafsar.runtime.files import write_safetensors
+
+PROBE_FILE = "probe.safetensors"
+
+
+def write_probe(
+    folder: Path, clips: ClipSet, outputs: Outputs, text: Float32 | None, against: str
+) -> Path:
+    """Writes the first 16 clips with their reference outputs.
+
+    Args:
+        folder: The bundle.
+        clips: Rendered clips, n ≥ 16.
+        outputs: What the reference made of all of them, by `branch/output`.
+        text: Raw text embeddings of the classes, (C, E), or None.
+        against: What the reference ran on.
+    """
+    count = PROBE_CLIPS
+    tensors: dict[str, NDArray[Any]] = {
+        "frames": clips.frames[:count],
+        "owners": clips.owners[:count].astype(np.int64),
+    }
+    for name, values in outputs.items():
+        tensors[name] = values[:count] if len(values) == len(clips) else values
+    if text is not None:
+        tensors["class_text"] = text
+    metadata = {
+        "kind": "probe",
+        "schema": "1",
+        "texts": json.dumps(clips.texts, ensure_ascii=False),
+        "reference": against,
+    }
+    path = folder / PROBE_FILE
+    write_safetensors(path, tensors, metadata)
+    return path

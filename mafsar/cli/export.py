@@ -1,0 +1,177 @@
+"""``mafsar export``: a model or a bundle into a bundle, always verified."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from mafsar.cli import options as opt
+from mafsar.cli import outputs, table, voice
+from mafsar.errors import InputError, UnavailableError
+
+if TYPE_CHECKING:
+    from mafsar.export.job import ExportResult
+
+_OPSET = 20
+
+
+def check_batch(value: str) -> str:
+    """Whole numbers, comma-separated."""
+    if not all(size.isdigit() for size in opt.listed(value)) or not opt.listed(value):
+        raise typer.BadParameter(f"{value!r} is not a list of whole numbers, as 1,8,32")
+    return value
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="tiny, a bundle, vit-b-32, NAME:random, NAME:/weights, a run folder or adapters.",
+        ),
+    ] = "tiny",
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="onnx|trt",
+            callback=opt.one_of(("onnx", "trt")),
+            autocompletion=opt.complete(("onnx", "trt")),
+            help="What the artefact is for.",
+        ),
+    ] = "onnx",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="|".join(opt.PRECISIONS),
+            callback=opt.one_of(opt.PRECISIONS),
+            autocompletion=opt.complete(opt.PRECISIONS),
+            help="Of the engine (default fp32); the fp32 and fp16 graphs are always written.",
+        ),
+    ] = None,
+    batch: Annotated[
+        str,
+        typer.Option(
+            "--batch",
+            metavar="1,8,32",
+            callback=check_batch,
+            help="Batch sizes of an engine; a smaller batch is padded to the next.",
+        ),
+    ] = "1,8,32",
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", help="Frames a clip. Default: the model's; adapters fix it."),
+    ] = None,
+    calib: Annotated[
+        Path | None,
+        typer.Option("--calib", metavar="DIR", help="Clips for int8 (not in this version)."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Verify on these labelled clips."),
+    ] = None,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(
+            "--compute-capability", metavar="8.6", help="GPU an engine is built for. Default: here."
+        ),
+    ] = None,
+    workspace: Annotated[
+        float,
+        typer.Option("--workspace", metavar="GiB", help="Memory the engine's builder may take."),
+    ] = 1.0,
+    opset: Annotated[int, typer.Option("--opset", help="ONNX opset; 20.")] = _OPSET,
+    min_cosine: Annotated[
+        float | None,
+        typer.Option(
+            "--min-cosine", metavar="X", help="Least cosine. Default: fp32 0.9999, fp16 0.999."
+        ),
+    ] = None,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not compare; the bundle says so.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="NAME.mafsar",
+            help="The bundle to make or add to. Default: the bundle itself, else NAME.mafsar here.",
+        ),
+    ] = None,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Write a verified bundle, or add to one: ONNX graphs, TensorRT engines."""
+    from mafsar.export.engines import EngineWish
+    from mafsar.export.job import ExportOptions, export_model
+
+    if opset != _OPSET:
+        raise InputError(
+            f"--opset {opset}: graphs are written in opset {_OPSET} only; leave it out"
+        )
+    if calib is not None:
+        raise UnavailableError(f"--calib {calib}: int8 is not in this version; leave it out")
+    options = ExportOptions(
+        engine=engine,
+        precision=precision,
+        frames=frames,
+        data=data,
+        min_cosine=min_cosine,
+        verify=not no_verify,
+        overwrite=overwrite,
+        engines=EngineWish(
+            buckets=tuple(int(size) for size in opt.listed(batch)),
+            compute_capability=compute_capability,
+            workspace_gib=workspace,
+            quiet=voice.is_quiet(),
+        ),
+    )
+    result = export_model(model, out, options=options, say=voice.note)
+    if json_lines:
+        for line in result.to_json():
+            outputs.print_json(sys.stdout, line)
+    else:
+        _show(sys.stdout, result)
+
+
+def _show(stream: TextIO, result: ExportResult) -> None:
+    rows = table.new_table(
+        ("made", "fold"),
+        ("size, MB", "right"),
+        ("least cosine", "right"),
+        ("least, centred", "right"),
+        ("largest error", "right"),
+        ("accuracy, %", "right"),
+        ("ms a clip", "right"),
+        "verified",
+    )
+    for item in result.artefacts:
+        found = item.verification
+        if "outputs" not in found:
+            how = found["verified"]
+            if how == "graph":
+                products = found["layers"]["MATRIX_MULTIPLY"].items()
+                how = f"graph ({', '.join(f'{n} {kind} products' for kind, n in products)})"
+            table.add_row(rows, item.name, f"{item.size_bytes / 1e6:.1f}", *[""] * 5, how)
+            continue
+        each = list(found["outputs"].values())
+        table.add_row(
+            rows,
+            item.name,
+            f"{item.size_bytes / 1e6:.1f}",
+            f"{min(output['cosine'] for output in each):.6f}",
+            f"{min(output['centred_cosine'] for output in each):.6f}",
+            f"{max(output['max_error'] for output in each):.2g}",
+            f"{found['accuracy']:.2f} ({found['accuracy_reference']:.2f})",
+            f"{found['seconds_per_clip'] * 1e3:.1f} ({found['seconds_per_clip_reference'] * 1e3:.1f})",
+            f"{found['verified']}, {found['clips']} {found['data']} clips",
+        )
+    after = ["", f"{result.path}: {result.model}; in brackets: the reference"]
+    table.show(stream, rows, after=after, widest=140)
