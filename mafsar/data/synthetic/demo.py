@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mafsar.data.synthetic.render import render_video
 
-DEMO_CLASSES = ("open_arms", "close_arms", "wave_hand", "bend_forward", "tip_over")
+DEMO_CLASSES = ("bend_forward", "straighten_up", "open_arms", "tip_over", "wipe_table")
 _SUPPORT_SEED, _QUERY_SEED = 1_000, 2_000
 
 
