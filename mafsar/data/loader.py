@@ -100,7 +100,7 @@ class EpisodeDataset(Dataset[Any]):
         shot = support.shape[1]
         numbers = np.concatenate([support, query], axis=1)  # (N, K + Q)
         clips = np.stack([self._clip(index, i, n) for i, n in enumerate(numbers.ravel().tolist())])
-        shaped = torch.from_numpy(clips).unflatten(0, tuple(numbers.shape))
+        shaped = torch.from_numpy(clips.reshape(*numbers.shape, *clips.shape[1:]))
         return EpisodeBatch(
             index=index,
             support=shaped[:, :shot].contiguous(),
@@ -160,7 +160,7 @@ class EpisodeLoader:
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_size=None,
-            sampler=self.numbers,  # type: ignore[arg-type]
+            sampler=self.numbers,
             num_workers=workers,
             prefetch_factor=prefetch if workers else None,
             pin_memory=pin_memory,

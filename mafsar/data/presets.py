@@ -12,6 +12,7 @@ import functools
 import json
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from mafsar.data.splits import PARTS, Part
 from mafsar.errors import InputError
@@ -88,7 +89,7 @@ def preset(name: str) -> Preset:
     raise InputError(f"--dataset {name}: unknown; {hint}known: {', '.join(known)}")
 
 
-def _preset(name: str, values: dict) -> Preset:  # type: ignore[type-arg]
+def _preset(name: str, values: dict[str, Any]) -> Preset:
     parts: dict[Part, PresetPart] = {}
     for part in PARTS:
         item = values["parts"][part]
