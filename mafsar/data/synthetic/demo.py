@@ -1,7 +1,8 @@
 """A small support folder and queries for trying the program out.
 
-Support and queries show other people in other places; two of the classes are one another backwards
-in time, so only the order of the frames tells them apart.
+The same three people show every action of the support, each in a place of their own; each query
+shows somebody else somewhere else. Two of the classes are one another backwards in time, so only
+the order of the frames tells them apart.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from pathlib import Path
 
 from mafsar.data.synthetic.render import render_video
 
-DEMO_CLASSES = ("bend_forward", "straighten_up", "open_arms", "tip_over", "wipe_table")
+DEMO_CLASSES = ("bend_forward", "straighten_up", "open_arms", "take_out_of_box", "tip_over")
 _SUPPORT_SEED, _QUERY_SEED = 1_000, 2_000
 
 
-def write_demo(folder: Path, *, shots: int = 2, seconds: float = 2.0, size: int = 224) -> Path:
+def write_demo(folder: Path, *, shots: int = 3, seconds: float = 2.0, size: int = 224) -> Path:
     """Render ``support/CLASS/clipN.mp4`` and ``queries/CLASS.mp4``.
 
     Args:
@@ -30,9 +31,8 @@ def write_demo(folder: Path, *, shots: int = 2, seconds: float = 2.0, size: int 
         home = folder / "support" / name
         home.mkdir(parents=True, exist_ok=True)
         for shot in range(shots):
-            seed = _SUPPORT_SEED + 10 * index + shot
             path = home / f"clip{shot + 1}.mp4"
-            render_video(name, path, seed=seed, seconds=seconds, size=size)
+            render_video(name, path, seed=_SUPPORT_SEED + shot, seconds=seconds, size=size)
         queries = folder / "queries"
         queries.mkdir(parents=True, exist_ok=True)
         seed = _QUERY_SEED + index
