@@ -1,13 +1,20 @@
 // The only file that knows Python. Each binding takes addresses and sizes that the Python doors
 // have checked, lets go of the interpreter lock, and calls csrc/mafsar/matching.h.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
+#include <cstring>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "cpu/kernels.h"
 #include "mafsar/adapter.h"
 #include "mafsar/matching.h"
+#if defined(MAFSAR_WITH_CUDA)
+#include "mafsar/cuda.h"
+#endif
 
 namespace py = pybind11;
 using Address = std::uintptr_t;
@@ -109,6 +116,80 @@ void linear_forward(Address x, Address weight, Address bias, int rows, int input
   mafsar::linear_cpu(floats(x), floats(weight), floats(bias), rows, inputs, outputs, writable(out));
 }
 
+#if defined(MAFSAR_WITH_CUDA)
+// Addresses of several arrays in the order of a struct of pointers.
+template <class Pointers>
+Pointers pointers(const std::vector<Address>& addresses) {
+  Pointers all;
+  static_assert(sizeof all % sizeof(void*) == 0, "nothing but pointers");
+  if (addresses.size() != sizeof all / sizeof(void*)) throw std::runtime_error("wrong count");
+  std::memcpy(&all, addresses.data(), sizeof all);
+  return all;
+}
+
+void* device(Address at) { return reinterpret_cast<void*>(at); }
+
+void cuda_norm(int storage, Address grad, Address skip, Address x, Address weight, Address bias,
+               std::int64_t rows, int width, float eps, Address out, Address stream) {
+  mafsar::norm_rows_cuda(static_cast<mafsar::Storage>(storage), device(grad), device(skip),
+                         device(x), device(weight), device(bias), rows, width, eps, device(out),
+                         device(stream));
+}
+
+void cuda_attend(int storage, Address grad, Address qkv, std::int64_t clips, int frames, int heads,
+                 int width, Address out, Address stream) {
+  mafsar::attend_cuda(static_cast<mafsar::Storage>(storage), device(grad), device(qkv),
+                      {clips, frames, heads, width}, device(out), device(stream));
+}
+
+void cuda_gelu(int storage, Address grad, Address x, std::int64_t count, Address out,
+               Address stream) {
+  mafsar::gelu_cuda(static_cast<mafsar::Storage>(storage), device(grad), device(x), count,
+                    device(out), device(stream));
+}
+
+void cuda_adapter_forward(int storage, Address c, const std::vector<Address>& weights,
+                          std::int64_t clips, int frames, int heads, int width, int hidden,
+                          float eps, const std::vector<Address>& kept, Address out,
+                          Address stream) {
+  mafsar::adapter_cuda(static_cast<mafsar::Storage>(storage), device(c),
+                       pointers<mafsar::AdapterWeights>(weights), {clips, frames, heads, width},
+                       hidden, eps, pointers<mafsar::AdapterKept>(kept), device(out),
+                       device(stream));
+}
+
+void cuda_adapter_backward(int storage, Address grad, Address c,
+                           const std::vector<Address>& weights, const std::vector<Address>& kept,
+                           std::int64_t clips, int frames, int heads, int width, int hidden,
+                           float eps, int depth, const std::vector<Address>& scratch,
+                           const std::vector<Address>& grads, Address stream) {
+  mafsar::adapter_backward_cuda(static_cast<mafsar::Storage>(storage), device(grad), device(c),
+                                pointers<mafsar::AdapterWeights>(weights),
+                                pointers<mafsar::AdapterKept>(kept), {clips, frames, heads, width},
+                                hidden, eps, depth, pointers<mafsar::AdapterScratch>(scratch),
+                                pointers<mafsar::AdapterGrads>(grads), device(stream));
+}
+
+void cuda_align(const std::string& metric, Address grad, Address distances, Address lengths,
+                std::int64_t pairs, int rows, int columns, double lam, bool bidirectional,
+                Address out, Address stream) {
+  mafsar::align_cuda({metric == "otam", lam, bidirectional}, floats(grad), floats(distances),
+                     whole(lengths), pairs, rows, columns, writable(out), device(stream));
+}
+
+void cuda_match(const std::string& metric, Address grad, Address own, Address other,
+                Address own_lengths, Address other_lengths, std::int64_t batch,
+                std::int64_t own_videos, std::int64_t other_videos, int own_frames,
+                int other_frames, int width, std::int64_t own_stride, std::int64_t other_stride,
+                double lam, int slices, Address out, Address stream) {
+  mafsar::match_cuda(
+      {metric == "otam", lam, true}, floats(grad),
+      {floats(own), whole(own_lengths), own_videos, own_frames, own_stride},
+      {floats(other), whole(other_lengths), other_videos, other_frames, other_stride}, batch, width,
+      slices, writable(out), device(stream));
+}
+#endif
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -124,6 +205,22 @@ PYBIND11_MODULE(_native, m) {
   m.def("gelu_forward", gelu_forward, Release());
   m.def("gelu_backward", gelu_backward, Release());
   m.def("linear_forward", linear_forward, Release());
+#if defined(MAFSAR_WITH_CUDA)
+  m.def("cuda_norm", cuda_norm, Release());
+  m.def("cuda_attend", cuda_attend, Release());
+  m.def("cuda_gelu", cuda_gelu, Release());
+  m.def("cuda_adapter_forward", cuda_adapter_forward, Release());
+  m.def("cuda_adapter_backward", cuda_adapter_backward, Release());
+  m.def("cuda_align", cuda_align, Release());
+  m.def("cuda_match", cuda_match, Release());
+  m.def("cuda_match_blocks", mafsar::match_blocks);
+  m.def("cuda_match_steps", mafsar::match_steps);
+  m.def("cuda_match_shared_bytes", mafsar::match_shared_bytes);
+  m.def("cuda_align_shared_bytes", mafsar::align_shared_bytes);
+  m.def("cuda_shared_bytes_of_device", mafsar::shared_bytes_of_device);
+  m.def("cuda_multiprocessors_of_device", mafsar::multiprocessors_of_device);
+  m.def("cuda_architectures", mafsar::cuda_architectures);
+#endif
   m.def("set_num_threads", mafsar::set_num_threads);
   m.def("get_num_threads", mafsar::get_num_threads);
   m.def("isa", [] { return std::string(mafsar::isa()); });

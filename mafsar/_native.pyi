@@ -101,3 +101,104 @@ def isa() -> str:
 
 def use_isa(name: str) -> bool:
     """Use the kernels of another instruction set; False if this processor has none such."""
+
+# The rest only where the module was built with CUDA: device addresses, a stream last, `grad` 0
+# forward; nothing waits. `storage` is 0 for float32, 1 for float16, 2 for bfloat16.
+
+def cuda_norm(
+    storage: int,
+    grad: int,
+    skip: int,
+    x: int,
+    weight: int,
+    bias: int,
+    rows: int,
+    width: int,
+    eps: float,
+    out: int,
+    stream: int,
+) -> None: ...
+def cuda_attend(
+    storage: int,
+    grad: int,
+    qkv: int,
+    clips: int,
+    frames: int,
+    heads: int,
+    width: int,
+    out: int,
+    stream: int,
+) -> None: ...
+def cuda_gelu(storage: int, grad: int, x: int, count: int, out: int, stream: int) -> None: ...
+def cuda_adapter_forward(
+    storage: int,
+    c: int,
+    weights: list[int],
+    clips: int,
+    frames: int,
+    heads: int,
+    width: int,
+    hidden: int,
+    eps: float,
+    kept: list[int],
+    out: int,
+    stream: int,
+) -> None: ...
+def cuda_adapter_backward(
+    storage: int,
+    grad: int,
+    c: int,
+    weights: list[int],
+    kept: list[int],
+    clips: int,
+    frames: int,
+    heads: int,
+    width: int,
+    hidden: int,
+    eps: float,
+    depth: int,
+    scratch: list[int],
+    grads: list[int],
+    stream: int,
+) -> None: ...
+def cuda_align(
+    metric: str,
+    grad: int,
+    distances: int,
+    lengths: int,
+    pairs: int,
+    rows: int,
+    columns: int,
+    lam: float,
+    bidirectional: bool,
+    out: int,
+    stream: int,
+) -> None: ...
+def cuda_match(
+    metric: str,
+    grad: int,
+    own: int,
+    other: int,
+    own_lengths: int,
+    other_lengths: int,
+    batch: int,
+    own_videos: int,
+    other_videos: int,
+    own_frames: int,
+    other_frames: int,
+    width: int,
+    own_stride: int,
+    other_stride: int,
+    lam: float,
+    slices: int,
+    out: int,
+    stream: int,
+) -> None: ...
+def cuda_match_blocks(batch: int, videos: int, frames: int) -> int: ...
+def cuda_match_steps(videos: int, frames: int) -> int: ...
+def cuda_match_shared_bytes(rows: int, columns: int) -> int: ...
+def cuda_align_shared_bytes(rows: int, columns: int) -> int: ...
+def cuda_shared_bytes_of_device(index: int) -> int: ...
+def cuda_multiprocessors_of_device(index: int) -> int: ...
+def cuda_architectures() -> str:
+    """Compute capabilities that the kernels were built for: "75 80 …"."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 _log = logging.getLogger("mafsar.kernels")
 
-OP_NAMES = ("otam", "bimhm", "otam_match", "bimhm_match")
+OP_NAMES = ("otam", "bimhm", "otam_match", "bimhm_match", "temporal_adapter")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ def native() -> Any:
     return _load()[0]
 
 
+def has_cuda() -> bool:
+    """True where the native module was built with kernels for NVIDIA GPUs."""
+    module = native()
+    return module is not None and hasattr(module, "cuda_architectures")
+
+
 @functools.cache
 def log_once(message: str) -> None:
     """Say `message` in the log the first time only."""
@@ -87,12 +93,16 @@ def get_num_threads() -> int:
 
 
 def status() -> list[OpStatus]:
-    """Who does the work of each op: the native module with its instruction set, or a twin."""
+    """Who does the work of each op on which device: the native module, or a twin and why."""
     module, reason = _load()
     if module is None:
         return [OpStatus(name, "twin", reason) for name in OP_NAMES]
+    if has_cuda():
+        gpu = f"CUDA native, compute capability {module.cuda_architectures()}"
+    else:
+        gpu = "CUDA tensors use the twin: built without nvcc"
     detail = (
-        f"CPU {module.isa()}, up to {module.get_num_threads()} threads; "
-        "float64 and CUDA tensors use the twin"
+        f"CPU native, {module.isa()}, up to {module.get_num_threads()} threads; {gpu}; "
+        "float64 uses the twin"
     )
     return [OpStatus(name, "native", detail) for name in OP_NAMES]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,17 +21,31 @@ from mafsar.kernels import dispatch
 EPS = float(np.finfo(np.float32).eps)
 
 
-@pytest.fixture(scope="session")
-def truth() -> ModuleType:
-    """tests/kernels/restatement.py, which is no package's module."""
-    path = Path(__file__).with_name("restatement.py")
-    spec = importlib.util.spec_from_file_location("kernels_restatement", path)
+def beside(name: str) -> ModuleType:
+    """A file of this folder, which is no package's module."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"kernels_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up by name
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def truth() -> ModuleType:
+    """tests/kernels/restatement.py."""
+    return beside("restatement")
+
+
+@pytest.fixture(scope="session")
+def bodies(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The GPU's kernel bodies, compiled for the CPU: tests/kernels/emulated.py."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if not compiler:
+        pytest.skip("no C++ compiler on PATH")
+    return beside("emulated").build(compiler, tmp_path_factory.mktemp("emulated"))
 
 
 def available_isas() -> list[str]:

@@ -58,6 +58,7 @@ class Emulated:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
+        self.module = FakeCuda(library)
 
     def _run(
         self, name: str, outs: Sequence[tuple[tuple[int, ...], torch.dtype]], call: Any
@@ -195,3 +196,98 @@ def _placed(view: Tensor) -> Tensor:
     if view.stride(-1) == 1 or view.shape[-1] == 1:
         return in_margins(view.contiguous())
     return in_margins(view.t().contiguous()).t()
+
+
+class FakeCuda:
+    """The native module's CUDA functions over the emulated bodies: addresses of CPU tensors."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self.slices: list[int] = []
+
+    @staticmethod
+    def _pointers(addresses: Sequence[int]) -> Any:
+        return (ctypes.c_void_p * len(addresses))(*(a or None for a in addresses))
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        assert getattr(self._library, name)(*arguments) == 0
+
+    def cuda_shared_bytes_of_device(self, _index: int) -> int:
+        return 227 * 1024
+
+    def cuda_multiprocessors_of_device(self, _index: int) -> int:
+        return 2
+
+    def cuda_match_blocks(self, batch: int, videos: int, frames: int) -> int:
+        return batch * -(-videos // max(1, min(8, 32 // frames)))
+
+    def cuda_match_steps(self, videos: int, frames: int) -> int:
+        return -(-videos // max(1, min(8, 64 // frames)))
+
+    def cuda_match_shared_bytes(self, _rows: int, _columns: int) -> int:
+        return 67348
+
+    def cuda_align_shared_bytes(self, _rows: int, _columns: int) -> int:
+        return 66580
+
+    def cuda_align(self, metric: str, grad: int, *rest: Any) -> None:
+        distances, lengths, pairs, rows, columns, lam, bidirectional, out, _stream = rest
+        how = (0, metric == "otam", ctypes.c_double(lam), bidirectional)
+        places = map(ctypes.c_void_p, (grad or None, distances, lengths or None))
+        sizes = (ctypes.c_int64(pairs), rows, columns)
+        self._call("align", *how, *places, *sizes, ctypes.c_void_p(out))
+
+    def cuda_match(self, metric: str, grad: int, *rest: Any) -> None:
+        own, other, own_lengths, other_lengths, batch, videos, others, *rest = rest  # type: ignore[assignment]
+        frames, other_frames, width, own_stride, other_stride, lam, slices, out, _stream = rest
+        self.slices.append(slices)
+        places = (grad or None, own, other, own_lengths or None, other_lengths or None)
+        self._call(
+            "match",
+            *(0, metric == "otam", ctypes.c_double(lam)),
+            *map(ctypes.c_void_p, places),
+            *map(ctypes.c_int64, (batch, videos, others)),
+            *(frames, other_frames, width),
+            *map(ctypes.c_int64, (own_stride, other_stride)),
+            slices,
+            ctypes.c_void_p(out),
+        )
+
+    def _adapter(
+        self, storage: int, grad: int, c: int, weights: Any, kept: Any, *rest: Any
+    ) -> None:
+        *sizes, eps, scratch, grads, out = rest
+        self._call(
+            "adapter",
+            *(storage, 0, ctypes.c_void_p(grad or None), ctypes.c_void_p(c)),
+            *(self._pointers(weights), self._pointers(kept)),
+            (ctypes.c_int * 6)(*sizes),
+            ctypes.c_float(eps),
+            *(self._pointers(scratch), self._pointers(grads), ctypes.c_void_p(out or None)),
+        )
+
+    def cuda_adapter_forward(self, storage: int, c: int, weights: Any, *rest: Any) -> None:
+        *sizes, eps, kept, out, _stream = rest
+        self._adapter(storage, 0, c, weights, kept, *sizes, 0, eps, (), (), out)
+
+    def cuda_adapter_backward(self, storage: int, grad: int, c: int, *rest: Any) -> None:
+        weights, kept, *sizes, eps, depth, scratch, grads, _stream = rest
+        self._adapter(storage, grad, c, weights, kept, *sizes, depth, eps, scratch, grads, 0)
+
+    def cuda_norm(self, storage: int, *rest: Any) -> None:
+        *places, rows, width, eps, out, _stream = rest
+        pointers = (ctypes.c_void_p(p or None) for p in places)
+        sizes = (ctypes.c_int64(rows), width, ctypes.c_float(eps))
+        self._call("norm", storage, 0, *pointers, *sizes, ctypes.c_void_p(out))
+
+    def cuda_attend(self, storage: int, grad: int, qkv: int, *rest: Any) -> None:
+        clips, frames, heads, width, out, _stream = rest
+        places = (ctypes.c_void_p(grad or None), ctypes.c_void_p(qkv))
+        sizes = (ctypes.c_int64(clips), frames, heads, width)
+        self._call("attend", storage, 0, *places, *sizes, ctypes.c_void_p(out))
+
+    def cuda_gelu(
+        self, storage: int, grad: int, x: int, count: int, out: int, _stream: int
+    ) -> None:
+        places = (ctypes.c_void_p(grad or None), ctypes.c_void_p(x))
+        self._call("gelu", storage, 0, *places, ctypes.c_int64(count), ctypes.c_void_p(out))

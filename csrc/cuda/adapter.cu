@@ -1,0 +1,118 @@
+// Everything that the temporal adapter does between and in its products: layer norm, attention over
+// the frames and GELU with a warp to a row or a head (csrc/device/rows.h), products of few rows
+// (csrc/device/product.h), and all of it in one call (csrc/device/adapter.h). Numbers are read once
+// and written once; at the usual sizes the launches take the time.
+#include "cuda/threads.h"
+#include "device/adapter.h"
+
+namespace mafsar {
+
+using namespace portable;
+
+template <bool kBackward, class Value>
+__global__ void __launch_bounds__(kRowThreads) norm_kernel(NormJob<Value> job) {
+  norm_body<kBackward>(DeviceThreads{}, job);
+}
+
+template <bool kBackward, class Value>
+__global__ void __launch_bounds__(kRowThreads) attend_kernel(AttendJob<Value> job) {
+  attend_body<kBackward>(DeviceThreads{}, job);
+}
+
+template <bool kBackward, class Value>
+__global__ void __launch_bounds__(kRowThreads) gelu_kernel(GeluJob<Value> job) {
+  gelu_body<kBackward>(DeviceThreads{}, job);
+}
+
+template <class Value>
+__global__ void __launch_bounds__(kTileThreads) product_kernel(ProductJob<Value> job) {
+  product_body(DeviceThreads{}, job);
+}
+
+namespace {
+
+struct OnStream {
+  CudaStream stream;
+
+  template <class Value>
+  void operator()(const NormJob<Value>& job, bool backward) const {
+    start(backward ? norm_kernel<true, Value> : norm_kernel<false, Value>, launch_of(job), job,
+          stream);
+  }
+  template <class Value>
+  void operator()(const AttendJob<Value>& job, bool backward) const {
+    start(backward ? attend_kernel<true, Value> : attend_kernel<false, Value>,
+          launch_of(job, backward), job, stream);
+  }
+  template <class Value>
+  void operator()(const GeluJob<Value>& job, bool backward) const {
+    start(backward ? gelu_kernel<true, Value> : gelu_kernel<false, Value>, launch_of(job), job,
+          stream);
+  }
+  template <class Value>
+  void operator()(const ProductJob<Value>& job) const {
+    start(product_kernel<Value>, launch_of(job), job, stream);
+  }
+};
+
+}  // namespace
+
+void norm_rows_cuda(Storage storage, const void* grad, const void* skip, const void* x,
+                    const void* weight, const void* bias, std::int64_t rows, int width, float eps,
+                    void* out, CudaStream stream) {
+  with_storage(storage, [&](auto example) {
+    using Value = decltype(example);
+    const auto at = [](const void* p) { return static_cast<const Value*>(p); };
+    const NormJob<Value> job{at(x),    at(weight), at(bias),
+                             at(grad), at(skip),   static_cast<Value*>(out),
+                             rows,     width,      eps};
+    OnStream{stream}(job, grad != nullptr);
+  });
+}
+
+void attend_cuda(Storage storage, const void* grad, const void* qkv, TokenSizes sizes, void* out,
+                 CudaStream stream) {
+  with_storage(storage, [&](auto example) {
+    using Value = decltype(example);
+    const AttendJob<Value> job{static_cast<const Value*>(qkv),
+                               static_cast<const Value*>(grad),
+                               static_cast<Value*>(out),
+                               sizes.clips,
+                               sizes.frames,
+                               sizes.heads,
+                               sizes.width};
+    OnStream{stream}(job, grad != nullptr);
+  });
+}
+
+void gelu_cuda(Storage storage, const void* grad, const void* x, std::int64_t count, void* out,
+               CudaStream stream) {
+  with_storage(storage, [&](auto example) {
+    using Value = decltype(example);
+    const GeluJob<Value> job{static_cast<const Value*>(x), static_cast<const Value*>(grad),
+                             static_cast<Value*>(out), count};
+    OnStream{stream}(job, grad != nullptr);
+  });
+}
+
+void adapter_cuda(Storage storage, const void* c, const AdapterWeights& weights, TokenSizes sizes,
+                  int hidden, float eps, const AdapterKept& kept, void* out, CudaStream stream) {
+  const OnStream runner{stream};
+  with_storage(storage, [&](auto example) {
+    const AdapterSteps<decltype(example), OnStream> steps{runner, sizes, hidden, eps};
+    steps.forward(c, weights, kept, out);
+  });
+}
+
+void adapter_backward_cuda(Storage storage, const void* grad, const void* c,
+                           const AdapterWeights& weights, const AdapterKept& kept, TokenSizes sizes,
+                           int hidden, float eps, int depth, const AdapterScratch& scratch,
+                           const AdapterGrads& grads, CudaStream stream) {
+  const OnStream runner{stream};
+  with_storage(storage, [&](auto example) {
+    const AdapterSteps<decltype(example), OnStream> steps{runner, sizes, hidden, eps};
+    steps.backward(grad, c, weights, kept, depth, scratch, grads);
+  });
+}
+
+}  // namespace mafsar

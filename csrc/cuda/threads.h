@@ -1,0 +1,78 @@
+// A GPU's threads for the kernel bodies of csrc/device, and how they are launched.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "device/team.h"
+#include "mafsar/cuda.h"
+
+namespace mafsar {
+
+inline void check_cuda(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) {
+    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
+  }
+}
+
+namespace MAFSAR_ISA {
+
+struct DeviceThreads {
+  __device__ __forceinline__ int thread() const { return static_cast<int>(threadIdx.x); }
+  __device__ __forceinline__ int threads() const { return static_cast<int>(blockDim.x); }
+  __device__ __forceinline__ std::int64_t block_x() const { return blockIdx.x; }
+  __device__ __forceinline__ std::int64_t block_y() const { return blockIdx.y; }
+  __device__ __forceinline__ void* shared() const {
+    extern __shared__ __align__(128) unsigned char mafsar_shared[];
+    return mafsar_shared;
+  }
+  __device__ __forceinline__ void sync() const { __syncthreads(); }
+  __device__ __forceinline__ void sync_warp() const { __syncwarp(); }
+  __device__ __forceinline__ float sum_warp(float value) const {
+    for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+      value += __shfl_xor_sync(0xffffffffu, value, mask);
+    }
+    return value;
+  }
+};
+
+constexpr std::size_t kSharedWithoutAsking = 48 * 1024;
+constexpr std::int64_t kMostBlocksY = 65535;
+
+// Starts kernel(job). The launch is checked, the run is not waited for.
+template <class Job>
+void start(void (*kernel)(Job), const Launch& launch, const Job& job, CudaStream stream) {
+  if (launch.blocks_x == 0 || launch.blocks_y == 0) return;
+  if (launch.blocks_y > kMostBlocksY) throw std::runtime_error("too many blocks for one launch");
+  if (launch.shared_bytes > kSharedWithoutAsking) {
+    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(launch.shared_bytes)),
+               "shared memory");
+  }
+  const dim3 grid(static_cast<unsigned>(launch.blocks_x), static_cast<unsigned>(launch.blocks_y));
+  kernel<<<grid, static_cast<unsigned>(launch.threads), launch.shared_bytes,
+           static_cast<cudaStream_t>(stream)>>>(job);
+  check_cuda(cudaGetLastError(), "kernel launch");
+}
+
+// Calls function(Value()) with the storage's type.
+template <class Function>
+void with_storage(Storage storage, const Function& function) {
+  switch (storage) {
+    case Storage::kFloat16:
+      function(Float16{});
+      return;
+    case Storage::kBfloat16:
+      function(Bfloat16{});
+      return;
+    case Storage::kFloat32:
+      function(0.0f);
+      return;
+  }
+}
+
+}  // namespace MAFSAR_ISA
+}  // namespace mafsar

@@ -1,0 +1,210 @@
+"""What the temporal adapter does between its products, on a CPU or a GPU, and the order of it all.
+
+`forward` and `backward` put the steps together with torch's products. On a GPU, the rows of a few
+clips take one native call instead, products included (`mafsar.kernels.ops_adapter_cuda`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from mafsar.kernels.checks_adapter import WEIGHTS
+from mafsar.kernels.dispatch import native
+
+# Rows up to which a product of ours beats a library's on a CPU: those of one clip.
+FEW_ROWS = 8
+INPUTS = ("c", *WEIGHTS)
+
+
+class Weights(NamedTuple):
+    """The adapter's weights, contiguous and of one dtype; D is the width, h the adapter's."""
+
+    norm_weight: Tensor  # (D,)
+    norm_bias: Tensor  # (D,)
+    qkv_weight: Tensor  # (3 D, D)
+    qkv_bias: Tensor  # (3 D,)
+    out_weight: Tensor  # (D, D)
+    out_bias: Tensor  # (D,)
+    down_weight: Tensor  # (h, D)
+    down_bias: Tensor  # (h,)
+    up_weight: Tensor  # (D, h)
+    up_bias: Tensor  # (D,)
+
+
+class Kept(NamedTuple):
+    """What the backward pass reads; M = B · T rows."""
+
+    qkv: Tensor  # (M, 3 D)
+    mixed: Tensor  # (M, D), attention's output before its projection
+    attended: Tensor  # (M, D), after it
+    hidden: Tensor  # (M, h), before the GELU
+
+    @classmethod
+    def like(cls, c: Tensor, hidden: int) -> Kept:
+        """Room for what is kept: in the tokens' dtype on a GPU, in float32 elsewhere."""
+        dtype = c.dtype if c.is_cuda else torch.float32
+        rows, width = c.shape[0] * c.shape[1], c.shape[2]
+        sizes = (3 * width, width, width, hidden)
+        return cls(*(c.new_empty((rows, size), dtype=dtype) for size in sizes))
+
+
+class Sizes(NamedTuple):
+    """Of the tokens (B · T, D)."""
+
+    clips: int
+    frames: int
+    heads: int
+    width: int
+
+
+class Steps(Protocol):
+    """The native steps; each allocates its result."""
+
+    def norm(self, x: Tensor, weights: Weights, eps: float) -> Tensor: ...
+    def norm_backward(
+        self, grad: Tensor, skip: Tensor, x: Tensor, weights: Weights, eps: float
+    ) -> Tensor: ...
+    def attend(self, qkv: Tensor, out: Tensor) -> None: ...
+    def attend_backward(self, grad: Tensor, qkv: Tensor) -> Tensor: ...
+    def gelu(self, x: Tensor) -> Tensor: ...
+    def gelu_backward(self, grad: Tensor, x: Tensor) -> Tensor: ...
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None: ...
+
+
+class CpuSteps:
+    """Steps on contiguous float32."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self.module: Any = native()
+
+    def norm(self, x: Tensor, weights: Weights, eps: float) -> Tensor:
+        out = torch.empty_like(x)
+        self.module.norm_forward(
+            x.data_ptr(),
+            weights.norm_weight.data_ptr(),
+            weights.norm_bias.data_ptr(),
+            *self.sizes,
+            eps,
+            out.data_ptr(),
+        )
+        return out
+
+    def norm_backward(
+        self, grad: Tensor, skip: Tensor, x: Tensor, weights: Weights, eps: float
+    ) -> Tensor:
+        out = torch.empty_like(x)
+        self.module.norm_backward(
+            grad.data_ptr(),
+            skip.data_ptr(),
+            x.data_ptr(),
+            weights.norm_weight.data_ptr(),
+            *self.sizes,
+            eps,
+            out.data_ptr(),
+        )
+        return out
+
+    def attend(self, qkv: Tensor, out: Tensor) -> None:
+        self.module.attend_forward(qkv.data_ptr(), *self.sizes, out.data_ptr())
+
+    def attend_backward(self, grad: Tensor, qkv: Tensor) -> Tensor:
+        out = torch.empty_like(qkv)
+        self.module.attend_backward(grad.data_ptr(), qkv.data_ptr(), *self.sizes, out.data_ptr())
+        return out
+
+    def gelu(self, x: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        self.module.gelu_forward(x.data_ptr(), x.numel(), out.data_ptr())
+        return out
+
+    def gelu_backward(self, grad: Tensor, x: Tensor) -> Tensor:
+        self.module.gelu_backward(grad.data_ptr(), x.data_ptr(), x.numel(), grad.data_ptr())
+        return grad
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
+        """out = x Wᵀ + b; a library rearranges W first, which does not pay for few rows."""
+        if x.shape[0] <= FEW_ROWS:
+            self.module.linear_forward(
+                x.data_ptr(),
+                weight.data_ptr(),
+                bias.data_ptr(),
+                *x.shape,
+                weight.shape[0],
+                out.data_ptr(),
+            )
+        else:
+            torch.addmm(bias, x, weight.t(), out=out)
+
+
+def forward(steps: Steps, tokens: Tensor, weights: Weights, kept: Kept, eps: float) -> Tensor:
+    """c' of the tokens (M, D); fills `kept`."""
+    normed = steps.norm(tokens, weights, eps)
+    steps.linear(normed, weights.qkv_weight, weights.qkv_bias, kept.qkv)
+    steps.attend(kept.qkv, kept.mixed)
+    steps.linear(kept.mixed, weights.out_weight, weights.out_bias, kept.attended)
+    steps.linear(kept.attended, weights.down_weight, weights.down_bias, kept.hidden)
+    out = torch.empty_like(tokens)
+    steps.linear(steps.gelu(kept.hidden), weights.up_weight, weights.up_bias, out)
+    return out.add_(tokens)
+
+
+def depth_of(need: dict[str, bool]) -> int:
+    """How many products back the gradient has to go: 4 to the tokens, 0 the last only."""
+    for depth, names in (
+        (4, ("c", "norm_weight", "norm_bias")),
+        (3, ("qkv_weight", "qkv_bias")),
+        (2, ("out_weight", "out_bias")),
+        (1, ("down_weight", "down_bias")),
+    ):
+        if any(need[name] for name in names):
+            return depth
+    return 0
+
+
+def backward(
+    steps: Steps,
+    skip: Tensor,
+    tokens: Tensor,
+    weights: Weights,
+    kept: Kept,
+    eps: float,
+    need: dict[str, bool],
+) -> dict[str, Tensor]:
+    """The needed gradients by name, from the last product to the first; `skip` is c''s, (M, D)."""
+    found: dict[str, Tensor] = {}
+    depth = depth_of(need)
+
+    def of_linear(name: str, grad: Tensor, inputs: Tensor) -> None:
+        if need[f"{name}_weight"]:
+            found[f"{name}_weight"] = grad.t().mm(inputs)
+        if need[f"{name}_bias"]:
+            found[f"{name}_bias"] = grad.sum(0)
+
+    of_linear("up", skip, steps.gelu(kept.hidden) if need["up_weight"] else kept.hidden)
+    if depth < 1:
+        return found
+    step = steps.gelu_backward(skip.mm(weights.up_weight), kept.hidden)  # (M, h)
+    of_linear("down", step, kept.attended)
+    if depth < 2:
+        return found
+    step = step.mm(weights.down_weight)  # (M, D)
+    of_linear("out", step, kept.mixed)
+    if depth < 3:
+        return found
+    step = steps.attend_backward(step.mm(weights.out_weight), kept.qkv)  # (M, 3 D)
+    of_linear("qkv", step, steps.norm(tokens, weights, eps) if need["qkv_weight"] else tokens)
+    if depth < 4:
+        return found
+    step = step.mm(weights.qkv_weight)  # (M, D)
+    if need["norm_weight"]:
+        unit = torch.nn.functional.layer_norm(tokens, tokens.shape[-1:], eps=eps)
+        found["norm_weight"] = (step * unit).sum(0)
+    if need["norm_bias"]:
+        found["norm_bias"] = step.sum(0)
+    if need["c"]:
+        found["c"] = steps.norm_backward(step, skip, tokens, weights, eps)
+    return found
