@@ -1,1 +1,1 @@
-"""placeholder"""
+"""Data sets: their classes and clips, splits and episodes, stores, and rendered clips."""

@@ -105,12 +105,7 @@ def pack(
         else:
             _check_same(path, connection, catalogue, settings)
         classes = dict(connection.execute("SELECT label, id FROM classes").fetchall())
-        done = {
-            (number, name)
-            for number, name in connection.execute(
-                "SELECT class, name FROM clips WHERE problem IS NULL"
-            )
-        }
+        done = set(connection.execute("SELECT class, name FROM clips WHERE problem IS NULL"))
         waiting = [clip for clip in catalogue.clips if (classes[clip.label], clip.name) not in done]
         connection.execute("UPDATE meta SET value = '0' WHERE key = 'complete'")
         unreadable = _fill(connection, classes, waiting, settings, workers, progress)

@@ -104,8 +104,10 @@ def test_ucf101_spells_one_class_in_two_ways(tmp_path: Path, touch: Touch) -> No
     assert [clip.name for clip in listed.missing] == ["CliffDiving/v_CliffDiving_g01_c01"]
 
 
-@pytest.mark.parametrize("suffix", [".webm", ".mp4", ".WEBM"])
-@pytest.mark.parametrize("folder", ["", "20bn-something-something-v2"])
+@pytest.mark.parametrize(
+    ("suffix", "folder"),
+    [(".webm", ""), (".mp4", ""), (".mp4", "20bn-something-something-v2"), (".WEBM", "videos")],
+)
 def test_ssv2_small_whole_and_flat(tmp_path: Path, touch: Touch, suffix: str, folder: str) -> None:
     lists = tmp_path / "lists"
     lists.mkdir()
