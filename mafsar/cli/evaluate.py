@@ -9,10 +9,11 @@ import typer
 
 from mafsar.cli import later, outputs, table, voice
 from mafsar.cli import options as opt
-from mafsar.errors import InputError, UnavailableError
+from mafsar.errors import InputError
 
 if TYPE_CHECKING:
     from mafsar.runtime.evaluate import EvalResult
+    from mafsar.runtime.support import SupportSet
 
 
 def evaluate(
@@ -59,15 +60,9 @@ def evaluate(
             "--confusion", metavar="F.png", help="Draw the confusion matrix, and write F.csv."
         ),
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="Not in this version.")
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option("--root", metavar="DIR", help="Not in this version.")
-    ] = None,
-    lists: Annotated[
-        Path | None, typer.Option("--lists", metavar="DIR", help="Not in this version.")
-    ] = None,
+    dataset: later.DatasetOption = None,
+    root: later.RootOption = None,
+    lists: later.ListsOption = None,
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
@@ -82,22 +77,29 @@ def evaluate(
     from mafsar.cli.opening import EncoderWish
     from mafsar.runtime.evaluate import evaluate as run
 
-    _refuse_later({"--dataset": dataset, "--root": root, "--lists": lists})
-    if data is None:
-        raise InputError("eval: no clips were named; add --data DIR (a folder of class folders)")
-    if split is None and part != "test":
+    if data is None and dataset is None:
+        raise InputError(
+            "eval: no clips were named; add --data DIR (a folder of class folders), or --dataset"
+            " NAME --root DIR"
+        )
+    if dataset is None and split is None and part != "test":
         raise InputError(
             f"--part {part}: without --split every class is a test class; add --split F"
         )
     table_file = _beside(confusion)
     outputs.refuse_existing({"--confusion": confusion, "--confusion (CSV)": table_file}, overwrite)
     with outputs.results_to(out, overwrite=overwrite) as stream:
+        clips: SupportSet | Path | None = data
+        if dataset is not None or root is not None or lists is not None:
+            clips, text = _standard(dataset, root, lists, data, split, part, text)
+            split, part = None, "test"
+        assert clips is not None
         encoder = EncoderWish(model, engine, device, precision).load()
         options: dict[str, Any] = {"metric": metric, "text": text, "part": part}
         with voice.progress("evaluating") as bar:
             result = run(
                 encoder,
-                data,
+                clips,
                 split=split,
                 way=way,
                 shot=shot,
@@ -110,6 +112,9 @@ def evaluate(
                 **options,
             )
         voice.note(f"text: {'on' if result.text else 'off'} ({result.why_text})")
+        if result.clips_again:
+            again = opt.count(result.clips_again, "clip")
+            voice.note(f"note: {again} left out: the same content as another")
         if json_lines:
             outputs.print_json(stream, result.to_json())
         else:
@@ -118,13 +123,30 @@ def evaluate(
         _write_confusion(confusion, table_file, result)
 
 
-def _refuse_later(given: dict[str, object]) -> None:
-    for flag, value in given.items():
-        if value is not None:
-            raise UnavailableError(
-                f"{flag} {value}: data sets by name are not in this version; use --data DIR with"
-                " --split F"
-            )
+def _standard(
+    dataset: str | None,
+    root: Path | None,
+    lists: Path | None,
+    data: Path | None,
+    split: Path | None,
+    part: Any,
+    text: str,
+) -> tuple[SupportSet, str]:
+    """The clips of a standard data set's part, and whether its class names are there to use."""
+    from mafsar.data.opening import open_data
+    from mafsar.runtime.standard import part_clips
+
+    catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
+    clips, named = part_clips(catalogue, part)
+    if named or text == "off":
+        return clips, text
+    if text == "on":
+        raise InputError(
+            f"--text on: some {part} classes of {catalogue.title} have only numbers; add their"
+            " names to the lists, or use --text off"
+        )
+    voice.note(f"text: off (some {part} classes of {catalogue.title} have only numbers)")
+    return clips, "off"
 
 
 def _beside(picture: Path | None) -> Path | None:

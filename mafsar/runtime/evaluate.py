@@ -16,7 +16,7 @@ from mafsar.data.splits import Part, Split, choose_classes, read_split
 from mafsar.errors import InputError, MismatchError
 from mafsar.runtime.cache import FeatureCache, open_cache
 from mafsar.runtime.encoders import Encoder, Metric
-from mafsar.runtime.encoding import Progress, encode_clips, encode_texts
+from mafsar.runtime.encoding import Progress, encode_clips, encode_texts, hash_clips
 from mafsar.runtime.files import write_text
 from mafsar.runtime.scores import Scoring
 from mafsar.runtime.support import SupportClip, SupportSet, read_support
@@ -53,6 +53,7 @@ class EvalResult:
         labels: The classes' labels; not part of the JSON.
         confusion: Answers, (C, C), rows = true class, columns = answer; not part of the JSON.
         seconds_match: Wall time of the matching alone; not part of the JSON.
+        clips_again: Clips left out because another has the same content; not part of the JSON.
     """
 
     accuracy: float
@@ -78,6 +79,7 @@ class EvalResult:
         default_factory=lambda: np.zeros((0, 0), np.int64), repr=False
     )
     seconds_match: float = field(default=0.0, repr=False)
+    clips_again: int = field(default=0, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The object of `mafsar eval --json`."""
@@ -138,6 +140,7 @@ def evaluate(
     start = time.perf_counter()
     data = read_support(data) if isinstance(data, (str, Path)) else data
     chosen = _choose(data, split, part)
+    chosen, content, again = _each_once(chosen, hash_clips(chosen.clips, workers))
     labels = [item.label for item in chosen.classes]
     index = {label: i for i, label in enumerate(labels)}
     owners = np.array([index[clip.label or ""] for clip in chosen.clips], np.intp)
@@ -152,6 +155,7 @@ def evaluate(
         model,
         chosen.clips,
         words if use_text and model.spec.text_in_support else None,
+        content=content,
         geometry=geometry,
         cache=store,
         batch=batch,
@@ -194,6 +198,7 @@ def evaluate(
         labels=tuple(labels),
         confusion=tally.confusion,
         seconds_match=time.perf_counter() - matching,
+        clips_again=again,
     )
 
 
@@ -218,6 +223,20 @@ def _choose(data: SupportSet, split: Split | str | Path | None, part: Part) -> S
         classes=tuple(item for item in data.classes if item.label in labels),
         clips=tuple(clip for clip in data.clips if clip.label in labels),
     )
+
+
+def _each_once(data: SupportSet, content: Sequence[str]) -> tuple[SupportSet, list[str], int]:
+    """Leaves out clips whose content another has: a query must never be its own support.
+
+    Returns:
+        The rest, the content hash of each, and how many were left out.
+    """
+    first: dict[tuple[str, float | None, float | None], tuple[SupportClip, str]] = {}
+    for clip, sha256 in zip(data.clips, content, strict=True):
+        first.setdefault((sha256, clip.start, clip.end), (clip, sha256))
+    clips = tuple(clip for clip, _ in first.values())
+    kept = replace(data, clips=clips)
+    return kept, [sha256 for _, sha256 in first.values()], len(data.clips) - len(clips)
 
 
 def _use_text(model: Encoder, data: SupportSet, text: TextUse) -> tuple[bool, str]:

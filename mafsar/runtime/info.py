@@ -9,7 +9,7 @@ from mafsar.errors import MissingError
 from mafsar.runtime.bank import Bank, is_bank
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
 from mafsar.runtime.encoders import ModelSpec
-from mafsar.runtime.loading import starter_path
+from mafsar.runtime.loading import ADAPTERS_FILE, load_model, starter_path
 
 SCHEMA = 1
 
@@ -32,6 +32,8 @@ def describe(thing: str | Path) -> dict[str, Any]:
         return describe_bundle(Bundle.open(path))
     if is_bank(path) and path.is_file():
         return describe_bank(Bank.load(path))
+    if (path / ADAPTERS_FILE).is_file():
+        return describe_run(path)
     if path.exists():
         return _describe_path(path)
     if path.suffix in (SUFFIX, ".safetensors", ".engine", ".plan") and ":" not in name:
@@ -51,6 +53,15 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
         "size_bytes": sum(files.values()),
         "made_by": manifest.get("made_by", {}),
         "notice": bundle.spec.notice,
+    }
+
+
+def describe_run(run: Path) -> dict[str, Any]:
+    """Facts of a run folder's weights; its towers are loaded and checked, which needs torch."""
+    encoder = load_model(run, device="cpu")
+    return _describe_spec("run", encoder.spec) | {
+        "path": str(run),
+        "size_bytes": (run / ADAPTERS_FILE).stat().st_size,
     }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("auto", "onnx", "trt", "torch")
 PRECISIONS = ("fp32", "fp16", "int8")
+ADAPTERS_FILE = "adapters.safetensors"  # what makes a folder a run folder
 _ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
@@ -124,6 +125,9 @@ def load_bank_model(
                 break
         except MafsarError:
             continue
+    trained = Path(bank.model.path or "")
+    if name is None and (trained.suffix == ".safetensors" or (trained / ADAPTERS_FILE).is_file()):
+        name = str(trained) if trained.exists() else None
     if name is None and not Path(bank.model.name).suffix and ":" in bank.model.name:
         name = bank.model.name
     if name is None:

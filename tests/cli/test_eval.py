@@ -94,9 +94,11 @@ def test_eval_reads_a_toml_split(scene: Path, tmp_path: Path) -> None:
     ("words", "says"),
     [
         ([], "add --data DIR"),
-        (["--dataset", "hmdb51"], "--dataset hmdb51: data sets by name are not in this version"),
-        (["--root", "videos"], "not in this version"),
-        (["--lists", "lists"], "not in this version"),
+        (["--dataset", "hmdb51"], "--dataset hmdb51: add --root DIR"),
+        (["--dataset", "hmdb15", "--root", "r"], "did you mean hmdb51?"),
+        (["--dataset", "ssv2_small", "--root", "r"], "add --lists DIR with"),
+        (["--data", "clips", "--root", "videos"], "--root videos: belongs to --dataset"),
+        (["--root", "videos"], "add --data DIR"),
         (["--data", "clips", "--part", "val"], "add --split F"),
         (["--data", "clips", "--confusion", "c.jpg"], "name it c.png"),
         (["--data", "no_such_folder"], "no_such_folder"),
@@ -116,3 +118,22 @@ def test_cache_info_and_clear(scene: Path, tmp_path: Path) -> None:
     assert said["size_bytes"] > 0
     assert "removed" in run("cache", "clear")[0]
     assert json.loads(run("cache", "info", "--json")[0])["entries"] == 0
+
+
+@pytest.mark.usefixtures("pixels")
+def test_a_standard_data_set_is_evaluated_by_its_own_split(scene: Path, tmp_path: Path) -> None:
+    """HMDB51's naming: ten test classes of two clips; a training class is not looked at."""
+    named = "fencing,kick,kick_ball,pick,pour,pushup,run,sit,smoke,talk"
+    names = named.replace(",", " ").split()
+    clips = sorted((scene / "support").glob("*/*.mp4"))
+    for number, name in enumerate([*names, "brush_hair"]):
+        (tmp_path / name).mkdir()
+        for clip in range(2):
+            # A byte after the end, which no decoder minds, makes each a content of its own.
+            data = clips[(number + clip) % len(clips)].read_bytes() + bytes([number, clip])
+            (tmp_path / name / f"a#({clip})&b.mp4").write_bytes(data)
+    words = ["--dataset", "hmdb51", "--root", str(tmp_path), "--episodes", "50", "--text", "off"]
+    stdout, _ = run("eval", *words, "--json")
+    answer = json.loads(stdout)
+    assert sorted(answer["per_class"]) == sorted(names)
+    assert answer["clips_encoded"] == 20

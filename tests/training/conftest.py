@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +32,6 @@ MOVES = {
 
 def small_clip() -> ModelConfig:
     """A CLIP of two blocks over 32 pixels; its vocabulary is CLIP's own, so it has a tokenizer."""
-    import dataclasses
-
     return dataclasses.replace(
         named_config("tiny"),
         embed_dim=32,
@@ -41,6 +40,12 @@ def small_clip() -> ModelConfig:
         text=TextConfig(16, 1, 4, 77, 49408, activation="gelu"),
         prompts=("a photo of {}",),
     ).plain()
+
+
+@pytest.fixture(scope="session")
+def small_clip_config() -> ModelConfig:
+    """See `small_clip`."""
+    return small_clip()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,118 @@
+"""What an honest evaluation must not do: profit from labels, or see a query among its support."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mafsar.data.episodes import draw_episodes
+from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
+from mafsar.model.network import build_network
+from mafsar.runtime.encoding import encode_clips
+from mafsar.runtime.evaluate import evaluate
+from mafsar.runtime.scores import Scoring, match_features
+from mafsar.runtime.support import SupportSet, read_support
+from mafsar.runtime.torch_encoder import TorchEncoder
+
+
+@pytest.fixture(scope="module")
+def encoder(small_clip_config: ModelConfig) -> TorchEncoder:
+    """A network whose adapters and text tokens do something: all drawn at random."""
+    match = MatchConfig(text_scale=20.0)
+    config = dataclasses.replace(small_clip_config, adapters=AdapterConfig(), match=match)
+    network = build_network(config, seed=3)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in network.tunable_parameters().values():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return TorchEncoder(network, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def clips(moving_squares: Path) -> SupportSet:
+    return read_support(moving_squares)
+
+
+def test_permuted_labels_leave_nothing_but_chance(encoder, clips) -> None:
+    """Clip → label is permuted over the whole set, then episodes are drawn.
+
+    Were a query guided by its own label, or its content among its support, accuracy would stay
+    above chance however the labels lie. Clips repeat between episodes, so the spread is taken over
+    permutations, not over queries.
+    """
+    rng = np.random.default_rng(0)
+    found = []
+    for seed in range(16):
+        order = rng.permutation(len(clips.clips))
+        mixed = tuple(
+            dataclasses.replace(clip, label=clips.clips[other].label)
+            for clip, other in zip(clips.clips, order, strict=True)
+        )
+        result = evaluate(
+            encoder, dataclasses.replace(clips, clips=mixed), episodes=400, seed=seed, text="on"
+        )
+        assert result.accuracy_text is not None
+        found.append((result.accuracy, result.accuracy_visual, result.accuracy_text))
+    for accuracy in np.array(found).T:
+        sigma = accuracy.std(ddof=1) / np.sqrt(len(found))
+        assert abs(accuracy.mean() - 20) < 3 * sigma
+        assert sigma < 3  # so that the bound says something
+
+
+def test_a_query_is_the_same_whatever_its_own_label(encoder, clips) -> None:
+    chosen = clips.clips[::4]
+    own = [f"class {i}" for i in range(len(chosen))]
+    other = [f"another {i}" for i in range(len(chosen))]
+    a, b = (encode_clips(encoder, chosen, texts) for texts in (own, other))
+    assert a.query.tobytes() == b.query.tobytes()
+    assert a.pooled.tobytes() == b.pooled.tobytes()
+    assert a.support is not None
+    assert b.support is not None
+    assert not np.array_equal(a.support, b.support)  # the support does read its label
+    words = encoder.encode_text(own)
+    scores = [
+        match_features(x.query, a.support, Scoring(alpha=0.5), pooled=x.pooled, text=words).fused
+        for x in (a, b)
+    ]
+    assert scores[0].tobytes() == scores[1].tobytes()
+
+
+def test_no_clip_is_support_and_query_of_an_episode(
+    encoder, moving_squares: Path, tmp_path: Path
+) -> None:
+    """By content: copies under other names, in the same class and in another, are left out."""
+    root = tmp_path / "copies"
+    shutil.copytree(moving_squares, root)
+    shutil.copytree(root / "left" / "clip0", root / "left" / "clip9")
+    shutil.copytree(root / "up" / "clip1", root / "down" / "clip9")
+    data = read_support(root)
+    file = tmp_path / "episodes.json"
+    result = evaluate(encoder, data, episodes=300, episodes_file=file, text="off")
+    assert result.clips_again == 2
+    frozen = json.loads(file.read_text())
+    hashes = []
+    for name in frozen["clips"]:
+        digest = hashlib.sha256()
+        for picture in sorted((root / name).iterdir()):
+            digest.update(picture.read_bytes())
+        hashes.append(digest.hexdigest())
+    assert len(hashes) == 40
+    for episode in frozen["episodes"]:
+        support = {hashes[i] for i in np.ravel(episode["support"])}
+        query = {hashes[i] for i in np.ravel(episode["query"])}
+        assert not support & query
+
+
+def test_training_episodes_keep_support_and_query_apart() -> None:
+    owners = np.repeat(np.arange(6), 5)
+    episodes = draw_episodes(owners, list("abcdef"), shot=2, query=3, episodes=500)
+    for support, query in zip(episodes.support, episodes.queries, strict=True):
+        assert not set(support.ravel().tolist()) & set(query.ravel().tolist())
+        assert len(set(support.ravel().tolist())) == 10
