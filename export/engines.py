@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import re
 import signal
@@ -24,12 +23,11 @@ from mafsar.runtime.bundle import ENGINES_FOLDER
 from mafsar.runtime.cache import cache_folder
 from mafsar.runtime.encoders import ModelSpec
 from mafsar.runtime.files import write_text
-from mafsar.runtime.onnx_encoder import has_cuda_driver
+from mafsar.runtime.trt_encoder import compute_capability
 
 SCHEMA = 1
 _WITHOUT_GPU = 86  # what is built for where no GPU is and none is named: Ampere's RTX cards
 _LARGEST_BATCH = 1024
-_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 @dataclass(frozen=True)
@@ -85,16 +83,8 @@ def engine_name(
 
 def local_capability() -> int | None:
     """Compute capability of the first GPU here, as 86; None without one."""
-    if not has_cuda_driver():
-        return None
-    driver = ctypes.CDLL("libcuda.so.1")
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    if driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
-        return None
-    for value, attribute in ((major, _MAJOR), (minor, _MINOR)):
-        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) != 0:
-            return None
-    return 10 * major.value + minor.value
+    found = compute_capability()
+    return None if found is None else int(found.replace(".", ""))
 
 
 @dataclass(frozen=True)

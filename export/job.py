@@ -15,7 +15,7 @@ import numpy as np
 from mafsar.export.clips import ClipSet, rendered_clips, user_clips
 from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
 from mafsar.export.engines import EngineWish, add_engines
-from mafsar.export.probe import PROBE_FILE, write_probe
+from mafsar.export.probe import write_probe
 from mafsar.export.store import graph_file, weights_file
 from mafsar.export.verify import LIMITS, OnnxRunner, Outputs, Report, Runner, encode_set, judge
 
@@ -30,6 +30,7 @@ from mafsar.runtime.bundle import (
 )
 from mafsar.runtime.encoders import Float32, ModelSpec
 from mafsar.runtime.loading import starter_path
+from mafsar.runtime.probe import PROBE_FILE
 from mafsar.runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from mafsar.runtime.encoders import Float32
 from mafsar.runtime.files import write_safetensors
-
-PROBE_FILE = "probe.safetensors"
+from mafsar.runtime.probe import PROBE_FILE
 
 
 def write_probe(

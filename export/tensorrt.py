@@ -21,9 +21,8 @@ from typing import Any
 
 from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
 from mafsar.runtime.onnx_encoder import has_cuda_driver
+from mafsar.runtime.trt_encoder import MODULES
 
-# Flavour as it stands in engine names → the module that makes it.
-MODULES = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}
 INSTALL = 'pip install "mafsar[trt]" (needs a GPU here) or "mafsar[trt-rtx]" (builds without one)'
 _ONNX_BIG = 0.6  # an fp16 graph's weights against the fp32 graph's
 
@@ -272,9 +271,11 @@ def _save_timing_cache(config: Any, path: Path) -> None:
 def _make_logger(trt: Any) -> Any:
     """A logger that prints nothing and keeps the last error for the message."""
 
-    class Kept(trt.ILogger):  # type: ignore[misc]
+    base = getattr(trt, "ILogger", trt.Logger)
+
+    class Kept(base):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)
+            base.__init__(self)
             self.last = "no reason given"
 
         def log(self, severity: Any, message: str) -> None:

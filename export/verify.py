@@ -18,6 +18,8 @@ from mafsar.data.episodes import draw_episodes
 from mafsar.errors import MismatchError
 from mafsar.runtime.encoders import Float32, ModelSpec
 from mafsar.runtime.onnx_encoder import available_threads
+from mafsar.runtime.parity import Parity, compare
+from mafsar.runtime.probe import LIMITS
 from mafsar.runtime.scores import (
     Scoring,
     fuse,
@@ -26,37 +28,26 @@ from mafsar.runtime.scores import (
     visual_probabilities,
 )
 
-# Smallest cosine that an artefact of a precision may have, --min-cosine.
-LIMITS = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98}
 LARGEST_HALF = float(np.finfo(np.float16).max)
 LARGEST_DROP = 0.5  # points of accuracy
 EPISODES = 2000
 _BATCH = 5  # not the batch of the trace, and it leaves a rest
 _LEAST_SPREAD = 1e-3  # of a row's length: nearer to the mean, rounding decides its direction
 
+__all__ = [
+    "LIMITS",
+    "OnnxRunner",
+    "Parity",
+    "Report",
+    "compare",
+    "encode_set",
+    "judge",
+    "run_graph",
+]
+
 # (branch, inputs by name) → outputs by name.
 Runner = Callable[[str, Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 Outputs = dict[str, Float32]
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far two results are apart.
-
-    Attributes:
-        max_error: Largest absolute difference.
-        min_cosine: Smallest cosine between rows of the last axis.
-    """
-
-    max_error: float = 0.0
-    min_cosine: float = 1.0
-
-    def worse(self, other: Parity) -> Parity:
-        """The worse of both, each figure by itself."""
-        return Parity(max(self.max_error, other.max_error), min(self.min_cosine, other.min_cosine))
-
-    def __str__(self) -> str:
-        return f"smallest cosine {self.min_cosine:.6f}, largest error {self.max_error:.2g}"
 
 
 @dataclass(frozen=True)
@@ -198,18 +189,6 @@ def run_graph(path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
     session = open_session(path)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-
-def compare(reference: NDArray[Any], found: NDArray[Any]) -> Parity:
-    """Compares results of one shape, (…, E), in float64; NaN counts as cosine −1."""
-    if reference.shape != found.shape:
-        raise ValueError(f"shapes differ: {reference.shape} and {found.shape}")
-    a, b = reference.astype(np.float64), found.astype(np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return Parity(max_error=float("inf"), min_cosine=-1.0)
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    cosines = (a * b).sum(axis=-1) / np.maximum(norms, 1e-30)
-    return Parity(float(np.abs(a - b).max(initial=0)), float(cosines.min(initial=1)))
 
 
 def compare_output(reference: NDArray[Any], found: NDArray[Any]) -> OutputParity:

@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.errors import InputError
+
 Branch = Literal["query", "support"]
 Metric = Literal["otam", "bimhm", "mean"]
 Float32 = NDArray[np.float32]
@@ -162,3 +164,36 @@ class Encoder(Protocol):
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
         ...
+
+
+def checked_frames(spec: ModelSpec, frames: Frames) -> Frames:
+    """Clips as a graph takes them, C-contiguous.
+
+    Raises:
+        InputError: Another dtype or shape than uint8 (B ≥ 1, T, S, S, 3) of the model.
+    """
+    shape = (spec.frames, spec.image_size, spec.image_size, 3)
+    if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1:] != shape:
+        raise InputError(
+            f"frames must be uint8 (B, {', '.join(map(str, shape))}) for {spec.name}, got "
+            f"{frames.dtype} {frames.shape}"
+        )
+    if len(frames) == 0:
+        raise InputError("frames must hold at least one clip")
+    return np.ascontiguousarray(frames)
+
+
+def checked_text(spec: ModelSpec, text: Float32, clips: int) -> Float32:
+    """Class texts for the support graph, one row a clip, (B, E), C-contiguous.
+
+    Raises:
+        InputError: The model has no support graph, or another shape.
+    """
+    if not spec.text_in_support:
+        raise InputError(f"{spec.name} has no support graph; give no text")
+    text = np.ascontiguousarray(text, np.float32)
+    if text.shape != (clips, spec.embed_dim):
+        raise InputError(
+            f"text must be {(clips, spec.embed_dim)}, one row a clip, got {text.shape}"
+        )
+    return text

@@ -83,10 +83,6 @@ def load_model(
         MismatchError: A bundle's files are not those of its manifest.
     """
     _check(engine, precision, device)
-    if engine == "trt":
-        raise UnavailableError(
-            "--engine trt: TensorRT engines are not in this version; use --engine onnx"
-        )
     name = str(name)
     path = starter_path() if name == "tiny" else Path(name).expanduser()
     if name == "tiny" or is_bundle(path):
@@ -177,7 +173,22 @@ def _load_bundle(
         raise UnavailableError(
             f"--engine torch: {path.name} holds ONNX graphs and no torch weights; use --engine onnx"
         )
-    return OnnxEncoder(Bundle.open(path), device=device, precision=precision, threads=threads)
+    bundle = Bundle.open(path)
+    why = None
+    if engine == "trt":
+        from mafsar.runtime.trt_encoder import TrtEncoder
+
+        return TrtEncoder(bundle, device=device, precision=precision)
+    if engine == "auto":
+        from mafsar.runtime.trt_encoder import choose_trt
+
+        fast, why = choose_trt(bundle, device=device, precision=precision)
+        if fast is not None:
+            return fast
+    encoder = OnnxEncoder(bundle, device=device, precision=precision, threads=threads)
+    if why is not None:
+        encoder.choice = f"engine: onnx on {encoder.device} ({why})"
+    return encoder
 
 
 def _load_torch(
@@ -189,10 +200,10 @@ def _load_torch(
         if Path(name).suffix in (SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")
         parse_model_name(name)
-    if engine == "onnx":
+    if engine in ("onnx", "trt"):
         raise UnavailableError(
-            f"--engine onnx: {name} is no bundle, and exporting it is not in this version's "
-            "command line; use --engine torch, or mafsar.export.onnx.export_bundle in Python"
+            f"--engine {engine}: {name} is no bundle; make one: mafsar export {name} --engine "
+            f"{engine}, or use --engine torch"
         )
     missing = [
         package for package in ("torch", "open_clip") if not importlib.util.find_spec(package)

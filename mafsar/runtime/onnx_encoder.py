@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.encoders import Features, Float32, Frames
+from mafsar.runtime.encoders import Features, Float32, Frames, checked_frames, checked_text
 from mafsar.runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -68,21 +68,14 @@ class OnnxEncoder:
 
     def encode_query(self, frames: Frames) -> Features:
         """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
-        return self._encode("query", self._checked(frames), None)
+        return self._encode("query", checked_frames(self.spec, frames), None)
 
     def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
         """Encodes support clips with their class's raw text embedding (B, E); None = query graph."""
-        frames = self._checked(frames)
+        frames = checked_frames(self.spec, frames)
         if text is None:
             return self._encode("query", frames, None)
-        if not self.spec.text_in_support:
-            raise InputError(f"{self.spec.name} has no support graph; give no text")
-        text = np.ascontiguousarray(text, np.float32)
-        if text.shape != (len(frames), self.spec.embed_dim):
-            raise InputError(
-                f"text must be {(len(frames), self.spec.embed_dim)}, one row a clip, got {text.shape}"
-            )
-        return self._encode("support", frames, text)
+        return self._encode("support", frames, checked_text(self.spec, text, len(frames)))
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
@@ -117,18 +110,6 @@ class OnnxEncoder:
                 f"{self.precision}; use --precision fp32"
             )
         return joined
-
-    def _checked(self, frames: Frames) -> Frames:
-        spec = self.spec
-        shape = (spec.frames, spec.image_size, spec.image_size, 3)
-        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1:] != shape:
-            raise InputError(
-                f"frames must be uint8 (B, {', '.join(map(str, shape))}) for {spec.name}, got "
-                f"{frames.dtype} {frames.shape}"
-            )
-        if len(frames) == 0:
-            raise InputError("frames must hold at least one clip")
-        return np.ascontiguousarray(frames)
 
     def _session(self, branch: str) -> onnxruntime.InferenceSession:
         if branch not in self._sessions:

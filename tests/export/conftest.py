@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from mafsar.export.job import export_model
 from mafsar.export.onnx import export_bundle
 
 from mafsar.model.config import AdapterConfig, ModelConfig, TextConfig, VisionConfig
@@ -59,3 +62,22 @@ def small(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle_copy(small: Path, tmp_path: Path) -> Path:
     """A bundle that a test may change."""
     return Path(shutil.copytree(small, tmp_path / "copy.mafsar"))
+
+
+@pytest.fixture(scope="session")
+def fake_trt() -> ModuleType:
+    """The stand-in for TensorRT, see its file."""
+    path = Path(__file__).with_name("fake_trt.py")
+    spec = importlib.util.spec_from_file_location("fake_trt", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with fp16 graphs and a probe; not to be written to."""
+    out = tmp_path_factory.mktemp("whole") / "whole.mafsar"
+    return export_model(small, out).path

@@ -1,0 +1,142 @@
+"""The few calls of the CUDA runtime that the TensorRT runner needs, through ctypes (no torch).
+
+On a Jetson this is the system's library; elsewhere also the one that a pip package brings.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from mafsar.errors import UnavailableError
+
+_NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12")
+_TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
+_THREAD_LOCAL = 1  # cudaStreamCaptureMode: other threads may allocate meanwhile
+
+
+class Cuda:
+    """One device.
+
+    Args:
+        index: Of the device.
+
+    Raises:
+        UnavailableError: No CUDA runtime, or no such device.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        self._library = _load()
+        self._library.cudaGetErrorString.restype = ctypes.c_char_p
+        self.check(self._library.cudaSetDevice(index), f"select GPU {index}")
+
+    def check(self, status: int, what: str) -> None:
+        """Raises UnavailableError where a call failed."""
+        if status != 0:
+            reason = self._library.cudaGetErrorString(status).decode()
+            raise UnavailableError(
+                f"CUDA could not {what}: {reason} ({status}); free memory on the GPU or use "
+                "--engine onnx --device cpu"
+            )
+
+    def allocate(self, size_bytes: int) -> int:
+        """Device memory; its address."""
+        pointer = ctypes.c_void_p()
+        size = ctypes.c_size_t(size_bytes)
+        self.check(
+            self._library.cudaMalloc(ctypes.byref(pointer), size), f"allocate {size_bytes} bytes"
+        )
+        return pointer.value or 0
+
+    def allocate_pinned(self, size_bytes: int) -> int:
+        """Host memory that the device reads without a copy between; its address."""
+        pointer = ctypes.c_void_p()
+        size = ctypes.c_size_t(size_bytes)
+        self.check(
+            self._library.cudaHostAlloc(ctypes.byref(pointer), size, ctypes.c_uint(0)),
+            f"pin {size_bytes} bytes",
+        )
+        return pointer.value or 0
+
+    def free(self, address: int) -> None:
+        """Gives device memory back; errors at the end of a process are of no use."""
+        self._library.cudaFree(ctypes.c_void_p(address))
+
+    def free_pinned(self, address: int) -> None:
+        """Gives pinned memory back."""
+        self._library.cudaFreeHost(ctypes.c_void_p(address))
+
+    def stream(self) -> int:
+        """A new stream; its handle."""
+        handle = ctypes.c_void_p()
+        self.check(self._library.cudaStreamCreate(ctypes.byref(handle)), "make a stream")
+        return handle.value or 0
+
+    def to_device(self, device: int, host: int, size_bytes: int, stream: int) -> None:
+        """Enqueues a copy."""
+        self._copy(device, host, size_bytes, _TO_DEVICE, stream)
+
+    def to_host(self, host: int, device: int, size_bytes: int, stream: int) -> None:
+        """Enqueues a copy."""
+        self._copy(host, device, size_bytes, _TO_HOST, stream)
+
+    def _copy(self, to: int, of: int, size_bytes: int, kind: int, stream: int) -> None:
+        status = self._library.cudaMemcpyAsync(
+            ctypes.c_void_p(to),
+            ctypes.c_void_p(of),
+            ctypes.c_size_t(size_bytes),
+            ctypes.c_int(kind),
+            ctypes.c_void_p(stream),
+        )
+        self.check(status, f"copy {size_bytes} bytes")
+
+    def wait(self, stream: int) -> None:
+        """Waits for everything enqueued."""
+        self.check(self._library.cudaStreamSynchronize(ctypes.c_void_p(stream)), "run the engine")
+
+    def begin_capture(self, stream: int) -> None:
+        """From here on, calls on the stream are recorded instead of run."""
+        status = self._library.cudaStreamBeginCapture(
+            ctypes.c_void_p(stream), ctypes.c_int(_THREAD_LOCAL)
+        )
+        self.check(status, "begin a graph")
+
+    def end_capture(self, stream: int) -> int | None:
+        """The recorded graph, ready to launch; None where something in it cannot be recorded."""
+        graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
+        status = self._library.cudaStreamEndCapture(ctypes.c_void_p(stream), ctypes.byref(graph))
+        if status == 0 and graph.value:
+            status = self._library.cudaGraphInstantiateWithFlags(
+                ctypes.byref(ready), graph, ctypes.c_ulonglong(0)
+            )
+            self._library.cudaGraphDestroy(graph)
+        if status != 0 or not ready.value:
+            self._library.cudaGetLastError()  # clears it: the next call must not report this one
+            return None
+        return ready.value
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Enqueues a recorded graph."""
+        status = self._library.cudaGraphLaunch(ctypes.c_void_p(graph), ctypes.c_void_p(stream))
+        self.check(status, "launch a graph")
+
+
+def _load() -> ctypes.CDLL:
+    for name in (*_NAMES, *_from_packages()):
+        try:
+            return ctypes.CDLL(str(name))
+        except OSError:
+            continue
+    raise UnavailableError(
+        "--engine trt: the CUDA runtime (libcudart.so) is not found; pip install "
+        "nvidia-cuda-runtime, on a Jetson: sudo apt install nvidia-jetpack"
+    )
+
+
+def _from_packages() -> Iterator[Path]:
+    """Where NVIDIA's pip packages put the library."""
+    spec = importlib.util.find_spec("nvidia")
+    for folder in [] if spec is None else list(spec.submodule_search_locations or []):
+        yield from sorted(Path(folder).glob("*/lib/libcudart.so.*"), reverse=True)

@@ -1,0 +1,259 @@
+"""Bundles on TensorRT: which engine fits this device, and clips through it (no torch)."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mafsar.errors import InputError, MafsarError, MismatchError, MissingError, UnavailableError
+from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.cuda import Cuda
+from mafsar.runtime.encoders import (
+    Features,
+    Float32,
+    Frames,
+    checked_frames,
+    checked_text,
+)
+from mafsar.runtime.files import file_sha256, write_text
+from mafsar.runtime.onnx_encoder import OnnxEncoder, has_cuda_driver
+from mafsar.runtime.probe import check_probe
+from mafsar.runtime.trt_engine import TrtEngine
+
+# Flavour as it stands in engine names → the module that runs it; one never loads the other's.
+MODULES = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+@dataclass(frozen=True)
+class Device:
+    """What an engine must have been built for.
+
+    Attributes:
+        cuda: The GPU.
+        index: Its number.
+        compute_capability: As "8.7".
+        modules: The TensorRT modules here, by flavour.
+    """
+
+    cuda: Cuda
+    index: int
+    compute_capability: str
+    modules: dict[str, Any]
+
+    @classmethod
+    def here(cls, index: int) -> Device:
+        """The GPU of this machine.
+
+        Raises:
+            UnavailableError: No GPU, no TensorRT or no CUDA runtime.
+        """
+        capability = compute_capability(index)
+        if capability is None:
+            raise UnavailableError(
+                f"--engine trt: no GPU {index} with a CUDA driver here; use --engine onnx"
+            )
+        modules = {}
+        for flavour, name in MODULES.items():
+            if importlib.util.find_spec(name) is not None:
+                modules[flavour] = importlib.import_module(name)
+        if not modules:
+            raise UnavailableError(
+                '--engine trt: no TensorRT is installed; pip install "mafsar[trt]", on a Jetson use '
+                "the system's: python3 -m venv --system-site-packages"
+            )
+        return cls(Cuda(index), index, capability, modules)
+
+
+class TrtEncoder:
+    """A bundle's engines; follows `mafsar.runtime.encoders.Encoder`.
+
+    Args:
+        bundle: An opened bundle.
+        device: "auto", "cuda" or "cuda:N".
+        precision: "fp32" or "fp16"; the bundle must hold engines of it for this GPU.
+        here: The device; None looks.
+
+    Raises:
+        UnavailableError: No GPU, no TensorRT, or no engine for them; says what to run.
+        MismatchError: An engine that is not the one of the manifest, or computes something else.
+    """
+
+    engine = "trt"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        here: Device | None = None,
+    ) -> None:
+        kind, _, index = device.partition(":")
+        if kind not in ("auto", "cuda"):
+            raise InputError(f"--engine trt runs on a GPU; --device {device} needs --engine onnx")
+        self._here = Device.here(int(index or 0)) if here is None else here
+        self.bundle, self.spec = bundle, bundle.spec
+        self.precision = precision
+        self.device = f"cuda:{self._here.index}"
+        branches = ["query"] + (["support"] if self.spec.text_in_support else [])
+        self._names = {branch: self._find(branch) for branch in branches}
+        self._engines: dict[str, TrtEngine] = {}
+        # The text tower runs once a class: not worth an engine.
+        self._words = OnnxEncoder(bundle, device="cpu")
+        self._verify()
+        entry = bundle.manifest["engines"][self._names["query"]]
+        self.choice = (
+            f"engine: trt on {self.device} ({entry['flavour']}{entry['version']}, {precision}, "
+            f"sm{entry['compute_capability'].replace('.', '')}, verified)"
+        )
+
+    def __repr__(self) -> str:
+        return f"TrtEncoder({self.spec.name!r}, {self.device}, {self.precision})"
+
+    def encode_query(self, frames: Frames) -> Features:
+        """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
+        return self._run("query", {"frames": checked_frames(self.spec, frames)})
+
+    def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
+        """Encodes support clips with their class's raw text embedding (B, E); None = query graph."""
+        frames = checked_frames(self.spec, frames)
+        if text is None:
+            return self._run("query", {"frames": frames})
+        text = checked_text(self.spec, text, len(frames))
+        return self._run("support", {"frames": frames, "text": text})
+
+    def encode_text(self, texts: Sequence[str]) -> Float32:
+        """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
+        return self._words.encode_text(texts)
+
+    def _run(self, branch: str, inputs: dict[str, Any]) -> Features:
+        if branch not in self._engines:
+            self._engines[branch] = self._load(self._names[branch])
+        found = self._engines[branch].run(inputs)
+        features = Features(found["features"], found["pooled"])
+        if not np.isfinite(features.frames).all():
+            raise MismatchError(
+                f"{self.bundle.path}: the {branch} engine gave numbers that are not finite in "
+                f"{self.precision}; use --precision fp32"
+            )
+        return features
+
+    def _find(self, branch: str) -> str:
+        """The engine of a branch for this GPU and a TensorRT that is here."""
+        versions = {f: str(module.__version__) for f, module in self._here.modules.items()}
+        engines = self.bundle.manifest.get("engines", {})
+        for name, entry in engines.items():
+            if (
+                entry["branch"] == branch
+                and entry["precision"] == self.precision
+                and entry["compute_capability"] == self._here.compute_capability
+                and versions.get(entry["flavour"]) == entry["version"]
+            ):
+                return str(name)
+        has = ", ".join(Path(name).stem for name in engines) or "none"
+        wanted = " or ".join(f"{f}{version}" for f, version in versions.items())
+        sm = self._here.compute_capability.replace(".", "")
+        raise UnavailableError(
+            f"--engine trt: {self.bundle.path} has no {self.precision} {branch} engine for "
+            f"sm{sm}/{wanted} (engines here: {has}); mafsar export {self.bundle.path} --engine trt "
+            f"--precision {self.precision}"
+        )
+
+    def _load(self, name: str) -> TrtEngine:
+        """Opens an engine after its hashes: a plan is code, so nothing else is ever loaded."""
+        entry, path = self.bundle.manifest["engines"][name], self.bundle.path / name
+        again = f"mafsar export {self.bundle.path} --engine trt --overwrite"
+        if not path.is_file():
+            raise MissingError(f"{path}: missing from the bundle; {again}")
+        if file_sha256(path) != entry["sha256"]:
+            raise MismatchError(f"{path}: its sha256 differs from the manifest's; {again}")
+        files = self.bundle.manifest["files"]
+        made_of = {entry["graph"]: entry["graph_sha256"], entry["weights"]: entry["weights_sha256"]}
+        for file, sha256 in made_of.items():
+            if files.get(file, {}).get("sha256") != sha256:
+                raise MismatchError(f"{path}: built from another {file} than the bundle's; {again}")
+        if entry["model_sha256"] != self.spec.weights_sha256:
+            raise MismatchError(f"{path}: built for another model than the bundle's; {again}")
+        try:
+            return TrtEngine(
+                path.read_bytes(),
+                self._here.modules[entry["flavour"]],
+                self._here.cuda,
+                entry["buckets"],
+            )
+        except MismatchError as error:
+            raise MismatchError(f"{path}: {error}; {again}") from error
+
+    def _verify(self) -> None:
+        """Runs the probe once a device and engine, and notes beside the engines that it passed."""
+        cars = [self.bundle.path / Path(n).with_suffix(".json") for n in self._names.values()]
+        engines = self.bundle.manifest["engines"]
+        hashes = [engines[name]["sha256"] for name in self._names.values()]
+        if all(_passed(car, sha256) for car, sha256 in zip(cars, hashes, strict=True)):
+            return
+        check_probe(self, self.bundle, (1, 5))
+        for car, name in zip(cars, self._names.values(), strict=True):
+            entry = engines[name] | {"verified": "engine"}
+            try:
+                write_text(car, json.dumps(entry, indent=1) + "\n")
+            except OSError:
+                continue  # a read-only bundle is checked at each start
+
+
+def _passed(side_car: Path, sha256: str) -> bool:
+    try:
+        entry = json.loads(side_car.read_text(encoding="utf-8"))
+        return bool(entry["verified"] == "engine" and entry["sha256"] == sha256)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def compute_capability(index: int = 0) -> str | None:
+    """Of a GPU here, as "8.7"; None where there is none."""
+    if not has_cuda_driver():
+        return None
+    driver = ctypes.CDLL("libcuda.so.1")
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if driver.cuDeviceGet(ctypes.byref(device), index) != 0:
+        return None
+    for value, attribute in ((major, _MAJOR), (minor, _MINOR)):
+        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) != 0:
+            return None
+    return f"{major.value}.{minor.value}"
+
+
+def choose_trt(
+    bundle: Bundle, *, device: str, precision: str
+) -> tuple[TrtEncoder | None, str | None]:
+    """What `--engine auto` does where a GPU is.
+
+    Returns:
+        The encoder, or None and why not, with the command that would do better; (None, None) where
+        no GPU is and nothing is to be said.
+    """
+    capability = None if device == "cpu" else compute_capability()
+    if capability is None:
+        return None, None
+    engines = bundle.manifest.get("engines", {}).values()
+    if not any(
+        entry["compute_capability"] == capability and entry["precision"] == precision
+        for entry in engines
+    ):
+        sm = capability.replace(".", "")
+        return None, (
+            f"no {precision} TensorRT engine for sm{sm}; mafsar export {bundle.path} --engine trt "
+            f"--precision {precision}"
+        )
+    try:
+        return TrtEncoder(bundle, device=device, precision=precision), None
+    except MafsarError as error:
+        return None, str(error).removeprefix("--engine trt: ")

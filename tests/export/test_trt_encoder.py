@@ -1,0 +1,194 @@
+"""The TensorRT runner on a stand-in that has only the names of TensorRT 10.3."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.files import file_sha256
+from mafsar.runtime.loading import load_model
+from mafsar.runtime.onnx_encoder import OnnxEncoder
+from mafsar.runtime.trt_encoder import Device, TrtEncoder
+from mafsar.runtime.trt_engine import TrtEngine, plan_batches
+
+BUCKETS = (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("count", "plan"),
+    [
+        (1, [(1, 1)]),
+        (2, [(1, 1), (1, 1)]),
+        (5, [(5, 8)]),
+        (8, [(8, 8)]),
+        (10, [(8, 8), (1, 1), (1, 1)]),
+        (20, [(20, 32)]),
+        (70, [(32, 32), (32, 32), (6, 8)]),
+    ],
+)
+def test_clips_are_cut_into_buckets(count, plan):
+    assert plan_batches(count, (1, 8, 32)) == plan
+
+
+def test_a_bucket_pads_where_none_is_small_enough():
+    assert plan_batches(3, (8,)) == [(3, 8)]
+    assert plan_batches(9, (8,)) == [(8, 8), (1, 8)]
+
+
+def add_engine(bundle: Path, fake_trt, branch: str, plan: bytes | None = None, **more) -> Path:
+    """Writes an engine of the stand-in and its entry."""
+    graph = f"{branch}-fp32.onnx"
+    name = f"engines/{branch}-fp32-b1.4.4-trt10.3.0-sm87.engine"
+    path = bundle / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(fake_trt.plan_of(bundle / graph, BUCKETS) if plan is None else plan)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    entry = {
+        "flavour": "trt",
+        "version": "10.3.0",
+        "compute_capability": "8.7",
+        "branch": branch,
+        "precision": "fp32",
+        "buckets": list(BUCKETS),
+        "graph": graph,
+        "graph_sha256": manifest["files"][graph]["sha256"],
+        "weights": "weights-fp32.bin",
+        "weights_sha256": manifest["files"]["weights-fp32.bin"]["sha256"],
+        "model_sha256": manifest["weights_sha256"],
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+        "verified": "graph",
+    } | more
+    manifest.setdefault("engines", {})[name] = entry
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    path.with_suffix(".json").write_text(json.dumps(entry))
+    return path
+
+
+@pytest.fixture
+def bundle(whole: Path, tmp_path: Path, fake_trt) -> Path:
+    copy = Path(shutil.copytree(whole, tmp_path / "b.mafsar"))
+    for branch in ("query", "support"):
+        add_engine(copy, fake_trt, branch)
+    return copy
+
+
+@pytest.fixture
+def device(fake_trt) -> Device:
+    cuda = fake_trt.FakeCuda()
+    return Device(cuda, 0, "8.7", {"trt": fake_trt.fake_module(cuda)})
+
+
+def clips(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, 4, 32, 32, 3), np.uint8)
+
+
+def test_features_are_those_of_the_graph_whatever_the_batch(bundle: Path, device: Device) -> None:
+    opened = Bundle.open(bundle)
+    encoder, reference = TrtEncoder(opened, here=device), OnnxEncoder(opened, device="cpu")
+    assert (encoder.engine, encoder.device, encoder.precision) == ("trt", "cuda:0", "fp32")
+    assert encoder.choice == "engine: trt on cuda:0 (trt10.3.0, fp32, sm87, verified)"
+    text = np.random.default_rng(0).standard_normal((11, 64)).astype(np.float32)
+    for count in (3, 1, 4, 11, 3):
+        frames = clips(count)
+        found, wanted = encoder.encode_query(frames), reference.encode_query(frames)
+        assert len(found) == count
+        np.testing.assert_allclose(found.frames, wanted.frames, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found.pooled, wanted.pooled, rtol=1e-4, atol=1e-4)
+        found = encoder.encode_support(frames, text[:count])
+        wanted = reference.encode_support(frames, text[:count])
+        np.testing.assert_allclose(found.frames, wanted.frames, rtol=1e-4, atol=1e-4)
+    assert device.cuda.launched > 0  # from the second run on, a recorded graph
+    assert len(device.cuda.graphs) == 4  # one a branch and bucket
+    np.testing.assert_array_equal(encoder.encode_text(["a"]), reference.encode_text(["a"]))
+    off = encoder.encode_support(frames, None)
+    np.testing.assert_array_equal(off.frames, encoder.encode_query(frames).frames)
+    with pytest.raises(InputError, match="frames must be uint8"):
+        encoder.encode_query(frames.astype(np.float32))
+
+
+def test_it_runs_where_graphs_cannot_be_recorded(bundle: Path, fake_trt) -> None:
+    cuda = fake_trt.FakeCuda(records=False)
+    plan = (bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.engine").read_bytes()
+    engine = TrtEngine(plan, fake_trt.fake_module(cuda), cuda, BUCKETS)
+    frames = clips(3)
+    first, second = engine.run({"frames": frames}), engine.run({"frames": frames})
+    np.testing.assert_array_equal(first["features"], second["features"])
+    assert cuda.launched == 0
+    engine.close()
+    assert cuda.buffers == {}
+
+
+def test_the_probe_runs_once_a_device(bundle: Path, device: Device, fake_trt) -> None:
+    TrtEncoder(Bundle.open(bundle), here=device)
+    car = bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.json"
+    assert json.loads(car.read_text())["verified"] == "engine"
+    (bundle / "probe.safetensors").unlink()
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    del manifest["files"]["probe.safetensors"]
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    TrtEncoder(Bundle.open(bundle), here=device)  # needs no probe now
+    add_engine(bundle, fake_trt, "query")
+    with pytest.raises(MissingError, match=r"has no probe\.safetensors"):
+        TrtEncoder(Bundle.open(bundle), here=device)
+
+
+def test_an_engine_that_computes_something_else_is_refused(
+    bundle: Path, device: Device, fake_trt
+) -> None:
+    wrong = fake_trt.plan_of(bundle / "query-fp32.onnx", BUCKETS, factor=-1)
+    path = add_engine(bundle, fake_trt, "query", wrong)
+    with pytest.raises(MismatchError, match="does not give the reference's features"):
+        TrtEncoder(Bundle.open(bundle), here=device)
+    assert json.loads(path.with_suffix(".json").read_text())["verified"] == "graph"
+
+
+def test_foreign_engines_are_refused(bundle: Path, device: Device, fake_trt) -> None:
+    opened = Bundle.open(bundle)
+
+    def refused(kind: type[Exception], words: str, **changes: object) -> None:
+        add_engine(bundle, fake_trt, "query", **changes)  # type: ignore[arg-type]
+        with pytest.raises(kind, match=words):
+            TrtEncoder(Bundle.open(bundle), here=device)
+        add_engine(bundle, fake_trt, "query")
+
+    none = r"has no fp32 query engine for sm87/trt10\.3\.0 .*; mafsar export .* --engine trt"
+    refused(UnavailableError, none, flavour="rtx")
+    refused(UnavailableError, none, version="10.4.0")
+    refused(UnavailableError, none, compute_capability="8.6")
+    refused(MismatchError, "sha256 differs from the manifest's", sha256="0" * 64)
+    refused(MismatchError, r"built from another query-fp32\.onnx", graph_sha256="0" * 64)
+    refused(MismatchError, "built for another model", model_sha256="0" * 64)
+    refused(MismatchError, "made for another device or version", plan=b"no plan")
+    with pytest.raises(UnavailableError, match="has no fp16 query engine"):
+        TrtEncoder(opened, here=device, precision="fp16")
+    with pytest.raises(InputError, match="--device cpu needs --engine onnx"):
+        TrtEncoder(opened, here=device, device="cpu")
+    (bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.engine").unlink()
+    with pytest.raises(MissingError, match="missing from the bundle"):
+        TrtEncoder(opened, here=device)
+
+
+@pytest.mark.parametrize(
+    ("flaw", "words"), [("broken", "could not enqueue"), ("full", "no memory for a context")]
+)
+def test_what_tensorrt_cannot_do_is_said(
+    flaw: str, words: str, bundle: Path, device: Device, fake_trt
+) -> None:
+    plan = fake_trt.plan_of(bundle / "query-fp32.onnx", BUCKETS, **{flaw: True})
+    add_engine(bundle, fake_trt, "query", plan)
+    with pytest.raises(UnavailableError, match=words):
+        TrtEncoder(Bundle.open(bundle), here=device)
+
+
+def test_without_a_gpu_it_says_so(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mafsar.runtime.trt_encoder.has_cuda_driver", lambda: False)
+    with pytest.raises(UnavailableError, match=r"no GPU 0 with a CUDA driver here; use --engine o"):
+        load_model(bundle, engine="trt")
+    assert load_model(bundle).engine == "onnx"
