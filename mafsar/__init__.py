@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mafsar.runtime.evaluate import evaluate
     from mafsar.runtime.loading import list_models, load_model
     from mafsar.runtime.matcher import Match
+    from mafsar.training.loop import train
 
 # The build reads it from here; asking the installed metadata for it takes tens of milliseconds.
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _HOMES = {
     "evaluate": "mafsar.runtime.evaluate",
     "list_models": "mafsar.runtime.loading",
     "load_model": "mafsar.runtime.loading",
+    "train": "mafsar.training.loop",
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "evaluate",
     "list_models",
     "load_model",
+    "train",
 ]
 
 
