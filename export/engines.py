@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.export.editing import BundleDraft, describe_file
-from mafsar.export.store import graph_file, weights_file
+from mafsar.export.names import graph_file, weights_file
 from mafsar.export.tensorrt import BuildRequest, Toolkit, cannot_build_for
 
 from mafsar import errors

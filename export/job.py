@@ -15,8 +15,8 @@ import numpy as np
 from mafsar.export.clips import ClipSet, rendered_clips, user_clips
 from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
 from mafsar.export.engines import EngineWish, add_engines
+from mafsar.export.names import graph_file, weights_file
 from mafsar.export.probe import write_probe
-from mafsar.export.store import graph_file, weights_file
 from mafsar.export.verify import LIMITS, OnnxRunner, Outputs, Report, Runner, encode_set, judge
 
 from mafsar.errors import InputError, MissingError, UnavailableError

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from mafsar.export.editing import describe_file, replace_folder
 from mafsar.export.graph import example_inputs, graph_specs, trace
-from mafsar.export.store import WeightStore, graph_file
+from mafsar.export.names import graph_file
+from mafsar.export.store import WeightStore
 from mafsar.export.tokenizer import CLIP_VOCABULARY, write_clip_tokenizer
 from mafsar.export.verify import Parity, compare, run_graph
 from numpy.typing import NDArray

@@ -8,22 +8,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
+from mafsar.export.names import weights_file
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 SHARED_FROM_BYTES = 1024  # smaller tensors stay inside the graphs
 _ALIGNMENT = 64  # bytes: a cache line, and every vector width
-
-
-def weights_file(precision: str) -> str:
-    """File name of the weights that the graphs of a precision share."""
-    return f"weights-{precision}.bin"
-
-
-def graph_file(branch: str, precision: str = "fp32") -> str:
-    """File name of a graph in a bundle; the text tower runs once a class and has one precision."""
-    return "text.onnx" if branch == "text" else f"{branch}-{precision}.onnx"
 
 
 class WeightStore:

@@ -24,7 +24,7 @@ from mafsar.runtime.onnx_encoder import has_cuda_driver
 from mafsar.runtime.trt_encoder import MODULES
 
 INSTALL = 'pip install "mafsar[trt]" (needs a GPU here) or "mafsar[trt-rtx]" (builds without one)'
-_ONNX_BIG = 0.6  # an fp16 graph's weights against the fp32 graph's
+_WEIGHT_SHARE = 0.6  # an fp16 graph's weights against the fp32 graph's
 
 
 @dataclass(frozen=True)
@@ -214,10 +214,10 @@ def _check_precision(
     if request.precision == "fp16":
         full = _parse(toolkit, builder, logger, Path(request.fp32_graph))
         _, full_bytes = _count(full)
-        if weight_bytes > _ONNX_BIG * full_bytes:
+        if weight_bytes > _WEIGHT_SHARE * full_bytes:
             raise MismatchError(
                 f"{Path(request.graph).name}: its weights take {weight_bytes} bytes, the fp32 "
-                f"graph's {full_bytes}; fp16 must not exceed {_ONNX_BIG} of them"
+                f"graph's {full_bytes}; fp16 must not exceed {_WEIGHT_SHARE} of them"
             )
 
 

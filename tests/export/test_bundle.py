@@ -15,7 +15,7 @@ import pytest
 import torch
 from mafsar.export import onnx as exporter
 from mafsar.export.graph import example_inputs, graph_specs
-from mafsar.export.store import graph_file
+from mafsar.export.names import graph_file
 from mafsar.export.verify import Parity, compare
 
 from mafsar.errors import InputError, MismatchError, MissingError

@@ -1,0 +1,203 @@
+"""The engine builder: on a stand-in with TensorRT 10.3's names, and really with tensorrt_rtx."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mafsar.export import engines
+from mafsar.export.engines import EngineWish, engine_name, parse_capability
+from mafsar.export.job import ExportOptions, export_model
+from mafsar.export.tensorrt import BuildRequest, Toolkit, build
+
+from mafsar.errors import InputError, MismatchError, UnavailableError
+from mafsar.runtime.bundle import Bundle
+
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None,
+    reason="real engines need tensorrt_rtx: pip install 'mafsar[trt-rtx]'",
+)
+
+
+def request_of(bundle: Path, out: Path, precision: str = "fp32") -> BuildRequest:
+    return BuildRequest(
+        graph=str(bundle / f"query-{precision}.onnx"),
+        fp32_graph=str(bundle / "query-fp32.onnx"),
+        out=str(out / "q.engine"),
+        precision=precision,
+        buckets=(1, 4),
+        compute_capability=87,
+        workspace_gib=0.5,
+        timing_cache=str(out / "timings" / "t"),
+        quiet=True,
+    )
+
+
+@pytest.fixture
+def toolkit(fake_trt) -> Toolkit:
+    return Toolkit("trt", fake_trt.fake_module(fake_trt.FakeCuda()))
+
+
+def test_tensorrt_10_3_builds_on_its_device(whole, toolkit, tmp_path) -> None:
+    request = request_of(whole, tmp_path)
+    built = build(request, toolkit, local=87)
+    plan = json.loads((tmp_path / "q.engine").read_bytes())
+    assert plan["profiles"] == [1, 4]
+    assert (built["flavour"], built["version"]) == ("trt", "10.3.0")
+    assert built["layers"]["MATRIX_MULTIPLY"] == {"FLOAT": 1}
+    assert built["weight_bytes"] == 4 * 4 * 4
+    assert (tmp_path / "timings" / "t").read_bytes() == b"+"
+    build(request, toolkit, local=87)
+    assert (tmp_path / "timings" / "t").read_bytes() == b"++"  # the cache of the build before
+    with pytest.raises(UnavailableError, match=r"this TensorRT cannot build for SM 8\.7; copy"):
+        build(request, toolkit, local=86)
+
+
+def test_an_engine_of_another_precision_fails(whole, toolkit, tmp_path, fake_trt, monkeypatch):
+    request = request_of(whole, tmp_path, "fp16")
+    network = fake_trt.INetworkDefinition
+
+    def products(*kinds: tuple[str, int]) -> None:
+        monkeypatch.setattr(network, "products", kinds)
+
+    products(("FLOAT", 4))
+    with pytest.raises(MismatchError, match="matrix products are 1 FLOAT, an fp16 engine wants"):
+        build(request, toolkit, local=87)
+    products(("HALF", 4), ("FLOAT", 4))
+    with pytest.raises(MismatchError, match="matrix products are 1 FLOAT, 1 HALF"):
+        build(request, toolkit, local=87)
+    products(("HALF", 4))
+    assert build(request, toolkit, local=87)["weight_bytes"] == 2 * 4 * 4
+    monkeypatch.setattr("mafsar.export.tensorrt._WEIGHT_SHARE", 0.4)
+    with pytest.raises(MismatchError, match="must not exceed"):
+        build(request, toolkit, local=87)
+    products()
+    with pytest.raises(MismatchError, match=r"refuses the graph \(an operator that is not known\)"):
+        build(request, toolkit, local=87)
+
+
+def test_flags_and_names() -> None:
+    assert parse_capability("8.6") == 86
+    assert parse_capability("12.0") == 120
+    for wrong in ("86", "8.66", "x", "0.1"):
+        with pytest.raises(InputError, match=r"must look like 8\.6"):
+            parse_capability(wrong)
+    for wrong in ((), (8, 1), (1, 1), (0, 4), (1, 5000)):
+        with pytest.raises(InputError, match="--batch"):
+            EngineWish(buckets=wrong).check()
+    with pytest.raises(InputError, match="--workspace"):
+        EngineWish(workspace_gib=0).check()
+    name = engine_name("query", "fp16", (1, 8, 32), "rtx", "1.7.1", 86)
+    assert name == "engines/query-fp16-b1.8.32-rtx1.7.1-sm86.engine"
+    assert "-b4.4.4-" in engine_name("query", "fp16", (4,), "trt", "10.3.0", 87)
+
+
+def test_without_tensorrt_the_graphs_stay(small, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("mafsar.export.tensorrt.MODULES", {"trt": "no_such_tensorrt"})
+    out = tmp_path / "b.mafsar"
+    with pytest.raises(
+        UnavailableError, match=r'pip install "mafsar\[trt\]" .* or "mafsar\[trt-rtx\]"'
+    ):
+        export_model(small, out, options=ExportOptions(engine="trt"))
+    # Verified graphs are what goes to the device.
+    assert Bundle.open(out).precisions() == ["fp32", "fp16"]
+    assert not list(out.glob("engines/*"))
+
+
+def test_a_killed_builder_is_explained(monkeypatch) -> None:
+    monkeypatch.setattr(engines.sys, "executable", "/bin/false")
+    with pytest.raises(UnavailableError, match="the builder ended with status 1"):
+        engines._build_apart([], None)
+    real = subprocess.run
+
+    def killed(*_, **__):
+        return real(["/bin/sh", "-c", "kill -9 $$"], check=False)
+
+    monkeypatch.setattr(engines.subprocess, "run", killed)
+    with pytest.raises(UnavailableError, match=r"killed \(SIGKILL\), most likely out of memory"):
+        engines._build_apart([], None)
+
+
+WISH = EngineWish(buckets=(1, 2), compute_capability="8.6", quiet=True)
+OPTIONS = ExportOptions(engine="trt", precision="fp16", engines=WISH)
+
+
+@needs_rtx
+def test_real_engines_are_built_without_a_gpu(whole, tmp_path) -> None:
+    import tensorrt_rtx
+
+    copy = Path(shutil.copytree(whole, tmp_path / "b.mafsar"))
+    result = export_model(copy, options=OPTIONS)
+    assert [item.name for item in result.artefacts] == [
+        f"engines/{branch}-fp16-b1.2.2-rtx{tensorrt_rtx.__version__}-sm86.engine"
+        for branch in ("query", "support")
+    ]
+    entries = Bundle.open(copy).manifest["engines"]
+    for artefact in result.artefacts:
+        assert artefact.verification["verified"] == "graph"
+        entry = entries[artefact.name]
+        assert (copy / artefact.name).stat().st_size == entry["bytes"] > 100_000
+        assert set(entry["layers"]["MATRIX_MULTIPLY"]) == {"HALF"}
+        assert set(entry["layers"]["NORMALIZATION"]) == {"FLOAT"}
+        assert set(entry["layers"]["SOFTMAX"]) == {"FLOAT"}
+        assert entry["peak_mb"] > 0
+        side_car = (copy / artefact.name).with_suffix(".json")
+        assert json.loads(side_car.read_text()) == entry
+    with pytest.raises(InputError, match="exists already; add --overwrite"):
+        export_model(copy, options=OPTIONS)
+    # Graphs made again: engines of the old ones go.
+    export_model(copy, options=ExportOptions(overwrite=True))
+    assert set(Bundle.open(copy).manifest["engines"]) == set(entries)  # the same bytes again
+
+
+@needs_rtx
+@pytest.mark.parametrize("target", ["8.7", "9.0"])
+def test_an_unknown_target_ends_with_the_command(target: str, whole, tmp_path) -> None:
+    copy = Path(shutil.copytree(whole, tmp_path / "h.mafsar"))
+    line = "export h.mafsar --engine trt --compute-capability"
+    done = subprocess.run(
+        [sys.executable, "-m", "mafsar", *line.split(), target],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"error: this TensorRT cannot build for SM {target}; copy h.mafsar to the device and run: "
+        "mafsar export h.mafsar --engine trt\n"
+    )
+    assert not (copy / "engines").exists()
+
+
+@needs_rtx
+def test_an_fp32_graph_is_no_fp16_engine(whole, tmp_path) -> None:
+    rtx = Toolkit.find(gpu=False)
+    assert {75, 86, 89} <= set(rtx.targets())
+    request = replace(request_of(whole, tmp_path), precision="fp16", compute_capability=86)
+    with pytest.raises(MismatchError, match=r"matrix products are \d+ FLOAT, an fp16 engine wants"):
+        build(request, rtx, local=None)
+
+
+@needs_rtx
+def test_a_bundle_is_built_from_without_torch(whole, tmp_path) -> None:
+    copy = Path(shutil.copytree(whole, tmp_path / "b.mafsar"))
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnx_ir', 'onnxscript', 'open_clip', 'torchvision'):\n"
+        "    sys.modules[name] = None\n"
+        "from mafsar.cli.app import build_app\n"
+        f"build_app()(['export', {str(copy)!r}, '--engine', 'trt', '--batch', '1',"
+        " '--compute-capability', '8.9'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "building 2 fp32 engines for SM 8.9 with tensorrt_rtx" in done.stderr
+    assert len(list((copy / "engines").glob("*-fp32-b1.1.1-rtx*-sm89.engine"))) == 2
