@@ -188,12 +188,3 @@ def test_lengths_may_be_a_plain_list():
     got = kernels.otam(EIGHT[:1], lengths=[[2, 3]])
     torch.testing.assert_close(got, want)
     np.testing.assert_allclose(kernels.otam(EIGHT[:1].numpy(), lengths=[[2, 3]]), want.numpy())
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_tensors_take_the_twin():
-    distances = torch.rand(5, 8, 8, device="cuda", requires_grad=True)
-    cost = kernels.otam(distances)
-    torch.testing.assert_close(cost, reference.otam(distances))
-    (slope,) = torch.autograd.grad(cost.sum(), distances)
-    assert slope.device == distances.device
