@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mafsar.errors import MafsarError
+    from mafsar.export.job import export_model
     from mafsar.runtime.bank import Bank
     from mafsar.runtime.enroll import enroll
     from mafsar.runtime.evaluate import evaluate
@@ -26,6 +27,7 @@ _HOMES = {
     "Match": "mafsar.runtime.matcher",
     "enroll": "mafsar.runtime.enroll",
     "evaluate": "mafsar.runtime.evaluate",
+    "export_model": "mafsar.export.job",
     "list_models": "mafsar.runtime.loading",
     "load_model": "mafsar.runtime.loading",
     "train": "mafsar.training.loop",
@@ -38,6 +40,7 @@ __all__ = [
     "__version__",
     "enroll",
     "evaluate",
+    "export_model",
     "list_models",
     "load_model",
     "train",

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
 from mafsar import __version__
@@ -166,8 +167,15 @@ def _tensorrt() -> list[Check]:
         for name in ("tensorrt", "tensorrt_rtx")
         if importlib.util.find_spec(name)
     ]
-    detail = ", ".join(found) or "not installed"
-    return [Check("tensorrt", "ok", f"{detail}; its engines are not in this version")]
+    if found:
+        return [Check("tensorrt", "ok", ", ".join(found))]
+    hidden = sorted(Path("/usr/lib").glob("python3*/dist-packages/tensorrt"))
+    if hidden:
+        # JetPack installs it for the system's Python; a plain virtual environment does not see it.
+        detail = f"{hidden[-1]} is hidden from this Python"
+        mend = "make the environment with: python3 -m venv --system-site-packages"
+        return [Check("tensorrt", "warn", detail, mend)]
+    return [Check("tensorrt", "ok", "not installed; only --engine trt needs it")]
 
 
 def _codecs() -> list[Check]:
