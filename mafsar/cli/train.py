@@ -147,10 +147,10 @@ class _Watch:
         voice.note(f"run: {self._out}")
         result, found = report.result, report.validation
         if found is not None:
-            self._best = f" · val {found.accuracy:.1f} ± {found.ci95:.1f} %"
+            self._best = f" · val {found.accuracy:.1f} %"
         line = (
-            f"loss {result.loss:.3f} · right {report.accuracy:.0f} %{self._best} ·"
-            f" {report.episodes_per_second:.2f} episodes/s · {_size(report.memory_bytes)}"
+            f"loss {result.loss:.3f} · {report.accuracy:.0f} %{self._best} ·"
+            f" {report.episodes_per_second:.1f} ep/s · {_size(report.memory_bytes)}"
         )
         self._bar(report.step, report.steps, line)
         due = time.monotonic() - self._said > QUIET_LINES_SECONDS

@@ -83,11 +83,11 @@ def encode_frames(
             parts = adapters.blocks[index]
             run = functools.partial(
                 adapted_block,
-                block,
-                parts,
+                block,  # type: ignore[arg-type]
+                parts,  # type: ignore[arg-type]
                 text=text,
                 frames=frames,
-                last=last,  # type: ignore[arg-type]
+                last=last,
             )
         if recompute and torch.is_grad_enabled():
             z = checkpoint(run, z, use_reentrant=False, preserve_rng_state=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import math
 import shutil
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from mafsar.data.catalogue import Catalogue
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.model.config import MatchConfig
 from mafsar.model.sources import ADAPTERS_FILE
@@ -30,6 +32,8 @@ from mafsar.training.team import team
 from mafsar.training.trainer import StepResult, Trainer, open_clips
 from mafsar.training.validate import ValResult
 from mafsar.training.watch import RunLog
+
+log = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.toml"
 FREE_ON_RESUME = ("data.workers", "run.save_every", "run.tensorboard", "run.recompute")
@@ -120,11 +124,26 @@ def train(
         elif members.leads:
             _check_folder(out, overwrite)
         run = Trainer(config, catalogue, members)
+        if members.leads:
+            _warn(run, catalogue)
         if members.leads and not resume:
             if out.is_dir():
                 shutil.rmtree(out)
             write_text(out / CONFIG_FILE, to_toml(config))
         return _run(run, out, resume=resume, report=report)
+
+
+def _warn(run: Trainer, catalogue: Catalogue) -> None:
+    """Says what is other than a user may think."""
+    if catalogue.missing:
+        log.warning(
+            "%s: %d clips are missing and are done without; mafsar data check lists them",
+            catalogue.title,
+            len(catalogue.missing),
+        )
+    if run.validator is not None and run.validator.way < run.config.way:
+        way = run.validator.way
+        log.warning("validation has %d classes, so its episodes are %d-way", way, way)
 
 
 def saved_config(run: Path) -> TrainConfig:
@@ -175,9 +194,9 @@ def _run(
     if last is not None:
         done = load_checkpoint(last, run.tuned, run.optimizer, run.base_sha256)
     if run.team.leads:
-        log = RunLog(out, step=done.step, tensorboard=run.config.run.tensorboard)
-        with contextlib.closing(log):
-            done = _steps(run, out, done, log, report)
+        records = RunLog(out, step=done.step, tensorboard=run.config.run.tensorboard)
+        with contextlib.closing(records):
+            done = _steps(run, out, done, records, report)
     else:
         done = _steps(run, out, done, None, None)
     return _result(run, out, done)
@@ -187,7 +206,7 @@ def _steps(
     run: Trainer,
     out: Path,
     done: Progress,
-    log: RunLog | None,
+    records: RunLog | None,
     report: Callable[[StepReport], None] | None,
 ) -> Progress:
     config = run.config
@@ -203,20 +222,20 @@ def _steps(
         done = dataclasses.replace(
             done, step=step + 1, seconds=before + time.perf_counter() - began
         )
-        if log is None:
+        if records is None:
             continue
         values = asdict(result) | {"wait_share": round(loader.wait_share, 4)}
-        log.write("train", done.step, values | {"seconds": round(done.seconds, 3)})
+        records.write("train", done.step, values | {"seconds": round(done.seconds, 3)})
         is_last = done.step == config.steps
         found = None
         if run.validator and (done.step % config.val.every == 0 or is_last):
             found = run.validator.run(run.network, run.autocast, run.device)
-            log.write("val", done.step, asdict(found))
+            records.write("val", done.step, asdict(found))
             done = _keep_best(run, out, done, found)
         if found or is_last:
-            log.draw()
+            records.draw()
         if done.step % config.run.save_every == 0 or found or is_last:
-            log.sync()
+            records.sync()
             _save(run, out, done)
         if report is not None:
             per_second = (done.step - first) * config.optim.batch / (done.seconds - before)
