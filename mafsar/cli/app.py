@@ -92,7 +92,7 @@ VERBS = (
     ),
     _Entry(
         "export",
-        "later.export",
+        "export.export",
         ("mafsar export --engine trt", "mafsar export runs/h --engine trt --precision fp16"),
     ),
     _Entry(
@@ -123,7 +123,7 @@ VERBS = (
     ),
     _Entry(
         "bench",
-        "later.bench",
+        "bench.bench",
         ("mafsar bench tiny", "mafsar bench tiny --engine onnx,trt --markdown bench.md"),
     ),
     _Entry(

@@ -94,25 +94,6 @@ def record(
     )
 
 
-def bench(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="Model or bundle.")] = "tiny",
-    engine: Annotated[str, typer.Option("--engine", metavar="onnx,trt")] = "onnx",
-    device: opt.DeviceOption = "auto",
-    precision: opt.PrecisionOption = "fp32",
-    batch: Annotated[str, typer.Option("--batch", metavar="1,8")] = "1",
-    runs: Annotated[int, typer.Option("--runs")] = 50,
-    seconds: Annotated[float | None, typer.Option("--seconds", metavar="S")] = None,
-    clip: Annotated[Path | None, typer.Option("--clip", metavar="F")] = None,
-    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="F")] = None,
-    overwrite: opt.OverwriteFlag = False,
-    json_lines: opt.JsonFlag = False,
-    _verbose: opt.VerboseFlag = 0,
-    _quiet: opt.QuietFlag = False,
-) -> None:
-    """Time decode, pre-process, encode and match apart. Not in this version."""
-    _refuse("bench", "mafsar match --json prints the seconds of each stage for every query")
-
-
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to render into.")],
     classes: Annotated[int, typer.Option("--classes")] = 20,

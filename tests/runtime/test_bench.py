@@ -1,0 +1,60 @@
+"""`mafsar bench`: stages apart, figures that hold, parity beside the speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mafsar.cli.app import build_app
+from mafsar.runtime.bench import STAGES, Stage
+from mafsar.runtime.loading import starter_path
+
+runner = CliRunner()
+app = build_app()
+
+
+def test_figures_of_a_stage() -> None:
+    seconds = [0.001 * value for value in range(1, 101)]
+    stage = Stage.of(seconds)
+    assert (stage.runs, stage.mean, stage.min) == (100, pytest.approx(50.5), pytest.approx(1.0))
+    assert stage.sd == pytest.approx(29.011492, abs=1e-5)  # √(n(n+1)/12) of 1…100
+    assert stage.median == pytest.approx(50.5)
+    assert stage.p95 == pytest.approx(95.05)
+    assert stage.p99 == pytest.approx(99.01)
+    assert Stage.of([0.5]).sd == 0
+
+
+@pytest.mark.skipif(not starter_path().exists(), reason="the shipped model is not in this checkout")
+def test_engines_side_by_side(tmp_path: Path) -> None:
+    file = tmp_path / "b.md"
+    line = f"bench tiny --engine onnx,onnx --batch 1,2 --runs 2 --markdown {file} --json"
+    done = runner.invoke(app, line.split())
+    assert done.exit_code == 0, done.stderr
+    rows = [json.loads(text) for text in done.stdout.splitlines()]
+    assert [(row["engine"], row["batch"]) for row in rows] == [("onnx", 1), ("onnx", 2)] * 2
+    for row in rows:
+        assert set(row["milliseconds"]) == set(STAGES)
+        encode = row["milliseconds"]["encode"]
+        assert encode["runs"] == 2
+        assert 0 < encode["min"] <= encode["median"] <= encode["p95"] <= encode["p99"]
+        assert row["clips_per_second"] == pytest.approx(1e3 * row["batch"] / encode["mean"])
+        # The engine that is its own reference.
+        assert row["min_cosine"] == pytest.approx(1.0, abs=1e-6)
+        assert row["max_error"] < 1e-4
+        assert row["system"]["mafsar"]
+        assert np.isfinite([stage["mean"] for stage in row["milliseconds"].values()]).all()
+    table = file.read_text(encoding="utf-8")
+    assert table.count("| onnx | cpu | fp32 |") == 4
+    again = runner.invoke(app, line.split())
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+    trt = runner.invoke(app, ["bench", "--engine", "trt,onxn"])
+    assert trt.exit_code == 2
+    assert "did you mean onnx?" in trt.stderr
+    sustained = runner.invoke(app, ["bench", "--seconds", "0.3", "--runs", "1"])
+    assert sustained.exit_code == 0
+    assert "least cosine" in sustained.stdout
