@@ -71,7 +71,7 @@ class StarterPlan:
             scenes=max(16, round(20 * minutes)),
             episodes=1_000,
             pretrain=PretrainPlan(steps=max(4, round(60 * minutes))),
-            episodic=EpisodePlan(steps=max(4, round(40 * minutes))),
+            episodic=EpisodePlan(steps=max(4, round(70 * minutes))),
         )
 
 
@@ -218,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the bundle folder to make")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--minutes", type=float, default=12.0, help="size of the run, on two undisturbed cores"
+        "--minutes", type=float, default=10.0, help="size of the run, on two undisturbed cores"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--overwrite", "-y", action="store_true")
@@ -227,6 +227,9 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(chosen.threads)
     kernels.set_num_threads(chosen.threads)
     torch.use_deterministic_algorithms(True)
+    if chosen.out.exists() and not chosen.overwrite:
+        sys.stderr.write(f"error: {chosen.out}: exists already; remove it or add --overwrite\n")
+        return 1
     try:
         metrics = run(
             chosen.out,

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from mafsar.data.synthetic import people, tabletop
+from mafsar.data.synthetic import exercises, people, tabletop
 from mafsar.data.synthetic.motion import MotionFunction
 from mafsar.errors import InputError
 
@@ -123,20 +123,20 @@ _SIDED: list[tuple[MotionFunction, str, str, str, str, Split, str, str]] = [
 ]  # fmt: skip
 
 _REPEATING: list[tuple[MotionFunction, str, str, Split]] = [
-    (people.wave_hand, "wave_hand", "waving one hand", "test"),
-    (people.wave_both_arms, "wave_both_arms", "waving both arms over the head", "train"),
-    (people.clap, "clap", "clapping the hands", "train"),
-    (people.jump, "jump", "jumping up and down", "train"),
-    (people.star_jumps, "star_jumps", "jumping with arms and legs apart", "test"),
-    (people.march, "march", "marching in place", "train"),
-    (people.run_in_place, "run_in_place", "running in place", "train"),
-    (people.kick, "kick", "kicking with one leg", "train"),
-    (people.punch, "punch", "punching forward", "val"),
-    (people.side_bend, "side_bend", "bending to the sides", "test"),
-    (people.arm_circles, "arm_circles", "circling both arms", "train"),
-    (people.twist, "twist", "twisting with arms wide", "train"),
-    (people.lunge, "lunge", "lunging forward low", "train"),
-    (people.flap_arms, "flap_arms", "flapping both arms", "val"),
+    (exercises.wave_hand, "wave_hand", "waving one hand", "test"),
+    (exercises.wave_both_arms, "wave_both_arms", "waving both arms over the head", "train"),
+    (exercises.clap, "clap", "clapping the hands", "train"),
+    (exercises.jump, "jump", "jumping up and down", "train"),
+    (exercises.star_jumps, "star_jumps", "jumping with arms and legs apart", "test"),
+    (exercises.march, "march", "marching in place", "train"),
+    (exercises.run_in_place, "run_in_place", "running in place", "train"),
+    (exercises.kick, "kick", "kicking with one leg", "train"),
+    (exercises.punch, "punch", "punching forward", "val"),
+    (exercises.side_bend, "side_bend", "bending to the sides", "test"),
+    (exercises.arm_circles, "arm_circles", "circling both arms", "train"),
+    (exercises.twist, "twist", "twisting with arms wide", "train"),
+    (exercises.lunge, "lunge", "lunging forward low", "train"),
+    (exercises.flap_arms, "flap_arms", "flapping both arms", "val"),
     (tabletop.bounce_ball, "bounce_ball", "a hand bounces a ball", "train"),
     (tabletop.shake_object, "shake_object", "a hand shakes an object", "train"),
     (tabletop.wipe_table, "wipe_table", "a hand wipes the table", "test"),
@@ -173,7 +173,7 @@ def _build() -> dict[str, Action]:
 
 
 def _is_person(motion: MotionFunction) -> bool:
-    return motion.__module__ == people.__name__
+    return motion.__module__ in (people.__name__, exercises.__name__)
 
 
 ACTIONS = _build()
