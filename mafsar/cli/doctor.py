@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table
-from mafsar.errors import UnavailableError
+from mafsar.errors import MismatchError, UnavailableError
 
 _MARKS = {"ok": ("ok", "green"), "warn": ("warning", "yellow"), "fail": ("broken", "bold red")}
 
@@ -20,7 +21,7 @@ def doctor(
         typer.Option(
             "--bisect",
             metavar="BUNDLE",
-            help="Name the node where a reduced precision departs (not in this version).",
+            help="Name the first node where the fp16 graphs of a bundle depart from fp32.",
         ),
     ] = None,
     out: opt.ResultsOption = None,
@@ -33,10 +34,8 @@ def doctor(
     from mafsar.runtime.doctor import examine
 
     if bisect is not None:
-        raise UnavailableError(
-            f"--bisect {bisect}: not in this version, which runs fp32 bundles; compare precisions"
-            " with mafsar eval --precision"
-        )
+        _bisect(bisect, out, overwrite=overwrite, json_lines=json_lines)
+        return
     checks = examine()
     broken = [check for check in checks if check.status == "fail"]
     with outputs.results_to(out, overwrite=overwrite) as stream:
@@ -57,3 +56,32 @@ def doctor(
         names = ", ".join(check.name for check in broken)
         mend = broken[0].mend or "see the line above"
         raise UnavailableError(f"doctor: {names} broken; {mend}")
+
+
+def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool) -> None:
+    """Says for each graph where fp16 departs, or how near it comes."""
+    from dataclasses import asdict
+
+    if importlib.util.find_spec("onnx") is None:
+        raise UnavailableError(
+            f"--bisect {bundle}: needs onnx, not installed; pip install 'mafsar[train]'"
+        )
+    from mafsar.export.bisect import bisect
+    from mafsar.runtime.bundle import Bundle
+
+    found = list(bisect(Bundle.open(bundle)))
+    with outputs.results_to(out, overwrite=overwrite) as stream:
+        for item in found:
+            if json_lines:
+                outputs.print_json(stream, {"schema": 1} | asdict(item))
+                continue
+            where = f"{item.node} (cosine {item.cosine:.6f}, node {item.position} of {item.nodes})"
+            said = f"departs at {where}" if item.departs else f"no node departs; nearest: {where}"
+            stream.write(f"{item.graph}: {said}\n")
+    first = next((item for item in found if item.departs), None)
+    if first is not None:
+        raise MismatchError(
+            f"{bundle}: {first.graph} departs from fp32 at {first.node} (cosine "
+            f"{first.cosine:.6f}, largest value {first.largest:.3g}); use --precision fp32, or "
+            f"mafsar export {bundle} --overwrite"
+        )

@@ -90,6 +90,6 @@ def test_doctor_runs_here() -> None:
     assert {"python", "native kernels", "onnxruntime", "codecs", "cache"} <= set(names)
 
 
-def test_bisect_is_not_in_this_version() -> None:
+def test_bisect_needs_a_bundle() -> None:
     _, stderr = run("doctor", "--bisect", "x.mafsar", code=1)
-    assert stderr.startswith("error: --bisect x.mafsar: not in this version")
+    assert stderr.startswith("error: x.mafsar: no such bundle; ")

@@ -1,0 +1,133 @@
+"""The first node where a reduced precision departs from fp32, for `mafsar doctor --bisect`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from mafsar.export.names import graph_file
+from mafsar.export.verify import LARGEST_HALF, open_session
+from numpy.typing import NDArray
+
+from mafsar.errors import InputError
+from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.parity import compare
+from mafsar.runtime.probe import LIMITS, read_probe
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """What bisecting found in one graph.
+
+    Attributes:
+        graph: The file of reduced precision.
+        node: The first node whose result departs, or, where none does, the one that comes nearest
+            to it; operator and result, as `MatMul val_12`.
+        departs: Whether it does.
+        cosine: Of its result to fp32's, over all of it.
+        largest: Largest magnitude in it.
+        limit: The least cosine allowed.
+        position: Its place among the nodes compared.
+        nodes: How many were compared.
+    """
+
+    graph: str
+    node: str
+    departs: bool
+    cosine: float
+    largest: float
+    limit: float
+    position: int
+    nodes: int
+
+
+def bisect(bundle: Bundle, precision: str = "fp16") -> Iterator[Departure]:
+    """Compares every value of each branch's graphs on one clip of the probe, in order.
+
+    Args:
+        bundle: With fp32 graphs, graphs of `precision` and a probe.
+        precision: The reduced one.
+
+    Raises:
+        UnavailableError: The bundle has no such graphs.
+        MissingError: It has no probe.
+    """
+    probe = read_probe(bundle)
+    branches = ["query"] + (["support"] if bundle.spec.text_in_support else [])
+    for branch in branches:
+        inputs: dict[str, NDArray[Any]] = {"frames": probe["frames"][:1]}
+        if branch == "support":
+            inputs["text"] = probe["class_text"][probe["owners"][:1]]
+        full, reduced = bundle.graph(branch, "fp32"), bundle.graph(branch, precision)
+        yield _first(full, reduced, inputs, LIMITS[precision], graph_file(branch, precision))
+
+
+def _first(
+    full: Path, reduced: Path, inputs: Mapping[str, NDArray[Any]], limit: float, name: str
+) -> Departure:
+    wanted, found = _values(full, inputs), _values(reduced, inputs)
+    kinds = _kinds(reduced)
+    shared = [value for value in wanted if value in found]
+    if not shared:
+        raise InputError(f"{reduced}: shares no value with {full.name}; export the bundle again")
+    worst: Departure | None = None
+    for position, value in enumerate(shared):
+        a, b = wanted[value].ravel(), found[value].ravel()
+        cosine = compare(a, b).min_cosine if a.any() or b.any() else 1.0
+        largest = float(np.abs(b).max(initial=0))
+        operator, is_half = kinds[value]
+        # The CPU holds a half value in float32, where 70000 is no overflow; a GPU does not.
+        departs = not cosine >= limit or (is_half and not largest <= LARGEST_HALF)
+        seen = Departure(
+            name, f"{operator} {value}", departs, cosine, largest, limit, position, len(shared)
+        )
+        if departs:
+            return seen
+        if worst is None or cosine < worst.cosine:
+            worst = seen
+    assert worst is not None
+    return worst
+
+
+def _typed(path: Path) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False))
+
+
+def _kinds(path: Path) -> dict[str, tuple[str, bool]]:
+    """Operator and whether it is half, of every value."""
+    graph = _typed(path).graph
+    half = {
+        value.name
+        for value in graph.value_info
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    }
+    return {name: (node.op_type, name in half) for node in graph.node for name in node.output}
+
+
+def _values(path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Every float value of a graph on some inputs, in the order of its nodes."""
+    model = _typed(path)
+    graph = model.graph
+    floats = {
+        value.name
+        for value in (*graph.value_info, *graph.output)
+        if value.type.tensor_type.elem_type in _FLOATS
+    }
+    names = [name for node in graph.node for name in node.output if name in floats]
+    del graph.output[:]
+    scan = path.with_name(f".{path.stem}.bisect.onnx")
+    for index, name in enumerate(names):
+        wide = f"bisect_{index}"
+        graph.node.append(onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
+        graph.output.append(onnx.helper.make_tensor_value_info(wide, onnx.TensorProto.FLOAT, None))
+    try:
+        scan.write_bytes(model.SerializeToString())
+        return dict(zip(names, open_session(scan).run(None, dict(inputs)), strict=True))
+    finally:
+        scan.unlink(missing_ok=True)
