@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from pathlib import Path
@@ -200,3 +201,23 @@ def test_alpha_and_scale_are_fitted() -> None:
     assert match.visual_scale > 8  # a gap of 0.1 says little at scale 1
     # A visual term that is often wrong and sure of it, a text term that is right.
     assert fit_match(10 * text, visual, MatchConfig()).alpha > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend",
+    ["aot_eager", pytest.param("inductor", marks=pytest.mark.timeout(1800))],
+)
+@pytest.mark.filterwarnings("default")  # what torch's compiler warns of is not this project's
+def test_a_compiled_encoder_trains_the_same(
+    small_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    """Captured whole, with its gradients, by torch's compiler; `inductor` is what users get."""
+    whole = functools.partial(torch.compile, backend=backend, fullgraph=True)
+    monkeypatch.setattr(torch, "compile", whole)
+    losses = {}
+    for name in ("eager", "compiled"):
+        config = small_run(episodes=4, val__every=0, run__compile=name == "compiled")
+        train(config, tmp_path / name, device="cpu")
+        losses[name] = [line["loss"] for line in read_metrics(tmp_path / name)]
+    assert losses["compiled"] == pytest.approx(losses["eager"], rel=1e-4)
