@@ -75,6 +75,7 @@ def evaluate(
 ) -> None:
     """Accuracy over seeded few-shot episodes of a labelled folder."""
     from mafsar.cli.opening import EncoderWish
+    from mafsar.data.store import is_store
     from mafsar.runtime.evaluate import evaluate as run
 
     if data is None and dataset is None:
@@ -90,7 +91,8 @@ def evaluate(
     outputs.refuse_existing({"--confusion": confusion, "--confusion (CSV)": table_file}, overwrite)
     with outputs.results_to(out, overwrite=overwrite) as stream:
         clips: SupportSet | Path | None = data
-        if dataset is not None or root is not None or lists is not None:
+        packed = data is not None and data.is_file() and is_store(data)
+        if dataset is not None or root is not None or lists is not None or packed:
             clips, text = _standard(dataset, root, lists, data, split, part, text)
             split, part = None, "test"
         assert clips is not None

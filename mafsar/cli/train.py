@@ -192,13 +192,24 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
         f" in {result.seconds:.0f} s; kept {kept}, alpha {result.match.alpha:g},"
         f" visual scale {result.match.visual_scale:g}\n"
     )
-    where = f"--data {config.data.folder}"
-    if config.data.split:
-        where += f" --split {config.data.split}"
-    if config.data.dataset:
-        where = f"--dataset {config.data.dataset} --root {config.data.root}"
-        where += f" --lists {config.data.lists}" if config.data.lists else ""
-    stream.write(f"test it: mafsar eval {result.run} {where} --shot {config.shot}\n")
+    stream.write(f"test it: mafsar eval {result.run} {_data_words(config)} --shot {config.shot}\n")
+
+
+def _data_words(config: TrainConfig) -> str:
+    """The flags that name the same clips to `eval`, which decodes the videos themselves."""
+    from mafsar.data.store import Store, is_store
+
+    data = config.data
+    if data.dataset:
+        lists = f" --lists {data.lists}" if data.lists else ""
+        return f"--dataset {data.dataset} --root {data.root}{lists}"
+    folder = Path(data.folder or "")
+    if folder.is_file() and is_store(folder):
+        preset = Store(folder).catalogue().preset
+        if preset is None:
+            return "--data DIR --split F"
+        return f"--dataset {preset.name} --root DIR{' --lists DIR' if preset.listed else ''}"
+    return f"--data {folder}" + (f" --split {data.split}" if data.split else "")
 
 
 def _show_dry_run(found: DryRun, json_lines: bool) -> None:

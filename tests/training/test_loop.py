@@ -14,13 +14,23 @@ import torch
 from safetensors import safe_open
 
 from mafsar.data.frames import DecodedFrames
-from mafsar.errors import InputError, MismatchError, MissingError, TrainingError
+from mafsar.data.opening import open_data
+from mafsar.data.pack import pack
+from mafsar.data.store import StoreSettings
+from mafsar.errors import (
+    InputError,
+    MismatchError,
+    MissingError,
+    TrainingError,
+    UnavailableError,
+)
 from mafsar.model.config import MatchConfig, parameter_counts
 from mafsar.model.network import TUNABLE_PREFIXES
 from mafsar.model.sources import load_trained
 from mafsar.model.weights import base_sha256, weights_sha256
 from mafsar.runtime.encoders import Encoder
 from mafsar.runtime.loading import load_model
+from mafsar.runtime.standard import part_clips
 from mafsar.training.checkpoint import last_checkpoint
 from mafsar.training.config import build_config
 from mafsar.training.dry_run import dry_run
@@ -188,6 +198,20 @@ def test_a_dry_run_measures_and_keeps_nothing(small_run, tmp_path: Path, monkeyp
     assert found.seconds_step > 0
     assert found.memory_bytes > 0
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_packed_data_set_trains_and_is_not_evaluated(
+    small_run, moving_squares: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "squares.sqlite"
+    catalogue = open_data(data=moving_squares, split=moving_squares / "split.json")
+    pack(catalogue, store, StoreSettings(frames=12, short_side=40))
+    config = small_run(episodes=4, data__folder=str(store), data__split="", val__every=2)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, split=None))
+    result = train(config, tmp_path / "run", device="cpu")
+    assert result.val_accuracy is not None
+    with pytest.raises(UnavailableError, match="evaluation decodes the videos themselves"):
+        part_clips(open_data(data=store), "test")
 
 
 def test_alpha_and_scale_are_fitted() -> None:
