@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import signal
+import subprocess
+import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,46 +163,55 @@ def test_a_folder_that_cannot_be_written_is_said_once(encoder, support_folder, t
     assert "--no-cache" in said[0]
 
 
-def _write_forever(folder: str, ready: object) -> None:
-    cache = FeatureCache(Path(folder))
-    value = 0.0
-    while True:
-        cache.put(KEY, {"frames": np.full((500, 500), value, np.float32)})
-        value += 1.0
-        ready.set()
+# Run as programs of their own: under importlib's mode no other process can import a test module.
+WRITE_FOREVER = """
+import sys
+import numpy as np
+from pathlib import Path
+from mafsar.runtime.cache import FeatureCache
+cache, value = FeatureCache(Path(sys.argv[1])), 0.0
+while True:
+    cache.put(sys.argv[2], {"frames": np.full((500, 500), value, np.float32)})
+    if value == 0.0:
+        print("ready", flush=True)
+    value += 1.0
+"""
+
+WRITE_AND_READ = """
+import sys
+import numpy as np
+from pathlib import Path
+from mafsar.runtime.cache import FeatureCache
+cache = FeatureCache(Path(sys.argv[1]), cap_bytes=300_000)
+rng = np.random.default_rng(int(sys.argv[2]))
+for _ in range(150):
+    value = int(rng.integers(40))
+    key = f"{value:02d}" + "e" * 62
+    found = cache.get(key)
+    assert found is None or (found["frames"] == value).all(), value
+    cache.put(key, {"frames": np.full((60, 60), value, np.float32)})
+"""
+
+
+def _start(program: str, *arguments: object) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_killed_writer_leaves_a_whole_entry(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    writer = context.Process(target=_write_forever, args=(str(tmp_path), ready))
-    writer.start()
-    assert ready.wait(60)
-    time.sleep(0.05)
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.join()
+    with _start(WRITE_FOREVER, tmp_path, KEY) as writer:
+        assert writer.stdout.readline() == "ready\n"
+        time.sleep(0.05)
+        writer.kill()
     frames = FeatureCache(tmp_path).get(KEY)["frames"]
     assert (frames == frames[0, 0]).all()
 
 
-def _write_and_read(folder: str, seed: int) -> int:
-    cache = FeatureCache(Path(folder), cap_bytes=300_000)
-    rng = np.random.default_rng(seed)
-    wrong = 0
-    for _ in range(150):
-        value = int(rng.integers(40))
-        key = f"{value:02d}" + "e" * 62
-        found = cache.get(key)
-        if found is not None:
-            wrong += not (found["frames"] == value).all()
-        cache.put(key, {"frames": np.full((60, 60), value, np.float32)})
-    return wrong
-
-
 def test_processes_share_a_cache(tmp_path):
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        wrong = pool.starmap(_write_and_read, [(str(tmp_path), seed) for seed in range(2)])
-    assert wrong == [0, 0]
+    programs = [_start(WRITE_AND_READ, tmp_path, seed) for seed in range(2)]
+    for program in programs:
+        _, said = program.communicate(timeout=120)
+        assert program.returncode == 0, said
     assert FeatureCache(tmp_path, cap_bytes=300_000).info().size_bytes < 450_000
 
 

@@ -53,6 +53,12 @@ def test_one_clip_a_class_relies_on_the_words(encoder, make_encoder, tmp_path, m
     assert not enroll(tmp_path / "s", blind, cache=cache).text_choice.used
 
 
+def test_a_model_that_found_names_useless_leaves_them_out(make_encoder, support_folder, cache):
+    choice = enroll(support_folder, make_encoder(alpha=0.0), cache=cache).text_choice
+    assert not choice.used
+    assert "alpha is 0" in choice.why
+
+
 class Telling:
     """Wraps the fake so that names tell everything, or lie, while pictures tell nothing."""
 
