@@ -48,6 +48,7 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
     return _describe_spec("bundle", bundle.spec) | {
         "path": str(bundle.path),
         "precisions": bundle.precisions(),
+        "engines": sorted(bundle.manifest.get("engines", {})),
         "context_length": None if tokenizer is None else tokenizer.context_length,
         "files": files,
         "size_bytes": sum(files.values()),

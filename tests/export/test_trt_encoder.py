@@ -12,6 +12,7 @@ import pytest
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.files import file_sha256
+from mafsar.runtime.info import describe_bundle
 from mafsar.runtime.loading import load_model
 from mafsar.runtime.onnx_encoder import OnnxEncoder
 from mafsar.runtime.trt_encoder import Device, TrtEncoder
@@ -91,6 +92,9 @@ def clips(count: int) -> np.ndarray:
 
 def test_features_are_those_of_the_graph_whatever_the_batch(bundle: Path, device: Device) -> None:
     opened = Bundle.open(bundle)
+    assert describe_bundle(opened)["engines"] == [
+        f"engines/{branch}-fp32-b1.4.4-trt10.3.0-sm87.engine" for branch in ("query", "support")
+    ]
     encoder, reference = TrtEncoder(opened, here=device), OnnxEncoder(opened, device="cpu")
     assert (encoder.engine, encoder.device, encoder.precision) == ("trt", "cuda:0", "fp32")
     assert encoder.choice == "engine: trt on cuda:0 (trt10.3.0, fp32, sm87, verified)"
