@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 TEST_DATA_VARIABLE = "MAFSAR_TEST_DATA"
+STARTED_IN = Path.cwd()
 
 
 @pytest.fixture(scope="session")
@@ -16,10 +18,23 @@ def real_clips() -> Path:
     folder = os.environ.get(TEST_DATA_VARIABLE)
     if not folder:
         pytest.skip(f"set {TEST_DATA_VARIABLE} to the folder of real clips")
-    path = Path(folder)
+    path = STARTED_IN / folder
     if not (path / "scenes6").is_dir():
         pytest.fail(f"{TEST_DATA_VARIABLE}={folder} has no scenes6/ folder")
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _away_from_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Programs that tests start see the installed package.
+
+    ``python -c`` and ``python -m`` put the working folder first, and the checkout's ``mafsar/``
+    has neither the native module nor ``mafsar.export``.
+    """
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("away"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(autouse=True)
