@@ -16,7 +16,12 @@ from mafsar.errors import MismatchError, UnavailableError
 from mafsar.runtime.cuda import Cuda
 
 Arrays = dict[str, NDArray[Any]]
-_DTYPES: dict[str, type[np.generic]] = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "INT64": np.int64}
+_DTYPES: dict[str, type[np.generic]] = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "UINT8": np.uint8,
+    "INT64": np.int64,
+}
 
 
 def plan_batches(count: int, buckets: Sequence[int]) -> list[tuple[int, int]]:
