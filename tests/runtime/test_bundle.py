@@ -221,7 +221,11 @@ def test_what_is_no_bundle(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "kind", "said"),
     [
-        ({"engine": "trt"}, UnavailableError, "no GPU 0 with a CUDA driver here; use --engine onnx"),
+        (
+            {"engine": "trt"},
+            UnavailableError,
+            "no GPU 0 with a CUDA driver here; use --engine onnx",
+        ),
         ({"engine": "torch"}, UnavailableError, "use --engine onnx"),
         ({"engine": "tensorrt"}, InputError, "engine must be one of"),
         ({"precision": "fp16"}, UnavailableError, "--precision fp32"),
