@@ -75,6 +75,7 @@ typecheck: $(VENV)/.lint $(VENV)/.test  ## mypy
 
 bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/otam.py
+	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/evaluate.py
 
 starter: $(VENV)/.test  ## train the starter model again (about 20 minutes on two cores)

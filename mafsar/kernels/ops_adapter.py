@@ -45,13 +45,18 @@ def _ready(tensor: Tensor) -> Tensor:
     return tensor.contiguous()
 
 
+def _twin(*inputs: Any) -> Tensor:
+    """The reference, for the eleven tensors, heads and eps in order."""
+    return reference.temporal_adapter(*inputs)
+
+
 def _forward(c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     *given, heads, eps = rest
     check_temporal_adapter(c, tuple(given), heads, eps)
     clips, frames, width = c.shape
     kept = Kept.like(c, given[6].shape[0])
     if not takes_native(c):
-        return reference.temporal_adapter(c, *given, heads, eps), *kept
+        return _twin(c, *given, heads, eps), *kept
     tokens = _ready(c).view(clips * frames, width)
     weights, sizes = Weights(*(_ready(w) for w in given)), Sizes(clips, frames, heads, width)
     if c.is_cuda:
@@ -90,7 +95,7 @@ def _twin_backward(
     """The wanted gradients of the twin, computed by running it again."""
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_(want) for x, want in zip(inputs, wanted, strict=True)]
-        out = reference.temporal_adapter(*leaves, heads, eps)
+        out = _twin(*leaves, heads, eps)
         asked = [leaf for leaf in leaves if leaf.requires_grad]
         found = iter(torch.autograd.grad(out, asked, grad) if asked else ())
     return tuple(
@@ -139,6 +144,8 @@ class _TemporalAdapter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, c: Tensor, *rest: Any) -> Tensor:
         *weights, heads, eps = rest
+        out: Tensor
+        out: Tensor
         out, *kept = torch.ops.mafsar.temporal_adapter(c, *weights, heads, eps)
         ctx.save_for_backward(c, *kept, *weights)
         ctx.options = heads, eps
@@ -167,8 +174,9 @@ def temporal_adapter(c: Tensor, *rest: Any) -> Tensor:
     *weights, heads, eps = rest
     if _takes_twin(c):
         check_temporal_adapter(c, tuple(weights), heads, eps)
-        return reference.temporal_adapter(c, *weights, heads, eps)
+        return _twin(c, *weights, heads, eps)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (c, *weights)):
-        return _TemporalAdapter.apply(c, *weights, heads, eps)
+        traced: Tensor = _TemporalAdapter.apply(c, *weights, heads, eps)
+        return traced
     out: Tensor = torch.ops.mafsar.temporal_adapter(c, *weights, heads, eps)[0]
     return out

@@ -193,8 +193,8 @@ def temporal_adapter(
     """
     normed = F.layer_norm(c, c.shape[-1:], norm_weight, norm_bias, eps)
     qkv = F.linear(normed, qkv_weight, qkv_bias)  # (B, T, 3 D)
-    split = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    q, k, v = split.unbind(0)  # (B, heads, T, D / heads)
+    split = qkv.reshape(*c.shape[:2], 3, heads, c.shape[-1] // heads)  # (B, T, 3, heads, D / heads)
+    q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, T, D / heads)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, heads, T, T)
     mixed = (scores.softmax(dim=-1) @ v).transpose(1, 2).flatten(2)  # (B, T, D)
     attended = F.linear(mixed, out_weight, out_bias)

@@ -94,7 +94,12 @@ def _native() -> list[Check]:
     states = kernels.status()
     slow = [state for state in states if state.backend != "native"]
     if not slow:
-        return [Check("native kernels", "ok", states[0].detail)]
+        # One line for the ops that are served alike.
+        served: dict[str, list[str]] = {}
+        for state in states:
+            served.setdefault(state.detail, []).append(state.name)
+        details = [f"{', '.join(names)}: {detail}" for detail, names in served.items()]
+        return [Check("native kernels", "ok", "; ".join(details))]
     names = ", ".join(state.name for state in slow)
     mend = "install a C++17 compiler (apt install g++) and: pip install --force-reinstall mafsar"
     return [Check("native kernels", "warn", f"{names}: slower twin; {slow[0].detail}", mend)]

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can say, in one go: build, test, sanitize, time. Under 8 minutes.
+#
+#   benchmarks/gpu_check.sh [OUT]      # OUT: where the log and the tables go, default build/gpu
+#
+# Wants nvcc, CMake, ninja and a python3 with torch, numpy and pytest; pybind11 comes with torch's
+# headers where it is not installed itself. Installs nothing: builds beside the sources and puts a
+# tree of links on PYTHONPATH. Prints a line for each stage and ends with 1 if one has failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+out=${1:-build/gpu}
+mkdir -p "$out" && out=$(cd "$out" && pwd)
+python=${PYTHON:-python3}
+failed=0
+
+stage() {  # NAME LIMIT_SECONDS COMMAND…
+  local name=$1 limit=$2 begin=$SECONDS
+  shift 2
+  timeout "$limit" "$@" >"$out/$name.log" 2>&1
+  local status=$?
+  echo "$name: $([ $status = 0 ] && echo ok || echo "FAILED ($status)") in $((SECONDS - begin)) s"
+  if [ $status != 0 ]; then
+    failed=1
+    tail -n 15 "$out/$name.log"
+  fi
+}
+
+build() {
+  local pybind
+  pybind=$("$python" -m pybind11 --cmakedir 2>/dev/null) || pybind=
+  local chip
+  chip=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())') || return 1
+  local own="$root/build/gpu-module"
+  rm -rf "$own" && mkdir -p "$own"
+  if [ -n "$pybind" ]; then
+    cmake -S "$root" -B "$own" -G Ninja -DSKBUILD_PROJECT_NAME=mafsar -DSKBUILD_PROJECT_VERSION=0 \
+      -DCMAKE_BUILD_TYPE=Release -DMAFSAR_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$chip" \
+      -DPython_EXECUTABLE="$(command -v "$python")" -Dpybind11_DIR="$pybind" || return 1
+    cmake --build "$own" || return 1
+  else
+    by_hand "$own" "$chip" || return 1
+  fi
+  mkdir -p "$own/path/mafsar"
+  ln -sfn "$root"/mafsar/* "$own/path/mafsar/"
+  ln -sfn "$root/export" "$own/path/mafsar/export"
+  ln -sfn "$own"/_native*.so "$own/path/mafsar/"
+}
+
+by_hand() {  # without pybind11's CMake files: the headers that torch brings
+  local own=$1 chip=$2 includes suffix
+  includes=$("$python" -c 'import sysconfig, torch, pathlib
+print("-I" + sysconfig.get_path("include"), "-I" + str(pathlib.Path(torch.__file__).parent / "include"))')
+  suffix=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+  local common="-O3 -std=c++17 -fPIC -fvisibility=hidden -DMAFSAR_X86_64 -DMAFSAR_WITH_CUDA -I$root/csrc"
+  local objects=() wide="-mavx2 -mfma -mavx512f -mavx512dq -mavx512bw -mavx512vl"
+  for file in "$root"/csrc/bindings.cpp "$root"/csrc/cpu/*.cpp; do
+    local object flags=
+    object="$own/$(basename "$file").o"
+    case $file in *avx2*) flags="-mavx2 -mfma" ;; *avx512*) flags=$wide ;; esac
+    # shellcheck disable=SC2086
+    g++ $common $flags $includes -c "$file" -o "$object" || return 1
+    objects+=("$object")
+  done
+  for file in "$root"/csrc/cuda/*.cu; do
+    local object
+    object="$own/$(basename "$file").o"
+    nvcc -O3 -std=c++17 -gencode "arch=compute_$chip,code=sm_$chip" -Xcompiler=-fPIC \
+      "-DMAFSAR_CUDA_ARCHITECTURES=\"$chip\"" -I"$root/csrc" -c "$file" -o "$object" || return 1
+    objects+=("$object")
+  done
+  nvcc -shared -cudart static "${objects[@]}" -o "$own/_native$suffix"
+}
+
+sanitize() {  # TOOL: few tests, since every access is watched
+  MAFSAR_CUDA_RUNS=2 compute-sanitizer --tool "$1" --error-exitcode 9 --target-processes all \
+    "$python" -P -m pytest -q -c "$ini" --rootdir "$root" tests/kernels/test_cuda.py \
+    -k "(test_otam and 0.5 and 7-8) or (test_match and whole) or (test_adapter and 1-8-12) or ragged_large"
+}
+
+# The project's own settings ask for plugins that need not be there.
+ini="$out/pytest.ini"
+printf '[pytest]\naddopts = -p no:cacheprovider --import-mode=importlib\n' >"$ini"
+export -f build by_hand sanitize
+export root python ini
+stage build 150 bash -c build
+export PYTHONPATH="$root/build/gpu-module/path${PYTHONPATH:+:$PYTHONPATH}"
+export MAFSAR_REQUIRE_CUDA=1 PYTHONUNBUFFERED=1
+stage test 100 "$python" -P -m pytest -q -c "$ini" --rootdir "$root" tests/kernels/test_cuda.py
+stage memcheck 55 bash -c 'sanitize memcheck'
+stage racecheck 55 bash -c 'sanitize racecheck'
+stage times 110 "$python" -P benchmarks/kernels.py --rounds 3 --seconds 0.05 --write
+cp -f benchmarks/results/kernels-* "$out/" 2>/dev/null
+sed -n '/^| program/,$p' "$out/times.log"
+exit $failed
