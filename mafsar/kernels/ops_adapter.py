@@ -144,11 +144,10 @@ class _TemporalAdapter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, c: Tensor, *rest: Any) -> Tensor:
         *weights, heads, eps = rest
-        out: Tensor
-        out: Tensor
-        out, *kept = torch.ops.mafsar.temporal_adapter(c, *weights, heads, eps)
-        ctx.save_for_backward(c, *kept, *weights)
+        results = torch.ops.mafsar.temporal_adapter(c, *weights, heads, eps)
+        ctx.save_for_backward(c, *results[1:], *weights)
         ctx.options = heads, eps
+        out: Tensor = results[0]
         return out
 
     @staticmethod
