@@ -65,7 +65,7 @@ def train(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Train what adapts a CLIP, episode by episode; needs mafsar[train]."""
+    """Train what adapts a CLIP, episode by episode; needs the train extra."""
     import importlib.util
 
     from mafsar.errors import UnavailableError
