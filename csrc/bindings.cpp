@@ -116,10 +116,6 @@ void linear_forward(Address x, Address weight, Address bias, int rows, int input
   mafsar::linear_cpu(floats(x), floats(weight), floats(bias), rows, inputs, outputs, writable(out));
 }
 
-void linear_backward(Address grad, Address weight, int rows, int inputs, int outputs, Address out) {
-  mafsar::linear_grad_cpu(floats(grad), floats(weight), rows, inputs, outputs, writable(out));
-}
-
 #if defined(MAFSAR_WITH_CUDA)
 // Addresses of several arrays in the order of a struct of pointers.
 template <class Pointers>
@@ -209,7 +205,6 @@ PYBIND11_MODULE(_native, m) {
   m.def("gelu_forward", gelu_forward, Release());
   m.def("gelu_backward", gelu_backward, Release());
   m.def("linear_forward", linear_forward, Release());
-  m.def("linear_backward", linear_backward, Release());
 #if defined(MAFSAR_WITH_CUDA)
   m.def("cuda_norm", cuda_norm, Release());
   m.def("cuda_attend", cuda_attend, Release());

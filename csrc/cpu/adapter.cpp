@@ -30,25 +30,6 @@ void each_part(std::int64_t clips, std::int64_t numbers, const Function& functio
   parallel_for(static_cast<int>(parts), task);
 }
 
-// function(first, last) over the columns of a product's result, a thread each.
-template <class Function>
-void each_column(int rows, int inputs, int outputs, int columns, const Function& function) {
-  const std::int64_t numbers = static_cast<std::int64_t>(inputs) * outputs;
-  const int parts = rows == 0 || numbers < kNumbersForThreads ? 1 : get_num_threads();
-  if (parts == 1) {
-    function(0, columns);
-    return;
-  }
-  // Whole vectors of columns, so that threads share no line of memory.
-  const int step = ((columns + parts - 1) / parts + 15) / 16 * 16;
-  auto task = [&](int part) {
-    const int first = part * step;
-    const int last = first + step < columns ? first + step : columns;
-    if (first < last) function(first, last);
-  };
-  parallel_for(parts, task);
-}
-
 }  // namespace
 
 void norm_rows_cpu(const float* x, const float* weight, const float* bias, TokenSizes sizes,
@@ -96,17 +77,20 @@ void gelu_backward_cpu(const float* grad, const float* x, std::int64_t count, fl
 void linear_cpu(const float* x, const float* weight, const float* bias, int rows, int inputs,
                 int outputs, float* out) {
   const RowKernels& isa = kernels().rows;
-  each_column(rows, inputs, outputs, outputs, [&](int first, int last) {
-    isa.linear(x, weight, bias, rows, inputs, outputs, first, last, out);
-  });
-}
-
-void linear_grad_cpu(const float* grad, const float* weight, int rows, int inputs, int outputs,
-                     float* out) {
-  const RowKernels& isa = kernels().rows;
-  each_column(rows, inputs, outputs, inputs, [&](int first, int last) {
-    isa.linear_grad(grad, weight, rows, inputs, outputs, first, last, out);
-  });
+  const std::int64_t numbers = static_cast<std::int64_t>(inputs) * outputs;
+  const int parts = rows == 0 || numbers < kNumbersForThreads ? 1 : get_num_threads();
+  // Columns in even numbers, so that two rows of W go together.
+  const int step = ((outputs + parts - 1) / parts + 1) / 2 * 2;
+  auto task = [&](int part) {
+    const int first = part * step;
+    const int last = first + step < outputs ? first + step : outputs;
+    if (first < last) isa.linear(x, weight, bias, rows, inputs, outputs, first, last, out);
+  };
+  if (parts == 1) {
+    task(0);
+  } else {
+    parallel_for(parts, task);
+  }
 }
 
 }  // namespace mafsar

@@ -73,9 +73,6 @@ struct RowKernels {
   // Columns [first, last) of x Wᵀ + b.
   void (*linear)(const float* x, const float* weight, const float* bias, int rows, int inputs,
                  int outputs, int first, int last, float* out);
-  // Columns [first, last) of grad W.
-  void (*linear_grad)(const float* grad, const float* weight, int rows, int inputs, int outputs,
-                      int first, int last, float* out);
 };
 
 struct Kernels {

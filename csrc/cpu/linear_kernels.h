@@ -1,12 +1,9 @@
-// x Wᵀ + b and its gradient for a few rows of x, where a library's product takes most of its time
-// to arrange W.
+// x Wᵀ + b for a few rows of x, where a library's product takes most of its time to arrange W.
 //
 // Eight rows (one clip) by two of W fill the registers; W streams through once, bound by memory.
 // The prefetch halves the time: the next rows of W lie on another page, where the hardware's own
 // prefetcher stops (8 × 768 × 2304: 280 µs against 560 without, and 750 in a library's product).
 #pragma once
-
-#include <cstring>
 
 #include "cpu/pack.h"
 
@@ -64,62 +61,6 @@ inline void linear(const float* x, const float* weight, const float* bias, int r
         for (int j = 0; j < kLinearColumns && n + j < last; ++j) {
           out[static_cast<std::int64_t>(l + i) * outputs + n + j] =
               totals[i * kLinearColumns + j] + bias[n + j];
-        }
-      }
-    }
-  }
-}
-
-constexpr int kGradRows = 4;
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kGradDepth = 4;
-#else
-constexpr int kGradDepth = 2;
-#endif
-
-// Columns [first, last) of grad W; grad (rows, outputs), weight (outputs, inputs), out (rows,
-// inputs). W streams through a few rows at a time, over all columns, so that it is read in order;
-// the sums stay in the first-level cache, the factors in registers.
-inline void linear_grad(const float* grad, const float* weight, int rows, int inputs, int outputs,
-                        int first, int last, float* out) {
-  const std::int64_t step = inputs;
-  for (int l = 0; l < rows; ++l) {
-    std::memset(out + l * step + first, 0, sizeof(float) * static_cast<std::size_t>(last - first));
-  }
-  for (int n = 0; n < outputs; n += kGradDepth) {
-    const int depth = outputs - n < kGradDepth ? outputs - n : kGradDepth;
-    const float* right = weight + n * step;
-    for (int l = 0; l < rows; l += kGradRows) {
-      const int count = rows - l < kGradRows ? rows - l : kGradRows;
-      const float* own = grad + static_cast<std::int64_t>(l) * outputs + n;
-      float* to = out + l * step;
-      int at = first;
-      if (count == kGradRows && depth == kGradDepth) {
-        Pack factor[kGradRows][kGradDepth];
-        for (int i = 0; i < kGradRows; ++i) {
-          for (int j = 0; j < kGradDepth; ++j) {
-            factor[i][j] = Pack(own[static_cast<std::int64_t>(i) * outputs + j]);
-          }
-        }
-        for (; at + kWidth <= last; at += kWidth) {
-          Pack w[kGradDepth];
-          for (int j = 0; j < kGradDepth; ++j) {
-            w[j] = Pack::load(right + j * step + at);
-            __builtin_prefetch(right + (kGradDepth + j) * step + at);
-          }
-#pragma GCC unroll 4
-          for (int i = 0; i < kGradRows; ++i) {
-            // Added up by themselves first: a quarter of the roundings at the total's size.
-            Pack sum = factor[i][0] * w[0];
-            for (int j = 1; j < kGradDepth; ++j) sum = lane_fma(factor[i][j], w[j], sum);
-            (Pack::load(to + i * step + at) + sum).store(to + i * step + at);
-          }
-        }
-      }
-      for (int i = 0; i < count; ++i) {
-        for (int j = 0; j < depth; ++j) {
-          const float factor = own[static_cast<std::int64_t>(i) * outputs + j];
-          for (int e = at; e < last; ++e) to[i * step + e] += factor * right[j * step + e];
         }
       }
     }

@@ -132,7 +132,7 @@ inline void gelu_values_backward(const float* grad, const float* x, std::int64_t
 
 inline RowKernels make_row_kernels() {
   return {norm_rows,   norm_rows_backward,   attend_clip, attend_clip_backward,
-          gelu_values, gelu_values_backward, linear,      linear_grad};
+          gelu_values, gelu_values_backward, linear};
 }
 
 }  // namespace MAFSAR_ISA

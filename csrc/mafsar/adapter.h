@@ -29,8 +29,5 @@ void gelu_backward_cpu(const float* grad, const float* x, std::int64_t count, fl
 // out (rows, outputs) = x (rows, inputs) Wᵀ + b, for a few rows.
 void linear_cpu(const float* x, const float* weight, const float* bias, int rows, int inputs,
                 int outputs, float* out);
-// out (rows, inputs) = grad (rows, outputs) W.
-void linear_grad_cpu(const float* grad, const float* weight, int rows, int inputs, int outputs,
-                     float* out);
 
 }  // namespace mafsar

@@ -95,9 +95,6 @@ class CudaSteps:
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
         torch.addmm(bias, x, weight.t(), out=out)
 
-    def linear_backward(self, grad: Tensor, weight: Tensor) -> Tensor:
-        return grad.mm(weight)
-
 
 def _in_one_call(tokens: Tensor) -> bool:
     return tokens.shape[0] <= ROWS_IN_ONE_CALL[tokens.dtype]

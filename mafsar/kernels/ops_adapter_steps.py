@@ -72,7 +72,6 @@ class Steps(Protocol):
     def gelu(self, x: Tensor) -> Tensor: ...
     def gelu_backward(self, grad: Tensor, x: Tensor) -> Tensor: ...
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None: ...
-    def linear_backward(self, grad: Tensor, weight: Tensor) -> Tensor: ...
 
 
 class CpuSteps:
@@ -140,17 +139,6 @@ class CpuSteps:
         else:
             torch.addmm(bias, x, weight.t(), out=out)
 
-    def linear_backward(self, grad: Tensor, weight: Tensor) -> Tensor:
-        """Gradient of the inputs, grad W."""
-        rows, (outputs, inputs) = grad.shape[0], weight.shape
-        if rows > FEW_ROWS:
-            return grad.mm(weight)
-        out = grad.new_empty((rows, inputs))
-        self.module.linear_backward(
-            grad.data_ptr(), weight.data_ptr(), rows, inputs, outputs, out.data_ptr()
-        )
-        return out
-
 
 def forward(steps: Steps, tokens: Tensor, weights: Weights, kept: Kept, eps: float) -> Tensor:
     """c' of the tokens (M, D); fills `kept`."""
@@ -199,23 +187,19 @@ def backward(
     of_linear("up", skip, steps.gelu(kept.hidden) if need["up_weight"] else kept.hidden)
     if depth < 1:
         return found
-    step = steps.gelu_backward(
-        steps.linear_backward(skip, weights.up_weight), kept.hidden
-    )  # (M, h)
+    step = steps.gelu_backward(skip.mm(weights.up_weight), kept.hidden)  # (M, h)
     of_linear("down", step, kept.attended)
     if depth < 2:
         return found
-    step = steps.linear_backward(step, weights.down_weight)  # (M, D)
+    step = step.mm(weights.down_weight)  # (M, D)
     of_linear("out", step, kept.mixed)
     if depth < 3:
         return found
-    step = steps.attend_backward(
-        steps.linear_backward(step, weights.out_weight), kept.qkv
-    )  # (M, 3 D)
+    step = steps.attend_backward(step.mm(weights.out_weight), kept.qkv)  # (M, 3 D)
     of_linear("qkv", step, steps.norm(tokens, weights, eps) if need["qkv_weight"] else tokens)
     if depth < 4:
         return found
-    step = steps.linear_backward(step, weights.qkv_weight)  # (M, D)
+    step = step.mm(weights.qkv_weight)  # (M, D)
     if need["norm_weight"]:
         unit = torch.nn.functional.layer_norm(tokens, tokens.shape[-1:], eps=eps)
         found["norm_weight"] = (step * unit).sum(0)
