@@ -1,1 +1,1 @@
-"""placeholder"""
+"""What an edge device runs: bundles, encoders, banks, matching, evaluation and reports."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -125,11 +123,6 @@ class ModelSpec:
             "mean": [round(value, 8) for value in self.mean],
             "std": [round(value, 8) for value in self.std],
         }
-
-    def preprocess_sha256(self) -> str:
-        """Hash of `preprocess_json`, kept in banks."""
-        text = json.dumps(self.preprocess_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @runtime_checkable
