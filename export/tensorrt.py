@@ -331,8 +331,8 @@ def main(arguments: list[str]) -> int:
         ]
         answer: dict[str, Any] = {"built": built}
     except MafsarError as error:
-        kind = next(k for k in (UnavailableError, InputError, MismatchError, MafsarError)
-                    if isinstance(error, k))  # fmt: skip
+        kinds = (UnavailableError, InputError, MismatchError)
+        kind = next((k for k in kinds if isinstance(error, k)), MafsarError)
         answer = {"error": str(error), "kind": kind.__name__}
     reply.write_text(json.dumps(answer), encoding="utf-8")
     return 1 if "error" in answer else 0

@@ -20,9 +20,9 @@ def _door(array: object) -> Any:
     """The module that handles `array`. A tensor can only exist once torch is imported."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
-        from mafsar.kernels import ops, ops_cuda
+        import mafsar.kernels.ops_cuda  # noqa: F401 - gives the ops their CUDA kernels
+        from mafsar.kernels import ops
 
-        assert ops_cuda  # importing it gives the ops their CUDA kernels
         return ops
     return numpy_door
 
