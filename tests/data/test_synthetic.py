@@ -11,9 +11,11 @@ import pytest
 
 from mafsar.data.synthetic import ACTIONS, class_names, render, render_clip, render_video
 from mafsar.data.synthetic.__main__ import main
+from mafsar.data.synthetic.backgrounds import KINDS
 from mafsar.data.synthetic.body import JOINTS, draw_build, joints, pose
 from mafsar.data.synthetic.figure import TRACKED
-from mafsar.data.synthetic.scene import draw_nuisance, paint_scene_clip
+from mafsar.data.synthetic.nuisance import draw_nuisance
+from mafsar.data.synthetic.scene import paint_scene_clip
 from mafsar.errors import InputError
 from mafsar.video import load_clip
 
@@ -53,7 +55,7 @@ def test_reversed_pair_is_the_same_motion_backwards(entry) -> None:  # type: ign
     forward = render(str(entry.partner), seed=steady, frames=8, size=64)
     backward = render(entry.name, seed=steady, frames=8, size=64)
     np.testing.assert_allclose(backward.points, forward.points[::-1], atol=1e-6)
-    grain = 4 * draw_nuisance(steady).noise + 1
+    grain = 4 * draw_nuisance(steady).film.noise + 1
     gap = backward.frames.astype(int) - forward.frames[::-1].astype(int)
     assert np.abs(gap).mean() <= grain
     # And it is a motion: the first and the last frame differ.
@@ -90,16 +92,46 @@ def test_body_and_place_depend_on_the_seed_alone() -> None:
     # The border of the picture is background; compare classes that are never mirrored apart.
     corners = [render_clip(n, seed=seed)[0, :6, :6].astype(int) for n in ("clap", "jump", "kick")]
     for corner in corners[1:]:
-        assert np.abs(corner - corners[0]).mean() < 4 * draw_nuisance(seed).noise + 1
+        assert np.abs(corner - corners[0]).mean() < 4 * draw_nuisance(seed).film.noise + 1
 
 
 def test_nuisance_varies_between_seeds() -> None:
-    drawn = [draw_nuisance(seed) for seed in range(64)]
-    assert len({nuisance.background for nuisance in drawn}) == 8
+    drawn = [draw_nuisance(seed) for seed in range(200)]
+    assert {nuisance.background for nuisance in drawn} == set(KINDS)
     assert len({nuisance.build.shirt_name for nuisance in drawn}) >= 8
-    assert np.ptp([nuisance.scale for nuisance in drawn]) > 0.15
-    assert np.ptp([nuisance.yaw for nuisance in drawn]) > 40
+    scales = [nuisance.scale for nuisance in drawn]
+    assert min(scales) < 0.5
+    assert max(scales) > 0.9
+    assert np.ptp([nuisance.yaw for nuisance in drawn]) > 80
     assert {nuisance.mirror for nuisance in drawn} == {True, False}
+    films = [nuisance.film for nuisance in drawn]
+    assert 0.2 < np.mean([film.saturation == 0 for film in films]) < 0.4
+    assert 0.3 < np.mean([film.pixels is not None for film in films]) < 0.6
+    assert min(film.pixels or 112 for film in films) < 64
+    assert min(film.quality or 100 for film in films) < 30
+    assert 0.3 < np.mean([np.abs(nuisance.shake).max() == 0 for nuisance in drawn]) < 0.7
+
+
+def test_standing_people_stay_in_the_picture() -> None:
+    for seed in range(60):
+        first = render("wave_hand", seed=seed, size=32).points[:, : len(TRACKED)]
+        head, feet = first[:, TRACKED.index("head"), 1], first[:, TRACKED.index("l_ankle") :, 1]
+        assert head.min() > -0.05
+        assert feet.max() < 1.1
+
+
+def test_grey_and_small_clips_are_grey_and_small() -> None:
+    films = {seed: draw_nuisance(seed).film for seed in range(100)}
+    grey = next(s for s, film in films.items() if film.saturation == 0)
+    clip = render_clip("clap", seed=grey).astype(int)
+    assert np.ptp(clip - clip.mean(axis=-1, keepdims=True), axis=-1).mean() < 12  # light has a tint
+    small = next(s for s, film in films.items() if film.pixels and film.noise == 0)
+    sharp = next(s for s, f in films.items() if not (f.pixels or f.blur or f.noise or f.quality))
+    energy = [
+        np.abs(np.fft.rfft2(render_clip("clap", seed=seed)[0].mean(axis=-1)))[40:72, 40:].mean()
+        for seed in (small, sharp)
+    ]
+    assert energy[0] < energy[1]
 
 
 def test_classes_move_differently() -> None:

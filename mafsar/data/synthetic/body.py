@@ -26,6 +26,12 @@ _REST = {
     "l_out": 4.0, "r_out": 4.0,
 }  # fmt: skip
 
+# How far people's angles differ in one and the same action, degrees.
+_SPREAD = {
+    "turn": 4.0, "pitch": 2.5, "roll": 2.0, "twist": 3.0, "nod": 7.0, "arm": 5.0, "arm_az": 8.0,
+    "fore": 7.0, "fore_az": 8.0, "hip": 2.0, "out": 3.0, "knee": 4.0,
+}  # fmt: skip
+
 JOINTS = (
     "pelvis", "chest", "head", "l_shoulder", "r_shoulder", "l_elbow", "r_elbow", "l_hand",
     "r_hand", "l_hipjoint", "r_hipjoint", "l_kneejoint", "r_kneejoint", "l_ankle", "r_ankle",
@@ -57,11 +63,26 @@ def field(poses: np.ndarray, name: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Build:
-    """How a person looks: none of it depends on the action."""
+    """How a person looks: none of it depends on the action.
+
+    Attributes:
+        girth: Thickness of limbs and trunk, relative.
+        arm, leg, shoulders: Lengths and width, relative.
+        head: Its radius, body heights.
+        belly: Thickness of the trunk on top of girth, relative.
+        hair: Of the colour of a cap where one is worn.
+        stripes: Colour of stripes on the shirt, or None.
+        coat: How far the shirt reaches down the thighs, [0, 1].
+        skirt: Trousers are a skirt to the knees.
+        pack: A bag on the back, or None.
+    """
 
     girth: float
+    arm: float
     leg: float
+    shoulders: float
     head: float
+    belly: float
     skin: Colour
     hair: Colour
     shirt: Colour
@@ -72,18 +93,27 @@ class Build:
     long_sleeves: bool
     shorts: bool
     long_hair: bool
+    stripes: Colour | None
+    coat: float
+    skirt: bool
+    pack: Colour | None
 
 
 def draw_build(rng: np.random.Generator) -> Build:
     """Draw a person's build and clothes."""
     shirt_name, shirt = pick(rng)
     trousers_name, trousers = pick(rng)
+    child = bool(rng.random() < 0.12)
+    hair = pick(rng)[1] if rng.random() < 0.15 else HAIRS[int(rng.integers(len(HAIRS)))]
     return Build(
-        girth=float(rng.uniform(0.8, 1.45)),
-        leg=float(rng.uniform(0.92, 1.08)),
-        head=float(rng.uniform(0.062, 0.08)),
+        girth=float(rng.uniform(0.75, 1.4)),
+        arm=float(rng.uniform(0.95, 1.14)),
+        leg=float(rng.uniform(0.92, 1.08)) - (0.1 if child else 0.0),
+        shoulders=float(rng.uniform(0.85, 1.18)),
+        head=float(rng.uniform(0.062, 0.078)) + (0.012 if child else 0.0),
+        belly=float(rng.choice([1.0, 1.0, 1.2, 1.4])),
         skin=jitter(SKINS[int(rng.integers(len(SKINS)))], rng, 8.0),
-        hair=jitter(HAIRS[int(rng.integers(len(HAIRS)))], rng, 8.0),
+        hair=jitter(hair, rng, 8.0),
         shirt=shirt,
         trousers=trousers,
         shoes=shade(pick(rng)[1], 0.8),
@@ -92,7 +122,39 @@ def draw_build(rng: np.random.Generator) -> Build:
         long_sleeves=bool(rng.random() < 0.5),
         shorts=bool(rng.random() < 0.3),
         long_hair=bool(rng.random() < 0.35),
+        stripes=pick(rng)[1] if rng.random() < 0.25 else None,
+        coat=float(rng.uniform(0.3, 0.8)) if rng.random() < 0.2 else 0.0,
+        skirt=bool(rng.random() < 0.12),
+        pack=pick(rng)[1] if rng.random() < 0.1 else None,
     )
+
+
+def draw_posture(rng: np.random.Generator) -> np.ndarray:
+    """Draw a person's habits: how its angles sit off the action's, and how they sway.
+
+    Returns:
+        float64 (2, len(FIELDS)): offsets and amplitudes, degrees; 0 for places in body heights.
+    """
+    spread = np.array(
+        [_SPREAD.get(name.removeprefix("l_").removeprefix("r_"), 0) for name in FIELDS]
+    )
+    offsets = rng.normal(0, spread)
+    for name in ("l_knee", "r_knee", "l_out", "r_out"):
+        offsets[_INDEX[name]] = abs(offsets[_INDEX[name]])
+    return np.stack([offsets, rng.uniform(0, 0.4, len(FIELDS)) * spread])
+
+
+def sway(poses: np.ndarray, posture: np.ndarray, times: np.ndarray) -> None:
+    """Add a person's habits and slow sway to its poses, in place.
+
+    Args:
+        poses: float64 (T, F), see FIELDS.
+        posture: As ``draw_posture`` gives it.
+        times: float64 (T,), fractions of the clip.
+    """
+    offsets, amplitude = posture
+    slow = np.sin(2 * np.pi * (times[:, None] * 0.8 + np.linspace(0, 3, len(FIELDS))))
+    poses += offsets + amplitude * slow
 
 
 def joints(poses: np.ndarray, build: Build) -> np.ndarray:
@@ -115,13 +177,13 @@ def joints(poses: np.ndarray, build: Build) -> np.ndarray:
     out[:, J["head"]] = top + np.einsum("tij,j->ti", nodding, [0.0, 0.05 + build.head, 0.01])
     out[:, J["face"]] = out[:, J["head"]] + np.einsum("tij,j->ti", nodding, [0, 0, build.head])
     for side, sign in (("l", 1.0), ("r", -1.0)):
-        shoulder = top + np.einsum("tij,j->ti", torso, [sign * 0.115, -0.02, 0.0])
+        shoulder = top + np.einsum("tij,j->ti", torso, [sign * 0.115 * build.shoulders, -0.02, 0.0])
         upper = _direction(value[f"{side}_arm"], value[f"{side}_arm_az"], sign)
         fore = _direction(value[f"{side}_fore"], value[f"{side}_fore_az"], sign)
-        elbow = shoulder + 0.165 * np.einsum("tij,tj->ti", torso, upper)
+        elbow = shoulder + 0.165 * build.arm * np.einsum("tij,tj->ti", torso, upper)
         out[:, J[f"{side}_shoulder"]] = shoulder
         out[:, J[f"{side}_elbow"]] = elbow
-        out[:, J[f"{side}_hand"]] = elbow + 0.175 * np.einsum("tij,tj->ti", torso, fore)
+        out[:, J[f"{side}_hand"]] = elbow + 0.165 * build.arm * np.einsum("tij,tj->ti", torso, fore)
         hip = np.array([sign * 0.06, 0.0, 0.0])
         bend, spread = value[f"{side}_hip"], value[f"{side}_out"]
         knee = hip + thigh * _leg(bend, spread, sign)

@@ -24,13 +24,15 @@ class Canvas:
     Args:
         background: uint8 (S, S, 3) RGB, already at the supersampled size.
         light: Unit vector (x, y) towards the light, in picture directions.
+        edge: Tone of the rims of volumes, relative to their middle.
     """
 
-    def __init__(self, background: np.ndarray, light: Point) -> None:
+    def __init__(self, background: np.ndarray, light: Point, edge: float = 0.74) -> None:
         self._image = Image.fromarray(background)
         self._draw = ImageDraw.Draw(self._image, "RGBA")
         self._side = background.shape[0]
         self._light = light
+        self._edge = edge
 
     def finish(self) -> np.ndarray:
         """Return the picture at its wanted size, uint8 (S/2, S/2, 3)."""
@@ -51,14 +53,15 @@ class Canvas:
 
     def ball(self, centre: Point, radius: float, colour: Colour) -> None:
         """Paint a shaded sphere."""
-        self.disc(centre, radius, shade(colour, 0.72))
+        self.disc(centre, radius, shade(colour, self._edge))
         lit = self._towards_light(centre, 0.18 * radius)
         self.disc(lit, 0.80 * radius, colour)
-        self.disc(self._towards_light(centre, 0.45 * radius), 0.28 * radius, shade(colour, 1.25))
+        gloss = shade(colour, 1 + 0.9 * (1 - self._edge))
+        self.disc(self._towards_light(centre, 0.45 * radius), 0.28 * radius, gloss)
 
     def capsule(self, a: Point, b: Point, ra: float, rb: float, colour: Colour) -> None:
         """Paint a shaded limb from a to b whose radius goes from ra to rb."""
-        self._flat_capsule(a, b, ra, rb, shade(colour, 0.74))
+        self._flat_capsule(a, b, ra, rb, shade(colour, self._edge))
         shift = 0.22 * min(ra, rb)
         a, b = self._towards_light(a, shift), self._towards_light(b, shift)
         self._flat_capsule(a, b, 0.72 * ra, 0.72 * rb, colour)

@@ -6,7 +6,7 @@ import numpy as np
 
 from mafsar.data.synthetic.actions import Action
 from mafsar.data.synthetic.body import J
-from mafsar.data.synthetic.scene import Nuisance
+from mafsar.data.synthetic.nuisance import Nuisance
 
 
 def class_captions(entry: Action) -> list[str]:
@@ -38,7 +38,8 @@ def frame_words(
     if world is not None:
         build = nuisance.build
         phrases += [f"a person {_posture(world)}", _arms(world)]
-        phrases.append(f"a {build.shirt_name} shirt and {build.trousers_name} trousers")
+        if nuisance.film.saturation > 0.2:
+            phrases.append(f"a {build.shirt_name} shirt and {build.trousers_name} trousers")
     else:
         phrases.append("things on a table" if entry.text.startswith("the") else "a hand at a table")
     if entry.before and not 0.3 < progress < 0.7:
@@ -46,7 +47,7 @@ def frame_words(
     phrases.append(f"in front of {place}")
     if across < 0.36 or across > 0.64:
         phrases.append("on the left side" if across < 0.5 else "on the right side")
-    brightness = float(np.mean(nuisance.gain))
+    brightness = float(np.mean(nuisance.film.gain))
     if brightness < 0.75:
         phrases.append("in the dark")
     elif brightness > 1.1:

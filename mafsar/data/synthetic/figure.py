@@ -7,17 +7,16 @@ from functools import partial
 
 import numpy as np
 
-from mafsar.data.synthetic.body import J, joints
+from mafsar.data.synthetic.body import J, field, joints
 from mafsar.data.synthetic.canvas import Canvas, Point
 from mafsar.data.synthetic.motion import Motion, Prop
+from mafsar.data.synthetic.nuisance import Nuisance
 from mafsar.data.synthetic.palette import shade
-from mafsar.data.synthetic.scene import Nuisance
 
 TRACKED = (
     "head", "chest", "pelvis", "l_elbow", "r_elbow", "l_hand", "r_hand",
     "l_kneejoint", "r_kneejoint", "l_ankle", "r_ankle",
 )  # fmt: skip
-_DEPTH_SCALE = 0.22  # how much nearer things grow, per body height
 
 
 class Person:
@@ -39,6 +38,7 @@ class Person:
         self._flat, self._depth, self._grow = self._project(self.world)
         self._at = [self._project(self._where(prop)[:, None]) for prop in motion.props]
         self.points = self._flat[:, [J[name] for name in TRACKED]]
+        self.lift = field(motion.poses, "up")
 
     def _where(self, prop: Prop) -> np.ndarray:
         """Return a prop's place (T, 3): its own, or that of the hands that hold it."""
@@ -53,7 +53,7 @@ class Person:
         """Return picture positions (T, n, 2), depths (T, n) and scales (T, n)."""
         scale, (dx, dy) = self._nuisance.scale, self._nuisance.offset
         seen = (world - [0.0, 0.5, 0.0]) @ self._view.T
-        grow = scale * (1 + _DEPTH_SCALE * seen[..., 2])
+        grow = scale * np.maximum(0.15, 1 + self._nuisance.perspective * seen[..., 2])
         x = 0.5 + dx + grow * seen[..., 0]
         y = 0.53 + dy - grow * seen[..., 1]
         return np.stack([x, y], axis=-1), seen[..., 2], grow
@@ -64,7 +64,10 @@ class Person:
         spot: dict[str, Point] = {n: (float(flat[i, 0]), float(flat[i, 1])) for n, i in J.items()}
         depth, unit = self._depth[t], float(self._grow[t].mean())
         feet = 0.5 * (flat[J["l_ankle"]] + flat[J["r_ankle"]])
-        canvas.oval((feet[0], float(flat[:, 1].max())), 0.2 * unit, 0.035 * unit, (0, 0, 0), 70)
+        # Light from one side casts the shadow to the other.
+        aside = feet[0] - 0.1 * unit * self._nuisance.light[0]
+        floor = float(flat[:, 1].max() + self._nuisance.scale * self.lift[t])
+        canvas.oval((aside, floor), 0.2 * unit, 0.035 * unit, (0, 0, 0), 70)
         parts = self._body_parts(canvas, spot, depth, unit)
         for prop, (at, far, grow) in zip(self._props, self._at, strict=True):
             here = at[t, 0] + shift
@@ -92,22 +95,70 @@ class Person:
             limb(f"{side}_ankle", f"{side}_toe", 0.028, 0.022, build.shoes)
             limb(f"{side}_shoulder", f"{side}_elbow", 0.036, 0.030, build.shirt)
             limb(f"{side}_elbow", f"{side}_hand", 0.028, 0.022, fore)
-            hand, r = spot[f"{side}_hand"], 0.030 * unit
-            far = float(depth[J[f"{side}_hand"]]) + 0.01
-            parts.append((far, partial(canvas.ball, hand, r, build.skin)))
+            parts.append(self._hand(canvas, spot, depth, unit, side))
         trunk = float(np.mean([depth[J[n]] for n in ("chest", "pelvis")]))
         parts.append((trunk, lambda: self._torso(canvas, spot, girth)))
+        if build.pack is not None:
+            parts.append(self._pack(canvas, spot, depth, unit))
         facing = float(depth[J["face"]] - depth[J["head"]]) / build.head
         parts.append((float(depth[J["head"]]), lambda: self._head(canvas, spot, unit, facing)))
         return parts
 
+    def _hand(
+        self, canvas: Canvas, spot: dict[str, Point], depth: np.ndarray, unit: float, side: str
+    ) -> tuple[float, Callable[[], None]]:
+        """Return a hand's depth and how to paint it: a palm, and fingers on along the forearm."""
+        wrist, elbow = spot[f"{side}_hand"], spot[f"{side}_elbow"]
+        ahead = 0.3 / self._build.arm
+        tip = (wrist[0] + ahead * (wrist[0] - elbow[0]), wrist[1] + ahead * (wrist[1] - elbow[1]))
+        far = float(depth[J[f"{side}_hand"]]) + 0.01
+        skin = self._build.skin
+        return far, partial(canvas.capsule, wrist, tip, 0.027 * unit, 0.019 * unit, skin)
+
+    def _pack(
+        self, canvas: Canvas, spot: dict[str, Point], depth: np.ndarray, unit: float
+    ) -> tuple[float, Callable[[], None]]:
+        """Return the depth of a bag on the back and how to paint it."""
+        chest, pelvis, head, face = (np.array(spot[n]) for n in ("chest", "pelvis", "head", "face"))
+        behind = -0.09 * unit * (face - head) / (self._build.head * unit)
+        top, low = chest + behind, chest + 0.6 * (pelvis - chest) + behind
+        away = -0.09 * float(depth[J["face"]] - depth[J["head"]]) / self._build.head
+        far = float(depth[J["chest"]]) + away
+        colour = self._build.pack or self._build.shirt
+        ends = (float(top[0]), float(top[1])), (float(low[0]), float(low[1]))
+        return far, partial(canvas.capsule, *ends, 0.075 * unit, 0.085 * unit, colour)
+
     def _torso(self, canvas: Canvas, spot: dict[str, Point], girth: float) -> None:
         corners = [spot[n] for n in ("l_shoulder", "r_shoulder", "r_hipjoint", "l_hipjoint")]
-        shirt = self._build.shirt
+        build, shirt = self._build, self._build.shirt
+        if build.skirt:
+            knees = self._down_the_thighs(spot, 0.9)
+            hem = [_from(knees[0], knees[1], 1.35), _from(knees[1], knees[0], 1.35)]
+            canvas.polygon([corners[2], corners[3], *hem], build.trousers)
+            canvas.capsule(knees[0], knees[1], 0.05 * girth, 0.05 * girth, build.trousers)
+        if build.coat > 0:
+            hem = self._down_the_thighs(spot, build.coat)
+            for hip, low in zip(corners[3:1:-1], hem, strict=True):
+                canvas.capsule(hip, low, 0.06 * girth, 0.062 * girth, shirt)
+            canvas.polygon([corners[2], corners[3], *hem], shirt)
         for a, b in ((0, 3), (1, 2)):
             canvas.capsule(corners[a], corners[b], 0.045 * girth, 0.055 * girth, shirt)
         canvas.polygon(corners, shirt)
-        canvas.capsule(spot["chest"], spot["pelvis"], 0.062 * girth, 0.06 * girth, shirt)
+        thick = 0.062 * girth * build.belly
+        canvas.capsule(spot["chest"], spot["pelvis"], 0.062 * girth, thick, shirt)
+        if build.stripes is not None:
+            for along in (0.15, 0.4, 0.65, 0.9):
+                left, right = (
+                    _from(corners[0], corners[3], along),
+                    _from(corners[1], corners[2], along),
+                )
+                canvas.line(
+                    _from(left, right, -0.12), _from(left, right, 1.12), 0.03 * girth, build.stripes
+                )
+
+    def _down_the_thighs(self, spot: dict[str, Point], along: float) -> list[Point]:
+        """Return the places on both thighs so far from hip to knee."""
+        return [_from(spot[f"{s}_hipjoint"], spot[f"{s}_kneejoint"], along) for s in "lr"]
 
     def _head(self, canvas: Canvas, spot: dict[str, Point], unit: float, facing: float) -> None:
         build, r = self._build, self._build.head * unit
@@ -124,9 +175,13 @@ class Person:
         if turned > 0:
             centre = head + 0.25 * ahead + [0, 0.12 * r]
             canvas.ball((centre[0], centre[1]), 0.9 * r * (0.6 + 0.4 * turned), build.skin)
-            for side in (-0.3, 0.3):
-                eye = head + 0.62 * ahead + [side * r, -0.02 * r]
-                canvas.disc((eye[0], eye[1]), 0.12 * r, (25, 20, 20))
+            # Eyes and mouth lie across the way the face looks.
+            apart = 0.3 * r * max(0.3, turned)
+            for side in (-apart, apart):
+                eye = head + 0.62 * ahead + [side, -0.02 * r]
+                canvas.disc((eye[0], eye[1]), 0.1 * r, shade(build.hair, 0.6))
+            mouth = head + 0.6 * ahead + [0, 0.48 * r]
+            canvas.oval((mouth[0], mouth[1]), 0.22 * r, 0.07 * r, shade(build.skin, 0.6), 255)
 
     def _prop(self, canvas: Canvas, prop: Prop, at: np.ndarray, unit: float) -> Callable[[], None]:
         x, y, r = float(at[0]), float(at[1]), prop.size * unit
@@ -169,6 +224,11 @@ class Person:
             "ball": lambda: canvas.ball((x, y), r, colour),
         }
         return painters[prop.kind]
+
+
+def _from(a: Point, b: Point, along: float) -> Point:
+    """Return the point this fraction of the way from a to b."""
+    return a[0] + along * (b[0] - a[0]), a[1] + along * (b[1] - a[1])
 
 
 def _view(yaw: float, tilt: float) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 
 from mafsar.data.synthetic.canvas import Canvas, Point
 from mafsar.data.synthetic.motion import Sprite
+from mafsar.data.synthetic.nuisance import Nuisance
 from mafsar.data.synthetic.palette import Colour, shade
-from mafsar.data.synthetic.scene import Nuisance
+from mafsar.data.synthetic.tabletop import BASE
 
 
 class Tabletop:
@@ -19,6 +20,8 @@ class Tabletop:
     Attributes:
         points: float64 (T, 4, 2) picture fractions of thing, second thing, hand and second hand;
             NaN where there is none.
+        zoom: float64 (T,) how much larger than at its smallest everything looks.
+        anchor: The place that stays where it is when the view zooms, picture fractions.
     """
 
     def __init__(
@@ -31,29 +34,41 @@ class Tabletop:
     ) -> None:
         self._sprites, self._nuisance, self._colours = sprites, nuisance, colours
         zooming = np.ones(frames) if zoom is None else zoom
-        self._scale = 0.5 * np.clip(1.6 * nuisance.scale, 0.85, 1.2) * zooming
+        self._scale = 0.5 / nuisance.close * zooming
+        self.zoom = zooming / zooming.min()
+        self.anchor = (0.5 + nuisance.offset[0], 0.52 + nuisance.offset[1])
         self.points = np.full((frames, 4, 2), np.nan)
         for sprite in sprites:
             if sprite.role is not None:
                 for t in range(frames):
                     self.points[t, sprite.role] = self._place(sprite.x[t], sprite.y[t], t)
 
+    @property
+    def edge(self) -> float:
+        """The table's far edge where the view is widest, as a fraction of the picture's height."""
+        return self.anchor[1] - float(self._scale.min()) * self._nuisance.table
+
     def _place(self, x: float, y: float, t: int) -> Point:
         scale = float(self._scale[t])
         roll = math.radians(self._nuisance.roll)
-        dx, dy = self._nuisance.offset
         u, v = x * math.cos(roll) - y * math.sin(roll), x * math.sin(roll) + y * math.cos(roll)
-        return 0.5 + dx + scale * u, 0.52 + dy - scale * v
+        return self.anchor[0] + scale * u, self.anchor[1] - scale * v
 
-    def paint(self, canvas: Canvas, t: int, shift: np.ndarray, table: Colour) -> None:
+    def paint(self, canvas: Canvas, t: int, shift: np.ndarray) -> None:
         """Paint frame t, moved by ``shift`` (2,)."""
-        edge = self._place(0, -0.12, t)[1] + shift[1]
-        canvas.polygon([(0, edge), (1, edge), (1, 1), (0, 1)], table)
-        canvas.polygon(
-            [(0, edge), (1, edge), (1, edge + 0.015), (0, edge + 0.015)], shade(table, 0.7)
-        )
+        for sprite in self._sprites:
+            if sprite.kind not in ("hand", "pendulum", "box_back"):
+                self._paint_shadow(canvas, sprite, t, shift)
         for sprite in self._sprites:
             self._paint_sprite(canvas, sprite, t, shift)
+
+    def _paint_shadow(self, canvas: Canvas, sprite: Sprite, t: int, shift: np.ndarray) -> None:
+        """Paint a thing's shadow on the table, fainter the higher it is."""
+        high = max(0.0, float(sprite.y[t]) - abs(sprite.size) - BASE)
+        x, y = self._shifted(float(sprite.x[t]) - 0.15 * self._nuisance.light[0], BASE, t, shift)
+        wide = float(self._scale[t]) * abs(sprite.size)
+        opacity = int(90 / (1 + 6 * high))
+        canvas.oval((x, y), 1.15 * wide, 0.3 * wide, (0, 0, 0), opacity)
 
     def _paint_sprite(self, canvas: Canvas, sprite: Sprite, t: int, shift: np.ndarray) -> None:
         scale = float(self._scale[t])
@@ -194,11 +209,21 @@ def _chest(
     canvas.polygon([place(hinge_x + x, hinge_y + y) for x, y in lid], shade(colour, 1.3))
 
 
-def _hand(canvas: Canvas, at: Place, unit: float, sprite: Sprite, nuisance: Nuisance) -> None:
+def _hand(canvas: Canvas, place: Place, unit: float, sprite: Sprite, nuisance: Nuisance) -> None:
     """Paint a forearm that comes in from the picture's edge, a palm, fingers and a thumb."""
     build = nuisance.build
+    unit *= nuisance.hand
+    grown = nuisance.hand
+
+    def at(u: float, v: float) -> Point:
+        """Place a point of a hand of this clip's size."""
+        return place(grown * u, grown * v)
+
     rx, ry = sprite.reach
-    length = math.hypot(rx, ry)
+    turn, below = math.radians(nuisance.reach[0]), nuisance.reach[1]
+    rx, ry = rx * math.cos(turn) - ry * math.sin(turn), rx * math.sin(turn) + ry * math.cos(turn)
+    ry = (1 - below) * ry - below
+    length = max(1e-3, math.hypot(rx, ry))
     rx, ry = rx / length, ry / length
     sleeve = build.shirt if build.long_sleeves else build.skin
     girth = 0.55 + 0.2 * build.girth

@@ -1,0 +1,143 @@
+"""Photographs that lie in other packages, for places and table tops; used only where asked for.
+
+They come from scikit-image (CC0 or public domain) and scikit-learn (CC-BY 2.0); none is copied into
+this project. Their bytes are checked, so that a clip's pixels never depend on a package's version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mafsar.errors import UnavailableError
+
+_LONG_SIDE = 512
+
+
+@dataclass(frozen=True)
+class Photo:
+    """Where a photograph is, whose it is and what it shows."""
+
+    package: str
+    path: str
+    sha256: str
+    author: str
+    licence: str
+    surface: bool = False
+
+
+PHOTOS: tuple[Photo, ...] = (
+    Photo(
+        "skimage", "data/brick.png",
+        "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf",
+        "CC0Textures", "CC0", surface=True,
+    ),
+    Photo(
+        "skimage", "data/grass.png",
+        "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89",
+        "CC0Textures", "CC0", surface=True,
+    ),
+    Photo(
+        "skimage", "data/gravel.png",
+        "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12",
+        "CC0Textures", "CC0", surface=True,
+    ),
+    Photo(
+        "skimage", "data/coffee.png",
+        "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+        "Rachel Michetti", "CC0",
+    ),
+    Photo(
+        "skimage", "data/camera.png",
+        "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a",
+        "Lav Varshney", "CC0",
+    ),
+    Photo(
+        "skimage", "data/chelsea.png",
+        "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+        "Stefan van der Walt", "CC0",
+    ),
+    Photo(
+        "skimage", "data/rocket.jpg",
+        "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+        "SpaceX", "public domain",
+    ),
+    Photo(
+        "sklearn", "datasets/images/china.jpg",
+        "8378025ad2519d649d02e32bd98990db4ab572357d9f09841c2fbfbb4fefad29",
+        "danielbuechele", "CC-BY 2.0",
+    ),
+    Photo(
+        "sklearn", "datasets/images/flower.jpg",
+        "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638",
+        "vultilion", "CC-BY 2.0",
+    ),
+)  # fmt: skip
+
+
+def cut_photo(
+    rng: np.random.Generator, width: int, height: int, *, surface: bool = False
+) -> np.ndarray:
+    """Cut a random window out of a random photograph, mirrored and recoloured by chance.
+
+    Args:
+        rng: Draws everything.
+        width: Of the result, pixels.
+        height: Of the result, pixels.
+        surface: Only photographs of surfaces, or small windows of the others.
+
+    Returns:
+        float32 (height, width, 3), about [0, 255].
+
+    Raises:
+        UnavailableError: A package with photographs is not installed, or has other ones.
+    """
+    photo, pixels = load_photos()[int(rng.integers(len(PHOTOS)))]
+    tall, wide = pixels.shape[:2]
+    share = rng.uniform(0.2, 0.45) if surface and not photo.surface else rng.uniform(0.4, 1.0)
+    side = share * min(tall / height, wide / width)
+    w, h = side * width, side * height
+    x, y = rng.uniform(0, wide - w), rng.uniform(0, tall - h)
+    window = Image.fromarray(pixels).resize(
+        (width, height), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h)
+    )
+    cut = np.asarray(window, np.float32)
+    if rng.random() < 0.5:
+        cut = cut[:, ::-1]
+    if photo.surface or rng.random() < 0.3:
+        cut = cut[..., rng.permutation(3)] * rng.uniform(0.7, 1.2, 3).astype(np.float32)
+    return np.ascontiguousarray((cut - 128) * rng.uniform(0.6, 1.1) + rng.uniform(90, 150))
+
+
+@lru_cache(maxsize=1)
+def load_photos() -> list[tuple[Photo, np.ndarray]]:
+    """Read all photographs, uint8 (h, w, 3), at most 512 on the longer side."""
+    loaded = []
+    for photo in PHOTOS:
+        spec = find_spec(photo.package)
+        folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
+        path = None if folder is None else folder / photo.path
+        if path is None or not path.is_file():
+            raise _missing(f"{photo.package}/{photo.path} is not installed")
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != photo.sha256:
+            raise _missing(f"{path} is another picture than the one this version knows")
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        shrink = min(1.0, _LONG_SIDE / max(image.size))
+        size = (round(image.width * shrink), round(image.height * shrink))
+        loaded.append((photo, np.asarray(image.resize(size, Image.Resampling.BOX))))
+    return loaded
+
+
+def _missing(what: str) -> UnavailableError:
+    return UnavailableError(
+        f"photographic places: {what}; install the starter group "
+        "(pip install scikit-image scikit-learn) or render without photographs"
+    )
