@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
+from mafsar.export.naming import name_weights
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
@@ -123,8 +124,8 @@ def trace(network: MafsarNetwork, spec: GraphSpec) -> ir.Model:
         spec: One of `graph_specs`.
 
     Returns:
-        Opset 20, IR 10, standard operators only, weights in the order the layers use them, and
-        nothing of the machine that made it.
+        Opset 20, IR 10, standard operators only, weights in the order the layers use them and
+        named after their parameters, and nothing of the machine that made it.
 
     Raises:
         UnavailableError: The exporter failed; the message has its reason.
@@ -158,10 +159,12 @@ def trace(network: MafsarNetwork, spec: GraphSpec) -> ir.Model:
         raise UnavailableError(
             f"torch.onnx.export failed on the {spec.name} graph: {reason}"
         ) from error
-    return _tidy(model, spec)
+    _tidy(model, spec)
+    name_weights(model, {k: v.detach().numpy() for k, v in network.state_dict().items()})
+    return model
 
 
-def _tidy(model: ir.Model, spec: GraphSpec) -> ir.Model:
+def _tidy(model: ir.Model, spec: GraphSpec) -> None:
     """Drops what differs between machines and runs, and names the batch."""
     ClearMetadataAndDocStringPass()(model)
     model.metadata_props.clear()
@@ -182,7 +185,6 @@ def _tidy(model: ir.Model, spec: GraphSpec) -> ir.Model:
                 value.shape, value.type = None, None
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
-    return model
 
 
 @contextlib.contextmanager

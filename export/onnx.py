@@ -223,6 +223,7 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
             "text_scale": match.text_scale,
         },
         "weights_sha256": weights_sha256(network),
+        "logit_scale": float(network.logit_scale),
         "files": {path.name: describe_file(path) for path in sorted(folder.iterdir())},
         "parity": {
             "against": "torch, float32, CPU",

@@ -21,6 +21,7 @@ OPEN_CLIP_NAMES = {
     "vit-l-14": "ViT-L-14-quickgelu",
 }
 SHIPPED = "tiny"
+SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / f"{SHIPPED}.mafsar"
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 

@@ -18,9 +18,10 @@ from typing import Any
 from torch import Tensor
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.model.bundle_weights import MANIFEST_FILE, load_bundle_network
 from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
 from mafsar.model.initial import random_state
-from mafsar.model.names import ModelName, backbone, parse_model_name
+from mafsar.model.names import SHIPPED_BUNDLE, ModelName, backbone, parse_model_name
 from mafsar.model.network import (
     TUNABLE_PREFIXES,
     MafsarNetwork,
@@ -48,7 +49,8 @@ def create_network(name: str, *, seed: int = 0, adapters: bool = False) -> Mafsa
     Args:
         name: See `mafsar.model.names.parse_model_name`.
         seed: Of `NAME:random`, and of fresh adapters.
-        adapters: Add fresh adapters, for training. Otherwise a CLIP is plain frozen CLIP.
+        adapters: Add fresh adapters, for training, where the weights have none. Otherwise a CLIP is
+            plain frozen CLIP.
 
     Raises:
         InputError: An unknown name or tag, or an activation that does not fit the tag.
@@ -58,10 +60,7 @@ def create_network(name: str, *, seed: int = 0, adapters: bool = False) -> Mafsa
     """
     parsed = parse_model_name(name)
     if parsed.source == "shipped":
-        raise UnavailableError(
-            f"{name}: ships as an ONNX bundle without its torch weights; use the onnx engine, or "
-            f"{name}:random for shapes and speed"
-        )
+        return load_bundle_network(SHIPPED_BUNDLE)
     if parsed.source == "file":
         state, metadata = read_safetensors(Path(parsed.value))
         if "config" in metadata:
@@ -83,16 +82,18 @@ def create_network(name: str, *, seed: int = 0, adapters: bool = False) -> Mafsa
 
 
 def load_trained(path: Path) -> MafsarNetwork:
-    """The network of a run folder or of an adapters file; the file names its towers by hash.
+    """The network of a run folder, of an adapters file, which names its towers by hash, or a bundle.
 
     Args:
-        path: A folder with `adapters.safetensors`, or a file that `save_weights` wrote.
+        path: A folder with `adapters.safetensors`, a file that `save_weights` wrote, or a bundle.
 
     Raises:
         MissingError: No such file.
         MismatchError: The towers that the file's own model name leads to are others than the
             adapters were trained on.
     """
+    if (path / MANIFEST_FILE).is_file():
+        return load_bundle_network(path)
     path = path / ADAPTERS_FILE if path.is_dir() else path
     state, metadata = read_safetensors(path)
     if "config" not in metadata:
@@ -121,6 +122,7 @@ def _assemble(config: ModelConfig, towers: dict[str, Tensor], seed: int) -> Mafs
     """Towers with values, and fresh adapters where the configuration has them."""
     network = empty_network(config)
     fresh = random_state(network, seed, prefixes=TUNABLE_PREFIXES)
+    towers = {k: v for k, v in towers.items() if not k.startswith(TUNABLE_PREFIXES)}
     network.load_state_dict(towers | fresh, assign=True)
     return network.eval()
 

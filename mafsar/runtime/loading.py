@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mafsar.errors import InputError, MafsarError, MissingError, UnavailableError
+from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest
 from mafsar.runtime.cache import cache_folder
 from mafsar.runtime.encoders import Encoder
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 ENGINES = ("auto", "onnx", "trt", "torch")
 PRECISIONS = ("fp32", "fp16", "int8")
 ADAPTERS_FILE = "adapters.safetensors"  # what makes a folder a run folder
-_ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def list_models() -> list[ModelCard]:
 
 def starter_path() -> Path:
     """Where the shipped bundle lies."""
-    return _ASSETS / f"tiny{SUFFIX}"
+    return SHIPPED_BUNDLE
 
 
 def load_model(
@@ -170,8 +170,8 @@ def _load_bundle(
     from mafsar.runtime.onnx_encoder import OnnxEncoder
 
     if engine == "torch":
-        raise UnavailableError(
-            f"--engine torch: {path.name} holds ONNX graphs and no torch weights; use --engine onnx"
+        return _load_torch(
+            str(path), engine=engine, device=device, precision=precision, threads=threads
         )
     bundle = Bundle.open(path)
     why = None

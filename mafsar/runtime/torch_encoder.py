@@ -13,20 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
+from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import parameter_counts
-from mafsar.model.names import SHIPPED, backbone
+from mafsar.model.names import SHIPPED, SHIPPED_BUNDLE, backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
-from mafsar.runtime.bundle import TokenizerSpec
+from mafsar.runtime.bundle import Bundle, TokenizerSpec, is_bundle, read_manifest
 from mafsar.runtime.encoders import Features, Float32, Frames, ModelSpec
 from mafsar.runtime.tokenizer import Tokenizer
 
 _CLIP_VOCABULARY = 49408
 _MAX_BATCH = 16  # clips in one run; more are split
-_STARTER_TOKENIZER = (
-    Path(__file__).resolve().parent.parent / "assets" / f"{SHIPPED}.mafsar" / "tokenizer.json"
-)
 
 
 class TorchEncoder:
@@ -38,6 +36,7 @@ class TorchEncoder:
         precision: "fp32", or "fp16" on CUDA.
         notice: One sentence said once when the model is used.
         path: Where the weights came from, if from a file.
+        bundle: The bundle that the network was made of; its words and tokenizer are the model's.
 
     Raises:
         InputError: Another device.
@@ -54,6 +53,7 @@ class TorchEncoder:
         precision: str = "fp32",
         notice: str | None = None,
         path: str | None = None,
+        bundle: Bundle | None = None,
     ) -> None:
         self.device, why = _choose_device(device)
         if precision not in ("fp32", "fp16"):
@@ -66,10 +66,16 @@ class TorchEncoder:
                 "--precision fp16: the torch engine has it on CUDA only; use --precision fp32"
             )
         self.precision = precision
-        self.spec = network_spec(network, notice=notice, path=path)
-        self.choice = f"engine: torch on {self.device} ({self.spec.name} is no bundle; {why})"
+        if bundle is None:
+            self.spec = network_spec(network, notice=notice, path=path)
+            reason = f"{self.spec.name} is no bundle"
+        else:
+            self.spec, reason = bundle.spec, "asked for"
+        self.choice = f"engine: torch on {self.device} ({reason}; {why})"
         self._network = network.to(self.device).eval()
         self._tokenizer: Tokenizer | None = None
+        if bundle is not None and bundle.tokenizer is not None:
+            self._tokenizer = Tokenizer(bundle.tokenizer)
         self._clip_tokenizer: Any = None  # open_clip's; a fifth of a second to build
 
     def __repr__(self) -> str:
@@ -128,7 +134,7 @@ class TorchEncoder:
 
     def _tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
         config = self._network.config.text
-        if config.vocab_size == _CLIP_VOCABULARY:
+        if self._tokenizer is None and config.vocab_size == _CLIP_VOCABULARY:
             try:
                 from open_clip.tokenizer import SimpleTokenizer
             except ImportError as error:
@@ -140,12 +146,13 @@ class TorchEncoder:
                 self._clip_tokenizer = SimpleTokenizer(context_length=config.context_length)
             return np.asarray(self._clip_tokenizer(list(texts)).numpy(), np.int64)
         if self._tokenizer is None:
-            if backbone(self.spec.backbone) != SHIPPED or not _STARTER_TOKENIZER.is_file():
+            path = SHIPPED_BUNDLE / "tokenizer.json"
+            if self.spec.backbone != SHIPPED or not path.is_file():
                 raise UnavailableError(
                     f"{self.spec.name}: no tokenizer for its {config.vocab_size} tokens; "
                     "use --text off"
                 )
-            spec = TokenizerSpec(_STARTER_TOKENIZER, config.context_length, "clip")
+            spec = TokenizerSpec(path, config.context_length, "clip")
             self._tokenizer = Tokenizer(spec)
         tokens = self._tokenizer.encode(texts)
         if int(tokens.max(initial=0)) >= config.vocab_size:
@@ -184,7 +191,11 @@ def load_torch_encoder(
         if threads < 1:
             raise InputError(f"threads must be ≥ 1, got {threads}")
         torch.set_num_threads(threads)
-    path = Path(name).expanduser()
+    path = SHIPPED_BUNDLE if name == SHIPPED else Path(name).expanduser()
+    if is_bundle(path):
+        bundle = Bundle.open(path)
+        network = load_bundle_network(path)
+        return TorchEncoder(network, device=device, precision=precision, bundle=bundle)
     if path.exists():
         network, notice, where = load_trained(path), None, str(path.resolve())
     else:
@@ -212,7 +223,7 @@ def network_spec(
         adapters="none" if config.adapters is None else "trained",
         text=True,
         prompts=config.prompts,
-        known_words=None,
+        known_words=_known_words(config.name),
         metric=match.metric,
         lam=match.lam,
         alpha=match.alpha,
@@ -226,6 +237,13 @@ def network_spec(
         mean=config.mean,
         std=config.std,
     )
+
+
+def _known_words(name: str) -> frozenset[str] | None:
+    """The shipped text tower knows the words of its captions only, in whatever is tuned on it."""
+    if name != SHIPPED or not is_bundle(SHIPPED_BUNDLE):
+        return None
+    return frozenset(read_manifest(SHIPPED_BUNDLE)["known_words"])
 
 
 def _choose_device(device: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ class ModelFields:
     """`model.…`: what is tuned, and its sizes."""
 
     name: str = "tiny"
+    fresh: bool = False  # adapters that the weights bring are not used but started anew
     tune: Literal["adapters", "full"] = "adapters"  # full: the vision tower itself, no adapters
     gta: bool = True  # temporal token and Adapter_T
     lma: bool = True  # Adapter_M after the attention inside a frame

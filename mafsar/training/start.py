@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mafsar.errors import MafsarError, UnavailableError
+from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
 from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
 from mafsar.model.initial import random_state
 from mafsar.model.names import parse_model_name
@@ -25,21 +25,30 @@ FULL_PREFIX = "visual."
 def start_network(config: TrainConfig) -> MafsarNetwork:
     """The towers that the configuration names, with fresh parts to tune.
 
-    The seed draws what is tuned and never the towers: a run names its towers by name and hash, so
+    Adapters that the named weights bring are tuned further, unless `model.fresh` starts them anew.
+    The seed draws what is fresh and never the towers: a run names its towers by name and hash, so
     `NAME:random` must be the same network whoever builds it.
 
     Raises:
         MafsarError: The model is unknown, or its weights cannot be had here.
+        MismatchError: Its adapters have other sizes than the configuration says.
     """
     name = _findable(config.model.name)
-    found = create_network(name, adapters=config.model.tune == "adapters")
+    found = create_network(name)
     own = found.config if ":" not in name else dataclasses.replace(found.config, name=name)
     network = empty_network(_model_config(own, config))
     state = random_state(network, config.seed, prefixes=TUNABLE_PREFIXES)
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
     for name, value in found.state_dict().items():
-        is_fresh = name.startswith(TUNABLE_PREFIXES) and found.config.name.endswith(":random")
-        if name in network.state_dict() and not is_fresh:
-            state[name] = value
+        if name not in shapes or (config.model.fresh and name.startswith(TUNABLE_PREFIXES)):
+            continue
+        if value.shape != shapes[name]:
+            raise MismatchError(
+                f"{config.model.name}: its trained {name} has shape {tuple(value.shape)}, and the "
+                f"configuration wants {tuple(shapes[name])}; leave model.ratio and model.frames as "
+                "they are, or start anew: model.fresh=true"
+            )
+        state[name] = value
     network.load_state_dict(state, assign=True)
     tuned = tuned_names(network, config.model)
     for name, parameter in network.named_parameters():
@@ -86,7 +95,16 @@ def embed_texts_or_none(encoder: TorchEncoder, texts: Sequence[str | None]) -> T
 
 
 def _findable(name: str) -> str:
-    """The model's name with an absolute path, so that a run folder finds it from anywhere."""
+    """The model's name with an absolute path, so that a run folder finds it from anywhere.
+
+    Raises:
+        InputError: A folder or file where a name belongs.
+    """
+    if Path(name).expanduser().exists() and ":" not in name:
+        raise InputError(
+            f"--model {name}: a run keeps its towers by name; give the name of its model, as "
+            "vit-b-16, NAME:/path/weights.safetensors or tiny"
+        )
     try:
         parsed = parse_model_name(name)
     except MafsarError:

@@ -57,7 +57,7 @@ def test_the_choices_of_the_method_are_the_defaults() -> None:
     assert {name: values[name] for name in values if not name.startswith(("data", "run", "val"))} == {
         "way": 5, "shot": 1, "query": 1, "episodes": 1000, "seed": 0, "text": True, "alpha": 0.5,
         "metric": "otam", "lam": 0.5, "visual_scale": 1.0, "smooth": 0.1, "text_dropout": 0.2,
-        "model.name": "tiny", "model.tune": "adapters", "model.gta": True, "model.lma": True,
+        "model.name": "tiny", "model.fresh": False, "model.tune": "adapters", "model.gta": True, "model.lma": True,
         "model.lma_text": True, "model.joint": True, "model.temporal": True, "model.tpcm": True,
         "model.ratio": 0.25, "model.joint_scale": 0.5, "model.frames": 8, "model.prompts": (),
         "optim.learning_rate": 2e-4, "optim.weight_decay": 0.05, "optim.beta1": 0.9,

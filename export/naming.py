@@ -1,0 +1,64 @@
+"""Names for the weights of a graph that lead back to the network's parameters (no torch)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mafsar.model.weight_names import weight_forms
+
+_PREFIX = "network."  # of the traced module's attribute
+
+
+def name_weights(model: ir.Model, state: Mapping[str, NDArray[Any]]) -> None:
+    """Renames the float tensors of a graph after the parameters whose bytes they hold.
+
+    Constant folding leaves slices and transposes of parameters under numbers. By value, because no
+    rule of the exporter says which number a parameter gets; where several parameters are equal, any
+    assignment is right.
+
+    Args:
+        model: Folded; changed in place.
+        state: The network's parameters by name, float32.
+    """
+    waiting: dict[str, list[tuple[str, tuple[str, str]]]] = defaultdict(list)
+    for name, parameter in state.items():
+        for form, part, array in weight_forms(name, parameter):
+            if array.ndim:
+                waiting[_digest(array)].append((form, (name, part)))
+    ordered = list(model.graph.initializers.values())
+    taken: set[tuple[str, str]] = set()
+    nameless = []
+    for value in filter(_is_float, ordered):
+        name = (value.name or "").removeprefix(_PREFIX)
+        if name in state:
+            value.name = name
+            taken.add((name, ""))
+        else:
+            nameless.append(value)
+    for value in nameless:
+        assert value.const_value is not None
+        forms = waiting[_digest(value.const_value.numpy())]
+        free = [(form, key) for form, key in forms if key not in taken]
+        if free:
+            value.name = free[0][0]
+            taken.add(free[0][1])
+    # A renamed tensor went to the end; the file keeps them in the order the layers use them.
+    for value in ordered:
+        model.graph.initializers.pop(value.name or "")
+        model.graph.register_initializer(value)
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.const_value is not None and value.const_value.dtype is ir.DataType.FLOAT
+
+
+def _digest(array: NDArray[Any]) -> str:
+    """Of the bytes alone: an added axis of length 1 changes nothing."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
