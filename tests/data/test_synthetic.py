@@ -38,9 +38,10 @@ def test_splits_are_disjoint_and_hold_whole_pairs() -> None:
     assert len(splits["val"]) >= 6
     assert len(splits["test"]) >= 6
     assert sum(map(len, splits.values())) == len(set().union(*splits.values())) == len(ACTIONS)
-    paired = [entry for entry in ACTIONS.values() if entry.partner]
-    assert len(paired) >= len(ACTIONS) / 2
-    for entry in paired:
+    reversed_pairs = [e for e in ACTIONS.values() if e.partner and not e.side]
+    assert len(reversed_pairs) == 2 * sum(entry.backwards for entry in ACTIONS.values())
+    assert len(reversed_pairs) >= len(ACTIONS) / 2
+    for entry in (entry for entry in ACTIONS.values() if entry.partner):
         partner = ACTIONS[str(entry.partner)]
         assert partner.split == entry.split
         assert partner.partner == entry.name
@@ -62,10 +63,17 @@ def test_reversed_pair_is_the_same_motion_backwards(entry) -> None:  # type: ign
     assert np.nanmax(np.abs(forward.points[0] - forward.points[-1])) > 0.02
 
 
-@pytest.mark.parametrize("name", ["walk_to_the_right", "push_object_right", "roll_ball_right"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        entry.name
+        for entry in ACTIONS.values()
+        if entry.side > 0 and not entry.name.startswith("turn")
+    ],
+)
 @pytest.mark.parametrize("seed", range(6))
 def test_sided_classes_go_where_they_say(name: str, seed: int) -> None:
-    point = TRACKED.index("pelvis") if name.startswith("walk") else THING
+    point = TRACKED.index("pelvis") if ACTIONS[name].scene == "person" else THING
     right = render(name, seed=seed).points[:, point, 0]
     left = render(str(ACTIONS[name].partner), seed=seed).points[:, point, 0]
     assert right[-1] - right[0] > 0.2
@@ -142,6 +150,31 @@ def test_classes_move_differently() -> None:
     gaps = np.abs(flat[:, None] - flat[None]).max(axis=-1)
     np.fill_diagonal(gaps, 1)
     assert gaps.min() > 0.02
+
+
+# Where the thing is at the end against the beginning: across, up, and how far at most between.
+def _thing_path(name: str, seed: int) -> np.ndarray:
+    return render(name, seed=seed, frames=24, size=32).points[:, THING].astype(float)
+
+
+@pytest.mark.parametrize("name", ["fail_to_lift", "tilt_and_let_back", "poke_object"])
+def test_failed_attempts_leave_things_where_they_were(name: str) -> None:
+    for seed in range(5):
+        track = _thing_path(name, seed)
+        shake = np.abs(draw_nuisance(seed).shake).max()
+        assert np.abs(track[0] - track[-1]).max() < 0.01 + 2 * shake
+        hand = render(name, seed=seed, frames=24, size=32).points[:, THING + 2]
+        assert np.nanmax(np.ptp(hand, axis=0)) > 0.15  # a hand tried
+
+
+def test_hand_reaches_head_and_cup_reaches_mouth() -> None:
+    for seed in range(6):
+        for name in ("put_hand_on_head", "put_cup_to_mouth"):
+            points = render(name, seed=seed, frames=6, size=32).points
+            head, hands = points[:, TRACKED.index("head")], points[:, HAND : HAND + 2]
+            gaps = np.linalg.norm(hands - head[:, None], axis=-1).min(axis=1)
+            assert gaps[-1] < 0.23 * draw_nuisance(seed).scale
+            assert gaps[-1] < 0.7 * gaps[0]
 
 
 def test_raised_hands_are_above_the_head_at_the_end_only() -> None:

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from mafsar.data.synthetic import exercises, people, tabletop
+from mafsar.data.synthetic import arranging, attempts, exercises, people, tabletop
 from mafsar.data.synthetic.motion import MotionFunction
 from mafsar.errors import InputError
 
@@ -107,6 +107,34 @@ _PAIRS: list[tuple[MotionFunction, str, str, str, str, Split, str, str]] = [
      "large objects"),
     (tabletop.open_lid, "open_lid", "a hand opens a lid", "close_lid", "a hand closes a lid",
      "train", "a closed chest", "an open chest"),
+    (people.raise_leg, "raise_leg", "raising a leg", "lower_leg", "lowering a leg", "train",
+     "standing on both feet", "one leg up"),
+    (people.cross_arms, "cross_arms", "crossing the arms", "uncross_arms", "uncrossing the arms",
+     "train", "arms down", "arms crossed"),
+    (people.reach_forward, "reach_forward", "reaching forward with both hands",
+     "draw_hands_back", "drawing both hands back", "train", "hands at the chest",
+     "both arms forward"),
+    (people.drink, "put_cup_to_mouth", "putting a cup to the mouth", "take_cup_from_mouth",
+     "taking a cup from the mouth", "train", "holding a cup", "a cup at the mouth"),
+    (people.curl_up, "curl_up", "curling up small", "stretch_up", "stretching up tall", "train",
+     "standing tall with arms up", "curled up low"),
+    (people.step_forward, "step_forward", "taking a step forward", "step_back",
+     "taking a step back", "train", "standing", "standing"),
+    (arranging.put_in_front, "put_in_front", "a hand puts an object in front of a box",
+     "take_from_front", "a hand takes an object from in front of a box", "train",
+     "an object beside a box", "an object in front of a box"),
+    (arranging.put_next_to, "put_next_to", "a hand puts an object next to another",
+     "take_from_beside", "a hand takes an object away from another", "train",
+     "an object alone", "two objects side by side"),
+    (arranging.bring_into_view, "bring_into_view", "a hand brings an object into view",
+     "take_out_of_view", "a hand takes an object out of view", "train", "an empty table",
+     "an object on the table"),
+    (arranging.move_nearer, "move_object_nearer", "a hand moves an object towards the camera",
+     "move_object_farther", "a hand moves an object away from the camera", "train",
+     "a small object far off", "a large object close by"),
+    (arranging.fold_paper, "fold_paper", "a hand folds a sheet of paper", "unfold_paper",
+     "a hand unfolds a sheet of paper", "train", "a flat sheet of paper",
+     "a folded sheet of paper"),
 ]  # fmt: skip
 
 # motion, name, text, mirrored name, its text, split, state on the left, state on the right
@@ -120,6 +148,13 @@ _SIDED: list[tuple[MotionFunction, str, str, str, str, Split, str, str]] = [
      "a ball rolls to the left", "train", "a ball on the left", "a ball on the right"),
     (tabletop.turn_round, "turn_clockwise", "a hand turns a pencil clockwise",
      "turn_anticlockwise", "a hand turns a pencil anticlockwise", "train", "a pencil", "a pencil"),
+    (people.run_across, "run_to_the_right", "running to the right", "run_to_the_left",
+     "running to the left", "train", "on the left", "on the right"),
+    (people.hop_across, "hop_to_the_right", "hopping to the right", "hop_to_the_left",
+     "hopping to the left", "train", "on the left", "on the right"),
+    (people.sidestep_across, "sidestep_to_the_right", "stepping sideways to the right",
+     "sidestep_to_the_left", "stepping sideways to the left", "train", "on the left",
+     "on the right"),
 ]  # fmt: skip
 
 _REPEATING: list[tuple[MotionFunction, str, str, Split]] = [
@@ -142,7 +177,33 @@ _REPEATING: list[tuple[MotionFunction, str, str, Split]] = [
     (tabletop.wipe_table, "wipe_table", "a hand wipes the table", "test"),
     (tabletop.stir, "stir", "a hand stirs in a cup", "train"),
     (tabletop.swing, "swing", "an object swings on a string", "train"),
+    (exercises.squats, "squats", "doing squats", "train"),
+    (exercises.toe_touches, "toe_touches", "touching the toes again and again", "train"),
+    (exercises.hop_on_one_leg, "hop_on_one_leg", "hopping on one leg", "train"),
+    (exercises.clap_overhead, "clap_overhead", "clapping over the head", "train"),
+    (exercises.swing_both_arms, "swing_both_arms", "swinging both arms back and forth", "train"),
+    (attempts.knock, "knock_on_table", "a hand knocks on the table", "train"),
 ]
+
+# Once from beginning to end, with nothing that is their reverse: motion, name, text, before, after
+_ONCE: list[tuple[MotionFunction, str, str, str, str]] = [
+    (tabletop.drop_object, "drop_object", "a hand drops an object", "an object up in the hand",
+     "an object on the table"),
+    (attempts.fail_to_lift, "fail_to_lift", "a hand tries to lift an object and fails",
+     "an object on the table", "an object on the table"),
+    (attempts.fail_to_push, "fail_to_push", "a hand pushes an object that does not move",
+     "an object on the table", "an object on the table"),
+    (attempts.fail_to_open, "fail_to_open", "a hand tries to open a lid and fails",
+     "a closed chest", "a closed chest"),
+    (attempts.tilt_and_let_back, "tilt_and_let_back", "a hand tilts an object that does not fall",
+     "an object upright", "an object upright"),
+    (attempts.poke, "poke_object", "a hand pokes an object lightly", "an object on the table",
+     "an object on the table"),
+    (attempts.pretend_to_put_in, "pretend_to_put_in_box",
+     "a hand pretends to put an object in a box", "an open box", "an open box"),
+    (attempts.push_off, "push_off", "a hand pushes an object off a box so that it falls",
+     "an object on a box", "an object fallen off a box"),
+]  # fmt: skip
 
 
 def _build() -> dict[str, Action]:
@@ -164,11 +225,8 @@ def _build() -> dict[str, Action]:
     for motion, name, text, split in _REPEATING:
         scene = "person" if _is_person(motion) else "table"
         table[name] = Action(name, text, motion, split, scene, "", "", cyclic=True)
-    drop = "drop_object"
-    table[drop] = Action(
-        drop, "a hand drops an object", tabletop.drop_object, "train", "table",
-        "an object up in the hand", "an object on the table",
-    )  # fmt: skip
+    for motion, name, text, before, after in _ONCE:
+        table[name] = Action(name, text, motion, "train", "table", before, after)
     return table
 
 

@@ -124,3 +124,42 @@ def flap_arms(rng: Rng, p: np.ndarray) -> Motion:
     for name, part in (("l_arm", 1.0), ("r_arm", 1.0), ("l_fore", 1.2), ("r_fore", 1.2)):
         field(poses, name)[:] += part * beat
     return Motion(poses)
+
+
+def squats(rng: Rng, p: np.ndarray) -> Motion:
+    deep = float(rng.uniform(95, 115))
+    low = pose(b_hip=deep, b_knee=deep + 14, b_out=12, pitch=24, b_arm=86, b_arm_az=88, b_fore=88)
+    return Motion(through(p, (0, REST), (0.5, low), (1, REST)), view=draw_sign(rng) * 40)
+
+
+def toe_touches(rng: Rng, p: np.ndarray) -> Motion:
+    high = pose(b_arm=172, b_arm_az=50, b_fore=176, b_fore_az=50)
+    deep = float(rng.uniform(85, 105))
+    low = pose(pitch=deep, nod=10, b_arm=deep, b_arm_az=88, b_fore=deep, b_fore_az=88, b_hip=-6)
+    return Motion(through(p, (0, high), (0.5, low), (1, high)), view=draw_sign(rng) * 55)
+
+
+def hop_on_one_leg(rng: Rng, p: np.ndarray) -> Motion:
+    side = draw_side(rng)
+    up = {f"{side}_hip": 30, f"{side}_knee": 95}
+    poses = through(p, (0, pose(**up, b_arm=45, b_fore=40)))
+    field(poses, "up")[:] = float(rng.uniform(0.09, 0.14)) * np.abs(_wave_form(p / 2))
+    return Motion(poses, view=draw_sign(rng) * 35)
+
+
+def clap_overhead(rng: Rng, p: np.ndarray) -> Motion:
+    wide = float(rng.uniform(118, 132))
+    apart = pose(b_arm=wide, b_arm_az=4, b_fore=wide + 20, b_fore_az=4)
+    together = pose(b_arm=168, b_arm_az=4, b_fore=196, b_fore_az=4)
+    return Motion(through(p, (0, apart), (0.5, together), (1, apart)))
+
+
+def swing_both_arms(rng: Rng, p: np.ndarray) -> Motion:
+    poses = through(p, (0, pose(b_arm_az=88, b_fore_az=88)))
+    beat = float(rng.uniform(60, 85)) * _wave_form(p)
+    for name in ("l_arm", "r_arm", "l_fore", "r_fore"):
+        field(poses, name)[:] = 12 + beat
+    for side in "lr":
+        field(poses, f"{side}_knee")[:] = 18 + 10 * np.cos(4 * np.pi * p)
+        field(poses, f"{side}_hip")[:] = 9 + 5 * np.cos(4 * np.pi * p)
+    return Motion(poses, view=draw_sign(rng) * 62)

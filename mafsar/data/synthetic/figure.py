@@ -221,6 +221,7 @@ class Person:
             "box": box,
             "chair": chair,
             "hat": hat,
+            "cup": partial(canvas.capsule, (x, y - r), (x, y + 0.6 * r), r, 0.8 * r, colour),
             "ball": lambda: canvas.ball((x, y), r, colour),
         }
         return painters[prop.kind]

@@ -14,7 +14,7 @@ class Prop:
     """A thing in a person's world, painted among the limbs by its depth.
 
     Attributes:
-        kind: "box", "ball", "chair" or "hat".
+        kind: "box", "ball", "chair", "hat" or "cup".
         position: float64 (T, 3), body heights: its centre (a chair: middle of its seat's edge).
         size: Half its width, body heights.
         held: float64 (T,): 1 while it is in the hand or hands and ``position`` does not count, 0
@@ -41,6 +41,8 @@ class Sprite:
         colour: Which of the clip's colours.
         role: Which tracked point it is: 0 thing, 1 second thing, 2 hand, 3 second hand; None: none.
         reach: Direction from the palm to the elbow, for hands.
+        grow: float64 (T,) factor on its size, for what comes nearer.
+        floor: float64 (T,): where its shadow lies, if not where things stand.
     """
 
     kind: str
@@ -51,6 +53,8 @@ class Sprite:
     colour: int = 0
     role: int | None = None
     reach: tuple[float, float] = (1.0, -0.6)
+    grow: np.ndarray | None = None
+    floor: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

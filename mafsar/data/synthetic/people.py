@@ -78,7 +78,7 @@ def open_arms(rng: Rng, p: np.ndarray) -> Motion:
 
 
 def hand_to_head(rng: Rng, p: np.ndarray) -> Motion:
-    return Motion(through(p, (0, REST), (1, pose(**one_arm(draw_side(rng), 100, 25, 128, 165)))))
+    return Motion(through(p, (0, REST), (1, pose(**one_arm(draw_side(rng), 125, 15, 115, 172)))))
 
 
 def hands_to_hips(rng: Rng, p: np.ndarray) -> Motion:
@@ -204,3 +204,87 @@ def put_on_hat(rng: Rng, p: np.ndarray) -> Motion:
     poses = through(p, (0, low), (0.6, high), (0.72, high), (1, REST))
     hat = Prop("hat", _still(p, 0, 1.01, 0.02), 0.085, held=path(p, (0.4, 1), (0.6, 0)))
     return Motion(poses, [hat], view=draw_sign(rng) * 20)
+
+
+def raise_leg(rng: Rng, p: np.ndarray) -> Motion:
+    side = draw_side(rng)
+    if rng.random() < 0.5:  # to the side, seen from in front
+        top = pose(**{f"{side}_out": float(rng.uniform(55, 75))}, b_arm=30)
+        return Motion(through(p, (0, REST), (1, top)))
+    top = pose(**{f"{side}_hip": float(rng.uniform(70, 95)), f"{side}_knee": 5}, pitch=-4)
+    return Motion(through(p, (0, REST), (1, top)), view=draw_sign(rng) * 65)
+
+
+def cross_arms(rng: Rng, p: np.ndarray) -> Motion:
+    level = float(rng.uniform(40, 55))
+    folded = pose(b_arm=level, b_arm_az=70, b_fore=88, b_fore_az=158)
+    return Motion(through(p, (0, REST), (1, folded)))
+
+
+def reach_forward(rng: Rng, p: np.ndarray) -> Motion:
+    level = float(rng.uniform(80, 95))
+    close = pose(b_arm=25, b_arm_az=-60, b_fore=125, b_fore_az=95)
+    out = pose(b_arm=level, b_arm_az=92, b_fore=level, b_fore_az=92)
+    return Motion(through(p, (0, close), (1, out)), view=draw_sign(rng) * 60)
+
+
+def drink(rng: Rng, p: np.ndarray) -> Motion:
+    low = pose(**one_arm("r", 18, 80, 78, 96))
+    high = pose(**one_arm("r", 95, 72, 122, 165), nod=-8)
+    cup = Prop("cup", _still(p, 0, 0, 0), 0.045, held=np.ones(len(p)), hands="right")
+    return Motion(through(p, (0, low), (1, high)), [cup], view=draw_sign(rng) * 25)
+
+
+def curl_up(rng: Rng, p: np.ndarray) -> Motion:
+    tall = pose(b_arm=172, b_arm_az=10, b_fore=176, b_fore_az=10, b_out=14)
+    small = pose(b_hip=118, b_knee=140, pitch=62, nod=35, b_arm=75, b_arm_az=85, b_fore=60)
+    return Motion(through(p, (0, tall), (0.35, REST), (1, small)), view=draw_sign(rng) * 45)
+
+
+def step_forward(rng: Rng, p: np.ndarray) -> Motion:
+    lead, other = ("l", "r") if rng.random() < 0.5 else ("r", "l")
+    far = float(rng.uniform(0.3, 0.4))
+    stride = {f"{lead}_hip": 34, f"{lead}_knee": 12, f"{other}_hip": -26, f"{other}_knee": 14}
+    poses = through(
+        p, (0, pose(z=-far / 2)), (0.5, pose(**stride, z=0)), (1, pose(z=far / 2))
+    )  # fmt: skip
+    return Motion(poses, view=draw_sign(rng) * 75)
+
+
+def run_across(rng: Rng, p: np.ndarray) -> Motion:
+    far = float(rng.uniform(0.6, 0.85))
+    lean = {"turn": 82.0, "pitch": 14.0, "b_fore": 95.0, "b_fore_az": 88.0}
+    poses = through(p, (0, pose(x=-far, **lean)), (1, pose(x=far, **lean)))
+    steps = p * 2.2 + rng.random()
+    poses = _gait(poses, steps, 44)
+    swing = np.sin(2 * np.pi * steps)
+    for side, sign in (("l", -1.0), ("r", 1.0)):
+        field(poses, f"{side}_arm")[:] = 42 * sign * swing
+        field(poses, f"{side}_arm_az")[:] = 88
+        field(poses, f"{side}_knee")[:] += 22
+        field(poses, f"{side}_fore")[:] += 30 * sign * swing
+    field(poses, "up")[:] = 0.05 * np.abs(np.sin(2 * np.pi * steps))
+    return Motion(poses)
+
+
+def hop_across(rng: Rng, p: np.ndarray) -> Motion:
+    far = float(rng.uniform(0.45, 0.65))
+    poses = through(p, (0, pose(turn=78, x=-far)), (1, pose(turn=78, x=far)))
+    hops = np.abs(np.sin(np.pi * p * float(rng.choice([2, 3]))))
+    field(poses, "up")[:] = 0.17 * hops
+    for side in "lr":
+        field(poses, f"{side}_hip")[:] = 45 * (1 - hops) + 12
+        field(poses, f"{side}_knee")[:] = 62 * (1 - hops) + 18
+        field(poses, f"{side}_arm")[:] = 70 * hops
+        field(poses, f"{side}_arm_az")[:] = 88
+    return Motion(poses)
+
+
+def sidestep_across(rng: Rng, p: np.ndarray) -> Motion:
+    far = float(rng.uniform(0.35, 0.5))
+    poses = through(p, (0, pose(x=-far, b_arm=20)), (1, pose(x=far, b_arm=20)))
+    apart = 22 * np.abs(np.sin(np.pi * p * 3))
+    for side in "lr":
+        field(poses, f"{side}_out")[:] = 4 + apart
+    field(poses, "up")[:] = 0.02 * np.abs(np.sin(np.pi * p * 6))
+    return Motion(poses)

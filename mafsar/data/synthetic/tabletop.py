@@ -11,61 +11,61 @@ THINGS = ("block", "can", "bottle", "fruit", "car", "ball", "cup")
 BASE = -0.42  # where things stand
 
 
-def _thing(rng: Rng, *, without: tuple[str, ...] = ()) -> tuple[str, float]:
+def draw_thing(rng: Rng, *, without: tuple[str, ...] = ()) -> tuple[str, float]:
     kinds = [kind for kind in THINGS if kind not in without]
     return kinds[int(rng.integers(len(kinds)))], float(rng.uniform(0.15, 0.22))
 
 
-def _flat(p: np.ndarray, value: float) -> np.ndarray:
+def held(p: np.ndarray, value: float) -> np.ndarray:
     return np.full(len(p), value)
 
 
-def _hand(x: np.ndarray, y: np.ndarray, reach: tuple[float, float], role: int = 2) -> Sprite:
+def hand_at(x: np.ndarray, y: np.ndarray, reach: tuple[float, float], role: int = 2) -> Sprite:
     return Sprite("hand", x, y, 0.14, role=role, reach=reach)
 
 
 def push_across(rng: Rng, p: np.ndarray) -> Motion:
-    kind, size = _thing(rng, without=("ball",))
+    kind, size = draw_thing(rng, without=("ball",))
     far = float(rng.uniform(0.4, 0.6))
     x = path(p, (0.15, -far), (0.9, far))
     hand = path(p, (0, -1.3), (0.15, -far - size - 0.1), (0.9, far - size - 0.1), (1, far - 0.5))
-    y = _flat(p, BASE + size)
-    return Motion(sprites=[Sprite(kind, x, y, size, role=0), _hand(hand, y, (-1.0, -0.35))])
+    y = held(p, BASE + size)
+    return Motion(sprites=[Sprite(kind, x, y, size, role=0), hand_at(hand, y, (-1.0, -0.35))])
 
 
 def roll_across(rng: Rng, p: np.ndarray) -> Motion:
     size = float(rng.uniform(0.15, 0.22))
     x = path(p, (0, -0.95), (1, 0.95))
     return Motion(
-        sprites=[Sprite("ball", x, _flat(p, BASE + size), size, -np.degrees(x / size), role=0)]
+        sprites=[Sprite("ball", x, held(p, BASE + size), size, -np.degrees(x / size), role=0)]
     )
 
 
 def lift_object(rng: Rng, p: np.ndarray) -> Motion:
-    kind, size = _thing(rng)
+    kind, size = draw_thing(rng)
     x = float(rng.uniform(-0.25, 0.25))
     high = float(rng.uniform(0.4, 0.6))
     y = path(p, (0.3, BASE + size), (1, high))
     hand = path(p, (0, 0.9), (0.3, BASE + 2 * size), (1, high + size))
     return Motion(
-        sprites=[Sprite(kind, _flat(p, x), y, size, role=0), _hand(_flat(p, x), hand, (0.5, 1.0))]
+        sprites=[Sprite(kind, held(p, x), y, size, role=0), hand_at(held(p, x), hand, (0.5, 1.0))]
     )
 
 
 def drop_object(rng: Rng, p: np.ndarray) -> Motion:
-    kind, size = _thing(rng)
+    kind, size = draw_thing(rng)
     x, high, floor = float(rng.uniform(-0.25, 0.25)), 0.6, BASE + size
     fall = np.clip((p - 0.35) / 0.25, 0, 1) ** 2
     hop = 0.22 * np.sin(np.pi * np.clip((p - 0.6) / 0.25, 0, 1))
     y = high + (floor - high) * fall + hop
     hand = path(p, (0, high + size), (0.4, high + size), (1, 1.0))
     return Motion(
-        sprites=[Sprite(kind, _flat(p, x), y, size, role=0), _hand(_flat(p, x), hand, (0.6, 1.0))]
+        sprites=[Sprite(kind, held(p, x), y, size, role=0), hand_at(held(p, x), hand, (0.6, 1.0))]
     )
 
 
 def cover_object(rng: Rng, p: np.ndarray) -> Motion:
-    kind, size = _thing(rng, without=("bottle",))
+    kind, size = draw_thing(rng, without=("bottle",))
     size *= 0.8
     x = float(rng.uniform(-0.25, 0.25))
     side = 1.0 if rng.random() < 0.5 else -1.0
@@ -74,15 +74,15 @@ def cover_object(rng: Rng, p: np.ndarray) -> Motion:
     cy = path(p, (0, 0.25), (0.5, 0.3), (1, BASE + big))
     return Motion(
         sprites=[
-            Sprite(kind, _flat(p, x), _flat(p, BASE + size), size, role=0),
+            Sprite(kind, held(p, x), held(p, BASE + size), size, role=0),
             Sprite("cover", cx, cy, big, colour=1, role=1),
-            _hand(cx, cy + big, (0.6 * side, 1.0)),
+            hand_at(cx, cy + big, (0.6 * side, 1.0)),
         ]
     )
 
 
 def put_in_box(rng: Rng, p: np.ndarray) -> Motion:
-    kind, size = _thing(rng, without=("bottle",))
+    kind, size = draw_thing(rng, without=("bottle",))
     size *= 0.85
     side = 1.0 if rng.random() < 0.5 else -1.0
     big = 0.34
@@ -91,19 +91,19 @@ def put_in_box(rng: Rng, p: np.ndarray) -> Motion:
     hx = path(p, (0, side * 0.95), (0.4, 0), (0.75, 0), (1, side * 0.5))
     hy = path(p, (0, BASE + 2 * size), (0.3, 0.45 + size), (0.4, 0.45 + size), (0.75, BASE + 0.5))
     hy = np.where(p > 0.75, path(p, (0.75, BASE + 0.5), (1, 0.6)), hy)
-    box = (_flat(p, 0.0), _flat(p, BASE + big * 0.8))
+    box = (held(p, 0.0), held(p, BASE + big * 0.8))
     return Motion(
         sprites=[
             Sprite("box_back", *box, big, colour=1),
             Sprite(kind, x, y, size, role=0),
             Sprite("box_front", *box, big, colour=1, role=1),
-            _hand(hx, hy, (0.8 * side, 1.0)),
+            hand_at(hx, hy, (0.8 * side, 1.0)),
         ]
     )
 
 
 def put_on_box(rng: Rng, p: np.ndarray) -> Motion:
-    kind, size = _thing(rng, without=("ball",))
+    kind, size = draw_thing(rng, without=("ball",))
     side = 1.0 if rng.random() < 0.5 else -1.0
     big, at = 0.28, -0.2 * side
     top = BASE + 2 * big
@@ -115,25 +115,25 @@ def put_on_box(rng: Rng, p: np.ndarray) -> Motion:
     hy = y + size + path(p, (0.8, 0), (1, 0.4))
     return Motion(
         sprites=[
-            Sprite("block", _flat(p, at), _flat(p, BASE + big), big, colour=1, role=1),
+            Sprite("block", held(p, at), held(p, BASE + big), big, colour=1, role=1),
             Sprite(kind, x, y, size, role=0),
-            _hand(hx, hy, (0.8 * side, 1.0)),
+            hand_at(hx, hy, (0.8 * side, 1.0)),
         ]
     )
 
 
 def hide_behind(rng: Rng, p: np.ndarray) -> Motion:
-    kind, size = _thing(rng, without=("bottle",))
+    kind, size = draw_thing(rng, without=("bottle",))
     side = 1.0 if rng.random() < 0.5 else -1.0
     big, at = 0.32, -0.25 * side
     x = path(p, (0, side * 0.75), (0.15, side * 0.75), (0.85, at))
-    y = _flat(p, BASE + size + 0.08)
+    y = held(p, BASE + size + 0.08)
     hx = np.where(p < 0.85, x + side * (size + 0.1), path(p, (0.85, at + 0.3 * side), (1, side)))
     return Motion(
         sprites=[
             Sprite(kind, x, y, size, role=0),
-            _hand(hx, y, (side, -0.2)),
-            Sprite("block", _flat(p, at), _flat(p, BASE + big), big, colour=1, role=1),
+            hand_at(hx, y, (side, -0.2)),
+            Sprite("block", held(p, at), held(p, BASE + big), big, colour=1, role=1),
         ]
     )
 
@@ -154,25 +154,25 @@ def tip_over(rng: Rng, p: np.ndarray) -> Motion:
     return Motion(
         sprites=[
             Sprite(kind, x, y, size, -side * lean, role=0),
-            _hand(hx, _flat(p, BASE + 1.6 * tall), (-side, 0.1)),
+            hand_at(hx, held(p, BASE + 1.6 * tall), (-side, 0.1)),
         ]
     )
 
 
 def bring_together(rng: Rng, p: np.ndarray) -> Motion:
-    (a, size), (b, other) = _thing(rng, without=("ball",)), _thing(rng, without=("ball",))
+    (a, size), (b, other) = draw_thing(rng, without=("ball",)), draw_thing(rng, without=("ball",))
     far = float(rng.uniform(0.5, 0.65))
     left, right = (
         path(p, (0.1, -far), (0.9, -size - 0.01)),
         path(p, (0.1, far), (0.9, other + 0.01)),
     )
-    ya, yb = _flat(p, BASE + size), _flat(p, BASE + other)
+    ya, yb = held(p, BASE + size), held(p, BASE + other)
     return Motion(
         sprites=[
             Sprite(a, left, ya, size, role=0),
             Sprite(b, right, yb, other, colour=1, role=1),
-            _hand(left - size - 0.08, ya, (-1.0, -0.5)),
-            _hand(right + other + 0.08, yb, (1.0, -0.5), role=3),
+            hand_at(left - size - 0.08, ya, (-1.0, -0.5)),
+            hand_at(right + other + 0.08, yb, (1.0, -0.5), role=3),
         ]
     )
 
@@ -180,9 +180,9 @@ def bring_together(rng: Rng, p: np.ndarray) -> Motion:
 def camera_approach(rng: Rng, p: np.ndarray) -> Motion:
     sprites = []
     for i, at in enumerate((0.0, float(rng.choice([-0.55, 0.55])))):
-        kind, size = _thing(rng)
+        kind, size = draw_thing(rng)
         size *= 1.0 if i == 0 else 0.8
-        sprites.append(Sprite(kind, _flat(p, at), _flat(p, BASE + size), size, colour=i, role=i))
+        sprites.append(Sprite(kind, held(p, at), held(p, BASE + size), size, colour=i, role=i))
     return Motion(sprites=sprites, zoom=path(p, (0, 0.55), (1, 1.7)))
 
 
@@ -193,11 +193,11 @@ def open_lid(rng: Rng, p: np.ndarray) -> Motion:
     top, radians = BASE + 1.3 * big, np.radians(angle)
     tip_x, tip_y = side * (-big + 2 * big * np.cos(radians)), top + 2 * big * np.sin(radians)
     hx = np.where(p < 0.2, path(p, (0, side * 1.2), (0.2, side * big)), tip_x)
-    box = (_flat(p, 0.0), _flat(p, BASE + 0.65 * big))
+    box = (held(p, 0.0), held(p, BASE + 0.65 * big))
     return Motion(
         sprites=[
             Sprite("chest", *box, side * big, angle, colour=1, role=1),
-            _hand(hx, tip_y, (side, 0.5)),
+            hand_at(hx, tip_y, (side, 0.5)),
         ]
     )
 
@@ -206,9 +206,11 @@ def turn_round(rng: Rng, p: np.ndarray) -> Motion:
     first = float(rng.uniform(-60, 60))
     angle = first - path(p, (0, 0), (1, 150))
     long = float(rng.uniform(0.36, 0.46))
-    x, y = _flat(p, 0.0), _flat(p, -0.1)
+    x, y = held(p, 0.0), held(p, -0.1)
     hx, hy = long * np.cos(np.radians(angle)), -0.1 + long * np.sin(np.radians(angle))
-    return Motion(sprites=[Sprite("pencil", x, y, long, angle, role=0), _hand(hx, hy, (0.8, -1.0))])
+    return Motion(
+        sprites=[Sprite("pencil", x, y, long, angle, role=0), hand_at(hx, hy, (0.8, -1.0))]
+    )
 
 
 def bounce_ball(rng: Rng, p: np.ndarray) -> Motion:
@@ -217,20 +219,20 @@ def bounce_ball(rng: Rng, p: np.ndarray) -> Motion:
     high = BASE + size + 0.8 * hop
     return Motion(
         sprites=[
-            Sprite("ball", _flat(p, x), high, size, role=0),
-            _hand(_flat(p, x), 0.62 + 0.12 * hop, (0.9, 0.6)),
+            Sprite("ball", held(p, x), high, size, role=0),
+            hand_at(held(p, x), 0.62 + 0.12 * hop, (0.9, 0.6)),
         ]
     )
 
 
 def shake_object(rng: Rng, p: np.ndarray) -> Motion:
-    kind, size = _thing(rng, without=("ball", "car"))
+    kind, size = draw_thing(rng, without=("ball", "car"))
     sway = float(rng.uniform(0.2, 0.3)) * np.sin(2 * np.pi * p)
-    y = _flat(p, float(rng.uniform(-0.1, 0.2)))
+    y = held(p, float(rng.uniform(-0.1, 0.2)))
     return Motion(
         sprites=[
             Sprite(kind, sway, y, size, -60 * sway, role=0),
-            _hand(sway, y - 0.3 * size, (0.7, -1.0)),
+            hand_at(sway, y - 0.3 * size, (0.7, -1.0)),
         ]
     )
 
@@ -239,7 +241,7 @@ def wipe_table(rng: Rng, p: np.ndarray) -> Motion:
     x = float(rng.uniform(0.45, 0.6)) * np.sin(2 * np.pi * p)
     y = BASE + 0.1 + 0.08 * np.cos(4 * np.pi * p)
     return Motion(
-        sprites=[Sprite("cloth", x, y, 0.24, colour=1, role=0), _hand(x, y + 0.06, (0.4, 1.0))]
+        sprites=[Sprite("cloth", x, y, 0.24, colour=1, role=0), hand_at(x, y + 0.06, (0.4, 1.0))]
     )
 
 
@@ -250,8 +252,8 @@ def stir(rng: Rng, p: np.ndarray) -> Motion:
     return Motion(
         sprites=[
             Sprite("spoon", x, y, 0.3, 12 * np.cos(2 * np.pi * p), colour=1, role=0),
-            Sprite("cup", _flat(p, 0.0), _flat(p, BASE + big), big, role=1),
-            _hand(x + 0.03, y + 0.3, (side, 0.6)),
+            Sprite("cup", held(p, 0.0), held(p, BASE + big), big, role=1),
+            hand_at(x + 0.03, y + 0.3, (side, 0.6)),
         ]
     )
 

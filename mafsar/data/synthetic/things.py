@@ -64,17 +64,22 @@ class Tabletop:
 
     def _paint_shadow(self, canvas: Canvas, sprite: Sprite, t: int, shift: np.ndarray) -> None:
         """Paint a thing's shadow on the table, fainter the higher it is."""
-        high = max(0.0, float(sprite.y[t]) - abs(sprite.size) - BASE)
-        x, y = self._shifted(float(sprite.x[t]) - 0.15 * self._nuisance.light[0], BASE, t, shift)
-        wide = float(self._scale[t]) * abs(sprite.size)
+        size = abs(sprite.size) * (1.0 if sprite.grow is None else float(sprite.grow[t]))
+        floor = BASE if sprite.floor is None else float(sprite.floor[t])
+        high = max(0.0, float(sprite.y[t]) - size - floor)
+        x, y = self._shifted(float(sprite.x[t]) - 0.15 * self._nuisance.light[0], floor, t, shift)
+        wide = float(self._scale[t]) * size
         opacity = int(90 / (1 + 6 * high))
         canvas.oval((x, y), 1.15 * wide, 0.3 * wide, (0, 0, 0), opacity)
 
     def _paint_sprite(self, canvas: Canvas, sprite: Sprite, t: int, shift: np.ndarray) -> None:
         scale = float(self._scale[t])
         angle = 0.0 if sprite.angle is None else float(sprite.angle[t])
-        turn = math.radians(angle)
+        # The angle of a chest's lid or of a folded half turns nothing else.
+        turn = 0.0 if sprite.kind in ("chest", "paper") else math.radians(angle)
         cx, cy, size = float(sprite.x[t]), float(sprite.y[t]), sprite.size
+        if sprite.grow is not None:
+            size *= float(sprite.grow[t])
 
         def at(u: float, v: float) -> Point:
             """Place a point given in the sprite's own half widths."""
@@ -87,6 +92,8 @@ class Tabletop:
         unit = scale * abs(size)
         if sprite.kind == "hand":
             _hand(canvas, at, unit, sprite, self._nuisance)
+        elif sprite.kind == "paper":
+            _paper(canvas, at, angle, colour)
         elif sprite.kind == "chest":
             _chest(
                 canvas, sprite, (cx, cy), lambda x, y: self._shifted(x, y, t, shift), angle, colour
@@ -184,6 +191,15 @@ def _pendulum(canvas: Canvas, at: Place, unit: float, colour: Colour) -> None:
     canvas.line(at(0, 8.0), at(0, 0.8), 0.012, (60, 50, 45))
     canvas.ball(at(0, 0), unit, colour)
     canvas.polygon(_box(at, -0.25, -0.9, 0.25, 0.9), shade(colour, 0.6))
+
+
+def _paper(canvas: Canvas, at: Place, angle: float, colour: Colour) -> None:
+    """Paint a sheet that lies flat, one half of it turned over by ``angle``."""
+    slant, a = 0.28, math.radians(angle)
+    over, up = math.cos(a), 0.7 * math.sin(a)
+    canvas.polygon([at(-1, -0.6), at(0, -0.6), at(slant, 0.6), at(slant - 1, 0.6)], colour)
+    half = [at(0, -0.6), at(over, up - 0.6), at(over + slant, up + 0.6), at(slant, 0.6)]
+    canvas.polygon(half, shade(colour, 1.2 if angle < 90 else 0.75))
 
 
 def _chest(
