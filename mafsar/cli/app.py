@@ -128,8 +128,8 @@ VERBS = (
     ),
     _Entry(
         "synth",
-        "later.synth",
-        ("mafsar synth clips/", "mafsar synth clips/ --classes 5 --clips 8 --set motions"),
+        "synth.synth",
+        ("mafsar synth clips/ --classes 20 --clips 20", "mafsar synth watched/ --set stream"),
     ),
 )
 GROUPS = {

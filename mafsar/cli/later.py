@@ -94,21 +94,5 @@ def record(
     )
 
 
-def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to render into.")],
-    classes: Annotated[int, typer.Option("--classes")] = 20,
-    clips: Annotated[int, typer.Option("--clips")] = 20,
-    size: Annotated[int, typer.Option("--size", metavar="PX")] = 112,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    kind: Annotated[str, typer.Option("--set", metavar="motions|people|objects|stream")] = "people",
-    overwrite: opt.OverwriteFlag = False,
-    json_lines: opt.JsonFlag = False,
-    _verbose: opt.VerboseFlag = 0,
-    _quiet: opt.QuietFlag = False,
-) -> None:
-    """Render a labelled action data set. Not in this version."""
-    _refuse("synth", "make demo renders a small support folder and its queries")
-
-
 def _refuse(verb: str, instead: str) -> NoReturn:
     raise UnavailableError(f"mafsar {verb} is not in this version; {instead}")

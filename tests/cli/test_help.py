@@ -49,7 +49,8 @@ FLAGS = {
     " --webhook --model",
     "record": "-v -q --seconds --count --delay",
     "bench": f"{COMMON} --engine --batch --runs --seconds --clip --markdown",
-    "synth": f"{COMMON} --classes --clips --size --seed --set",
+    "synth": f"{COMMON} {OUTPUT} --classes --clips --size --seed --set --seconds --fps --photos"
+    " --workers",
 }
 
 

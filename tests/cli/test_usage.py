@@ -89,7 +89,6 @@ LATER = {
     " --heartbeat 60 --webhook http://x --roi a=0,0,1,1 --roi b=0,0,1,1 --fit pad --rotate 90"
     " --hflip --json",
     "record": "record 0 support/wave --seconds 3 --count 5 --delay 3",
-    "synth": "synth out --classes 5 --clips 5 --size 112 --seed 0 --set motions",
 }
 
 

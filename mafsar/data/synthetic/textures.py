@@ -113,12 +113,13 @@ def _bricks(rng: np.random.Generator) -> np.ndarray:
 def _leaves(rng: np.random.Generator) -> np.ndarray:
     """Heap discs of all sizes on one another: the edges and scales of natural scenes."""
     heap = np.zeros((_SIDE, _SIDE))
-    ys, xs = np.mgrid[:_SIDE, :_SIDE]
     for _ in range(700):
         radius = 4.0 / np.sqrt(rng.uniform(0.004, 1.0))
         x, y = rng.uniform(0, _SIDE, 2)
-        dx = (xs - x + _SIDE / 2) % _SIDE - _SIDE / 2
-        dy = (ys - y + _SIDE / 2) % _SIDE - _SIDE / 2
-        heap[dx * dx + dy * dy < radius * radius] = rng.normal()
+        reach = np.arange(-int(radius) - 1, int(radius) + 2)
+        columns, rows = int(x) + reach, int(y) + reach
+        inside = (columns - x)[None] ** 2 + (rows - y)[:, None] ** 2 < radius * radius
+        window = np.ix_(rows % _SIDE, columns % _SIDE)
+        heap[window] = np.where(inside, rng.normal(), heap[window])
     rough = _noise(rng, 1.0)
     return np.asarray(heap + 0.3 * rough / rough.std())

@@ -1,0 +1,188 @@
+"""``mafsar synth``: renders a labelled action data set."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mafsar.cli import options as opt
+from mafsar.cli import outputs, voice
+
+if TYPE_CHECKING:
+    from mafsar.data.synthetic.recipe import Recipe
+
+SETS = ("motions", "people", "objects", "stream")
+CLIPS, STREAMS = 20, 2
+"""Clips a class and long videos, where ``--clips`` does not say."""
+CLIP_SECONDS, STREAM_SECONDS = 2.0, 120.0
+
+
+def synth(
+    out: Annotated[
+        Path | None, typer.Argument(metavar="OUT", help="Folder to render into.")
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", min=1, metavar="N", help="Classes. Default: 20; of a stream 5."),
+    ] = None,
+    clips: Annotated[
+        int | None,
+        typer.Option(
+            "--clips",
+            min=1,
+            metavar="N",
+            help=f"Clips of each class ({CLIPS}); of a stream, long videos ({STREAMS}).",
+        ),
+    ] = None,
+    size: Annotated[
+        int, typer.Option("--size", metavar="PX", help="Side of the pictures, even.")
+    ] = 112,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="S", help="The same seed gives the same pixels.")
+    ] = 0,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--set",
+            metavar="|".join(SETS),
+            callback=opt.one_of(SETS),
+            autocompletion=opt.complete(SETS),
+            help="Every action, those of people, those of hands and things; or long videos with"
+            " actions at known times.",
+        ),
+    ] = "motions",
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds",
+            metavar="X",
+            help=f"A usual clip's length ({CLIP_SECONDS:g}); a long video's ({STREAM_SECONDS:g}).",
+        ),
+    ] = None,
+    fps: Annotated[float, typer.Option("--fps", metavar="X", help="Frames a second.")] = 12.0,
+    photos: Annotated[
+        bool,
+        typer.Option(
+            "--photos",
+            help="Some places are photographs of scikit-image and scikit-learn, if installed.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes. Default: one a core.")
+    ] = None,
+    out_option: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="OUT", help="The same as OUT.")
+    ] = None,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
+    _verbose: opt.VerboseFlag = 0,
+    _quiet: opt.QuietFlag = False,
+) -> None:
+    """Render a labelled action data set; half of the actions are others run backwards in time."""
+    from mafsar.data.synthetic.files import clear
+    from mafsar.data.synthetic.recipe import Recipe, choose_classes
+
+    folder = _target(out, out_option)
+    streamed = kind == "stream"
+    recipe = Recipe(
+        kind=kind,  # type: ignore[arg-type]
+        classes=classes or (5 if streamed else 20),
+        clips=clips or (STREAMS if streamed else CLIPS),
+        size=size,
+        seed=seed,
+        seconds=seconds or (STREAM_SECONDS if streamed else CLIP_SECONDS),
+        fps=fps,
+        photos=photos,
+    )
+    choose_classes(recipe)  # refuses what cannot be, before anything is removed
+    outputs.refuse_existing({"OUT": folder}, overwrite)
+    clear(folder)
+    outputs.make_folder("OUT", folder)
+    (_render_streams if streamed else _render_clips)(folder, recipe, workers, json_lines)
+
+
+def _target(out: Path | None, option: Path | None) -> Path:
+    if (out is None) == (option is None):
+        raise typer.BadParameter("name one folder to render into, e.g. mafsar synth clips/")
+    return out or option or Path()
+
+
+def _render_clips(folder: Path, recipe: Recipe, workers: int | None, json_lines: bool) -> None:
+    from dataclasses import asdict
+
+    from mafsar.data.synthetic.dataset import write_dataset
+
+    began = time.perf_counter()
+    parts: dict[str, str] = {}
+    count = 0
+    with voice.progress("rendering") as bar:
+        for clip in write_dataset(folder, recipe, workers=workers, progress=bar):
+            count += 1
+            parts[clip.label] = clip.part
+            if json_lines:
+                outputs.print_json(sys.stdout, {"schema": 1, **asdict(clip)})
+    sizes = Counter(parts.values())
+    taken = time.perf_counter() - began
+    if json_lines:
+        outputs.print_json(
+            sys.stdout,
+            _summary(folder, recipe, taken)
+            | {"classes": {part: sizes[part] for part in ("train", "val", "test")}, "clips": count},
+        )
+        return
+    shares = ", ".join(f"{sizes[part]} {part}" for part in ("train", "val", "test"))
+    sys.stdout.write(
+        f"{folder}: {opt.count(len(parts), 'class')} ({shares}), {opt.count(count, 'clip')} of "
+        f"{recipe.size}×{recipe.size} · {taken:.1f} s\n"
+        f"  mafsar eval tiny --data {folder} --split {folder / 'split.json'}\n"
+        f"  mafsar train --data {folder} --split {folder / 'split.json'} --model vit-b-32\n"
+    )
+
+
+def _render_streams(folder: Path, recipe: Recipe, workers: int | None, json_lines: bool) -> None:
+    from mafsar.data.synthetic.dataset import write_streams
+
+    began = time.perf_counter()
+    count, events = 0, 0
+    with voice.progress("rendering") as bar:
+        for stream in write_streams(folder, recipe, workers=workers, progress=bar):
+            count += 1
+            events += len(stream.events)
+            if json_lines:
+                outputs.print_json(
+                    sys.stdout,
+                    {
+                        "schema": 1,
+                        "path": stream.path,
+                        "truth": stream.truth,
+                        "seconds": stream.seconds,
+                        "events": len(stream.events),
+                    },
+                )
+    taken = time.perf_counter() - began
+    if json_lines:
+        outputs.print_json(
+            sys.stdout, _summary(folder, recipe, taken) | {"streams": count, "events": events}
+        )
+        return
+    sys.stdout.write(
+        f"{folder}: {opt.count(count, 'long video')} of {recipe.seconds:g} s with "
+        f"{opt.count(events, 'event')} in streams/, clips of {opt.count(recipe.classes, 'class')} "
+        f"in support/ · {taken:.1f} s\n"
+    )
+
+
+def _summary(folder: Path, recipe: Recipe, seconds: float) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "out": str(folder),
+        "set": recipe.kind,
+        "size": recipe.size,
+        "seed": recipe.seed,
+        "seconds": seconds,
+    }
