@@ -89,10 +89,23 @@ def local_capability() -> int | None:
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """One engine that a draft now holds: its file and its entry in the manifest."""
+    """One engine that a draft now holds.
+
+    Attributes:
+        name: Its file, relative to the bundle.
+        entry: Of the manifest.
+        runs_here: Whether it was built for the GPU of this machine.
+    """
 
     name: str
     entry: dict[str, Any]
+    runs_here: bool
+
+    def mark(self, folder: Path, verified: str) -> None:
+        """Says in the entry and in the JSON beside the engine how it was verified."""
+        self.entry["verified"] = verified
+        side_car = (folder / self.name).with_suffix(".json")
+        write_text(side_car, json.dumps(self.entry, indent=1) + "\n")
 
 
 def add_engines(
@@ -122,7 +135,9 @@ def add_engines(
         MismatchError: TensorRT refused a graph, or the engine is not of its precision.
     """
     local = local_capability()
-    toolkit = Toolkit.find(gpu=local is not None)
+    named = wish.compute_capability
+    wanted = None if named is None else parse_capability(named)
+    toolkit = Toolkit.find(local=local, wanted=wanted)
     target = _target(toolkit, wish, local, bundle, say)
     requests, names = [], []
     for branch in ("query", "support") if spec.text_in_support else ("query",):
@@ -155,11 +170,16 @@ def add_engines(
         f"building {len(requests)} {precision} engine{'s'[: len(requests) > 1]} for "
         f"SM {target // 10}.{target % 10} with {toolkit.module.__name__} {toolkit.version}"
     )
-    answers = _build_apart(requests, local)
+    answers = _build_apart(requests, toolkit.flavour, local)
     made = [
-        _record(draft, name, branch, precision, wish, target, answer)
+        BuiltEngine(
+            name, _entry(draft, name, branch, precision, wish, target, answer), target == local
+        )
         for (name, branch), answer in zip(names, answers, strict=True)
     ]
+    for item in made:
+        item.mark(draft.folder, "graph")
+        draft.manifest.setdefault("engines", {})[item.name] = item.entry
     seconds = sum(answer["seconds"] for answer in answers)
     peak = max(answer["peak_mb"] for answer in answers)
     say(f"built in {seconds:.0f} s, the builder took {peak} MB at its peak")
@@ -195,11 +215,14 @@ def _target(
     return _WITHOUT_GPU
 
 
-def _build_apart(requests: list[BuildRequest], local: int | None) -> list[dict[str, Any]]:
+def _build_apart(
+    requests: list[BuildRequest], flavour: str, local: int | None
+) -> list[dict[str, Any]]:
     """Builds in a child process: nothing of this one's memory is in the builder's way."""
     with tempfile.TemporaryDirectory(prefix="mafsar-trt-") as folder:
         path = Path(folder) / "request.json"
-        content = {"local": local, "engines": [asdict(request) for request in requests]}
+        engines = [asdict(request) for request in requests]
+        content = {"flavour": flavour, "local": local, "engines": engines}
         path.write_text(json.dumps(content), encoding="utf-8")
         words = [sys.executable, "-m", "mafsar.export.tensorrt", str(path)]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, check=False)
@@ -223,7 +246,7 @@ def _death(status: int) -> str:
     return f"--engine trt: the builder ended with status {status}; run with MAFSAR_DEBUG=1"
 
 
-def _record(
+def _entry(
     draft: BundleDraft,
     name: str,
     branch: str,
@@ -231,10 +254,10 @@ def _record(
     wish: EngineWish,
     target: int,
     answer: dict[str, Any],
-) -> BuiltEngine:
-    """Writes the engine's entry into the manifest and beside it."""
+) -> dict[str, Any]:
+    """An engine's entry in the manifest."""
     graph, weights = graph_file(branch, precision), weights_file(precision)
-    entry = {
+    return {
         "schema": SCHEMA,
         "flavour": answer["flavour"],
         "version": answer["version"],
@@ -249,12 +272,8 @@ def _record(
         "model_sha256": draft.manifest["weights_sha256"],
         **describe_file(draft.folder / name),
         "layers": answer["layers"],
+        "engine_layers": answer["engine_layers"],
         "weight_bytes": answer["weight_bytes"],
         "seconds": answer["seconds"],
         "peak_mb": answer["peak_mb"],
-        "verified": "graph",
     }
-    draft.manifest.setdefault("engines", {})[name] = entry
-    side_car = (draft.folder / name).with_suffix(".json")
-    write_text(side_car, json.dumps(entry, indent=1) + "\n")
-    return BuiltEngine(name, entry)

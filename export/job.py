@@ -7,37 +7,25 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from mafsar.export.clips import ClipSet, rendered_clips, user_clips
 from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
 from mafsar.export.engines import EngineWish, add_engines
+from mafsar.export.judgement import Judgement
 from mafsar.export.names import graph_file, weights_file
-from mafsar.export.probe import write_probe
-from mafsar.export.verify import LIMITS, OnnxRunner, Outputs, Report, Runner, encode_set, judge
 
 from mafsar.errors import InputError, MissingError, UnavailableError
-from mafsar.runtime.bundle import (
-    SUFFIX,
-    Bundle,
-    is_bundle,
-    read_manifest,
-    spec_of,
-    tokenizer_of,
-)
-from mafsar.runtime.encoders import Float32, ModelSpec
+from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest, spec_of
+from mafsar.runtime.encoders import ModelSpec
 from mafsar.runtime.loading import starter_path
 from mafsar.runtime.probe import PROBE_FILE
-from mafsar.runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from mafsar.model.network import MafsarNetwork
 
 FORMATS = ("onnx", "trt")
-_SCANNED_CLIPS = 8  # for overflow: every value of the graph is looked at
 Say = Callable[[str], None]
 
 
@@ -240,8 +228,10 @@ def _make_graphs(
 ) -> list[Artefact]:
     """Makes the graphs that are wanted and verifies them."""
     made = _write_graphs(draft, source, options, say)
-    judgement = _Judgement(draft, source, options, say)
-    artefacts = [judgement.graphs(precision) for precision in made]
+    judgement = Judgement(
+        draft, source.network, data=options.data, min_cosine=options.min_cosine, say=say
+    )
+    artefacts = [_graphs_of(draft, judgement, precision, options) for precision in made]
     if "fp32" in made or not draft.has(PROBE_FILE):
         judgement.probe()
     elif not made and options.engine == "onnx":
@@ -254,10 +244,23 @@ def _make_graphs(
     return artefacts
 
 
+def _graphs_of(
+    draft: BundleDraft, judgement: Judgement, precision: str, options: ExportOptions
+) -> Artefact:
+    files = _graph_files(judgement.spec, precision)
+    if precision == "fp32" and judgement.spec.text:
+        files = (*files, graph_file("text"))
+    size = sum((draft.folder / name).stat().st_size for name in files)
+    verification: dict[str, Any] = {"verified": "no"}
+    if options.verify:
+        verification = judgement.graphs(precision).to_json()
+    return Artefact(f"onnx-{precision}", files, size, verification)
+
+
 def _make_engines(
     draft: BundleDraft, bundle: str, options: ExportOptions, say: Say
 ) -> list[Artefact]:
-    """Builds the engines of one precision."""
+    """Builds the engines of one precision; those that run here are verified here."""
     built = add_engines(
         draft,
         _spec(draft),
@@ -267,13 +270,24 @@ def _make_engines(
         overwrite=options.overwrite,
         say=say,
     )
-    shown = ("verified", "layers", "weight_bytes", "seconds", "peak_mb")
+    report: dict[str, Any] = {}
+    if not options.verify:
+        for engine in built:
+            engine.mark(draft.folder, "no")
+    elif all(engine.runs_here for engine in built):
+        # The graphs are the reference: they have passed against torch, and torch may not be here.
+        judgement = Judgement(
+            draft, None, data=options.data, min_cosine=options.min_cosine, say=say
+        )
+        report = judgement.engines(built).to_json()
+        for engine in built:
+            engine.mark(draft.folder, "engine")
+            draft.manifest.setdefault("parity", {})[engine.name] = report
+    shown = ("verified", "layers", "engine_layers", "weight_bytes", "seconds", "peak_mb")
     artefacts = []
     for engine in built:
-        if not options.verify:
-            engine.entry["verified"] = "no"
         side_car = str(Path(engine.name).with_suffix(".json"))
-        verification = {name: engine.entry[name] for name in shown}
+        verification = report | {name: engine.entry[name] for name in shown}
         artefacts.append(
             Artefact(engine.name, (engine.name, side_car), engine.entry["bytes"], verification)
         )
@@ -335,107 +349,3 @@ def _graph_files(spec: ModelSpec, precision: str) -> tuple[str, ...]:
     if spec.text_in_support:
         names.insert(1, graph_file("support", precision))
     return tuple(names)
-
-
-class _Judgement:
-    """The reference of one export and what it made of the clips, computed when first asked for."""
-
-    def __init__(
-        self, draft: BundleDraft, source: _Source, options: ExportOptions, say: Say
-    ) -> None:
-        self.spec = _spec(draft)
-        self._draft, self._options, self._say = draft, options, say
-        self._reference: Runner
-        if source.network is None:
-            self._reference, self._against = OnnxRunner(draft.folder, "fp32"), "its fp32 graphs"
-        else:
-            from mafsar.export.onnx import TorchRunner
-
-            self._reference, self._against = TorchRunner(source.network), "torch fp32"
-        self._network = source.network is not None
-        self._known: dict[str, tuple[ClipSet, Float32 | None, Outputs, float]] = {}
-
-    def graphs(self, precision: str) -> Artefact:
-        """Verifies the graphs of a precision."""
-        files = _graph_files(self.spec, precision)
-        folder = self._draft.folder
-        if precision == "fp32" and self.spec.text:
-            files = (*files, graph_file("text"))
-        size = sum((folder / name).stat().st_size for name in files)
-        name = f"onnx-{precision}"
-        if not self._options.verify:
-            return Artefact(name, files, size, {"verified": "no"})
-        report = self._judge(precision)
-        report.check(f"onnx {precision}")
-        return Artefact(name, files, size, report.to_json())
-
-    def probe(self) -> None:
-        """Writes the probe from the rendered clips."""
-        clips, text, outputs, _ = self._on(None)
-        write_probe(self._draft.folder, clips, outputs, text, self._against)
-
-    def _judge(self, precision: str) -> Report:
-        clips, text, wanted, seconds = self._on(self._options.data)
-        self._say(f"verifying onnx {precision} on {len(clips)} clips ({clips.source})")
-        runner = OnnxRunner(self._draft.folder, precision)
-        found, own_seconds = encode_set(runner, clips, self.spec, text)
-        if "text/embedding" in wanted:
-            if precision == "fp32":
-                found["text/embedding"] = self._embed(runner, clips)
-            else:
-                wanted = {k: v for k, v in wanted.items() if k != "text/embedding"}
-        limit = self._options.min_cosine or LIMITS[precision]
-        report = judge(
-            wanted,
-            found,
-            clips,
-            self.spec,
-            text=text,
-            min_cosine=limit,
-            against=self._against,
-            seconds=(seconds, own_seconds),
-        )
-        if precision == "fp16":
-            report = replace(report, largest_half=self._largest_half(clips, text))
-        return report
-
-    def _largest_half(self, clips: ClipSet, text: Float32 | None) -> tuple[str, float]:
-        from mafsar.export.overflow import largest_half
-
-        first = slice(0, _SCANNED_CLIPS)
-        inputs: dict[str, Any] = {"frames": clips.frames[first]}
-        runs: dict[str, dict[str, Any]] = {"query": inputs}
-        if self.spec.text_in_support and text is not None:
-            runs["support"] = inputs | {"text": text[clips.owners[first]]}
-        found = []
-        for branch, run in runs.items():
-            path = self._draft.folder / graph_file(branch, "fp16")
-            name, largest = largest_half(path, [run])
-            found.append((f"{branch} {name}", largest))
-        return max(found, key=lambda item: item[1])
-
-    def _on(self, data: Path | None) -> tuple[ClipSet, Float32 | None, Outputs, float]:
-        """The clips, their classes' texts and the reference's outputs."""
-        key = str(data)
-        if key not in self._known:
-            clips = rendered_clips(self.spec) if data is None else user_clips(data, self.spec)
-            self._say(f"running the reference ({self._against}) on {len(clips)} clips")
-            text = None
-            if self.spec.text:
-                text = self._embed(self._reference, clips)
-            outputs, seconds = encode_set(self._reference, clips, self.spec, text)
-            if text is not None:
-                outputs["text/embedding"] = text
-            self._known[key] = (clips, text, outputs, seconds)
-        return self._known[key]
-
-    def _embed(self, runner: Runner, clips: ClipSet) -> Float32:
-        """Raw embeddings of the classes' texts, the mean over the prompts, (C, E)."""
-        tokenizer = tokenizer_of(self._draft.folder, self._draft.manifest)
-        assert tokenizer is not None
-        encode = Tokenizer(tokenizer).encode
-        rows = []
-        for text in clips.texts:
-            tokens = encode([prompt.replace("{}", text) for prompt in self.spec.prompts])
-            rows.append(runner("text", {"tokens": tokens})["embedding"].mean(axis=0))
-        return np.stack(rows).astype(np.float32)

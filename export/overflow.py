@@ -23,7 +23,8 @@ def largest_half(path: Path, runs: Iterable[Mapping[str, NDArray[Any]]]) -> tupl
     Args:
         path: An FP16 graph; a scan of it is written beside it for a moment, since its weights
             file must lie there.
-        runs: Inputs by name.
+        runs: Inputs by name, any number of clips; they go through the graph one at a time, since
+            every value is kept until the end of a run.
 
     Returns:
         The node that computes it, as `MatMul val_12`, and its largest magnitude.
@@ -49,9 +50,11 @@ def largest_half(path: Path, runs: Iterable[Mapping[str, NDArray[Any]]]) -> tupl
         scan.write_bytes(model.SerializeToString())
         session = open_session(scan)
         for inputs in runs:
-            run = np.array(session.run(None, dict(inputs)), np.float64)
-            # Not a number comes from an infinity further up.
-            found = np.maximum(found, np.where(np.isfinite(run), run, np.inf))
+            for clip in range(len(next(iter(inputs.values())))):
+                one = {name: array[clip : clip + 1] for name, array in inputs.items()}
+                run = np.array(session.run(None, one), np.float64)
+                # Not a number comes from an infinity further up.
+                found = np.maximum(found, np.where(np.isfinite(run), run, np.inf))
     finally:
         scan.unlink(missing_ok=True)
     index = int(found.argmax())

@@ -11,20 +11,26 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import resource
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mafsar.export.trt_callbacks import make_logger, make_monitor
+from mafsar.export.trt_layers import (
+    Layers,
+    check_engine,
+    check_network,
+    count_engine,
+    count_network,
+)
+
 from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
-from mafsar.runtime.onnx_encoder import has_cuda_driver
+from mafsar.runtime.memory import peak_bytes
 from mafsar.runtime.trt_encoder import MODULES
 
 INSTALL = 'pip install "mafsar[trt]" (needs a GPU here) or "mafsar[trt-rtx]" (builds without one)'
-_WEIGHT_SHARE = 0.6  # an fp16 graph's weights against the fp32 graph's
 
 
 @dataclass(frozen=True)
@@ -40,19 +46,37 @@ class Toolkit:
     module: Any
 
     @classmethod
-    def find(cls, *, gpu: bool) -> Toolkit:
-        """The one to build with: `tensorrt` where a GPU is, else the one that needs none.
+    def find(cls, *, local: int | None, wanted: int | None = None) -> Toolkit:
+        """The one to build with: that can build for what is wanted, `tensorrt` first on a GPU.
+
+        Args:
+            local: Compute capability of the GPU here, as 86; None without one.
+            wanted: What is to be built for; None leaves it open.
 
         Raises:
-            UnavailableError: None is installed, or none that can build here.
+            UnavailableError: None is installed, or none can be loaded.
         """
         here = [f for f, name in MODULES.items() if importlib.util.find_spec(name) is not None]
         if not here:
             raise UnavailableError(f"--engine trt: no TensorRT is installed; {INSTALL}")
-        order = here if gpu else sorted(here, key=lambda flavour: flavour != "rtx")
-        name = MODULES[order[0]]
+        if local is None:
+            here.sort(key=lambda flavour: flavour != "rtx")
+        for flavour in here:
+            toolkit = cls.load(flavour)
+            if wanted in (None, local) or wanted in toolkit.targets():
+                return toolkit
+        return cls.load(here[0])
+
+    @classmethod
+    def load(cls, flavour: str) -> Toolkit:
+        """The one of a flavour.
+
+        Raises:
+            UnavailableError: It cannot be loaded.
+        """
+        name = MODULES[flavour]
         try:
-            return cls(order[0], importlib.import_module(name))
+            return cls(flavour, importlib.import_module(name))
         except (ImportError, OSError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UnavailableError(
@@ -110,7 +134,8 @@ def build(request: BuildRequest, toolkit: Toolkit, *, local: int | None) -> dict
         local: Compute capability of the GPU here, or None without one.
 
     Returns:
-        What was built: flavour, version, layers by type and precision, weight bytes, seconds.
+        What was built: flavour, version, layers by type and precision as parsed and, where the
+        engine runs here, as built, weight bytes, seconds, the process's peak memory.
 
     Raises:
         UnavailableError: The toolkit cannot build for this compute capability.
@@ -118,42 +143,64 @@ def build(request: BuildRequest, toolkit: Toolkit, *, local: int | None) -> dict
     """
     trt = toolkit.module
     began = time.perf_counter()
-    logger = _make_logger(trt)
+    graph, out = Path(request.graph), Path(request.out)
+    logger = make_logger(trt)
     builder = trt.Builder(logger)
-    network = _parse(toolkit, builder, logger, Path(request.graph))
-    layers, weight_bytes = _count(network)
-    _check_precision(request, toolkit, builder, logger, layers, weight_bytes)
+    full_bytes = None
+    if request.precision == "fp16":
+        # Counted and let go before the other network is there.
+        full_bytes = count_network(_parse(toolkit, builder, logger, Path(request.fp32_graph)))[1]
+    network = _parse(toolkit, builder, logger, graph)
+    layers, weight_bytes = count_network(network)
+    check_network(graph.name, request.precision, layers, weight_bytes, full_bytes)
     config = builder.create_builder_config()
     _set_target(config, toolkit, request.compute_capability, local)
     pool = trt.MemoryPoolType.WORKSPACE
     config.set_memory_pool_limit(pool, int(request.workspace_gib * 2**30))
     for bucket in request.buckets:
         config.add_optimization_profile(_profile(builder, network, bucket))
+    runs_here = request.compute_capability == local
+    if runs_here:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector
     # In tensorrt_rtx these calls are deprecated and do nothing.
     keeps_timings = toolkit.flavour == "trt"
     if keeps_timings:
         _load_timing_cache(config, Path(request.timing_cache))
-    monitor = _make_monitor(trt, Path(request.out).name, quiet=request.quiet)
+    monitor = make_monitor(trt, out.name, quiet=request.quiet)
     if monitor is not None:
         config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise MismatchError(
-            f"{Path(request.graph).name}: {MODULES[toolkit.flavour]} {toolkit.version} could not "
-            f"build an engine ({logger.last}); try a smaller --batch or another --workspace"
+            f"{graph.name}: {MODULES[toolkit.flavour]} {toolkit.version} could not build an engine "
+            f"({logger.last}); try a smaller --batch or another --workspace"
         )
-    out = Path(request.out)
     out.write_bytes(memoryview(plan))
     if keeps_timings:
         _save_timing_cache(config, Path(request.timing_cache))
+    built = _inspect(toolkit, logger, plan, request.buckets[0]) if runs_here else {}
+    check_engine(graph.name, request.precision, built)
     return {
         "flavour": toolkit.flavour,
         "version": toolkit.version,
         "layers": layers,
+        "engine_layers": built,
         "weight_bytes": weight_bytes,
         "seconds": round(time.perf_counter() - began, 3),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": round(peak_bytes() / 1e6),
     }
+
+
+def _inspect(toolkit: Toolkit, logger: Any, plan: Any, batch: int) -> Layers:
+    """What became of the layers, on the GPU that the engine was built for."""
+    runtime = toolkit.module.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise MismatchError(
+            f"{MODULES[toolkit.flavour]} {toolkit.version} does not take the engine that it built "
+            f"({logger.last}); free memory on the GPU, or use --engine onnx"
+        )
+    return count_engine(engine, toolkit.module, batch)
 
 
 def _parse(toolkit: Toolkit, builder: Any, logger: Any, graph: Path) -> Any:
@@ -170,55 +217,6 @@ def _parse(toolkit: Toolkit, builder: Any, logger: Any, graph: Path) -> Any:
             f"({'; '.join(reasons) or logger.last}); export it again with this mafsar"
         )
     return network
-
-
-def _count(network: Any) -> tuple[dict[str, dict[str, int]], int]:
-    """Layers by type and precision of their first output, and the bytes of all weights."""
-    counts: dict[str, Counter[str]] = {}
-    total = 0
-    sizes = {"FLOAT": 4, "HALF": 2, "BF16": 2, "INT8": 1}
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        kind, dtype = _name(layer.type), _name(layer.get_output(0).dtype)
-        counts.setdefault(kind, Counter())[dtype] += 1
-        if kind == "CONSTANT" and dtype in sizes:
-            volume = 1
-            for side in layer.get_output(0).shape:
-                volume *= side
-            total += volume * sizes[dtype]
-    return {kind: dict(sorted(found.items())) for kind, found in sorted(counts.items())}, total
-
-
-def _name(member: Any) -> str:
-    """`HALF` of `DataType.HALF`: bound enumerations differ in what they call themselves."""
-    return str(getattr(member, "name", member)).rpartition(".")[2]
-
-
-def _check_precision(
-    request: BuildRequest,
-    toolkit: Toolkit,
-    builder: Any,
-    logger: Any,
-    layers: dict[str, dict[str, int]],
-    weight_bytes: int,
-) -> None:
-    """An fp16 engine has half matrix products only and not much more than half the weights."""
-    products = layers.get("MATRIX_MULTIPLY", {})
-    wanted = {"fp16": "HALF", "fp32": "FLOAT"}[request.precision]
-    if not products or set(products) != {wanted}:
-        found = ", ".join(f"{count} {dtype}" for dtype, count in products.items()) or "none"
-        raise MismatchError(
-            f"{Path(request.graph).name}: matrix products are {found}, an {request.precision} "
-            f"engine wants {wanted} only; export the graph again with this mafsar"
-        )
-    if request.precision == "fp16":
-        full = _parse(toolkit, builder, logger, Path(request.fp32_graph))
-        _, full_bytes = _count(full)
-        if weight_bytes > _WEIGHT_SHARE * full_bytes:
-            raise MismatchError(
-                f"{Path(request.graph).name}: its weights take {weight_bytes} bytes, the fp32 "
-                f"graph's {full_bytes}; fp16 must not exceed {_WEIGHT_SHARE} of them"
-            )
 
 
 def _set_target(config: Any, toolkit: Toolkit, wanted: int, local: int | None) -> None:
@@ -268,59 +266,13 @@ def _save_timing_cache(config: Any, path: Path) -> None:
             temporary.write_bytes(data)
 
 
-def _make_logger(trt: Any) -> Any:
-    """A logger that prints nothing and keeps the last error for the message."""
-
-    base = getattr(trt, "ILogger", trt.Logger)
-
-    class Kept(base):  # type: ignore[misc, valid-type]
-        def __init__(self) -> None:
-            base.__init__(self)
-            self.last = "no reason given"
-
-        def log(self, severity: Any, message: str) -> None:
-            if _name(severity) in ("ERROR", "INTERNAL_ERROR"):
-                self.last = " ".join(message.split())
-
-    return Kept()
-
-
-def _make_monitor(trt: Any, title: str, *, quiet: bool) -> Any:
-    """Progress on stderr, on a terminal only; None where there is none to be had."""
-    if quiet or not sys.stderr.isatty() or not hasattr(trt, "IProgressMonitor"):
-        return None
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self._steps: dict[str, int] = {}
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            del parent_phase
-            self._steps[phase_name] = num_steps
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            of = self._steps.get(phase_name, 0)
-            sys.stderr.write(f"\r\x1b[K{title}: {phase_name} {step + 1}/{of}")
-            sys.stderr.flush()
-            return True
-
-        def phase_finish(self, phase_name: str) -> None:
-            self._steps.pop(phase_name, None)
-            if not self._steps:
-                sys.stderr.write("\r\x1b[K")
-                sys.stderr.flush()
-
-    return Monitor()
-
-
 def main(arguments: list[str]) -> int:
     """The child process: builds the engines of REQUEST.json, writes REQUEST.reply.json."""
     path = Path(arguments[0])
     reply = path.with_suffix(".reply.json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        toolkit = Toolkit.find(gpu=has_cuda_driver())
+        toolkit = Toolkit.load(content["flavour"])
         built = [
             build(
                 BuildRequest(**item | {"buckets": tuple(item["buckets"])}),

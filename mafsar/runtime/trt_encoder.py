@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import importlib
 import importlib.util
 import json
-from collections.abc import Sequence
+import mmap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from mafsar.runtime.encoders import (
     checked_frames,
     checked_text,
 )
-from mafsar.runtime.files import file_sha256, write_text
+from mafsar.runtime.files import write_text
 from mafsar.runtime.onnx_encoder import OnnxEncoder, has_cuda_driver
 from mafsar.runtime.probe import check_probe
 from mafsar.runtime.trt_engine import TrtEngine
@@ -169,13 +171,9 @@ class TrtEncoder:
         )
 
     def _load(self, name: str) -> TrtEngine:
-        """Opens an engine after its hashes: a plan is code, so nothing else is ever loaded."""
+        """Opens an engine that was built from this bundle's files."""
         entry, path = self.bundle.manifest["engines"][name], self.bundle.path / name
         again = f"mafsar export {self.bundle.path} --engine trt --overwrite"
-        if not path.is_file():
-            raise MissingError(f"{path}: missing from the bundle; {again}")
-        if file_sha256(path) != entry["sha256"]:
-            raise MismatchError(f"{path}: its sha256 differs from the manifest's; {again}")
         files = self.bundle.manifest["files"]
         made_of = {entry["graph"]: entry["graph_sha256"], entry["weights"]: entry["weights_sha256"]}
         for file, sha256 in made_of.items():
@@ -184,14 +182,9 @@ class TrtEncoder:
         if entry["model_sha256"] != self.spec.weights_sha256:
             raise MismatchError(f"{path}: built for another model than the bundle's; {again}")
         try:
-            return TrtEngine(
-                path.read_bytes(),
-                self._here.modules[entry["flavour"]],
-                self._here.cuda,
-                entry["buckets"],
-            )
-        except MismatchError as error:
-            raise MismatchError(f"{path}: {error}; {again}") from error
+            return load_engine(path, entry, self._here)
+        except MafsarError as error:
+            raise type(error)(f"{error}; {again}") from error
 
     def _verify(self) -> None:
         """Runs the probe once a device and engine, and notes beside the engines that it passed."""
@@ -207,6 +200,36 @@ class TrtEncoder:
                 write_text(car, json.dumps(entry, indent=1) + "\n")
             except OSError:
                 continue  # a read-only bundle is checked at each start
+
+
+def load_engine(path: Path, entry: Mapping[str, Any], device: Device) -> TrtEngine:
+    """Deserialises an engine after its hash: a plan is code, so nothing else is ever loaded.
+
+    The file is mapped and what is hashed is what TensorRT reads: no copy of it is held besides, and
+    none can be put in its place in between.
+
+    Args:
+        path: The engine.
+        entry: Its entry of a manifest.
+        device: Its GPU and modules.
+
+    Raises:
+        MissingError: No such file.
+        MismatchError: Another file than the manifest's, or one that TensorRT does not take.
+    """
+    if not path.is_file():
+        raise MissingError(f"{path}: missing from the bundle")
+    size = path.stat().st_size
+    if size != entry["bytes"] or not size:
+        raise MismatchError(f"{path}: its size differs from the manifest's")
+    with path.open("rb") as file:
+        plan = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if hashlib.sha256(plan).hexdigest() != entry["sha256"]:
+        raise MismatchError(f"{path}: its sha256 differs from the manifest's")
+    try:
+        return TrtEngine(plan, device.modules[entry["flavour"]], device.cuda, entry["buckets"])
+    except MismatchError as error:
+        raise MismatchError(f"{path}: {error}") from error
 
 
 def _passed(side_car: Path, sha256: str) -> bool:

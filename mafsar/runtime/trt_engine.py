@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ class TrtEngine:
     """A deserialised engine.
 
     Args:
-        plan: Its bytes, whose hash has been checked: a plan is code.
+        plan: Its bytes or a mapped file, whose hash has been checked: a plan is code.
         trt: The module, `tensorrt` or `tensorrt_rtx`.
         cuda: The device.
         buckets: Batch sizes, in the order of the engine's profiles.
@@ -148,7 +149,7 @@ class TrtEngine:
         MismatchError: The module does not take the plan; it was made for another device or version.
     """
 
-    def __init__(self, plan: bytes, trt: Any, cuda: Cuda, buckets: Sequence[int]) -> None:
+    def __init__(self, plan: bytes | mmap, trt: Any, cuda: Cuda, buckets: Sequence[int]) -> None:
         self._trt, self._cuda, self._buckets = trt, cuda, tuple(buckets)
         level = getattr(trt.Logger, "ERROR", None)
         self._logger = trt.Logger() if level is None else trt.Logger(level)

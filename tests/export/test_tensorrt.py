@@ -9,15 +9,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mafsar.export import engines
 from mafsar.export.engines import EngineWish, engine_name, parse_capability
 from mafsar.export.job import ExportOptions, export_model
 from mafsar.export.tensorrt import BuildRequest, Toolkit, build
+from mafsar.export.trt_layers import read_layers
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.trt_encoder import Device
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
@@ -52,6 +55,7 @@ def test_tensorrt_10_3_builds_on_its_device(whole, toolkit, tmp_path) -> None:
     assert (built["flavour"], built["version"]) == ("trt", "10.3.0")
     assert built["layers"]["MATRIX_MULTIPLY"] == {"FLOAT": 1}
     assert built["weight_bytes"] == 4 * 4 * 4
+    assert built["engine_layers"] == {"PRODUCT": {"FLOAT": 1}}  # as built, on its own device
     assert (tmp_path / "timings" / "t").read_bytes() == b"+"
     build(request, toolkit, local=87)
     assert (tmp_path / "timings" / "t").read_bytes() == b"++"  # the cache of the build before
@@ -74,12 +78,110 @@ def test_an_engine_of_another_precision_fails(whole, toolkit, tmp_path, fake_trt
         build(request, toolkit, local=87)
     products(("HALF", 4))
     assert build(request, toolkit, local=87)["weight_bytes"] == 2 * 4 * 4
-    monkeypatch.setattr("mafsar.export.tensorrt._WEIGHT_SHARE", 0.4)
+    monkeypatch.setattr("mafsar.export.trt_layers.WEIGHT_SHARE", 0.4)
     with pytest.raises(MismatchError, match="must not exceed"):
         build(request, toolkit, local=87)
     products()
     with pytest.raises(MismatchError, match=r"refuses the graph \(an operator that is not known\)"):
         build(request, toolkit, local=87)
+
+
+def test_an_engine_that_became_fp32_fails(whole, toolkit, tmp_path, fake_trt, monkeypatch) -> None:
+    """The graph has half products and the builder made float ones of them."""
+    request = request_of(whole, tmp_path, "fp16")
+    monkeypatch.setattr(fake_trt.INetworkDefinition, "products", (("HALF", 4), ("HALF", 4)))
+    assert build(request, toolkit, local=87)["engine_layers"] == {"PRODUCT": {"HALF": 2}}
+    monkeypatch.setattr(fake_trt.Builder, "flaws", {"products": ["Float", "Float"]})
+    with pytest.raises(MismatchError, match="engine's matrix products are 2 FLOAT, none is HALF"):
+        build(request, toolkit, local=87)
+    # Told nothing, the parsed network has to do.
+    monkeypatch.setattr(fake_trt.Builder, "flaws", {"detailed": False})
+    assert build(request, toolkit, local=87)["engine_layers"] == {}
+
+
+def test_layers_are_read_however_the_inspector_spells_them() -> None:
+    """Shapes of text as TensorRT 8.5 to 11 print them."""
+    half, full = "Row major linear FP16 format", "Row major linear FP32"
+    layers = [
+        {"LayerType": "gemm", "Inputs": [{"Format/Datatype": "Half"}], "TacticName": "sm80_xmma"},
+        {"LayerType": "kgen", "Inputs": [{"Datatype": "Half"}], "TacticName": "_gemm_mha_v2_0x1"},
+        {"LayerType": "MatrixMultiply", "Inputs": [{"Format/Datatype": full}]},
+        {"LayerType": "Reformat", "Inputs": [{"Format/Datatype": half}]},
+        {"LayerType": "kgen", "Inputs": [{"Format/Datatype": "BFloat16"}]},
+        {"LayerType": "kgen", "Inputs": [{"Datatype": "Int64"}, {"Datatype": "Float"}]},
+        {"LayerType": "NoOp", "Inputs": [{"Format/Datatype": "N/A due to dynamic shapes"}]},
+        {"LayerType": "Constant", "Inputs": []},
+        "names only",
+    ]
+    assert read_layers(json.dumps({"Layers": layers})) == {
+        "PRODUCT": {"FLOAT": 1, "HALF": 2},
+        "Reformat": {"HALF": 1},
+        "kgen": {"BF16": 1, "FLOAT": 1},
+    }
+    assert read_layers("{}") == {}
+
+
+@pytest.fixture
+def gpu(fake_trt, monkeypatch) -> None:
+    """A machine whose GPU the stand-in builds for, in this process."""
+    cuda = fake_trt.FakeCuda()
+    toolkit = Toolkit("trt", fake_trt.fake_module(cuda))
+    monkeypatch.setattr(engines, "local_capability", lambda: 87)
+    monkeypatch.setattr(Toolkit, "find", classmethod(lambda *_, **__: toolkit))
+    monkeypatch.setattr(
+        engines,
+        "_build_apart",
+        lambda requests, _, local: [build(request, toolkit, local=local) for request in requests],
+    )
+    device = Device(cuda, 0, "8.7", {"trt": toolkit.module})
+    monkeypatch.setattr(Device, "here", classmethod(lambda *_: device))
+
+
+HERE = ExportOptions(engine="trt", engines=EngineWish(buckets=(1, 2, 8), quiet=True))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_engines_that_run_here_are_verified_here(whole, tmp_path, fake_trt, monkeypatch) -> None:
+    copy = Path(shutil.copytree(whole, tmp_path / "b.mafsar"))
+    for flaw in ({"factor": -1}, {"wrong_batch": 2}):
+        monkeypatch.setattr(fake_trt.Builder, "flaws", flaw)
+        with pytest.raises(MismatchError, match="nothing was kept"):
+            export_model(copy, options=HERE)
+        assert "engines" not in Bundle.open(copy).manifest
+        assert not (copy / "engines").exists()
+    monkeypatch.setattr(fake_trt.Builder, "flaws", {})
+    result = export_model(copy, options=HERE)
+    manifest = Bundle.open(copy).manifest
+    assert len(result.artefacts) == 2
+    for artefact in result.artefacts:
+        report = artefact.verification
+        assert (report["verified"], report["against"]) == ("engine", "its fp32 graphs")
+        assert report["episodes"] == 2000
+        assert report["outputs"]["query/features"]["cosine"] > 0.9999
+        entry = manifest["engines"][artefact.name]
+        assert entry["verified"] == "engine"
+        assert json.loads((copy / artefact.name).with_suffix(".json").read_text()) == entry
+        assert manifest["parity"][artefact.name]["accuracy"] == report["accuracy"]
+    unchecked = replace(HERE, verify=False, overwrite=True)
+    for artefact in export_model(copy, options=unchecked).artefacts:
+        assert artefact.verification["verified"] == "no"
+
+
+def test_the_tensorrt_that_can_build_for_the_target_is_taken(monkeypatch) -> None:
+    class Members:
+        SM86, SM89 = 0, 1
+
+    modules = {
+        "tensorrt": SimpleNamespace(__name__="tensorrt"),
+        "tensorrt_rtx": SimpleNamespace(__name__="tensorrt_rtx", ComputeCapability=Members),
+    }
+    monkeypatch.setattr("mafsar.export.tensorrt.importlib.util.find_spec", modules.get)
+    monkeypatch.setattr("mafsar.export.tensorrt.importlib.import_module", modules.__getitem__)
+    assert Toolkit.find(local=86).flavour == "trt"
+    assert Toolkit.find(local=86, wanted=86).flavour == "trt"
+    assert Toolkit.find(local=86, wanted=89).flavour == "rtx"
+    assert Toolkit.find(local=86, wanted=87).flavour == "trt"  # which then says that it cannot
+    assert Toolkit.find(local=None).flavour == "rtx"
 
 
 def test_flags_and_names() -> None:
@@ -113,7 +215,7 @@ def test_without_tensorrt_the_graphs_stay(small, tmp_path, monkeypatch) -> None:
 def test_a_killed_builder_is_explained(monkeypatch) -> None:
     monkeypatch.setattr(engines.sys, "executable", "/bin/false")
     with pytest.raises(UnavailableError, match="the builder ended with status 1"):
-        engines._build_apart([], None)
+        engines._build_apart([], "trt", None)
     real = subprocess.run
 
     def killed(*_, **__):
@@ -121,7 +223,7 @@ def test_a_killed_builder_is_explained(monkeypatch) -> None:
 
     monkeypatch.setattr(engines.subprocess, "run", killed)
     with pytest.raises(UnavailableError, match=r"killed \(SIGKILL\), most likely out of memory"):
-        engines._build_apart([], None)
+        engines._build_apart([], "trt", None)
 
 
 WISH = EngineWish(buckets=(1, 2), compute_capability="8.6", quiet=True)
@@ -179,7 +281,7 @@ def test_an_unknown_target_ends_with_the_command(target: str, whole, tmp_path) -
 
 @needs_rtx
 def test_an_fp32_graph_is_no_fp16_engine(whole, tmp_path) -> None:
-    rtx = Toolkit.find(gpu=False)
+    rtx = Toolkit.find(local=None)
     assert {75, 86, 89} <= set(rtx.targets())
     request = replace(request_of(whole, tmp_path), precision="fp16", compute_capability=86)
     with pytest.raises(MismatchError, match=r"matrix products are \d+ FLOAT, an fp16 engine wants"):
