@@ -124,15 +124,31 @@ class Cuda:
 
 
 def _load() -> ctypes.CDLL:
-    for name in (*_NAMES, *_from_packages()):
+    for name in candidates():
         try:
-            return ctypes.CDLL(str(name))
+            return ctypes.CDLL(name)
         except OSError:
             continue
     raise UnavailableError(
         "--engine trt: the CUDA runtime (libcudart.so) is not found; pip install "
         "nvidia-cuda-runtime, on a Jetson: sudo apt install nvidia-jetpack"
     )
+
+
+def candidates(root: Path = Path("/")) -> Iterator[str]:
+    """Where the CUDA runtime may be, the likeliest first.
+
+    Args:
+        root: Where the file system begins.
+    """
+    yield from _NAMES
+    # The toolkit's folder; not every shell of a Jetson has it on the loader's path.
+    toolkit = root / "usr/local/cuda"
+    for folder in (toolkit / "lib64", toolkit / "targets/aarch64-linux/lib"):
+        yield from map(str, sorted(folder.glob("libcudart.so*")))
+    # What packages bring for other aarch64 machines does not know a Jetson's GPU.
+    if not (root / "etc/nv_tegra_release").exists():
+        yield from map(str, _from_packages())
 
 
 def _from_packages() -> Iterator[Path]:

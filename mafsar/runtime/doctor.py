@@ -8,43 +8,21 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
 
 from mafsar import __version__
 from mafsar.errors import MafsarError
 from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.cache import FeatureCache
+from mafsar.runtime.checks import Check, Status
+from mafsar.runtime.jetson import examine_jetson
 from mafsar.runtime.loading import starter_path
 from mafsar.runtime.onnx_encoder import cuda_missing, has_cuda_driver
 
-Status = Literal["ok", "warn", "fail"]
 _BASE = ("numpy", "av", "pillow", "safetensors", "tokenizers", "ftfy", "typer", "rich")
 _TRAIN = ("torch", "torchvision", "open_clip_torch", "onnx", "onnxscript")
 _LEAST_FREE_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the report.
-
-    Attributes:
-        name: What was looked at.
-        status: "ok", "warn" (works without it) or "fail".
-        detail: What was found.
-        mend: The command that mends it, or None.
-    """
-
-    name: str
-    status: Status
-    detail: str
-    mend: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The object of `mafsar doctor --json`."""
-        return {"schema": 1} | asdict(self)
 
 
 def examine() -> list[Check]:
@@ -57,6 +35,7 @@ def examine() -> list[Check]:
         _gpu,
         _train_packages,
         _tensorrt,
+        examine_jetson,
         _codecs,
         _cache,
         _starter,
@@ -151,6 +130,9 @@ def _gpu() -> list[Check]:
     if not has_cuda_driver():
         return [Check("gpu", "ok", "no CUDA driver with a device; everything runs on the CPU")]
     missing = cuda_missing()
+    if missing is not None and platform.machine() == "aarch64":
+        detail = "a CUDA driver with a device; ONNX Runtime's package for aarch64 has no CUDA"
+        return [Check("gpu", "ok", detail, "mafsar export NAME.mafsar --engine trt")]
     if missing is not None:
         return [Check("gpu", "warn", missing, "pip install 'mafsar[cuda]'")]
     return [Check("gpu", "ok", "a CUDA driver with a device, and ONNX Runtime has CUDA")]
@@ -166,20 +148,29 @@ def _train_packages() -> list[Check]:
     return [Check("train extra", "ok", detail)]
 
 
-def _tensorrt() -> list[Check]:
-    found = [
-        f"{name} {_version(name) or 'of the system'}"
+def _tensorrt(system: Path = Path("/usr/lib")) -> list[Check]:
+    found = {
+        name: spec
         for name in ("tensorrt", "tensorrt_rtx")
-        if importlib.util.find_spec(name)
-    ]
-    if found:
-        return [Check("tensorrt", "ok", ", ".join(found))]
-    hidden = sorted(Path("/usr/lib").glob("python3*/dist-packages/tensorrt"))
-    if hidden:
-        # JetPack installs it for the system's Python; a plain virtual environment does not see it.
-        detail = f"{hidden[-1]} is hidden from this Python"
-        mend = "make the environment with: python3 -m venv --system-site-packages"
+        if (spec := importlib.util.find_spec(name)) is not None
+    }
+    # JetPack installs it for the system's Python; a plain virtual environment does not see it.
+    installed = sorted(system.glob("python3*/dist-packages/tensorrt"))
+    if installed and "tensorrt" not in found:
+        detail = f"{installed[-1]} is hidden from this Python"
+        # JetPack's module is compiled for one Python and lies in that one's folder.
+        own = installed[-1].parent.parent.name
+        mend = f"make the environment with: {own} -m venv --system-site-packages .venv"
         return [Check("tensorrt", "warn", detail, mend)]
+    if installed and platform.machine() == "aarch64":
+        # The packages of other platforms know nothing of a Jetson's GPU.
+        origin = Path(found["tensorrt"].origin or "")
+        if not origin.is_relative_to(system):
+            detail = f"{origin.parent} hides the system's {installed[-1]}"
+            return [Check("tensorrt", "warn", detail, "pip uninstall -y tensorrt")]
+    if found:
+        details = [f"{name} {_version(name) or 'of the system'}" for name in found]
+        return [Check("tensorrt", "ok", ", ".join(details))]
     return [Check("tensorrt", "ok", "not installed; only --engine trt needs it")]
 
 

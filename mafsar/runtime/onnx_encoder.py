@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_INSTALL_CUDA = "pip install 'mafsar[cuda]'"
+# Its package for aarch64 has no CUDA.
+_INSTALL_CUDA = (
+    "use --engine trt" if platform.machine() == "aarch64" else "pip install 'mafsar[cuda]'"
+)
 _MAX_BATCH = 32  # clips in one run; more are split
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.runtime.doctor import Check
+from mafsar.runtime.checks import Check
 
 runner = CliRunner()
 app = build_app()
