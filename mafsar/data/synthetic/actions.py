@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from mafsar.data.synthetic import arranging, attempts, exercises, people, tabletop
 from mafsar.data.synthetic.motion import MotionFunction
+from mafsar.data.synthetic.wild import wild_function
 from mafsar.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -26,6 +29,7 @@ class Action:
         partner: The class that is this one backwards or mirrored, if there is one.
         side: 1 or -1 where left and right are part of the meaning (the clip is then never mirrored
             by chance); 0 otherwise.
+        unnamed: It was drawn, and only its motion says what it is.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Action:
     backwards: bool = False
     partner: str | None = None
     side: int = 0
+    unnamed: bool = False
 
     @property
     def label(self) -> str:
@@ -235,6 +240,7 @@ def _is_person(motion: MotionFunction) -> bool:
 
 
 ACTIONS = _build()
+_WILD = re.compile(r"wild_(\d+)(_backwards)?")
 
 
 def action(name: str) -> Action:
@@ -243,10 +249,37 @@ def action(name: str) -> Action:
     Raises:
         InputError: There is no such class; names the nearest ones.
     """
+    if wild := _WILD.fullmatch(name):
+        return _wild_action(int(wild[1]), backwards=wild[2] is not None)
     if name not in ACTIONS:
         near = difflib.get_close_matches(name, ACTIONS, n=3, cutoff=0.4) or list(ACTIONS)[:3]
         raise InputError(f"unknown rendered action {name!r}: nearest are {', '.join(near)}")
     return ACTIONS[name]
+
+
+def wild_names(count: int) -> list[str]:
+    """Return the names of the first unnamed classes; all of them are for training only."""
+    names: list[str] = []
+    number = 0
+    while len(names) < count:
+        entry = _wild_action(number, backwards=False)
+        names += [entry.name] if entry.partner is None else [entry.name, entry.partner]
+        number += 1
+    return names[:count]
+
+
+@cache
+def _wild_action(number: int, *, backwards: bool) -> Action:
+    """Two in three are people, three in four go one way and exist backwards too."""
+    scene: Literal["person", "table"] = "table" if number % 3 == 2 else "person"
+    cyclic = number % 4 == 3
+    name = f"wild_{number}"
+    names = (name, f"{name}_backwards")
+    return Action(
+        names[backwards], "moving somehow", wild_function(number, scene, cyclic=cyclic), "train",
+        scene, "", "", cyclic=cyclic, backwards=backwards,
+        partner=None if cyclic else names[not backwards], unnamed=True,
+    )  # fmt: skip
 
 
 def class_names(split: Split | None = None) -> list[str]:
