@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mafsar.model.config import TextConfig, VisionConfig
+from mafsar.model.stem import ConvStem
+from mafsar.model.stem_table import STEM_CHANNELS
 
 
 class QuickGELU(nn.Module):
@@ -49,8 +51,10 @@ class Attention(nn.Module):
         k = self._heads(context, 1)  # (M, heads, Lk, D / heads)
         v = self._heads(context, 2)  # (M, heads, Lk, D / heads)
         # In an exported graph the fused operator would unfold into a chain of shape arithmetic that
-        # TensorRT does not recognise as attention.
-        attend = explicit_attention if torch.compiler.is_exporting() else fused_attention
+        # TensorRT does not recognise as attention; in bfloat16 on a CPU its gradient takes half of
+        # a training step, and plain products a quarter of that.
+        plain = torch.compiler.is_exporting() or (q.dtype == torch.bfloat16 and q.is_cpu)
+        attend = explicit_attention if plain else fused_attention
         merged: Tensor = self.out_proj(attend(q, k, v, causal).transpose(1, 2).flatten(2))
         return merged  # (M, Lq, D)
 
@@ -141,7 +145,9 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionConfig, embed_dim: int) -> None:
         super().__init__()
         width = config.width
-        self.conv1 = nn.Conv2d(3, width, config.patch_size, config.patch_size, bias=False)
+        self.stem = ConvStem() if config.stem else None
+        channels, patch = (STEM_CHANNELS, 1) if config.stem else (3, config.patch_size)
+        self.conv1 = nn.Conv2d(channels, width, patch, patch, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty(config.patches + 1, width))
         self.ln_pre = nn.LayerNorm(width)
@@ -159,11 +165,13 @@ class VisionTower(nn.Module):
         """Patch, class and position embeddings, before `ln_pre`.
 
         Args:
-            images: Normalised pixels, (M, 3, S, S).
+            images: Normalised pixels, (M, 3, S, S), or what the stem made of them.
 
         Returns:
             (M, N+1, D), the class token first.
         """
+        if self.stem is not None and images.shape[1] == 3:
+            images = self.stem(images)  # (M, STEM_CHANNELS, S/16, S/16)
         patches = self.conv1(images).flatten(2).transpose(1, 2)  # (M, N, D)
         first = self.class_embedding.expand(patches.shape[0], 1, -1)  # (M, 1, D)
         return torch.cat([first, patches], dim=1) + self.positional_embedding  # (M, N+1, D)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from mafsar.errors import InputError
 from mafsar.model.names import ModelName, known_names, parse_model_name
+from mafsar.model.stem_table import STEM_CHANNELS, STEM_NAMES, STEM_STRIDE, stem_parameters
 
 __all__ = [
     "AdapterConfig",
@@ -32,6 +33,8 @@ Metric = Literal["otam", "bimhm", "mean"]
 # Pixel statistics of CLIP's training data, red, green, blue, for pixels in 0–1.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+# The stem was trained on (pixel - 127) / 128.
+STEM_MEAN, STEM_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,16 @@ class VisionConfig:
     image_size: int  # pixels, square
     mlp_ratio: float = 4.0
     activation: Activation = "quickgelu"  # of the MLP; OpenAI's weights need QuickGELU
+    stem: str | None = None  # frozen convolutions that the patch embedding reads instead of pixels
 
     def __post_init__(self) -> None:
         _check_tower("vision", self.width, self.heads, self.activation)
+        if self.stem is not None and self.stem not in STEM_NAMES:
+            raise InputError(f"vision.stem must be {' or '.join(STEM_NAMES)}, got {self.stem!r}")
+        if self.stem and self.patch_size != STEM_STRIDE:
+            raise InputError(
+                f"vision.patch_size must be the stem's stride {STEM_STRIDE}, got {self.patch_size}"
+            )
         if self.image_size % self.patch_size:
             raise InputError(
                 f"vision.image_size must be a multiple of patch_size {self.patch_size}, "
@@ -256,11 +266,14 @@ _NAMED: dict[str, ModelConfig] = {
     "tiny": ModelConfig(
         name="tiny",
         embed_dim=128,
-        # Many heads: one class token gathers where a dozen joints and things are.
-        vision=VisionConfig(128, 4, 8, patch_size=16, image_size=112, activation="gelu"),
+        vision=VisionConfig(
+            160, 4, 5, patch_size=16, image_size=112, activation="gelu", stem="efficientnet-lite0"
+        ),
         # The starter's own tokenizer fills exactly this vocabulary.
         text=TextConfig(96, 2, 4, context_length=32, vocab_size=512, activation="gelu"),
         prompts=("{}",),
+        mean=STEM_MEAN,
+        std=STEM_STD,
     ),
 }
 
@@ -273,8 +286,12 @@ def parameter_counts(config: ModelConfig) -> tuple[int, int]:
     """
     v, t, e = config.vision, config.text, config.embed_dim
     vision = (
-        3 * v.patch_size**2 * v.width  # patch embedding, no bias
-        + v.width  # class token
+        stem_parameters() + STEM_CHANNELS * v.width  # a stem, and its 1×1 embedding
+        if v.stem
+        else 3 * v.patch_size**2 * v.width  # patch embedding, no bias
+    )
+    vision += (
+        v.width  # class token
         + (v.patches + 1) * v.width  # positions
         + 4 * v.width  # ln_pre, ln_post
         + v.layers * _block(v.width, v.mlp_width)

@@ -60,4 +60,6 @@ def _standard_deviation(name: str, shape: tuple[int, ...]) -> float | None:
     if name.endswith(("positional_embedding", ".proj", "text_projection")):
         # proj and text_projection map from their first dimension, positions live in their second.
         return 1 / math.sqrt(shape[1 if name.endswith("embedding") else 0])
-    return 1 / math.sqrt(math.prod(shape[1:]))  # Linear and Conv weights: fan-in
+    fan_in = math.prod(shape[1:])
+    # The stem's thirty layers of ReLU6 would fade out without the factor that makes up for it.
+    return math.sqrt((2 if ".stem." in name else 1) / fan_in)

@@ -15,6 +15,7 @@ from mafsar.model.config import ModelConfig
 from mafsar.model.encoder import encode_frames
 from mafsar.model.initial import random_state
 from mafsar.model.prototypes import PrototypeModule
+from mafsar.model.stem_table import STEM_CHANNELS, STEM_STRIDE
 
 TUNABLE_PREFIXES = ("adapters.", "tpcm.")
 
@@ -61,7 +62,8 @@ class MafsarNetwork(nn.Module):
         """Encodes clips without any class text.
 
         Args:
-            frames: uint8 RGB (B, T, S, S, 3), or already normalised floats (B, T, 3, S, S).
+            frames: uint8 RGB (B, T, S, S, 3), or already normalised floats (B, T, 3, S, S), or
+                floats that the tower's stem made of them (B, T, STEM_CHANNELS, S/16, S/16).
 
         Returns:
             Frame features F̃ for matching, (B, T, E), and the time mean of the raw features F for
@@ -120,11 +122,15 @@ class MafsarNetwork(nn.Module):
         return features, raw.mean(dim=1)
 
     def _normalise(self, frames: Tensor) -> Tensor:
-        size = self.config.vision.image_size
+        vision = self.config.vision
+        size = vision.image_size
         if frames.dtype == torch.uint8:
             shape: tuple[int, ...] = (self.config.frames, size, size, 3)
         elif frames.is_floating_point():
             shape = (self.config.frames, 3, size, size)
+            if vision.stem and frames.ndim == 5 and frames.shape[2] == STEM_CHANNELS:
+                grid = size // STEM_STRIDE
+                shape = (self.config.frames, STEM_CHANNELS, grid, grid)
         else:
             raise InputError(f"frames must be uint8 or floats, got {frames.dtype}")
         if frames.ndim != 5 or tuple(frames.shape[1:]) != shape:

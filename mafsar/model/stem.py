@@ -1,0 +1,77 @@
+"""A frozen convolutional stem in place of the patch embedding's pixels.
+
+A small tower that has only seen rendered pictures knows nothing of photographs; the first layers of
+a network trained on photographs do. Batch norms are folded in: each convolution has a bias.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mafsar.model.stem_table import COARSE_BLOCKS, FINE_BLOCKS, FIRST_WIDTH, InvertedBottleneck
+
+
+class SamePadConv(nn.Conv2d):
+    """A convolution padded as TensorFlow pads for even sizes: the odd pixel goes right and below."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        # With stride 1 both sides get the same, which the convolution does by itself.
+        super().__init__(
+            in_channels, out_channels, kernel, stride,
+            padding=kernel // 2 if stride == 1 else 0, groups=groups,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride[0] > 1:
+            total = self.kernel_size[0] - self.stride[0]
+            before, after = total // 2, total - total // 2
+            x = F.pad(x, (before, after, before, after))
+        return super().forward(x)
+
+
+class Bottleneck(nn.Module):
+    """An inverted bottleneck with ReLU6 and, where the sizes allow, a skip."""
+
+    def __init__(self, sizes: InvertedBottleneck) -> None:
+        super().__init__()
+        hidden = sizes.hidden
+        self.expand = None if sizes.expand == 1 else SamePadConv(sizes.in_channels, hidden, 1)
+        self.depthwise = SamePadConv(hidden, hidden, sizes.kernel, sizes.stride, groups=hidden)
+        self.project = SamePadConv(hidden, sizes.out_channels, 1)
+        self.skip = sizes.stride == 1 and sizes.in_channels == sizes.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x if self.expand is None else F.relu6(self.expand(x))
+        y: Tensor = self.project(F.relu6(self.depthwise(wide)))
+        return x + y if self.skip else y
+
+
+class ConvStem(nn.Module):
+    """EfficientNet-Lite0 up to stride 16, with the map of stride 8 laid beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = SamePadConv(3, FIRST_WIDTH, 3, 2)
+        self.fine = nn.ModuleList(Bottleneck(sizes) for sizes in FINE_BLOCKS)
+        self.coarse = nn.ModuleList(Bottleneck(sizes) for sizes in COARSE_BLOCKS)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps pictures to feature maps.
+
+        Args:
+            images: Normalised pixels, (M, 3, S, S), S a multiple of 16.
+
+        Returns:
+            (M, STEM_CHANNELS, S / 16, S / 16): the coarse map, then the fine map's 2×2 cells.
+        """
+        x = F.relu6(self.first(images))
+        for block in self.fine:
+            x = block(x)
+        cells = F.pixel_unshuffle(x, 2)  # (M, 4·40, S/16, S/16)
+        for block in self.coarse:
+            x = block(x)
+        return torch.cat([x, cells], dim=1)

@@ -1,0 +1,60 @@
+"""The layers of a convolutional stem as a table, without torch: sizes and exact counts.
+
+EfficientNet-Lite0 (Tan and Le 2019, the Lite variant of 2020: no squeeze-and-excitation, ReLU6) cut
+at stride 16, with its batch norms folded into the convolutions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STEM_NAMES = ("efficientnet-lite0",)
+STEM_STRIDE = 16  # pixels a token
+FIRST_WIDTH = 32  # channels after the first convolution, 3×3 with stride 2
+
+
+@dataclass(frozen=True)
+class InvertedBottleneck:
+    """1×1 to `expand` times the channels (none for 1), depthwise k×k, 1×1 to `out_channels`."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int
+    expand: int
+
+    @property
+    def hidden(self) -> int:
+        """Channels of the depthwise convolution."""
+        return self.in_channels * self.expand
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        expand = 0 if self.expand == 1 else (self.in_channels + 1) * self.hidden
+        return expand + (self.kernel**2 + 1) * self.hidden + (self.hidden + 1) * self.out_channels
+
+
+def _stage(
+    in_channels: int, out_channels: int, kernel: int, stride: int, expand: int, repeats: int
+) -> list[InvertedBottleneck]:
+    first = InvertedBottleneck(in_channels, out_channels, kernel, stride, expand)
+    rest = InvertedBottleneck(out_channels, out_channels, kernel, 1, expand)
+    return [first, *[rest] * (repeats - 1)]
+
+
+FINE_BLOCKS = (
+    *_stage(32, 16, 3, 1, 1, 1),
+    *_stage(16, 24, 3, 2, 6, 2),
+    *_stage(24, 40, 5, 2, 6, 2),
+)
+COARSE_BLOCKS = (*_stage(40, 80, 3, 2, 6, 3), *_stage(80, 112, 5, 1, 6, 3))
+
+# A token sees its own cell of the coarse map and the four cells of the fine map under it.
+STEM_CHANNELS = COARSE_BLOCKS[-1].out_channels + 4 * FINE_BLOCKS[-1].out_channels
+
+
+def stem_parameters() -> int:
+    """Parameters of the stem, none of them tuned."""
+    first = (3 * 3**2 + 1) * FIRST_WIDTH
+    return first + sum(block.parameters for block in (*FINE_BLOCKS, *COARSE_BLOCKS))
