@@ -49,6 +49,7 @@ wheel: dist/.built  ## build the wheel into dist/
 demo: $(VENV)/.edge  ## render a support folder and queries, then name the queries
 	$(BIN)/python examples/demo.py demo
 	$(BIN)/mafsar match demo/support demo/queries
+	$(BIN)/python examples/order.py demo
 
 test: $(VENV)/.test  ## run the tests on the built wheel
 	$(BIN)/pytest
@@ -78,8 +79,9 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/evaluate.py
 
-starter: $(VENV)/.test  ## train the starter model again (about 20 minutes on two cores)
-	$(BIN)/python -m mafsar.training.starter --out build/tiny.mafsar
+starter: $(VENV)/.test  ## train the starter model again (under an hour on two cores)
+	$(PIP) install --quiet --group starter
+	mkdir -p build && cd build && $(abspath $(BIN))/python -m mafsar.training.starter --out tiny.mafsar
 
 clean:  ## remove what the other targets made
 	rm -rf build dist demo $(VENV)

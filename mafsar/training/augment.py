@@ -52,3 +52,29 @@ def augment(
         window = (2 * points - 1 - centre[:, None, None]) / scale[:, None, None, None]
         points = (window + 1) / 2
     return pixels, points
+
+
+def disguise(takes: Tensor, generator: torch.Generator) -> Tensor:
+    """Blend places and remix their colours, alike in all takes, for pictures of every kind.
+
+    Args:
+        takes: uint8 (2, places, T, S, S, 3).
+        generator: Draws the blends.
+
+    Returns:
+        uint8, as ``takes``.
+    """
+    places = takes.shape[1]
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(places, *shape, generator=generator)
+
+    share = 0.5 * draw(1, 1, 1, 1)
+    mixed = (1 - share) * takes + share * takes.roll(1, dims=1)
+    remix = (3 * draw(3, 3)).softmax(dim=-1)
+    strength = draw(1, 1)
+    matrix = (1 - strength) * torch.eye(3) + strength * remix
+    coloured = torch.einsum("kptxyc,pdc->kptxyd", mixed, matrix)
+    middle = coloured.mean(dim=(0, 2, 3, 4, 5))[:, None, None, None, None]
+    contrast, bias = 0.5 + 0.8 * draw(1, 1, 1, 1), 80 * draw(1, 1, 1, 3) - 40
+    return ((coloured - middle) * contrast + middle + bias).clamp(0, 255).byte()

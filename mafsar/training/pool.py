@@ -1,73 +1,138 @@
-"""Rendered clips held in memory, with what the pre-training wants to know about them."""
+"""Rendered clips held in memory: as pictures to judge on, as the stem's maps to train on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from multiprocessing import get_context
 from typing import TypeVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from mafsar.data.synthetic.actions import action
 from mafsar.data.synthetic.captions import class_captions
 from mafsar.data.synthetic.render import Rendering, render
 from mafsar.data.synthetic.scene import paint_scene_clip
+from mafsar.model.network import MafsarNetwork
+from mafsar.training.augment import augment, disguise
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+COLOUR_CELLS = 4  # a side of the coarse colour map of a frame
+_BATCH = 16  # clips that go through the stem together
+
 
 @dataclass(frozen=True)
 class ClipPool:
-    """Clips of some classes.
+    """Rendered clips of some classes.
 
     Attributes:
         names: Class names; the label is an index into them.
         frames: uint8 (n, T, S, S, 3) RGB.
-        points: float32 (n, T, P, 2), NaN where absent.
-        phrases: Phrases of each frame of each clip, [clip][frame][phrase].
         labels: int64 (n,).
     """
 
     names: list[str]
     frames: np.ndarray
-    points: np.ndarray
-    phrases: list[list[list[str]]]
     labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class MapPool:
+    """Clips of some classes as the frozen stem sees them, each augmented once.
+
+    Attributes:
+        names: Class names; the label is an index into them.
+        labels: int64 (n,).
+        maps: float16 (n, T, C, g, g), the stem's output.
+        points: float32 (n, T, P, 2) picture fractions, NaN where absent.
+        colours: float16 (n, T, 3, COLOUR_CELLS, COLOUR_CELLS), pixel values / 64 - 2.
+        phrases: Phrases of each frame of each clip, [clip][frame][phrase].
+    """
+
+    names: list[str]
+    labels: np.ndarray
+    maps: Tensor
+    points: Tensor
+    colours: Tensor
+    phrases: list[list[list[str]]]
 
     def captions(self, label: int) -> list[str]:
         """Return the ways to say what a class is."""
         return class_captions(action(self.names[label]))
 
-    def draw_classes(self, way: int, partner_share: float, rng: np.random.Generator) -> list[int]:
+    def draw_classes(
+        self, way: int, partner_share: float, rng: np.random.Generator, *, unnamed: bool
+    ) -> list[int]:
         """Draw an episode's classes; often with the class that is the same motion backwards.
 
         Args:
             way: How many.
             partner_share: How often a class brings its partner along.
             rng: Draws them.
+            unnamed: From the unnamed classes, otherwise from the named ones.
         """
-        drawn: list[int] = []
-        for label in rng.permutation(len(self.names)):
-            partner = action(self.names[label]).partner
-            group = [int(label)]
-            if partner in self.names and rng.random() < partner_share:
-                group.append(self.names.index(str(partner)))
-            drawn += [member for member in group if member not in drawn]
-            if len(drawn) >= way:
-                break
-        return drawn[:way]
+        among = [i for i, drawn in enumerate(self._unnamed) if drawn == unnamed]
+        return draw_classes(among, self._partners, way, partner_share, rng)
 
-    def draw_clips(self, classes: list[int], rng: np.random.Generator) -> np.ndarray:
-        """Draw a support and a query clip of each class, int64 (2, classes)."""
-        pairs = [rng.choice(self.clips_of(label), 2, replace=False) for label in classes]
-        return np.stack(pairs, axis=1)
+    @cached_property
+    def _unnamed(self) -> list[bool]:
+        return [action(name).unnamed for name in self.names]
+
+    @cached_property
+    def _partners(self) -> dict[int, int]:
+        return partners(self.names)
+
+    def draw_clips(self, classes: list[int], each: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw different clips of each class, int64 (each, classes)."""
+        picked = [rng.choice(self.clips_of(label), each, replace=False) for label in classes]
+        return np.stack(picked, axis=1)
 
     def clips_of(self, label: int) -> np.ndarray:
         """Return the indices of a class's clips, int64."""
-        return np.flatnonzero(self.labels == label)
+        first, last = np.searchsorted(self.labels, [label, label + 1])
+        return np.arange(first, last)
+
+
+def partners(names: Sequence[str]) -> dict[int, int]:
+    """Return for each class the one among them that is the same motion backwards or mirrored."""
+    places = {name: index for index, name in enumerate(names)}
+    found = {index: places.get(action(name).partner or "") for index, name in enumerate(names)}
+    return {index: other for index, other in found.items() if other is not None}
+
+
+def draw_classes(
+    among: Sequence[int],
+    partner_of: Mapping[int, int],
+    way: int,
+    partner_share: float,
+    rng: np.random.Generator,
+) -> list[int]:
+    """Draw classes; each brings its partner along with a chance of ``partner_share``.
+
+    Args:
+        among: Labels to draw from.
+        partner_of: See ``partners``.
+        way: How many classes.
+        partner_share: In [0, 1].
+        rng: Draws them.
+    """
+    drawn: list[int] = []
+    for label in rng.permutation(among).tolist():
+        group = [label]
+        if label in partner_of and rng.random() < partner_share:
+            group.append(partner_of[label])
+        drawn += [member for member in group if member not in drawn]
+        if len(drawn) >= way:
+            break
+    return drawn[:way]
 
 
 def render_pool(
@@ -89,46 +154,140 @@ def render_pool(
         frames: Frames a clip, T.
         workers: Processes; the pixels do not depend on it.
     """
-    labels = np.repeat(np.arange(len(names)), clips_per_class)
-    jobs = [
-        (names[int(label)], first_seed + index, frames, size) for index, label in enumerate(labels)
-    ]
-    clips = _run(_render_job, jobs, workers)
-    return ClipPool(
-        names=list(names),
-        frames=np.stack([clip.frames for clip in clips]),
-        points=np.stack([clip.points for clip in clips]),
-        phrases=[clip.phrases for clip in clips],
-        labels=labels,
+    clips_each = [clips_per_class] * len(names)
+    labels, jobs = _jobs(names, clips_each, first_seed, frames, size, False)
+    clips = [clip.frames for clip in _run(_render_job, jobs, workers)]
+    return ClipPool(list(names), np.stack(clips), labels)
+
+
+def map_pool(
+    network: MafsarNetwork,
+    names: Sequence[str],
+    clips: Sequence[int],
+    *,
+    first_seed: int,
+    generator: torch.Generator,
+    photos: bool = True,
+    workers: int = 2,
+) -> MapPool:
+    """Render clips, augment each once and keep what the stem makes of it.
+
+    Args:
+        network: Has the stem; its configuration says how large and how many frames are.
+        names: Class names.
+        clips: How many of each.
+        first_seed: Seeds run up from here.
+        generator: Draws the augmentation.
+        photos: Some places are photographs.
+        workers: Processes that render; nothing depends on it.
+    """
+    config = network.config
+    size = config.vision.image_size
+    labels, jobs = _jobs(names, clips, first_seed, config.frames, size, photos)
+    maps, points, colours, phrases = [], [], [], []
+    rendered = _run(_render_job, jobs, workers)
+    while batch := list(islice(rendered, _BATCH)):
+        frames = torch.from_numpy(np.stack([clip.frames for clip in batch]))
+        at = torch.from_numpy(np.stack([clip.points for clip in batch]))
+        pixels, moved = augment(frames, at, generator)
+        if moved is None:
+            raise RuntimeError("augment lost the points it was given")
+        maps.append(stem_maps(network, pixels))
+        points.append(moved)
+        cells = F.adaptive_avg_pool2d(pixels.flatten(0, 1), COLOUR_CELLS) / 64 - 2
+        colours.append(torch.unflatten(cells, 0, pixels.shape[:2]).half())
+        phrases += [clip.phrases for clip in batch]
+    return MapPool(
+        list(names), labels, torch.cat(maps), torch.cat(points), torch.cat(colours), phrases
     )
 
 
-def render_scenes(
-    count: int, *, first_seed: int, size: int, frames: int = 8, workers: int = 2
-) -> np.ndarray:
-    """Render places without actions, two clips of each.
+def map_scenes(
+    network: MafsarNetwork,
+    count: int,
+    *,
+    first_seed: int,
+    generator: torch.Generator,
+    photos: bool = True,
+    workers: int = 2,
+) -> tuple[Tensor, Tensor]:
+    """Render places without actions, two disguised takes of each, and keep the stem's maps.
 
     Returns:
-        uint8 (count, 2, T, S, S, 3).
+        Maps float16 (count, 2, T, C, g, g), and the mean colour of each take, float32 (count, 2, 3).
     """
-    jobs = [(first_seed + index, take, frames, size) for index in range(count) for take in range(2)]
-    clips = np.stack(_run(_scene_job, jobs, workers))
-    return clips.reshape(count, 2, *clips.shape[1:])
+    config = network.config
+    size, frames = config.vision.image_size, config.frames
+    jobs = [
+        (first_seed + index, take, frames, size, photos)
+        for index in range(count)
+        for take in range(2)
+    ]
+    maps, colours = [], []
+    rendered = _run(_scene_job, jobs, workers)
+    while batch := list(islice(rendered, _BATCH)):
+        places = torch.unflatten(torch.from_numpy(np.stack(batch)), 0, (-1, 2))
+        takes = disguise(places.transpose(0, 1), generator).transpose(0, 1).flatten(0, 1)
+        pixels, _ = augment(takes, None, generator)
+        maps.append(torch.unflatten(stem_maps(network, pixels), 0, (-1, 2)))
+        colours.append(torch.unflatten(pixels.mean(dim=(1, 3, 4)), 0, (-1, 2)))
+    return torch.cat(maps), torch.cat(colours)
 
 
-def _run(function: Callable[[Job], Result], jobs: list[Job], workers: int) -> list[Result]:
+@torch.inference_mode()
+def stem_maps(network: MafsarNetwork, pixels: Tensor) -> Tensor:
+    """Run the frozen stem over pictures.
+
+    Args:
+        network: Has the stem.
+        pixels: float32 (B, T, 3, S, S) in [0, 255].
+
+    Returns:
+        float16 (B, T, C, g, g).
+    """
+    stem = network.visual.stem
+    if stem is None:
+        raise ValueError("network.config.vision.stem is None: there is no stem to run")
+    scaled = pixels * network.pixel_scale[:, None, None] + network.pixel_shift[:, None, None]
+    flat = scaled.flatten(0, 1).to(memory_format=torch.channels_last)
+    # Half the digits are plenty for training data, and four times as fast where the CPU has bf16.
+    with torch.autocast("cpu", torch.bfloat16):
+        maps: Tensor = stem(flat)
+    return torch.unflatten(maps.half().contiguous(), 0, pixels.shape[:2])
+
+
+def _jobs(
+    names: Sequence[str],
+    clips: Sequence[int],
+    first_seed: int,
+    frames: int,
+    size: int,
+    photos: bool,
+) -> tuple[np.ndarray, list[tuple[str, int, int, int, bool]]]:
+    labels = np.repeat(np.arange(len(names)), clips)
+    return labels, [
+        (names[int(label)], first_seed + index, frames, size, photos)
+        for index, label in enumerate(labels)
+    ]
+
+
+def _run(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+    """Run jobs in order, in some processes or in this one."""
     if workers <= 1:
-        return [function(job) for job in jobs]
+        yield from map(function, jobs)
+        return
     # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        return list(executor.map(function, jobs, chunksize=32))
+        # Not all at once: rendered clips that wait for the stem would fill the memory.
+        for start in range(0, len(jobs), 512):
+            yield from executor.map(function, jobs[start : start + 512], chunksize=8)
 
 
-def _render_job(job: tuple[str, int, int, int]) -> Rendering:
-    name, seed, frames, size = job
-    return render(name, seed=seed, frames=frames, size=size)
+def _render_job(job: tuple[str, int, int, int, bool]) -> Rendering:
+    name, seed, frames, size, photos = job
+    return render(name, seed=seed, frames=frames, size=size, photos=photos)
 
 
-def _scene_job(job: tuple[int, int, int, int]) -> np.ndarray:
-    seed, take, frames, size = job
-    return paint_scene_clip(seed, take, frames=frames, size=size)
+def _scene_job(job: tuple[int, int, int, int, bool]) -> np.ndarray:
+    seed, take, frames, size, photos = job
+    return paint_scene_clip(seed, take, frames=frames, size=size, photos=photos)

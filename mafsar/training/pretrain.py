@@ -18,18 +18,17 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from mafsar.data.synthetic.actions import action
 from mafsar.data.synthetic.captions import caption
 from mafsar.data.synthetic.figure import TRACKED
 from mafsar.data.synthetic.palette import name_of
 from mafsar.data.synthetic.render import POINTS
 from mafsar.model.config import VisionConfig
 from mafsar.model.network import MafsarNetwork
-from mafsar.training.augment import augment
 from mafsar.training.losses import contrastive_loss
-from mafsar.training.pool import ClipPool
+from mafsar.training.pool import COLOUR_CELLS, MapPool
 from mafsar.training.words import encode
 
-_COLOUR_CELLS = 4
 _PELVIS = TRACKED.index("pelvis")
 
 
@@ -59,7 +58,7 @@ class FrameHeads(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.places = nn.ModuleList(nn.Linear(width, POINTS) for _ in range(2))
         self.pose = nn.Linear(embed_dim, 2 * POINTS + 2 * len(TRACKED))
-        self.colour = nn.Linear(embed_dim, 3 * _COLOUR_CELLS**2)
+        self.colour = nn.Linear(embed_dim, 3 * COLOUR_CELLS**2)
 
     def forward(
         self, patches: list[Tensor], features: Tensor
@@ -77,8 +76,8 @@ class FrameHeads(nn.Module):
 def pretrain(
     network: MafsarNetwork,
     tokenizer: Tokenizer,
-    pool: ClipPool,
-    scenes: np.ndarray,
+    pool: MapPool,
+    scenes: tuple[Tensor, Tensor],
     plan: PretrainPlan,
     *,
     seed: int,
@@ -90,19 +89,25 @@ def pretrain(
         network: Its towers and logit scale are trained; adapters are not used.
         tokenizer: Encodes captions.
         pool: Clips of training classes.
-        scenes: Places without actions, uint8 (n, 2, T, S, S, 3).
+        scenes: Places without actions, maps (n, 2, T, C, g, g), and their colours (n, 2, 3).
         plan: Steps and weights.
         seed: Draws batches, captions and augmentation.
         report: Called now and then with the step and its losses.
     """
     rng = np.random.default_rng([seed, 1])
-    generator = torch.Generator().manual_seed(seed * 1_000 + 1)
     torch.manual_seed(seed * 1_000 + 2)
     config = network.config
     heads = FrameHeads(config.vision.width, config.embed_dim)
-    towers = [*network.visual.parameters(), *network.text.parameters()]
+    towers = [
+        parameter
+        for name, parameter in network.named_parameters()
+        if name.startswith(("visual.", "text.")) and not name.startswith("visual.stem.")
+    ]
     with torch.no_grad():
         network.logit_scale.fill_(math.log(1 / 0.07))
+        # The stem's maps are loud and some channels louder; the embedding starts with all alike.
+        loudness = pool.maps[:: max(1, len(pool.maps) // 256)].float().square()
+        network.visual.conv1.weight.div_(loudness.mean(dim=(0, 1, 3, 4)).sqrt()[:, None, None])
         # Places must be as loud as pixels from the start: with the towers' usual small random
         # positions nothing about where things are is learnt for hundreds of steps.
         network.visual.positional_embedding.copy_(_grid_waves(config.vision))
@@ -121,11 +126,8 @@ def pretrain(
     )
     network.train()
     for step in range(plan.steps):
-        frames, points, captions = _draw_batch(pool, scenes, plan, rng)
-        pixels, moved = augment(frames[:, None], points[:, None], generator)
-        if moved is None:
-            raise RuntimeError("augment lost the points it was given")
-        losses = _losses(network, heads, pixels[:, 0], moved[:, 0], tokenizer, captions)
+        maps, points, colours, captions = _draw_batch(pool, scenes, plan, rng)
+        losses = _losses(network, heads, maps, points, colours, tokenizer, captions)
         total = (
             losses["caption"]
             + plan.place_weight * losses["place"]
@@ -172,48 +174,61 @@ def _grid_waves(vision: VisionConfig) -> Tensor:
 
 
 def _draw_batch(
-    pool: ClipPool, scenes: np.ndarray, plan: PretrainPlan, rng: np.random.Generator
-) -> tuple[Tensor, Tensor, list[str]]:
+    pool: MapPool, scenes: tuple[Tensor, Tensor], plan: PretrainPlan, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+    """Draw single frames: maps (B, C, g, g), points (B, P, 2), colours (B, 3, c, c), captions."""
     empty = round(plan.batch * plan.scene_share)
     clips = rng.integers(len(pool.labels), size=plan.batch - empty)
-    times = rng.integers(pool.frames.shape[1], size=plan.batch - empty)
+    times = rng.integers(pool.maps.shape[1], size=plan.batch - empty)
     captions = []
     for clip, t in zip(clips, times, strict=True):
-        phrases = pool.phrases[clip][t]
-        if rng.random() < plan.class_caption_share:
-            choices = pool.captions(int(pool.labels[clip]))
+        label = int(pool.labels[clip])
+        if rng.random() < plan.class_caption_share and not action(pool.names[label]).unnamed:
+            choices = pool.captions(label)
             captions.append(choices[int(rng.integers(len(choices)))])
         else:
-            captions.append(caption(phrases, rng))
-    which = rng.integers(len(scenes), size=empty)
-    places = scenes[which, rng.integers(2, size=empty), rng.integers(scenes.shape[2], size=empty)]
-    captions += [f"a place mostly {name_of(picture.mean(axis=(0, 1)))}" for picture in places]
-    nothing = np.full((empty, *pool.points.shape[2:]), np.nan, np.float32)
-    frames = np.concatenate([pool.frames[clips, times], places])
-    points = np.concatenate([pool.points[clips, times], nothing])
-    return torch.from_numpy(frames), torch.from_numpy(points), captions
+            captions.append(caption(pool.phrases[clip][t], rng))
+    places, tints = scenes
+    which, take = rng.integers(len(places), size=empty), rng.integers(2, size=empty)
+    captions += [
+        f"a place mostly {name_of(tints[w, k].numpy())}" for w, k in zip(which, take, strict=True)
+    ]
+    maps = torch.cat(
+        [pool.maps[clips, times], places[which, take, rng.integers(places.shape[2], size=empty)]]
+    )
+    points = torch.cat(
+        [pool.points[clips, times], pool.points.new_full((empty, *pool.points.shape[2:]), math.nan)]
+    )
+    # What is not known of a place is left out of the loss, as absent points are.
+    unknown = pool.colours.new_full((empty, *pool.colours.shape[2:]), math.nan)
+    colours = torch.cat([pool.colours[clips, times], unknown])
+    return maps.float(), points, colours.float(), captions
 
 
 def _losses(
     network: MafsarNetwork,
     heads: FrameHeads,
-    pixels: Tensor,
+    maps: Tensor,
     points: Tensor,
+    colours: Tensor,
     tokenizer: Tokenizer,
     captions: list[str],
 ) -> dict[str, Tensor]:
-    normalised = pixels * network.pixel_scale[:, None, None] + network.pixel_shift[:, None, None]
-    patches, features = _forward(network, normalised)
-    places, pose, colour = heads(patches, features)
-    texts = network.encode_text(encode(tokenizer, captions))
+    # bfloat16 where the processor has it: losses and their heads are float32 all the same.
+    with torch.autocast("cpu", torch.bfloat16):
+        patches, features = _forward(network, maps)
+        texts = network.encode_text(encode(tokenizer, captions))
+    features, texts = features.float(), texts.float()
+    places, pose, colour = heads([depth.float() for depth in patches], features)
     ids = {text: index for index, text in enumerate(dict.fromkeys(captions))}
     number = torch.tensor([ids[text] for text in captions])
     same = number[:, None] == number[None]
+    seen = ~colours.flatten(1).isnan()
     return {
         "caption": contrastive_loss(features, texts, network.logit_scale.exp(), same),
         "place": 0.5 * (_place_loss(places[0], points) + _place_loss(places[1], points)),
         "pose": _pose_loss(pose, points),
-        "colour": F.mse_loss(colour, _colour_map(pixels)),
+        "colour": F.mse_loss(colour[seen], colours.flatten(1)[seen]),
         "loudness": (texts.norm(dim=-1).mean() / features.norm(dim=-1).mean()).detach(),
     }
 
@@ -249,7 +264,3 @@ def _pose_loss(found: Tensor, points: Tensor) -> Tensor:
     known = ~wanted.isnan()
     gaps = F.smooth_l1_loss(found, wanted.nan_to_num(0), reduction="none", beta=0.1)
     return (gaps * known).sum() / known.sum().clamp(min=1)
-
-
-def _colour_map(pixels: Tensor) -> Tensor:
-    return (F.adaptive_avg_pool2d(pixels, _COLOUR_CELLS) / 64 - 2).flatten(1)

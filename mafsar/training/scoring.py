@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from mafsar.kernels import mean_match, otam_match
 from mafsar.model.config import MatchConfig
 from mafsar.model.network import MafsarNetwork
-from mafsar.training.pool import ClipPool
+from mafsar.training.pool import ClipPool, draw_classes
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,14 @@ class Score:
     ci95: float
 
 
-def draw_episodes(labels: np.ndarray, *, count: int, way: int, seed: int) -> Episodes:
+def draw_episodes(
+    labels: np.ndarray,
+    *,
+    count: int,
+    way: int,
+    seed: int,
+    partner_of: Mapping[int, int] | None = None,
+) -> Episodes:
     """Draw episodes whose support and query clips differ.
 
     Args:
@@ -64,11 +72,16 @@ def draw_episodes(labels: np.ndarray, *, count: int, way: int, seed: int) -> Epi
         count: How many episodes.
         way: Classes in each.
         seed: Draws them.
+        partner_of: Classes that are one another backwards or mirrored: one of them never comes
+            without the other, unless the last place is its, so that a single frame cannot tell
+            most classes of an episode apart. None: classes are drawn alike.
     """
     rng = np.random.default_rng([seed, 3])
     number = int(labels.max()) + 1
     members = [np.flatnonzero(labels == label) for label in range(number)]
-    classes = np.stack([rng.choice(number, way, replace=False) for _ in range(count)])
+    classes = np.array(
+        [draw_classes(range(number), partner_of or {}, way, 1.0, rng) for _ in range(count)]
+    )
     clips = np.array(
         [[rng.choice(members[label], 2, replace=False) for label in row] for row in classes]
     )
@@ -92,7 +105,7 @@ def draw_pair_episodes(
 
 @torch.no_grad()
 def encode_pool(
-    network: MafsarNetwork, pool: ClipPool, texts: Tensor, *, batch: int = 32
+    network: MafsarNetwork, pool: ClipPool, texts: Tensor, *, batch: int = 16
 ) -> Features:
     """Encode every clip once in each branch."""
     query, support, pooled = [], [], []

@@ -1,7 +1,8 @@
 """Train, measure and export the starter model ``tiny``: ``python -m mafsar.training.starter``.
 
-Phase 1 trains both towers on rendered frames and captions; phase 2 freezes them and trains the
-adapters by few-shot episodes; validation classes choose α and visual_scale; test classes, seen by
+The convolutional stem is EfficientNet-Lite0's and stays as it is. Phase 1 trains both towers on
+rendered frames and captions; phase 2 freezes them and trains the adapters by few-shot episodes of
+named and of unnamed motions; validation classes choose α and visual_scale; test classes, seen by
 nothing before, give the numbers. The same seed, sizes, libraries and thread count give the same
 bits on one machine.
 """
@@ -16,7 +17,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,23 +27,24 @@ import torch
 from tokenizers import Tokenizer
 
 from mafsar import kernels
-from mafsar.data.synthetic.actions import class_names
+from mafsar.data.synthetic.actions import class_names, wild_names
 from mafsar.errors import MafsarError
 from mafsar.export.onnx import export_bundle
 from mafsar.model.config import ModelConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.training.episodic import EpisodePlan, train_episodes
-from mafsar.training.pool import ClipPool, render_pool, render_scenes
+from mafsar.training.pool import ClipPool, MapPool, map_pool, map_scenes, render_pool
 from mafsar.training.pretrain import PretrainPlan, pretrain
 from mafsar.training.scoring import draw_episodes, encode_pool, fit_match
+from mafsar.training.stem_weights import load_stem_weights
 from mafsar.training.table import measure, print_table
 from mafsar.training.words import encode, known_words, save_tokenizer, train_tokenizer
 
 log = logging.getLogger(__name__)
 
 NOTICE = (
-    "tiny is a small placeholder model trained on rendered clips; "
-    "for real use choose --model vit-b-16"
+    "tiny is a small starter model trained on rendered clips; "
+    "for more than a first try choose --model vit-b-16"
 )
 # Seeds of the splits start far apart, so that no two clips share a body or a place.
 _FIRST_SEEDS = {"train": 1_000_000, "val": 4_000_000, "test": 5_000_000}
@@ -52,9 +54,11 @@ _FIRST_SEEDS = {"train": 1_000_000, "val": 4_000_000, "test": 5_000_000}
 class StarterPlan:
     """Sizes of one run."""
 
-    train_clips: int
-    held_out_clips: int
+    named_clips: int
+    unnamed: int
+    unnamed_clips: int
     scenes: int
+    held_out_clips: int
     episodes: int
     pretrain: PretrainPlan
     episodic: EpisodePlan
@@ -66,12 +70,14 @@ class StarterPlan:
         The clock is not looked at afterwards: a run of the same plan repeats bit by bit.
         """
         return cls(
-            train_clips=max(4, round(4 * minutes)),
+            named_clips=max(4, round(minutes)),
+            unnamed=max(16, round(32 * minutes)),
+            unnamed_clips=8,
+            scenes=max(16, round(8 * minutes)),
             held_out_clips=24,
-            scenes=max(16, round(20 * minutes)),
-            episodes=1_000,
-            pretrain=PretrainPlan(steps=max(4, round(60 * minutes))),
-            episodic=EpisodePlan(steps=max(4, round(70 * minutes))),
+            episodes=2_000,
+            pretrain=PretrainPlan(steps=max(4, round(75 * minutes))),
+            episodic=EpisodePlan(steps=max(4, round(140 * minutes))),
         )
 
 
@@ -91,18 +97,30 @@ def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
     seconds: dict[str, float] = {}
     curves: dict[str, list[dict[str, float]]] = {"pretrain": [], "episodes": []}
     started = time.perf_counter()
-    size = named_config("tiny").vision.image_size
-    pool = _pool("train", plan.train_clips, size, workers)
-    scenes = render_scenes(plan.scenes, first_seed=0, size=size, workers=workers)
+    stem = load_stem_weights()
+    camera = build_network(named_config("tiny"), seed=seed)  # only its stem is used
+    load_stem(camera, stem)
+    named, unnamed = class_names("train"), wild_names(plan.unnamed)
+    generator = torch.Generator().manual_seed(seed * 1_000 + 1)
+    pool = map_pool(
+        camera,
+        named + unnamed,
+        [plan.named_clips] * len(named) + [plan.unnamed_clips] * len(unnamed),
+        first_seed=_FIRST_SEEDS["train"],
+        generator=generator,
+        workers=workers,
+    )
+    scenes = map_scenes(camera, plan.scenes, first_seed=0, generator=generator, workers=workers)
     seconds["render"] = time.perf_counter() - started
     log.info("rendered %d clips in %.0f s", len(pool.labels), seconds["render"])
 
-    texts = training_texts(pool)
+    texts = training_texts(pool, len(named))
     base = named_config("tiny")
     tokenizer = train_tokenizer(
         texts, vocabulary=base.text.vocab_size, context=base.text.context_length
     )
     network = build_network(starter_config(tokenizer), seed=seed)
+    load_stem(network, stem)
     started = time.perf_counter()
     pretrain(
         network, tokenizer, pool, scenes, plan.pretrain, seed=seed,
@@ -113,14 +131,21 @@ def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
     with torch.no_grad():
         words = [
             network.encode_text(encode(tokenizer, pool.captions(label)))
-            for label in range(len(pool.names))
+            for label in range(len(named))
         ]
     train_episodes(
-        network, words, pool, scenes, plan.episodic, seed=seed,
+        network, words, pool, scenes[0], plan.episodic, seed=seed,
         report=_reporter("episodes", curves["episodes"], started, every=25),
     )  # fmt: skip
     seconds["episodes"] = time.perf_counter() - started
     return Trained(network, tokenizer, known_words(texts), seconds, curves)
+
+
+def load_stem(network: MafsarNetwork, weights: Mapping[str, torch.Tensor]) -> None:
+    """Put the published weights into the network's stem."""
+    if network.visual.stem is None:
+        raise ValueError("network.config.vision.stem is None: there is no stem to fill")
+    network.visual.stem.load_state_dict(weights)
 
 
 def starter_config(tokenizer: Tokenizer) -> ModelConfig:
@@ -130,9 +155,9 @@ def starter_config(tokenizer: Tokenizer) -> ModelConfig:
     return dataclasses.replace(base, text=text)
 
 
-def training_texts(pool: ClipPool) -> list[str]:
-    """Return every caption that training can show, in a fixed order."""
-    classes = [text for label in range(len(pool.names)) for text in pool.captions(label)]
+def training_texts(pool: MapPool, named: int) -> list[str]:
+    """Return every caption that training can show, in a fixed order; the first classes have names."""
+    classes = [text for label in range(named) for text in pool.captions(label)]
     frames = {", ".join(phrases): None for clip in pool.phrases for phrases in clip}
     return classes + list(frames)
 
@@ -218,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the bundle folder to make")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--minutes", type=float, default=10.0, help="size of the run, on two undisturbed cores"
+        "--minutes", type=float, default=40.0, help="size of the run, on two undisturbed cores"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--overwrite", "-y", action="store_true")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from mafsar.data.synthetic.actions import action
 from mafsar.model.config import MatchConfig
 from mafsar.model.network import MafsarNetwork, build_network
-from mafsar.training.pool import ClipPool
+from mafsar.training.pool import ClipPool, partners
 from mafsar.training.scoring import (
     Episodes,
     Features,
@@ -43,7 +45,9 @@ def measure(
         One row a method: ``name``, ``accuracy`` and ``ci95`` of the 5-way episodes, ``pairs`` and
         ``pairs_ci95`` of two-way episodes of classes that are one another backwards; percent.
     """
-    frozen = draw_episodes(pool.labels, count=episodes, way=_WAY, seed=seed)
+    frozen = draw_episodes(
+        pool.labels, count=episodes, way=_WAY, seed=seed, partner_of=partners(pool.names)
+    )
     pairs = draw_pair_episodes(pool.labels, reversed_pairs(pool.names), count=episodes, seed=seed)
     labels = [name.replace("_", " ") for name in pool.names]
     with torch.no_grad():
@@ -53,9 +57,10 @@ def measure(
     plain = plain_network(network)
     untrained = encode_pool(build_network(network.config, seed=seed + 1), pool, words)
     towers, tiny = encode_pool(plain, pool, words), encode_pool(network, pool, words)
-    middle = _middle_frame(towers)
+    middle, pixels = _middle_frame(towers), _grey_pixels(pool, towers)
     return [
         {"name": "chance", "accuracy": 20.0, "ci95": 0.0, "pairs": 50.0, "pairs_ci95": 0.0},
+        _row("grey pixels, background removed + OTAM", pixels, frozen, pairs, match),
         _row("random weights + OTAM", untrained, frozen, pairs, match),
         _row("frozen towers, one middle frame", middle, frozen, pairs, mean),
         _row("frozen towers, mean pooled", towers, frozen, pairs, mean),
@@ -109,6 +114,20 @@ def _row(
         found = score(visual, words, match.alpha)
         row[key], row[ci] = round(found.accuracy, 2), round(found.ci95, 2)
     return row
+
+
+def _grey_pixels(pool: ClipPool, like: Features) -> Features:
+    """Return 32×32 grey pictures without what stands still, as frame features (n, T, 1024)."""
+    small = [
+        [
+            Image.fromarray(frame).convert("L").resize((32, 32), Image.Resampling.BOX)
+            for frame in clip
+        ]
+        for clip in pool.frames
+    ]
+    grey = np.array([[np.asarray(image, np.float32) for image in clip] for clip in small])
+    moving = torch.from_numpy(grey - np.median(grey, axis=1, keepdims=True)).flatten(2)
+    return dataclasses.replace(like, query=moving, support=moving)
 
 
 def _middle_frame(features: Features) -> Features:

@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from mafsar.data.synthetic.actions import action, wild_names
 from mafsar.model.config import ModelConfig, TextConfig, VisionConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.training.episodic import EpisodePlan, train_episodes
-from mafsar.training.pool import ClipPool, render_pool, render_scenes
+from mafsar.training.pool import (
+    MapPool,
+    draw_classes,
+    map_pool,
+    map_scenes,
+    partners,
+    render_pool,
+    stem_maps,
+)
 from mafsar.training.pretrain import PretrainPlan, pretrain
 from mafsar.training.scoring import (
     Features,
@@ -28,26 +37,41 @@ NAMES = ["raise_both_arms", "lower_both_arms", "clap", "roll_ball_right"]
 SIZE = 32
 
 
-@pytest.fixture(scope="module")
-def pool() -> ClipPool:
-    return render_pool(NAMES, 3, first_seed=0, size=SIZE, workers=1)
-
-
-@pytest.fixture(scope="module")
-def scenes() -> np.ndarray:
-    return render_scenes(4, first_seed=0, size=SIZE, workers=1)
+Places = tuple[torch.Tensor, torch.Tensor]
 
 
 def small_config() -> ModelConfig:
     return dataclasses.replace(
         named_config("tiny"),
         embed_dim=32,
-        vision=VisionConfig(32, 2, 4, 8, SIZE, activation="gelu"),
+        vision=VisionConfig(32, 2, 4, 16, SIZE, activation="gelu", stem="efficientnet-lite0"),
         text=TextConfig(32, 1, 4, 32, 300, activation="gelu"),
     )
 
 
-def train(pool: ClipPool, scenes: np.ndarray, *, episodes: int) -> tuple[MafsarNetwork, list, list]:
+def small_pool(workers: int) -> MapPool:
+    network = build_network(small_config(), seed=0)
+    generator = torch.Generator().manual_seed(0)
+    names = NAMES + wild_names(4)
+    return map_pool(
+        network, names, [4] * len(names), first_seed=0, generator=generator, photos=False,
+        workers=workers,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pool() -> MapPool:
+    return small_pool(1)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Places:
+    network = build_network(small_config(), seed=0)
+    generator = torch.Generator().manual_seed(1)
+    return map_scenes(network, 4, first_seed=0, generator=generator, photos=False, workers=1)
+
+
+def train(pool: MapPool, scenes: Places, *, episodes: int) -> tuple[MafsarNetwork, list, list]:
     captions = [text for label in range(len(NAMES)) for text in pool.captions(label)]
     tokenizer = train_tokenizer(captions, vocabulary=300, context=32)
     network = build_network(small_config(), seed=0)
@@ -57,14 +81,19 @@ def train(pool: ClipPool, scenes: np.ndarray, *, episodes: int) -> tuple[MafsarN
         network, tokenizer, pool, scenes, plan, seed=0, report=lambda _, found: losses.append(found)
     )
     frozen = {name: value.clone() for name, value in network.frozen_parameters().items()}
+    stem = build_network(small_config(), seed=0).visual.stem.state_dict()
+    for name, value in network.visual.stem.state_dict().items():
+        assert torch.equal(value, stem[name]), name  # phase 1 leaves it alone too
     tuned = {name: value.clone() for name, value in network.tunable_parameters().items()}
     with torch.no_grad():
         words = [network.encode_text(encode(tokenizer, pool.captions(i))) for i in range(4)]
     steps: list[dict[str, float]] = []
+    few = EpisodePlan(
+        steps=episodes, way=4, warm_up=2, learning_rate=6e-3, unnamed_share=0.2, scene_share=0.1
+    )
     train_episodes(
-        network, words, pool, scenes, EpisodePlan(steps=episodes, way=4, warm_up=2), seed=0,
-        report=lambda _, found: steps.append(found),
-    )  # fmt: skip
+        network, words, pool, scenes[0], few, seed=0, report=lambda _, found: steps.append(found)
+    )
     for name, value in network.frozen_parameters().items():
         assert torch.equal(value, frozen[name]), name
     unchanged = [n for n, v in network.tunable_parameters().items() if torch.equal(v, tuned[n])]
@@ -72,8 +101,8 @@ def train(pool: ClipPool, scenes: np.ndarray, *, episodes: int) -> tuple[MafsarN
     return network, losses, steps
 
 
-def test_losses_fall_towers_freeze_and_bits_repeat(pool: ClipPool, scenes: np.ndarray) -> None:
-    network, losses, steps = train(pool, scenes, episodes=30)
+def test_losses_fall_towers_freeze_and_bits_repeat(pool: MapPool, scenes: Places) -> None:
+    network, losses, steps = train(pool, scenes, episodes=40)
     for name in ("caption", "place", "pose", "colour"):
         assert losses[-1][name] < losses[0][name], name
     found = [row["loss"] for row in steps]
@@ -82,7 +111,7 @@ def test_losses_fall_towers_freeze_and_bits_repeat(pool: ClipPool, scenes: np.nd
     assert {n for n, p in network.named_parameters() if p.requires_grad} == set(
         network.tunable_parameters()
     )
-    again, _, _ = train(pool, scenes, episodes=30)
+    again, _, _ = train(pool, scenes, episodes=40)
     for (name, a), b in zip(network.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
@@ -95,11 +124,45 @@ def test_plain_network_keeps_the_towers() -> None:
         assert torch.equal(value, network.state_dict()[name])
 
 
-def test_workers_do_not_change_the_pool(pool: ClipPool) -> None:
-    other = render_pool(NAMES, 3, first_seed=0, size=SIZE, workers=2)
-    np.testing.assert_array_equal(other.frames, pool.frames)
-    np.testing.assert_array_equal(other.points, pool.points)
+def test_workers_do_not_change_the_pool(pool: MapPool) -> None:
+    other = small_pool(2)
+    assert torch.equal(other.maps, pool.maps)
+    assert torch.equal(other.colours, pool.colours)
+    torch.testing.assert_close(other.points, pool.points, rtol=0, atol=0, equal_nan=True)
     assert other.phrases == pool.phrases
+
+
+def test_maps_are_what_the_network_sees_of_the_pictures() -> None:
+    network = build_network(small_config(), seed=0)
+    frames = render_pool(NAMES[:1], 2, first_seed=3, size=SIZE, workers=1).frames
+    pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float()
+    with torch.no_grad():
+        seen, _ = network.encode_query(stem_maps(network, pixels).float())
+        whole, _ = network.encode_query(torch.from_numpy(frames))
+    # The maps were made in bfloat16, which keeps 8 bits of each of the stem's layers.
+    assert torch.cosine_similarity(seen, whole, dim=-1).min() > 0.99
+
+
+def test_unnamed_classes_come_apart_from_named_ones(pool: MapPool) -> None:
+    rng = np.random.default_rng(0)
+    for unnamed in (False, True):
+        for _ in range(20):
+            labels = pool.draw_classes(3, 0.5, rng, unnamed=unnamed)
+            assert {action(pool.names[label]).unnamed for label in labels} == {unnamed}
+            clips = pool.draw_clips(labels, 3, rng)
+            assert (pool.labels[clips] == labels).all()
+            assert all(len(set(column)) == 3 for column in clips.T)
+
+
+def test_partners_come_along() -> None:
+    names = ["open_arms", "wave_hand", "close_arms", "jump"]
+    assert partners(names) == {0: 2, 2: 0}
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        drawn = draw_classes(range(4), partners(names), 3, 1.0, rng)
+        assert len(set(drawn)) == 3
+        if drawn[-1] not in (0, 2):  # the last place may cut a pair in two
+            assert {0, 2} <= set(drawn) or not {0, 2} & set(drawn)
 
 
 def test_episodes_never_ask_for_a_support_clip() -> None:
