@@ -37,7 +37,11 @@ TORCH_ALLOWED = (
     "export/graph.py",
     "export/onnx.py",
 )
-TORCH_FREE_IN_MODEL = ("mafsar/model/__init__.py", "mafsar/model/config.py")
+TORCH_FREE_IN_MODEL = (
+    "mafsar/model/__init__.py",
+    "mafsar/model/config.py",
+    "mafsar/model/stem_table.py",
+)
 TORCH_NAMES = {"torch", "torchvision", "open_clip"}
 
 
