@@ -108,10 +108,10 @@ def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
             "src_color_range": _FULL if full else _LIMITED,
             "dst_color_range": _FULL,
         }
-    return np.asarray(_reformat(frame, format=layout, **options).to_ndarray())
+    return np.asarray(reformat(frame, format=layout, **options).to_ndarray())
 
 
-def _reformat(frame: VideoFrame, **options: Any) -> VideoFrame:
+def reformat(frame: VideoFrame, **options: Any) -> VideoFrame:
     """Converts in this thread: swscale's own cost 16 threads a frame and outlive it, and a process
     forked meanwhile hangs when it frees them.
     """

@@ -14,6 +14,7 @@ import numpy as np
 
 from mafsar.errors import InputError, VideoError
 from mafsar.video.container import quiet_av
+from mafsar.video.picture import reformat
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -85,7 +86,8 @@ def _write_frames(
                 f"frame {number} has shape {pixels.shape}, the first has {first_shape}; "
                 f"all frames of a video must have one size"
             )
-        frame = av.VideoFrame.from_ndarray(even(pixels), format="rgb24").reformat(
+        frame = reformat(
+            av.VideoFrame.from_ndarray(even(pixels), format="rgb24"),
             format="yuv420p",
             src_colorspace=_BT709,
             dst_colorspace=_BT709,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -71,6 +71,21 @@ def test_somebody_is_there_from_entering_to_leaving_only(
         assert (gap[middle] > 1.5) == inside, event
         if event.label in ("enter", "leave"):
             inside = event.label == "enter"
+
+
+def test_each_who_comes_is_somebody_else() -> None:
+    made = plan_stream(NAMES, seed=1, seconds=200, fps=4, size=32)
+    comings = [event for event in made.events if event.label != "leave"]
+    comings = [event for event in comings if event.label not in NAMES]
+    assert len(comings) >= 3
+    pictures = list(made.stage.pictures())
+    empty = pictures[0].astype(float)
+    shown = []
+    for event in comings:
+        middle = pictures[round((event.start + event.end) / 2 * 4)].astype(float)
+        who = np.abs(middle - empty).mean(axis=-1) > 25
+        shown.append(middle[who].mean(axis=0))
+    assert min(np.abs(a - b).max() for a, b in combinations(shown, 2)) > 1
 
 
 def test_reverse_follows_its_action() -> None:

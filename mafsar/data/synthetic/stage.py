@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mafsar.data.synthetic.backgrounds import paint_background, paint_surface
-from mafsar.data.synthetic.body import draw_build
+from mafsar.data.synthetic.body import Build, draw_build
 from mafsar.data.synthetic.canvas import SUPERSAMPLE, Canvas
 from mafsar.data.synthetic.develop import Developer
 from mafsar.data.synthetic.figure import TRACKED, Person
@@ -39,6 +39,7 @@ class Stage:
         size: Side of the picture, pixels.
         mirrored: The picture is turned left to right at the end.
         photos: Some places and table tops are photographs.
+        cast: Who acts from which frame on, if others than the nuisance's person do.
 
     Attributes:
         place: Words for the background.
@@ -55,6 +56,7 @@ class Stage:
         size: int,
         mirrored: bool,
         photos: bool = False,
+        cast: Sequence[tuple[int, Build]] = (),
     ) -> None:
         if seed < 0 or frames < 1 or size < 16:
             raise InputError(
@@ -66,6 +68,9 @@ class Stage:
         self._developer = Developer(nuisance.film, seed, frames, size)
         self._colours = _draw_colours(np.random.default_rng([_COLOUR_STREAM, seed]))
         self._person, self._table = self._actors(motion)
+        self._cast = [
+            (first, Person(motion, replace(nuisance, build=build))) for first, build in cast
+        ]
         self.world = None if self._person is None else self._person.world
         self._background, self.place = self._paint_place(seed, photos)
 
@@ -136,8 +141,9 @@ class Stage:
         behind = self._see_place(t)
         canvas = Canvas(np.asarray(behind), self._nuisance.light, self._nuisance.edge)
         if self._person is not None:
-            self._person.paint(canvas, t, self._shake[t])
-            anchor = self._person.points[t, TRACKED.index("pelvis")]
+            person = next((who for first, who in reversed(self._cast) if first <= t), self._person)
+            person.paint(canvas, t, self._shake[t])
+            anchor = person.points[t, TRACKED.index("pelvis")]
         elif self._table is not None:
             self._table.paint(canvas, t, self._shake[t])
             anchor = self._table.points[t, 0]

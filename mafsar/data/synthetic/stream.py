@@ -1,7 +1,8 @@
 """Long videos of one place: actions at known times between idle stretches.
 
-A person comes into an empty room, acts, stands about, and leaves; others pass by. Each action
-begins where the one before left the body: who raised the arms holds them until they are lowered.
+Somebody comes into an empty room, acts, stands about, and leaves; others pass by, or come in next.
+Each action begins where the one before left the body: who raised the arms holds them until they are
+lowered.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mafsar.data.synthetic.actions import ACTIONS, Action, action
-from mafsar.data.synthetic.body import field, sway
+from mafsar.data.synthetic.body import Build, draw_build, field, sway
 from mafsar.data.synthetic.motion import Motion
 from mafsar.data.synthetic.nuisance import Nuisance, draw_nuisance
 from mafsar.data.synthetic.people import REST, draw_sign
@@ -81,7 +82,14 @@ def plan_stream(
     poses = script.poses
     sway(poses, nuisance.posture * [[1.0], [0.4]], np.arange(frames) / fps / _SWAY_SECONDS)
     stage = Stage(
-        Motion(poses), nuisance, seed=seed, frames=frames, size=size, mirrored=False, photos=photos
+        Motion(poses),
+        nuisance,
+        seed=seed,
+        frames=frames,
+        size=size,
+        mirrored=False,
+        photos=photos,
+        cast=script.cast,
     )
     return Stream(stage, script.events)
 
@@ -104,6 +112,7 @@ class _Script:
         self._off = (0.5 + abs(nuisance.offset[0])) / nuisance.scale + 0.27
         self._t = 0
         self.events: list[Event] = []
+        self.cast: list[tuple[int, Build]] = []
         self.poses = np.tile(REST, (frames, 1))
 
     def run(self) -> None:
@@ -168,6 +177,8 @@ class _Script:
 
     def _walk(self, label: str) -> None:
         """Somebody comes in, goes out or crosses, about as fast as people walk."""
+        if label != "leave":
+            self.cast.append((self._t, draw_build(self._rng)))
         side = draw_sign(self._rng) * self._off
         start, stop = {
             "enter": (side, 0.0),
