@@ -37,7 +37,7 @@ from mafsar.model.network import MafsarNetwork
 from mafsar.training.config import build_config
 from mafsar.training.episode import run_episode
 from mafsar.training.losses import episode_loss, text_loss
-from mafsar.training.start import start_network, tuned_parameters
+from mafsar.training.start import start_network
 
 RESULTS = Path(__file__).parent / "results"
 SIDES = ("ours", "twin", "full")
@@ -126,7 +126,7 @@ class Side:
         config = build_config(None, {"model.name": model, "model.tune": tune})
         self.network = start_network(config).to(device).train()
         generator = torch.Generator().manual_seed(0)
-        self.tuned = list(tuned_parameters(self.network, config.model).values())
+        self.tuned = list(self.network.tunable_parameters().values())
         if tune == "adapters":
             with torch.no_grad():  # adapters that are off at the start would hide differences
                 for value in self.tuned:

@@ -200,6 +200,7 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
         "name": config.name,
         "backbone": backbone(config.name),
         "adapters": "none" if config.adapters is None else "trained",
+        "fully_tuned": config.fully_tuned,
         "frames": config.frames,
         "image_size": config.vision.image_size,
         "embed_dim": config.embed_dim,

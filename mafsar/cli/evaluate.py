@@ -83,7 +83,8 @@ def evaluate(
             "eval: no clips were named; add --data DIR (a folder of class folders), or --dataset"
             " NAME --root DIR"
         )
-    if dataset is None and split is None and part != "test":
+    packed = data is not None and is_store(data)
+    if dataset is None and split is None and part != "test" and not packed:
         raise InputError(
             f"--part {part}: without --split every class is a test class; add --split F"
         )
@@ -91,7 +92,6 @@ def evaluate(
     outputs.refuse_existing({"--confusion": confusion, "--confusion (CSV)": table_file}, overwrite)
     with outputs.results_to(out, overwrite=overwrite) as stream:
         clips: SupportSet | Path | None = data
-        packed = data is not None and data.is_file() and is_store(data)
         if dataset is not None or root is not None or lists is not None or packed:
             clips, text = _standard(dataset, root, lists, data, split, part, text)
             split, part = None, "test"
@@ -178,14 +178,15 @@ def _show(stream: TextIO, result: EvalResult) -> None:
     how = (
         f"{result.way}-way {result.shot}-shot, {opt.count(result.query, 'query')} a class,"
         f" {opt.count(result.episodes, 'episode')}, seed {result.seed} · {result.metric} ·"
-        f" {result.model} ({_adapters(result)}) on {result.engine} ·"
+        f" {result.model} ({_tuned(result)}) on {result.engine} ·"
         f" {opt.count(result.clips_encoded, 'clip')} encoded · {result.seconds:.1f} s"
     )
     table.show(stream, rows, after=["", accuracy, how])
 
 
-def _adapters(result: EvalResult) -> str:
-    return "plain frozen CLIP" if result.adapters == "none" else "trained adapters"
+def _tuned(result: EvalResult) -> str:
+    names = {"none": "plain frozen CLIP", "adapters": "trained adapters", "full": "fully tuned"}
+    return names[result.tuned]
 
 
 def _write_confusion(picture: Path, table_file: Path, result: EvalResult) -> None:

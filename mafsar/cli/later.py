@@ -26,9 +26,7 @@ ListsOption = Annotated[
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option(
-        "--data", metavar="DIR", help="Class folders or a CSV; for train also a packed data set."
-    ),
+    typer.Option("--data", metavar="DIR", help="Class folders, a CSV or a packed data set."),
 ]
 SplitOption = Annotated[
     Path | None, typer.Option("--split", metavar="F", help="Train, val and test classes of --data.")

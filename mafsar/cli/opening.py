@@ -41,7 +41,7 @@ class EncoderWish:
         else:
             encoder = load_model(self.model or DEFAULT_MODEL, **options)
         voice.note(encoder.spec.notice)
-        if encoder.spec.adapters == "none":
+        if encoder.spec.tuned == "none":
             voice.note(f"{encoder.spec.name}: no trained adapters, runs as plain frozen CLIP")
         voice.note(encoder.choice)
         return encoder

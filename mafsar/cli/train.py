@@ -196,20 +196,12 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
 
 
 def _data_words(config: TrainConfig) -> str:
-    """The flags that name the same clips to `eval`, which decodes the videos themselves."""
-    from mafsar.data.store import Store, is_store
-
+    """The flags that name the same clips to `eval`."""
     data = config.data
     if data.dataset:
         lists = f" --lists {data.lists}" if data.lists else ""
         return f"--dataset {data.dataset} --root {data.root}{lists}"
-    folder = Path(data.folder or "")
-    if folder.is_file() and is_store(folder):
-        preset = Store(folder).catalogue().preset
-        if preset is None:
-            return "--data DIR --split F"
-        return f"--dataset {preset.name} --root DIR{' --lists DIR' if preset.listed else ''}"
-    return f"--data {folder}" + (f" --split {data.split}" if data.split else "")
+    return f"--data {data.folder}" + (f" --split {data.split}" if data.split else "")
 
 
 def _show_dry_run(found: DryRun, json_lines: bool) -> None:

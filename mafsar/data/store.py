@@ -139,6 +139,15 @@ class Store:
         )
         return {(label, name): len(set(json.loads(frames))) for label, name, frames in rows}
 
+    def duration(self, clip: DataClip) -> tuple[float, float | None]:
+        """Seconds and frames a second of a clip; None where it had no clock.
+
+        Raises:
+            MissingError: The clip is not in the store.
+        """
+        seconds, fps = self._row(clip, "duration_seconds, fps")
+        return float(seconds), fps
+
     def read(self, clip: DataClip, segments: Sequence[int]) -> list[bytes]:
         """The JPEGs that segments of a clip show.
 
@@ -149,8 +158,16 @@ class Store:
         Raises:
             MissingError: The clip is not in the store.
         """
+        number, listed = self._row(clip, "clips.id, frames")
+        frames = json.loads(listed)
+        wanted = [number * self.settings.frames + frames[segment] for segment in segments]
+        marks = ",".join("?" * len(set(wanted)))
+        found = dict(self._rows(f"SELECT id, jpeg FROM frames WHERE id IN ({marks})", [*{*wanted}]))
+        return [found[frame] for frame in wanted]
+
+    def _row(self, clip: DataClip, columns: str) -> Any:
         rows = self._rows(
-            "SELECT clips.id, frames FROM clips JOIN classes ON classes.id = class "
+            f"SELECT {columns} FROM clips JOIN classes ON classes.id = class "
             "WHERE label = ? AND name = ? AND problem IS NULL",
             (clip.label, clip.name),
         )
@@ -158,11 +175,7 @@ class Store:
             raise MissingError(
                 f"{self.path}: has no frames of {clip.name} ({clip.label}); pack the data again"
             )
-        number, frames = rows[0][0], json.loads(rows[0][1])
-        wanted = [number * self.settings.frames + frames[segment] for segment in segments]
-        marks = ",".join("?" * len(set(wanted)))
-        found = dict(self._rows(f"SELECT id, jpeg FROM frames WHERE id IN ({marks})", [*{*wanted}]))
-        return [found[frame] for frame in wanted]
+        return rows[0]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_connection": None}

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from mafsar.errors import InputError
 from mafsar.model.names import ModelName, known_names, parse_model_name
+from mafsar.model.resnet_config import ResNetConfig
 from mafsar.model.stem_table import STEM_CHANNELS, STEM_NAMES, STEM_STRIDE, stem_parameters
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MatchConfig",
     "ModelConfig",
     "ModelName",
+    "ResNetConfig",
     "TextConfig",
     "VisionConfig",
     "named_config",
@@ -114,6 +116,11 @@ class AdapterConfig:
         if not 0 < self.ratio <= 1:
             raise InputError(f"adapters.ratio must be in (0, 1], got {self.ratio}")
 
+    def prototypes_only(self) -> AdapterConfig:
+        """Without what adapts a tower's blocks: all that a ResNet can have."""
+        off = dict.fromkeys(("gta", "lma", "lma_text", "joint", "temporal"), False)
+        return dataclasses.replace(self, **off)
+
 
 @dataclass(frozen=True)
 class MatchConfig:
@@ -140,10 +147,11 @@ class ModelConfig:
 
     name: str
     embed_dim: int  # E, the joint embedding
-    vision: VisionConfig
+    vision: VisionConfig  # or a ResNetConfig; what asks for tokens is only called for the former
     text: TextConfig
     frames: int = 8  # T; it belongs to the model
     adapters: AdapterConfig | None = field(default_factory=AdapterConfig)
+    fully_tuned: bool = False  # the vision tower's own weights are tuned
     match: MatchConfig = field(default_factory=MatchConfig)
     prompts: tuple[str, ...] = ("a photo of {}",)
     mean: tuple[float, float, float] = CLIP_MEAN
@@ -158,11 +166,21 @@ class ModelConfig:
         if not self.prompts:
             raise InputError("prompts must not be empty")
         adapters = self.adapters
+        if adapters and not self.has_tokens and adapters != adapters.prototypes_only():
+            raise InputError(
+                f"{self.name}: a ResNet has no tokens to adapt; it is tuned as a whole, with the "
+                "prototype module alone"
+            )
         if adapters and adapters.tpcm and self.embed_dim % adapters.tpcm_heads:
             raise InputError(
                 f"embed_dim must be divisible by the {adapters.tpcm_heads} heads of the prototype "
                 f"module, got {self.embed_dim}"
             )
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the vision tower is a transformer, whose blocks can be adapted."""
+        return isinstance(self.vision, VisionConfig)
 
     @property
     def adapter_width(self) -> int:
@@ -171,12 +189,17 @@ class ModelConfig:
 
     def tunable(self) -> ModelConfig:
         """With what training would tune, where it is plain CLIP: the sizes that `info` prints."""
-        return self if self.adapters else dataclasses.replace(self, adapters=AdapterConfig())
+        if self.adapters or self.fully_tuned:
+            return self
+        if self.has_tokens:
+            return dataclasses.replace(self, adapters=AdapterConfig())
+        adapters = AdapterConfig().prototypes_only()
+        return dataclasses.replace(self, adapters=adapters, fully_tuned=True)
 
     def plain(self) -> ModelConfig:
         """The same towers as plain frozen CLIP, matched by the means of METHOD's frozen row."""
         match = dataclasses.replace(self.match, metric="mean")
-        return dataclasses.replace(self, adapters=None, match=match)
+        return dataclasses.replace(self, adapters=None, fully_tuned=False, match=match)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; `from_json` reads it back."""
@@ -194,7 +217,9 @@ class ModelConfig:
                 not allowed.
         """
         values = dict(document)
-        for name, kind in (("vision", VisionConfig), ("text", TextConfig)):
+        is_resnet = "stages" in (values.get("vision") or {})
+        vision = ResNetConfig if is_resnet else VisionConfig
+        for name, kind in (("vision", vision), ("text", TextConfig)):
             if isinstance(values.get(name), Mapping):
                 values[name] = _from_mapping(kind, values[name], f"{name}.")
         if isinstance(values.get("adapters"), Mapping):
@@ -237,7 +262,8 @@ def named_config(name: str) -> ModelConfig:
     """The configuration of a model by its bare name, with what training would tune.
 
     Args:
-        name: `vit-b-32`, `vit-b-16`, `vit-l-14` (open_clip's QuickGELU configurations) or `tiny`.
+        name: `vit-b-32`, `vit-b-16`, `vit-l-14`, `rn50` (open_clip's QuickGELU configurations) or
+            `tiny`.
 
     Raises:
         InputError: Another name; the message gives the nearest one.
@@ -263,6 +289,14 @@ _NAMED: dict[str, ModelConfig] = {
     "vit-b-32": _clip("vit-b-32", 512, (768, 12, 32), (512, 8)),
     "vit-b-16": _clip("vit-b-16", 512, (768, 12, 16), (512, 8)),
     "vit-l-14": _clip("vit-l-14", 768, (1024, 24, 14), (768, 12)),
+    "rn50": ModelConfig(
+        name="rn50",
+        embed_dim=1024,
+        vision=ResNetConfig((3, 4, 6, 3), 64, 224),  # type: ignore[arg-type]
+        text=TextConfig(512, 12, 8),
+        adapters=AdapterConfig().prototypes_only(),
+        fully_tuned=True,
+    ),
     "tiny": ModelConfig(
         name="tiny",
         embed_dim=128,
@@ -284,9 +318,12 @@ def parameter_counts(config: ModelConfig) -> tuple[int, int]:
     Returns:
         All parameters, the text tower and the logit scale included, and those that training tunes.
     """
+    if not config.has_tokens:
+        return _resnet_counts(config)
     v, t, e = config.vision, config.text, config.embed_dim
+    frozen = stem_parameters() if v.stem else 0  # whatever is tuned
     vision = (
-        stem_parameters() + STEM_CHANNELS * v.width  # a stem, and its 1×1 embedding
+        STEM_CHANNELS * v.width  # the 1×1 embedding of a stem's maps
         if v.stem
         else 3 * v.patch_size**2 * v.width  # patch embedding, no bias
     )
@@ -297,14 +334,24 @@ def parameter_counts(config: ModelConfig) -> tuple[int, int]:
         + v.layers * _block(v.width, v.mlp_width)
         + v.width * e  # projection, no bias
     )
-    text = (
+    added = _added(config)
+    return frozen + vision + _text(t, e) + 1 + added, added + config.fully_tuned * vision
+
+
+def _resnet_counts(config: ModelConfig) -> tuple[int, int]:
+    assert isinstance(config.vision, ResNetConfig)
+    vision, added = config.vision.parameters(config.embed_dim), _added(config)
+    total = vision + _text(config.text, config.embed_dim) + 1 + added
+    return total, added + config.fully_tuned * vision
+
+
+def _text(t: TextConfig, embed_dim: int) -> int:
+    return (
         (t.vocab_size + t.context_length) * t.width
         + t.layers * _block(t.width, t.mlp_width)
         + 2 * t.width  # ln_final
-        + t.width * e  # projection, no bias
+        + t.width * embed_dim  # projection, no bias
     )
-    tunable = _tunable(config)
-    return vision + text + 1 + tunable, tunable
 
 
 def _block(width: int, mlp_width: int) -> int:
@@ -313,14 +360,16 @@ def _block(width: int, mlp_width: int) -> int:
     return attention + mlp + 4 * width  # and two LayerNorms
 
 
-def _tunable(config: ModelConfig) -> int:
+def _added(config: ModelConfig) -> int:
     adapters, e = config.adapters, config.embed_dim
     if adapters is None:
         return 0
+    tpcm = adapters.tpcm * (4 * e * e + 4 * e + 8 * e * e + 5 * e)
+    if not config.has_tokens:
+        return tpcm
     width, hidden = config.vision.width, config.adapter_width
     adapter = 2 * width * hidden + hidden + width
     a_block = (adapters.gta + adapters.lma + adapters.joint) * adapter
     a_block += adapters.lma_text * (e * width + width)
     temporal = adapters.temporal * config.frames * width
-    tpcm = adapters.tpcm * (4 * e * e + 4 * e + 8 * e * e + 5 * e)
     return config.vision.layers * a_block + temporal + tpcm

@@ -35,7 +35,7 @@ def _draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     value = torch.zeros(shape)
     scale = _standard_deviation(name, shape)
     if scale is None:
-        return value.fill_(1.0) if name.endswith(".weight") else value
+        return value.fill_(1.0) if name.endswith((".weight", ".running_var")) else value
     if scale == 0:
         return value
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
@@ -44,7 +44,7 @@ def _draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def _standard_deviation(name: str, shape: tuple[int, ...]) -> float | None:
-    """Of the normal distribution; 0 for zeros; None for a LayerNorm (1) or a bias (0)."""
+    """Of the normal distribution; 0 for zeros; None for a norm's scale (1) or a bias (0)."""
     if name.endswith("temporal_embedding"):
         return 0
     if len(shape) == 1:

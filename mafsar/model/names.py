@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mafsar.errors import InputError, UnavailableError
+from mafsar.errors import InputError
 
 Source = Literal["shipped", "pretrained", "random", "file", "hf-hub", "local-dir"]
 
@@ -19,6 +19,7 @@ OPEN_CLIP_NAMES = {
     "vit-b-32": "ViT-B-32-quickgelu",
     "vit-b-16": "ViT-B-16-quickgelu",
     "vit-l-14": "ViT-L-14-quickgelu",
+    "rn50": "RN50-quickgelu",
 }
 SHIPPED = "tiny"
 SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / f"{SHIPPED}.mafsar"
@@ -67,7 +68,6 @@ def parse_model_name(name: str) -> ModelName:
 
     Raises:
         InputError: A form that is none of these; the message gives the nearest known name.
-        UnavailableError: A backbone that this version does not run, with the reason.
     """
     base, colon, value = name.partition(":")
     if base in ("hf-hub", "local-dir"):
@@ -101,11 +101,6 @@ def _check_base(base: str, *, whole: str, tagged: bool) -> str:
     if base in known_names():
         return base
     lower = base.lower()
-    if lower.startswith(("rn50", "rn101", "resnet")):
-        raise UnavailableError(
-            f"model {whole!r}: CLIP's ResNets are tuned as a whole and come with training, this "
-            f"version runs vision transformers with a class token: {', '.join(OPEN_CLIP_NAMES)}"
-        )
     # open_clip's own names keep their case and need a tag, a path or `random`.
     if tagged and base and base != lower:
         return base

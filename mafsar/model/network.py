@@ -11,21 +11,26 @@ from torch.overrides import TorchFunctionMode
 from mafsar.errors import InputError
 from mafsar.model.adapters import VideoAdapters
 from mafsar.model.clip import TextTower, VisionTower
-from mafsar.model.config import ModelConfig
+from mafsar.model.config import ModelConfig, ResNetConfig
 from mafsar.model.encoder import encode_frames
 from mafsar.model.initial import random_state
 from mafsar.model.prototypes import PrototypeModule
+from mafsar.model.resnet import ResNetTower
 from mafsar.model.stem_table import STEM_CHANNELS, STEM_STRIDE
 
 TUNABLE_PREFIXES = ("adapters.", "tpcm.")
+_TOWER_PREFIX = "visual."
+_STEM_PREFIX = "visual.stem."  # frozen, whatever is tuned
 
 
 class MafsarNetwork(nn.Module):
     """MA-FSAR over a CLIP, or plain frozen CLIP where `config.adapters` is None.
 
     Only the adapters, the text projections into the blocks, the temporal embedding and the
-    prototype module ask for gradients.
+    prototype module ask for gradients, and the vision tower where `config.fully_tuned`.
     """
+
+    visual: VisionTower  # or a ResNetTower; what asks for tokens is only called for the former
 
     pixel_scale: Tensor
     pixel_shift: Tensor
@@ -34,11 +39,14 @@ class MafsarNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.recompute = False  # in training: less memory for a second forward pass of each block
-        self.visual = VisionTower(config.vision, config.embed_dim)
+        if isinstance(config.vision, ResNetConfig):
+            self.visual = ResNetTower(config.vision, config.embed_dim)  # type: ignore[assignment]
+        else:
+            self.visual = VisionTower(config.vision, config.embed_dim)
         self.text = TextTower(config.text, config.embed_dim)
         self.logit_scale = nn.Parameter(torch.empty(()))
         parts = config.adapters
-        self.adapters = VideoAdapters(config) if parts else None
+        self.adapters = VideoAdapters(config) if parts and config.has_tokens else None
         self.tpcm = (
             PrototypeModule(config.embed_dim, parts.tpcm_heads) if parts and parts.tpcm else None
         )
@@ -47,16 +55,22 @@ class MafsarNetwork(nn.Module):
         mean = torch.tensor(config.mean, device="cpu", dtype=torch.float64)
         self.register_buffer("pixel_scale", (1 / (255 * std)).float(), persistent=False)
         self.register_buffer("pixel_shift", (-mean / std).float(), persistent=False)
+        tuned = self.tunable_parameters()
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(name.startswith(TUNABLE_PREFIXES))
+            parameter.requires_grad_(name in tuned)
 
     def tunable_parameters(self) -> dict[str, nn.Parameter]:
         """What training tunes, by name."""
-        return {k: p for k, p in self.named_parameters() if k.startswith(TUNABLE_PREFIXES)}
+        return {k: p for k, p in self.named_parameters() if self._is_tuned(k)}
 
     def frozen_parameters(self) -> dict[str, nn.Parameter]:
-        """CLIP's own parameters, by name."""
-        return {k: p for k, p in self.named_parameters() if not k.startswith(TUNABLE_PREFIXES)}
+        """The others, CLIP's own, by name."""
+        return {k: p for k, p in self.named_parameters() if not self._is_tuned(k)}
+
+    def _is_tuned(self, name: str) -> bool:
+        if self.config.fully_tuned and name.startswith(_TOWER_PREFIX):
+            return not name.startswith(_STEM_PREFIX)
+        return name.startswith(TUNABLE_PREFIXES)
 
     def encode_query(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encodes clips without any class text.
@@ -115,9 +129,14 @@ class MafsarNetwork(nn.Module):
 
     def _encode(self, frames: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
         pixels = self._normalise(frames)  # (B, T, 3, S, S)
-        raw = encode_frames(
-            self.visual, self.adapters, pixels, text, recompute=self.recompute
-        )  # (B, T, E)
+        tower: nn.Module = self.visual
+        if isinstance(tower, ResNetTower):
+            single = tower(pixels.flatten(0, 1), recompute=self.recompute)  # (B·T, E)
+            raw = single.unflatten(0, pixels.shape[:2])  # (B, T, E)
+        else:
+            raw = encode_frames(
+                self.visual, self.adapters, pixels, text, recompute=self.recompute
+            )  # (B, T, E)
         features = raw if self.tpcm is None else self.tpcm(raw, text)  # (B, T, E)
         return features, raw.mean(dim=1)
 

@@ -19,6 +19,7 @@ from mafsar.model.config import (
     CLIP_STD,
     Activation,
     ModelConfig,
+    ResNetConfig,
     TextConfig,
     VisionConfig,
     named_config,
@@ -97,19 +98,10 @@ def from_open_clip_json(document: Mapping[str, Any], name: str) -> ModelConfig:
     vision, text = dict(model["vision_cfg"]), dict(model["text_cfg"])
     _refuse_towers(name, vision, text, whole=model)
     activation: Activation = "quickgelu" if model.get("quick_gelu") else "gelu"
-    width, head_width = vision.get("width", 768), vision.get("head_width", 64)
     config = ModelConfig(
         name=name,
         embed_dim=model["embed_dim"],
-        vision=VisionConfig(
-            width=width,
-            layers=vision.get("layers", 12),
-            heads=width // head_width,
-            patch_size=vision.get("patch_size", 16),
-            image_size=vision.get("image_size", 224),
-            mlp_ratio=vision.get("mlp_ratio", 4.0),
-            activation=activation,
-        ),
+        vision=_vision(vision, activation),  # type: ignore[arg-type]
         text=TextConfig(
             width=text.get("width", 512),
             layers=text.get("layers", 12),
@@ -119,8 +111,25 @@ def from_open_clip_json(document: Mapping[str, Any], name: str) -> ModelConfig:
             mlp_ratio=text.get("mlp_ratio", 4.0),
             activation=activation,
         ),
+        adapters=None,
     )
-    return with_pixels(config, pixels)
+    return with_pixels(config.tunable(), pixels)
+
+
+def _vision(values: Mapping[str, Any], activation: Activation) -> VisionConfig | ResNetConfig:
+    width, head_width = values.get("width", 768), values.get("head_width", 64)
+    image_size = values.get("image_size", 224)
+    if isinstance(values.get("layers"), list):
+        return ResNetConfig(tuple(values["layers"]), width, image_size, head_width)
+    return VisionConfig(
+        width=width,
+        layers=values.get("layers", 12),
+        heads=width // head_width,
+        patch_size=values.get("patch_size", 16),
+        image_size=image_size,
+        mlp_ratio=values.get("mlp_ratio", 4.0),
+        activation=activation,
+    )
 
 
 def with_pixels(config: ModelConfig, pixels: Mapping[str, Any]) -> ModelConfig:
@@ -145,8 +154,6 @@ def _refuse_towers(
     reason = None
     if vision.get("timm_model_name"):
         reason = f"its vision tower is timm's {vision['timm_model_name']}"
-    elif isinstance(vision.get("layers"), list):
-        reason = "its vision tower is a ResNet, which is tuned as a whole and comes with training"
     elif text.get("hf_model_name"):
         reason = f"its text tower is {text['hf_model_name']} of transformers"
     elif whole.get("multimodal_cfg"):
@@ -163,8 +170,8 @@ def _refuse_towers(
                     reason = f"its {tower} tower has {key} = {values[key]}"
     if reason:
         raise UnavailableError(
-            f"{name}: {reason}; mafsar adapts CLIP vision transformers with a class token, "
-            f"such as {', '.join(OPEN_CLIP_NAMES)}"
+            f"{name}: {reason}; mafsar takes CLIP's vision transformers with a class token and its "
+            f"ResNets, such as {', '.join(OPEN_CLIP_NAMES)}"
         )
 
 

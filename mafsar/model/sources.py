@@ -34,7 +34,6 @@ from mafsar.model.weights import (
     check_keys,
     from_open_clip,
     load_network,
-    load_weights,
     read_safetensors,
 )
 
@@ -108,12 +107,9 @@ def load_trained(path: Path) -> MafsarNetwork:
             "name the weights it was trained on as NAME:/path/weights.safetensors"
         )
     network = _assemble(config, base.state_dict(), seed=0)
-    if config.adapters is not None:
-        load_weights(network, path, tunable_only=True)
-        return network.eval()
-    # Fully fine-tuned: the file holds the vision tower, which replaces the one it started from.
-    tower = {k: v.shape for k, v in network.state_dict().items() if k.startswith("visual.")}
-    check_keys(state, tower, what=str(path))
+    # A vision tower that was tuned itself replaces the one it started from.
+    tuned = {name: value.shape for name, value in network.tunable_parameters().items()}
+    check_keys(state, tuned, what=str(path))
     network.load_state_dict(state, strict=False)
     return network.eval()
 
@@ -167,7 +163,7 @@ def _tagged(name: ModelName) -> tuple[ModelConfig, Path]:
     details: dict[str, Any] = get_pretrained_cfg(name.open_clip, tag)
     relative = name.open_clip.removesuffix("-quickgelu")
     relative += "" if relative != name.open_clip else "-quickgelu"
-    wanted = config.vision.activation
+    wanted = config.text.activation
     if not details and relative in list_pretrained_models_by_tag(tag):
         found = "gelu" if wanted == "quickgelu" else "quickgelu"
         raise _activation_error(name, wanted, found, relative)

@@ -51,7 +51,7 @@ def from_open_clip(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str
     renamed: dict[str, Tensor] = {}
     for key, value in _joined_projections(state).items():
         name = key.removeprefix("module.")
-        if name in _CONSTANTS:
+        if name in _CONSTANTS or name.endswith(".num_batches_tracked"):
             continue
         name = f"text.{name}" if name.startswith(_FLAT_TEXT) else name
         renamed[name] = value.reshape(()) if name == "logit_scale" else value

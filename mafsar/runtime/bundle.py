@@ -198,6 +198,7 @@ def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
         resample=str(preprocess["resample"]),
+        fully_tuned=bool(manifest.get("fully_tuned", False)),
     )
 
 

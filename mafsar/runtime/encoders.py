@@ -67,7 +67,7 @@ class ModelSpec:
         frames: Frames T of a clip; it belongs to the model.
         image_size: Side of the square that the graphs take, pixels.
         embed_dim: Joint embedding width E.
-        adapters: "trained" or "none" (plain frozen CLIP).
+        adapters: "trained" or "none".
         text: Whether the model has a text tower.
         prompts: Templates with `{}`; a class's embedding is the mean over them.
         known_words: Lower-case words the text tower has been trained on; None = open vocabulary.
@@ -84,6 +84,7 @@ class ModelSpec:
         mean: Mean of the pixel normalisation (R, G, B), pixels in 0–1.
         std: Standard deviation of the pixel normalisation (R, G, B).
         resample: How frames are resized to `image_size`.
+        fully_tuned: Whether the vision tower's own weights were tuned.
     """
 
     name: str
@@ -108,6 +109,14 @@ class ModelSpec:
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     resample: str = "bicubic"
+    fully_tuned: bool = False
+
+    @property
+    def tuned(self) -> Literal["none", "adapters", "full"]:
+        """What training has changed: "none" is plain frozen CLIP, "full" the vision tower itself."""
+        if self.fully_tuned:
+            return "full"
+        return "adapters" if self.adapters == "trained" else "none"
 
     @property
     def text_in_support(self) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.errors import VideoError
+from mafsar.data.store import Store
+from mafsar.errors import InputError, VideoError
 from mafsar.runtime.cache import FeatureCache, Tensors, clip_key, text_key
 from mafsar.runtime.encoders import Encoder, Float32, Frames
+from mafsar.runtime.packed import packed_clips, packed_hashes
 from mafsar.runtime.support import SupportClip
 from mafsar.video import Clip, ClipRequest, Geometry, content_sha256, load_clips
 
@@ -63,8 +65,12 @@ def encode_texts(
     return np.stack(rows).astype(np.float32, copy=False)
 
 
-def hash_clips(clips: Sequence[SupportClip], workers: int = 2) -> list[str]:
+def hash_clips(
+    clips: Sequence[SupportClip], workers: int = 2, store: Store | None = None
+) -> list[str]:
     """Hashes of the clips' content, in threads; a video with many parts is read once."""
+    if store is not None:
+        return packed_hashes(store, clips, workers)
     paths = list(dict.fromkeys(clip.path for clip in clips))
     with ThreadPoolExecutor(max(1, workers)) as pool:
         hashes = dict(zip(paths, pool.map(content_sha256, paths), strict=True))
@@ -83,6 +89,7 @@ def encode_clips(
     batch: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
+    store: Store | None = None,
 ) -> EncodedClips:
     """Encodes clips by the query graph and, where class texts are given, by the support graph.
 
@@ -97,12 +104,16 @@ def encode_clips(
         batch: Clips a call of the encoder; None = 1 on a CPU, where a batch gains little, else 8.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
+        store: The packed data set that holds the clips; None: they are files.
 
     Raises:
         VideoError: A clip cannot be decoded.
+        InputError: A geometry for clips whose frames are packed already.
     """
-    hashes = hash_clips(clips, workers) if content is None else content
-    work = _Work(encoder, geometry or Geometry(), cache, images)
+    if store is not None and geometry not in (None, Geometry()):
+        raise InputError(f"{store.path}: its frames are packed as they are; leave the geometry out")
+    hashes = hash_clips(clips, workers, store) if content is None else content
+    work = _Work(encoder, geometry or Geometry(), cache, images, store)
     keys = [
         work.keys(clip, content, None if texts is None else texts[i])
         for i, (clip, content) in enumerate(zip(clips, hashes, strict=True))
@@ -133,6 +144,7 @@ class _Work:
     geometry: Geometry
     cache: FeatureCache | None
     images: bool
+    store: Store | None
 
     def keys(self, clip: SupportClip, content: str, text: str | None) -> dict[str, str]:
         """Cache keys of all that is wanted of a clip, by what it is."""
@@ -150,6 +162,24 @@ class _Work:
             )
             for branch in branches
         }
+
+    def load(self, clips: Sequence[SupportClip], workers: int) -> Iterator[Clip | VideoError]:
+        """The clips as the model takes them, loaded ahead."""
+        frames, size = self.encoder.spec.frames, self.encoder.spec.image_size
+        if self.store is not None:
+            return packed_clips(self.store, clips, frames=frames, size=size, workers=workers)
+        requests = [
+            ClipRequest(
+                clip.path,
+                frames=frames,
+                size=size,
+                geometry=self.geometry,
+                start=clip.start,
+                end=clip.end,
+            )
+            for clip in clips
+        ]
+        return load_clips(requests, workers=workers)
 
     def get(self, key: str) -> Tensors | None:
         return None if self.cache is None else self.cache.get(key)
@@ -172,24 +202,12 @@ def _encode_missing(
     """Decodes ahead in threads and encodes what is missing, batch by batch."""
     if not jobs:
         return
-    spec = work.encoder.spec
     wanted = sorted({text for _, _, text in jobs if text is not None})
     embeddings = encode_texts(work.encoder, wanted, work.cache) if wanted else None
     rows = {text: i for i, text in enumerate(wanted)}
-    requests = [
-        ClipRequest(
-            clip.path,
-            frames=spec.frames,
-            size=spec.image_size,
-            geometry=work.geometry,
-            start=clip.start,
-            end=clip.end,
-        )
-        for clip, _, _ in jobs
-    ]
     pending: list[tuple[Clip, dict[str, str], str | None]] = []
     for done, ((_, keys, text), clip) in enumerate(
-        zip(jobs, load_clips(requests, workers=workers), strict=True)
+        zip(jobs, work.load([clip for clip, _, _ in jobs], workers), strict=True)
     ):
         if isinstance(clip, VideoError):
             raise clip

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
 from mafsar.data.splits import Part, Split, choose_classes, read_split
+from mafsar.data.store import Store, is_store
 from mafsar.errors import InputError, MismatchError
 from mafsar.runtime.cache import FeatureCache, open_cache
 from mafsar.runtime.encoders import Encoder, Metric
 from mafsar.runtime.encoding import Progress, encode_clips, encode_texts, hash_clips
 from mafsar.runtime.files import write_text
 from mafsar.runtime.scores import Scoring
+from mafsar.runtime.standard import part_clips
 from mafsar.runtime.support import SupportClip, SupportSet, read_support
 from mafsar.runtime.tally import confidence_interval, evaluate_features
 from mafsar.runtime.text_choice import TextUse, check_text_use, known_classes
@@ -54,6 +56,7 @@ class EvalResult:
         confusion: Answers, (C, C), rows = true class, columns = answer; not part of the JSON.
         seconds_match: Wall time of the matching alone; not part of the JSON.
         clips_again: Clips left out because another has the same content; not part of the JSON.
+        tuned: "none", "adapters" or "full" (the vision tower itself); not part of the JSON.
     """
 
     accuracy: float
@@ -80,6 +83,7 @@ class EvalResult:
     )
     seconds_match: float = field(default=0.0, repr=False)
     clips_again: int = field(default=0, repr=False)
+    tuned: str = field(default="none", repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The object of `mafsar eval --json`."""
@@ -116,8 +120,10 @@ def evaluate(
 
     Args:
         model: The encoder.
-        data: Labelled clips: a support set, or the path of a folder of class folders or a CSV.
-        split: Which classes belong to which part; None = every class is a test class.
+        data: Labelled clips: a support set, or the path of a folder of class folders, of a CSV or
+            of a packed data set.
+        split: Which classes belong to which part; None = every class is a test class. A packed
+            data set has its own.
         part: The part that is evaluated.
         way: Classes of an episode.
         shot: Support clips of a class.
@@ -138,9 +144,10 @@ def evaluate(
         MafsarError: The data cannot be read, or has too few classes or clips.
     """
     start = time.perf_counter()
-    data = read_support(data) if isinstance(data, (str, Path)) else data
+    if isinstance(data, (str, Path)):
+        data, split, part = _read(Path(data), split, part)
     chosen = _choose(data, split, part)
-    chosen, content, again = _each_once(chosen, hash_clips(chosen.clips, workers))
+    chosen, content, again = _each_once(chosen, hash_clips(chosen.clips, workers, data.store))
     labels = [item.label for item in chosen.classes]
     index = {label: i for i, label in enumerate(labels)}
     owners = np.array([index[clip.label or ""] for clip in chosen.clips], np.intp)
@@ -161,6 +168,7 @@ def evaluate(
         batch=batch,
         workers=workers,
         progress=progress,
+        store=data.store,
     )
     texts = None
     if use_text:
@@ -199,6 +207,7 @@ def evaluate(
         confusion=tally.confusion,
         seconds_match=time.perf_counter() - matching,
         clips_again=again,
+        tuned=model.spec.tuned,
     )
 
 
@@ -208,6 +217,18 @@ def _per_class(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str,
         label: 100.0 * float(confusion[i, i]) / float(asked[i]) if asked[i] else None
         for i, label in enumerate(labels)
     }
+
+
+def _read(
+    path: Path, split: Split | str | Path | None, part: Part
+) -> tuple[SupportSet, Split | str | Path | None, Part]:
+    """The clips at a path, and the split and part that are still to be chosen from them."""
+    if not (path.is_file() and is_store(path)):
+        return read_support(path), split, part
+    if split is not None:
+        raise InputError(f"--split {split}: {path} is packed and holds its own split")
+    clips, _ = part_clips(Store(path).catalogue(), part)
+    return clips, None, "test"
 
 
 def _choose(data: SupportSet, split: Split | str | Path | None, part: Part) -> SupportSet:

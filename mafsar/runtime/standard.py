@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mafsar.data.catalogue import Catalogue
 from mafsar.data.splits import Part
-from mafsar.data.store import is_store
-from mafsar.errors import InputError, UnavailableError
+from mafsar.data.store import Store, is_store
+from mafsar.errors import InputError
 from mafsar.runtime.support import SupportClass, SupportClip, SupportSet
 
 
@@ -13,7 +15,7 @@ def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:
     """The clips of one part.
 
     Args:
-        catalogue: The data set, not packed.
+        catalogue: The data set; of a packed one, the clips' frames are taken from the store.
         part: Train, val or test.
 
     Returns:
@@ -22,13 +24,8 @@ def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:
 
     Raises:
         InputError: The part has no class, or a class no clip.
-        UnavailableError: The data set is packed: it holds frames, and features belong to videos.
     """
-    if catalogue.root.is_file() and is_store(catalogue.root):
-        raise UnavailableError(
-            f"{catalogue.root}: is packed for training, and evaluation decodes the videos "
-            "themselves; name them: --data DIR or --dataset NAME --root DIR"
-        )
+    is_packed = catalogue.root.is_file() and is_store(catalogue.root)
     data = catalogue.select(part)
     empty = set(data.labels) - {clip.label for clip in data.clips}
     if empty:
@@ -41,8 +38,9 @@ def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:
         for label, text in zip(data.labels, data.texts, strict=True)
     )
     clips = tuple(
-        SupportClip(clip.path, clip.label, clip.start, clip.end)
+        SupportClip(Path(clip.name) if is_packed else clip.path, clip.label, clip.start, clip.end)
         for clip in data.clips
         if clip.path is not None
     )
-    return SupportSet(catalogue.root, classes, clips), None not in data.texts
+    store = Store(catalogue.root) if is_packed else None
+    return SupportSet(catalogue.root, classes, clips, store=store), None not in data.texts

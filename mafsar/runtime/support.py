@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
+from mafsar.data.store import Store
 from mafsar.data.tables import read_rows, read_seconds, read_texts
 from mafsar.errors import InputError, MissingError
 from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
@@ -68,6 +69,8 @@ class SupportSet:
         clips: Clips of the classes, in order of class and path.
         none_clips: Clips of nothing (`_none`).
         notes: What was passed over, one sentence each.
+        store: The packed data set that holds their frames, each clip's path being its name there;
+            None: the paths are files.
     """
 
     path: Path
@@ -75,6 +78,7 @@ class SupportSet:
     clips: tuple[SupportClip, ...]
     none_clips: tuple[SupportClip, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    store: Store | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -236,6 +236,7 @@ def network_spec(
         path=path,
         mean=config.mean,
         std=config.std,
+        fully_tuned=config.fully_tuned,
     )
 
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mafsar.data.presets import Preset
-from mafsar.errors import InputError, MissingError
+from mafsar.errors import InputError, MafsarError, MissingError
+from mafsar.model.names import parse_model_name
+from mafsar.model.open_clip_config import config_of
 
 OWN_DATA_EPISODES = 1_000
 """Training tasks where no preset says how many: what suffices on Kinetics (paper, table 9)."""
@@ -29,13 +31,14 @@ class ModelFields:
 
     name: str = "tiny"
     fresh: bool = False  # adapters that the weights bring are not used but started anew
-    tune: Literal["adapters", "full"] = "adapters"  # full: the vision tower itself, no adapters
+    # full: the vision tower itself, no adapters; None: adapters, full with a ResNet, which has none
+    tune: Literal["adapters", "full"] | None = None
     gta: bool = True  # temporal token and Adapter_T
     lma: bool = True  # Adapter_M after the attention inside a frame
     lma_text: bool = True  # text token of the support branch
     joint: bool = True  # Adapter_J parallel to the MLP
     temporal: bool = True  # learned temporal embedding
-    tpcm: bool = True  # prototype module
+    tpcm: bool | None = None  # prototype module; None: but for a fully tuned transformer
     ratio: float = 0.25  # adapter width / tower width
     joint_scale: float = 0.5  # s
     frames: int = 8  # T
@@ -148,10 +151,26 @@ def resolved(config: TrainConfig, preset: Preset | None) -> TrainConfig:
         "alpha": preset.alpha if preset else 0.5,
     }
     chosen = {name: value for name, value in suits.items() if getattr(config, name) is None}
+    chosen["model"] = resolved_model(config.model)
     if config.data.flip is None:
         flip = preset.flip if preset else False
         chosen["data"] = dataclasses.replace(config.data, flip=flip)
     return dataclasses.replace(config, **chosen)
+
+
+def resolved_model(fields: ModelFields) -> ModelFields:
+    """With a value for every field: what suits the tower that the name says."""
+    try:
+        resnet = not config_of(parse_model_name(fields.name)).has_tokens
+    except MafsarError:
+        resnet = False  # what is wrong with the name is said when it is loaded
+    tune: Literal["adapters", "full"] = fields.tune or ("full" if resnet else "adapters")
+    tpcm = fields.tpcm
+    if tpcm is None:
+        # The paper's ResNet is the method with a tower that is tuned; its fully tuned transformer
+        # is the baseline that the method is compared with.
+        tpcm = tune == "adapters" or resnet
+    return dataclasses.replace(fields, tune=tune, tpcm=tpcm)
 
 
 def build_config(file: Path | None = None, values: Mapping[str, Any] | None = None) -> TrainConfig:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
 from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
@@ -16,10 +16,7 @@ from mafsar.model.names import parse_model_name
 from mafsar.model.network import TUNABLE_PREFIXES, MafsarNetwork, empty_network
 from mafsar.model.sources import create_network
 from mafsar.runtime.torch_encoder import TorchEncoder
-from mafsar.training.config import ModelFields, TrainConfig
-
-FULL_PREFIX = "visual."
-"""What `model.tune = "full"` tunes: the vision tower; the text tower stays frozen in both."""
+from mafsar.training.config import TrainConfig, resolved_model
 
 
 def start_network(config: TrainConfig) -> MafsarNetwork:
@@ -50,23 +47,11 @@ def start_network(config: TrainConfig) -> MafsarNetwork:
             )
         state[name] = value
     network.load_state_dict(state, assign=True)
-    tuned = tuned_names(network, config.model)
+    tuned = network.tunable_parameters()
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in tuned)
     network.recompute = config.run.recompute
     return network
-
-
-def tuned_names(network: MafsarNetwork, fields: ModelFields) -> list[str]:
-    """Names of the parameters that training changes, in the network's order."""
-    prefixes = (FULL_PREFIX,) if fields.tune == "full" else TUNABLE_PREFIXES
-    return [name for name, _ in network.named_parameters() if name.startswith(prefixes)]
-
-
-def tuned_parameters(network: MafsarNetwork, fields: ModelFields) -> dict[str, nn.Parameter]:
-    """The parameters that training changes, by name."""
-    names = set(tuned_names(network, fields))
-    return {name: value for name, value in network.named_parameters() if name in names}
 
 
 def embed_texts(encoder: TorchEncoder, texts: Sequence[str | None]) -> Tensor:
@@ -116,21 +101,25 @@ def _findable(name: str) -> str:
 
 
 def _model_config(found: ModelConfig, config: TrainConfig) -> ModelConfig:
-    fields = config.model
-    adapters = None
-    if fields.tune == "adapters":
-        own = found.adapters or AdapterConfig()
-        adapters = dataclasses.replace(
-            own,
-            ratio=fields.ratio,
-            joint_scale=fields.joint_scale,
-            gta=fields.gta,
-            lma=fields.lma,
-            lma_text=fields.lma_text and config.text,
-            joint=fields.joint,
-            temporal=fields.temporal,
-            tpcm=fields.tpcm,
+    fields = resolved_model(config.model)
+    if fields.tune == "adapters" and not found.has_tokens:
+        raise InputError(
+            f"model.tune=adapters: {config.model.name} has a ResNet, which has no tokens to adapt; "
+            "use model.tune=full"
         )
+    adapters: AdapterConfig | None = dataclasses.replace(
+        found.adapters or AdapterConfig(),
+        ratio=fields.ratio,
+        joint_scale=fields.joint_scale,
+        gta=fields.gta,
+        lma=fields.lma,
+        lma_text=fields.lma_text and config.text,
+        joint=fields.joint,
+        temporal=fields.temporal,
+        tpcm=bool(fields.tpcm),
+    )
+    if fields.tune == "full" and adapters is not None:
+        adapters = adapters.prototypes_only() if fields.tpcm else None
     match = MatchConfig(
         metric=config.metric,
         lam=config.lam,
@@ -141,6 +130,7 @@ def _model_config(found: ModelConfig, config: TrainConfig) -> ModelConfig:
     return dataclasses.replace(
         found,
         adapters=adapters,
+        fully_tuned=fields.tune == "full",
         match=match,
         frames=fields.frames,
         prompts=fields.prompts or found.prompts,

@@ -26,7 +26,6 @@ from mafsar.training.start import (
     embed_texts,
     embed_texts_or_none,
     start_network,
-    tuned_parameters,
 )
 from mafsar.training.team import Team
 from mafsar.training.validate import Validator
@@ -107,7 +106,7 @@ class Trainer:
         encoder = TorchEncoder(self.network, device=team.device)
         self.device = encoder.device
         self._texts = embed_texts(encoder, train.texts) if config.text else None
-        self.tuned = tuned_parameters(self.network, config.model)
+        self.tuned = self.network.tunable_parameters()
         optim = config.optim
         self.optimizer = torch.optim.AdamW(
             self.tuned.values(),

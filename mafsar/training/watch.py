@@ -110,10 +110,11 @@ def draw_curves(run: Path) -> None:
             label="validation, visual", color="#2a9d62", ms=3,
         )  # fmt: skip
     right.set(xlabel="step", title="accuracy, %")
-    for axes in (left, right):
+    # A fixed place: looking for the best one takes seconds, and a warning, in a long run.
+    for axes, place in ((left, "upper right"), (right, "lower right")):
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, loc=place)
     with written_beside(run / CURVES_FILE) as beside:
         figure.savefig(beside, format="png", dpi=110)
 

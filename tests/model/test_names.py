@@ -38,8 +38,7 @@ def test_each_form_is_read(name, parsed, printed):
         ("vit-b-32:", InputError, "nothing after the colon"),
         ("hf-hub:", InputError, "nothing after hf-hub:"),
         ("tiny:openai", InputError, "tiny has no tags"),
-        ("RN50", UnavailableError, "come with training"),
-        ("RN50:openai", UnavailableError, "come with training"),
+        ("RN50", InputError, "did you mean rn50?"),
     ],
 )
 def test_what_is_no_name_is_said(name, error, words):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from mafsar import kernels
 from mafsar.data.episodes import draw_episodes
+from mafsar.data.opening import open_data
+from mafsar.data.pack import pack
+from mafsar.data.store import StoreSettings
 from mafsar.errors import InputError, MismatchError, VideoError
 from mafsar.runtime.evaluate import evaluate
 from mafsar.runtime.scores import Scoring
 from mafsar.runtime.tally import confidence_interval, evaluate_features
+from mafsar.video import Geometry
 
 LABELS = [f"c{i}" for i in range(6)]
 OWNERS = np.repeat(np.arange(6), 10)
@@ -176,3 +181,36 @@ def test_a_broken_clip_is_named(encoder, support_folder, cache):
     (support_folder / "jump" / "bad.mp4").write_bytes(b"nothing")
     with pytest.raises(VideoError, match=r"bad\.mp4"):
         evaluate(encoder, support_folder, way=2, episodes=10, cache=cache)
+
+
+def test_a_packed_data_set_answers_as_the_clips_it_was_made_of(
+    encoder, support_folder, cache, tmp_path
+):
+    """The same episodes by the same names, so that figures from both can be compared."""
+    shutil.copytree(support_folder / "jump" / "clip0", support_folder / "jump" / "copy")
+    store, frozen = tmp_path / "clips.sqlite", tmp_path / "episodes.json"
+    pack(open_data(data=support_folder), store, StoreSettings(frames=12, short_side=64, quality=95))
+    asked = {"way": 3, "episodes": 60, "episodes_file": frozen, "cache": cache, "text": "on"}
+    loose = evaluate(encoder, support_folder, **asked)
+    packed = evaluate(encoder, store, **asked)  # reads the episodes that were frozen over files
+    assert (packed.clips_encoded, packed.clips_again) == (9, 1)
+    assert packed.accuracy == loose.accuracy == 100.0
+    assert packed.accuracy_text == pytest.approx(loose.accuracy_text, abs=3)
+    assert evaluate(encoder, store, **asked).clips_encoded == 0  # features of a store are cached
+    with pytest.raises(InputError, match="packed and holds its own split"):
+        evaluate(encoder, store, split={}, **asked)
+    with pytest.raises(InputError, match="leave the geometry out"):
+        evaluate(encoder, store, geometry=Geometry.parse(fit="pad"), **asked)
+
+
+def test_a_part_of_a_packed_data_set(encoder, support_folder, cache, tmp_path):
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["wave"], "test": ["jump", "clap_hands"]}))
+    store = tmp_path / "clips.sqlite"
+    pack(open_data(data=support_folder, split=split), store, StoreSettings(12, 64))
+    result = evaluate(encoder, store, way=2, episodes=20, cache=cache)
+    assert result.labels == ("clap_hands", "jump")
+    with pytest.raises(InputError, match="--way 1 or less"):
+        evaluate(encoder, store, part="train", way=2, cache=cache)
+    with pytest.raises(InputError, match="part val has no class"):
+        evaluate(encoder, store, part="val", way=2, cache=cache)

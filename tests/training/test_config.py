@@ -25,7 +25,7 @@ def test_words_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) 
     config = build_config(file, words | {"shot": None})
     assert (config.way, config.alpha, config.shot) == (3, 0.7, 1)
     assert config.optim.learning_rate == 1e-3
-    assert (config.model.gta, config.model.joint, config.model.tpcm) == (False, False, True)
+    assert (config.model.gta, config.model.joint, config.model.lma) == (False, False, True)
     assert config.model.prompts == ("a {}", "the {}")
 
 
@@ -45,11 +45,27 @@ def test_a_standard_data_set_brings_what_suits_it(name: str) -> None:
     assert config.episodes == {"kinetics100": 1_000, "ssv2_small": 20_000}.get(
         name, config.episodes
     )
-    assert resolved(build_config(None, {"episodes": 7, "data.flip": True}), presets()[name]) == (
-        build_config(
-            None, {"episodes": 7, "data.flip": True, "query": config.query, "alpha": config.alpha}
-        )
-    )
+    said = {"episodes": 7, "data.flip": True}
+    suits = {"query": config.query, "alpha": config.alpha}
+    suits |= {"model.tune": "adapters", "model.tpcm": True}
+    found = resolved(build_config(None, said), presets()[name])
+    assert found == build_config(None, said | suits)
+
+
+@pytest.mark.parametrize(
+    ("values", "tune", "tpcm"),
+    [
+        ({"model.name": "vit-b-32"}, "adapters", True),
+        ({"model.name": "vit-b-32", "model.tune": "full"}, "full", False),  # the paper's baseline
+        ({"model.name": "vit-b-32", "model.tune": "full", "model.tpcm": True}, "full", True),
+        ({"model.name": "rn50"}, "full", True),
+        ({"model.name": "RN101-quickgelu:openai", "model.tpcm": False}, "full", False),
+        ({"model.name": "no such name"}, "adapters", True),
+    ],
+)
+def test_what_is_tuned_suits_the_tower(values: dict, tune: str, tpcm: bool) -> None:
+    model = resolved(build_config(None, values), None).model
+    assert (model.tune, model.tpcm) == (tune, tpcm)
 
 
 def test_the_choices_of_the_method_are_the_defaults() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from mafsar.data.frames import DecodedFrames
 from mafsar.data.opening import open_data
@@ -22,15 +23,16 @@ from mafsar.errors import (
     MismatchError,
     MissingError,
     TrainingError,
-    UnavailableError,
 )
 from mafsar.model.config import MatchConfig, parameter_counts
-from mafsar.model.network import TUNABLE_PREFIXES
+from mafsar.model.network import TUNABLE_PREFIXES, build_network
+from mafsar.model.open_clip_config import from_open_clip_json
 from mafsar.model.sources import load_trained
 from mafsar.model.weights import base_sha256, weights_sha256
 from mafsar.runtime.encoders import Encoder
+from mafsar.runtime.evaluate import evaluate
+from mafsar.runtime.info import describe
 from mafsar.runtime.loading import load_model
-from mafsar.runtime.standard import part_clips
 from mafsar.training.checkpoint import last_checkpoint
 from mafsar.training.config import build_config
 from mafsar.training.dry_run import dry_run
@@ -145,7 +147,34 @@ def test_full_tuning_changes_the_vision_tower_alone(small_run, tmp_path: Path) -
     changed = {name.split(".")[0] for name in end if not torch.equal(start[name], end[name])}
     assert changed == {"visual"}
     assert not any(name.startswith(TUNABLE_PREFIXES) for name in end)
-    load_model(str(tmp_path / "run"), device="cpu")
+    spec = load_model(str(tmp_path / "run"), device="cpu").spec
+    assert (spec.adapters, spec.tuned, spec.metric) == ("none", "full", "otam")
+    facts = describe(tmp_path / "run")
+    visual = sum(value.numel() for name, value in end.items() if name.startswith("visual."))
+    assert (facts["tuned"], facts["parameters_tunable"]) == ("full", visual)
+
+
+def test_a_resnet_is_tuned_as_a_whole_with_the_prototype_module(small_run, tmp_path: Path) -> None:
+    clip = {
+        "embed_dim": 32, "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
+        "text_cfg": {"width": 16, "heads": 2, "layers": 1},
+    }  # fmt: skip
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": clip}))
+    base = build_network(from_open_clip_json(clip, "base"), seed=1)
+    towers = {k: v for k, v in base.state_dict().items() if not k.startswith(TUNABLE_PREFIXES)}
+    save_file(towers, tmp_path / "open_clip_model.safetensors")
+    out = tmp_path / "run"
+    config = small_run(episodes=4, val__every=2, model__name=f"local-dir:{tmp_path}")
+    train(config, out, device="cpu")
+    start, end = start_network(config).state_dict(), load_trained(out).state_dict()
+    changed = {name.split(".")[0] for name in end if not torch.equal(start[name], end[name])}
+    assert changed == {"visual", "tpcm"}
+    assert all(torch.equal(start[k], v) for k, v in end.items() if ".running_" in k)
+    spec = load_model(str(out), device="cpu").spec
+    assert (spec.adapters, spec.tuned, spec.embed_dim) == ("trained", "full", 32)
+    with pytest.raises(InputError, match=r"has a ResNet.*use model\.tune=full"):
+        start_network(small_run(model__name=f"local-dir:{tmp_path}", model__tune="adapters"))
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
@@ -200,7 +229,7 @@ def test_a_dry_run_measures_and_keeps_nothing(small_run, tmp_path: Path, monkeyp
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_a_packed_data_set_trains_and_is_not_evaluated(
+def test_a_packed_data_set_trains_and_is_evaluated(
     small_run, moving_squares: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "squares.sqlite"
@@ -210,8 +239,9 @@ def test_a_packed_data_set_trains_and_is_not_evaluated(
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, split=None))
     result = train(config, tmp_path / "run", device="cpu")
     assert result.val_accuracy is not None
-    with pytest.raises(UnavailableError, match="evaluation decodes the videos themselves"):
-        part_clips(open_data(data=store), "test")
+    found = evaluate(load_model(result.run, device="cpu"), store, way=3, episodes=20, text="off")
+    assert set(found.per_class) == {"left_down", "right_down", "shrink"}
+    assert found.clips_encoded == 12
 
 
 def test_alpha_and_scale_are_fitted() -> None:
