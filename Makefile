@@ -9,10 +9,10 @@ SOURCES := $(shell find mafsar export csrc -type f ! -name '*.pyc') CMakeLists.t
 # Warnings are errors here and in CI, never for someone who installs the package.
 export MAFSAR_WERROR := 1
 
-.PHONY: help demo test test-slow lint format typecheck bench wheel starter clean preflight
+.PHONY: help demo test test-slow test-edge test-aarch64 lint format typecheck bench wheel starter clean preflight
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 preflight:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: $(PYTHON) is missing; install it: sudo apt-get install python3 python3-venv python3-dev" >&2; exit 1; }
@@ -56,6 +56,20 @@ test: $(VENV)/.test  ## run the tests on the built wheel
 
 test-slow: $(VENV)/.test  ## run the tests that take minutes
 	$(BIN)/pytest -m slow --timeout 3600
+
+# The Python of JetPack 6, where this machine has one; else the headers of $(PYTHON) stand in.
+PYTHON310 ?= $(shell for p in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python3.10; do $$p -c '' 2>/dev/null && echo $$p && break; done)
+
+test-edge: dist/.built  ## run the edge half where torch is not installed, also with ONNX Runtime 1.23 on Python 3.10
+	sh tests/edge/run.sh $(PYTHON) build/edge
+	@if [ -n "$(PYTHON310)" ]; then sh tests/edge/run.sh $(PYTHON310) build/edge310 "onnxruntime==1.23.*"; \
+	else echo "no Python 3.10 here: ONNX Runtime 1.23 was not tried; name one: make test-edge PYTHON310=python3.10" >&2; fi
+
+test-aarch64: $(VENV)/.test  ## cross-compile csrc and run its tests under qemu
+	@command -v aarch64-linux-gnu-g++ >/dev/null 2>&1 || { echo "error: the cross compiler is missing; install it: sudo apt-get install g++-aarch64-linux-gnu" >&2; exit 1; }
+	@command -v qemu-aarch64 >/dev/null 2>&1 || { echo "error: qemu-aarch64 is missing; install it: sudo apt-get install qemu-user" >&2; exit 1; }
+	$(PIP) install --quiet --group aarch64
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON310="$(PYTHON310)" $(BIN)/pytest -m aarch64 tests/kernels/test_aarch64.py
 
 lint: $(VENV)/.lint  ## ruff and clang-format, check only
 	$(BIN)/ruff check .
