@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="[MODEL]", help="Model name or bundle.", show_default=True)
-    ] = "tiny",
+        str | None, typer.Argument(metavar="[MODEL]", help="Model name or bundle [tiny].")
+    ] = None,
+    named: later.TopModel = None,
     data: later.DataOption = None,
     split: Annotated[
         Path | None,
@@ -78,6 +79,8 @@ def evaluate(
     from mafsar.data.store import is_store
     from mafsar.runtime.evaluate import evaluate as run
 
+    if model is not None and named is not None:
+        raise InputError(f"eval {model} --model {named}: name the model once")
     if data is None and dataset is None:
         raise InputError(
             "eval: no clips were named; add --data DIR (a folder of class folders), or --dataset"
@@ -96,7 +99,7 @@ def evaluate(
             clips, text = _standard(dataset, root, lists, data, split, part, text)
             split, part = None, "test"
         assert clips is not None
-        encoder = EncoderWish(model, engine, device, precision).load()
+        encoder = EncoderWish(model or named, engine, device, precision).load()
         options: dict[str, Any] = {"metric": metric, "text": text, "part": part}
         with voice.progress("evaluating") as bar:
             result = run(

@@ -46,7 +46,7 @@ def test_eval_json_has_exactly_the_documented_fields(scene: Path) -> None:
 def test_eval_table_and_confusion(scene: Path, tmp_path: Path) -> None:
     picture = tmp_path / "confusion.png"
     words = [
-        "eval", "tiny", "--data", scene / "support", "--way", 4, "--episodes", 40, "--query", 2,
+        "eval", "--model", "tiny", "--data", scene / "support", "--way", 4, "--episodes", 40, "--query", 2,
         "--confusion", picture,
     ]  # fmt: skip
     stdout, _ = run(*words)
@@ -94,6 +94,7 @@ def test_eval_reads_a_toml_split(scene: Path, tmp_path: Path) -> None:
     ("words", "says"),
     [
         ([], "add --data DIR"),
+        (["tiny", "--model", "tiny", "--data", "clips"], "name the model once"),
         (["--dataset", "hmdb51"], "--dataset hmdb51: add --root DIR"),
         (["--dataset", "hmdb15", "--root", "r"], "did you mean hmdb51?"),
         (["--dataset", "ssv2_small", "--root", "r"], "add --lists DIR with"),
