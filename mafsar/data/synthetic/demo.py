@@ -1,8 +1,8 @@
 """A small support folder and queries for trying the program out.
 
 The same three people show every action of the support, each in a place of their own; each query
-shows somebody else somewhere else. Two of the classes are one another backwards in time, so only
-the order of the frames tells them apart.
+shows somebody else somewhere else. Classes that are one another backwards in time are told apart by
+the order of the frames alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mafsar.data.synthetic.render import render_video
 
-DEMO_CLASSES = ("bend_forward", "straighten_up", "open_arms", "take_out_of_box", "tip_over")
+DEMO_PAIR = ("bend_forward", "straighten_up")
+DEMO_CLASSES = (*DEMO_PAIR, "put_in_box", "take_out_of_box", "wave_hand", "side_bend")
 _SUPPORT_SEED, _QUERY_SEED = 1_000, 2_000
 
 
