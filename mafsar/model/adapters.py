@@ -95,22 +95,27 @@ class LocalAdaptation(nn.Module):
         token: Tensor = self.text_fc(text)  # (B, D)
         return token[:, None].expand(-1, frames, -1).reshape(-1, 1, token.shape[-1])  # (B·T, 1, D)
 
-    def forward(self, block: Block, u: Tensor, *, first_only: bool) -> Tensor:
+    def forward(self, block: Block, z: Tensor, added: list[Tensor], *, first_only: bool) -> Tensor:
         """Attends inside each frame.
+
+        The added tokens are keys and values only: their own outputs would be dropped.
 
         Args:
             block: The frozen block.
-            u: Tokens, (B·T, L, D), the class token first.
-            first_only: Only the class token's output is wanted; all tokens are still keys.
+            z: Tokens of each frame, (B·T, L, D), the class token first.
+            added: The temporal token and, in the support branch, the text token, (B·T, 1, D) each.
+            first_only: Only the class token's output is wanted.
 
         Returns:
-            U', (B·T, L, D), or (B·T, 1, D) for `first_only`.
+            U' of `z`'s tokens, (B·T, L, D), or (B·T, 1, D) for `first_only`.
         """
-        normed = block.ln_1(u)
+        normed = block.ln_1(z)
+        # Normed apart and joined after: no copy of the sum that goes on past the attention.
+        context = torch.cat([normed, *(block.ln_1(token) for token in added)], dim=1)
         if first_only:
-            u = u[:, :1]  # (B·T, 1, D)
-        a = block.attn(normed[:, :1] if first_only else normed, normed)  # as u
-        out: Tensor = u + a
+            z, normed = z[:, :1], normed[:, :1]  # (B·T, 1, D)
+        a = block.attn(normed, context)  # as z
+        out: Tensor = z + a
         return out if self.adapter is None else out + self.adapter(a)
 
 

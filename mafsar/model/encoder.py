@@ -30,17 +30,15 @@ def adapted_block(
     Returns:
         (B·T, N+1, D), or (B·T, 1, D) for `last`.
     """
-    tokens = [z]
+    added = []
     if parts.gta is not None:
         c = z[:, 0].reshape(-1, frames, z.shape[-1])  # (B, T, D)
-        tokens.append(parts.gta(block, c).flatten(0, 1)[:, None])  # (B·T, 1, D)
+        added.append(parts.gta(block, c).flatten(0, 1)[:, None])  # (B·T, 1, D)
     if text is not None:
         token = parts.lma.text_token(text, frames)
         if token is not None:
-            tokens.append(token)
-    u = torch.cat(tokens, dim=1) if len(tokens) > 1 else z  # (B·T, N+1 to N+3, D)
-    u = parts.lma(block, u, first_only=last)
-    v = u if last else u[:, : z.shape[1]]  # (B·T, 1 or N+1, D): the added tokens are dropped
+            added.append(token)
+    v = parts.lma(block, z, added, first_only=last)  # (B·T, 1 or N+1, D)
     if parts.joint is None:
         out: Tensor = v + block.mlp(block.ln_2(v))
     else:

@@ -160,9 +160,10 @@ class MafsarNetwork(nn.Module):
         if frames.dtype != torch.uint8:
             return frames
         # The cast comes first: an inference engine may take uint8 into a cast only.
-        pixels = frames.to(self.visual.conv1.weight.dtype)
-        pixels = pixels * self.pixel_scale + self.pixel_shift
-        return pixels.permute(0, 1, 4, 2, 3)  # (B, T, 3, S, S)
+        pixels = frames.to(self.visual.conv1.weight.dtype).permute(0, 1, 4, 2, 3)
+        # Colours apart before they are scaled: over an inner axis of 3 it takes ten times as long.
+        scale, shift = self.pixel_scale[:, None, None], self.pixel_shift[:, None, None]
+        return pixels * scale + shift  # (B, T, 3, S, S)
 
 
 def build_network(config: ModelConfig, *, seed: int = 0) -> MafsarNetwork:

@@ -144,8 +144,9 @@ def test_inputs_and_outputs_are_the_contract_s(bundle):
 
 def test_layer_norms_are_single_operators_and_frames_are_cast_first(bundle):
     for name, norms in (
-        ("query-fp32.onnx", 2 + 3 * LAYERS),  # ln_pre, ln_post; LN1 of c, LN1 of U, LN2
-        ("support-fp32.onnx", 2 + 3 * LAYERS),
+        # ln_pre, ln_post; LN1 of c, of Z, of c' (and of t); LN2
+        ("query-fp32.onnx", 2 + 4 * LAYERS),
+        ("support-fp32.onnx", 2 + 5 * LAYERS),
         ("text.onnx", 1 + 2 * TEXT_LAYERS),
     ):
         graph = onnx.load(str(bundle / name), load_external_data=False).graph
