@@ -21,8 +21,8 @@ _HALF, _FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 _PRODUCTS = {"MatMul", "Gemm"}
 # Their result has the type of their input.
 _FOLLOWERS = {
-    "Erf", "Expand", "Flatten", "Gather", "Gelu", "Identity", "Neg", "Reshape", "Sigmoid", "Slice",
-    "Squeeze", "Tanh", "Transpose", "Unsqueeze",
+    "Clip", "Erf", "Expand", "Flatten", "Gather", "Gelu", "Identity", "Neg", "Pad", "Reshape",
+    "Sigmoid", "Slice", "SpaceToDepth", "Squeeze", "Tanh", "Transpose", "Unsqueeze",
 }  # fmt: skip
 _ELEMENTWISE = {"Add", "Div", "Mul", "Sub"}
 _FLOAT_ISLANDS = {"LayerNormalization", "Softmax", "ReduceMean", "ReduceSum", "Sqrt", "Pow"}
@@ -91,11 +91,13 @@ class _Rewrite:
         elif kind in _PRODUCTS:
             self._set_inputs(node, _HALF)
         elif kind == "Conv":
-            # Patches start the residual stream: the sum with the positions is float32.
             self._set_inputs(node, _HALF)
-            (patches,) = node.outputs
-            uses = list(patches.uses())
-            cast = self._cast(patches, _FLOAT, after=node)
+            (maps,) = node.outputs
+            uses = list(maps.uses())
+            if all(user.op_type == "Clip" for user, _ in uses):
+                return  # a stem's ReLU6: what it leaves is at most 6
+            # Patches start the residual stream: the sum with the positions is float32.
+            cast = self._cast(maps, _FLOAT, after=node)
             for user, index in uses:
                 user.replace_input_with(index, cast)
         elif kind in _FLOAT_ISLANDS:
