@@ -111,12 +111,6 @@ void gelu_backward(Address grad, Address x, std::int64_t count, Address grad_x) 
   mafsar::gelu_backward_cpu(floats(grad), floats(x), count, writable(grad_x));
 }
 
-void linear_forward(Address x, Address weight, Address bias, int rows, int inputs, int outputs,
-                    Address out) {
-  mafsar::linear_cpu(floats(x), floats(weight), floats(bias), rows, inputs, outputs, writable(out));
-}
-
-#if defined(MAFSAR_WITH_CUDA)
 // Addresses of several arrays in the order of a struct of pointers.
 template <class Pointers>
 Pointers pointers(const std::vector<Address>& addresses) {
@@ -127,6 +121,25 @@ Pointers pointers(const std::vector<Address>& addresses) {
   return all;
 }
 
+void adapter_forward(Address c, const std::vector<Address>& weights, std::int64_t clips, int frames,
+                     int heads, int width, int hidden, float eps, const std::vector<Address>& kept,
+                     Address out) {
+  mafsar::adapter_cpu(floats(c), pointers<mafsar::AdapterWeights>(weights),
+                      {clips, frames, heads, width}, hidden, eps,
+                      pointers<mafsar::AdapterKept>(kept), writable(out));
+}
+
+void adapter_backward(Address grad, Address c, const std::vector<Address>& weights,
+                      const std::vector<Address>& kept, std::int64_t clips, int frames, int heads,
+                      int width, int hidden, float eps, int depth,
+                      const std::vector<Address>& scratch, const std::vector<Address>& grads) {
+  mafsar::adapter_backward_cpu(floats(grad), floats(c), pointers<mafsar::AdapterWeights>(weights),
+                               pointers<mafsar::AdapterKept>(kept), {clips, frames, heads, width},
+                               hidden, eps, depth, pointers<mafsar::AdapterScratch>(scratch),
+                               pointers<mafsar::AdapterGrads>(grads));
+}
+
+#if defined(MAFSAR_WITH_CUDA)
 void* device(Address at) { return reinterpret_cast<void*>(at); }
 
 void cuda_norm(int storage, Address grad, Address skip, Address x, Address weight, Address bias,
@@ -204,7 +217,8 @@ PYBIND11_MODULE(_native, m) {
   m.def("attend_backward", attend_backward, Release());
   m.def("gelu_forward", gelu_forward, Release());
   m.def("gelu_backward", gelu_backward, Release());
-  m.def("linear_forward", linear_forward, Release());
+  m.def("adapter_forward", adapter_forward, Release());
+  m.def("adapter_backward", adapter_backward, Release());
 #if defined(MAFSAR_WITH_CUDA)
   m.def("cuda_norm", cuda_norm, Release());
   m.def("cuda_attend", cuda_attend, Release());
@@ -223,6 +237,7 @@ PYBIND11_MODULE(_native, m) {
 #endif
   m.def("set_num_threads", mafsar::set_num_threads);
   m.def("get_num_threads", mafsar::get_num_threads);
+  m.def("use_team", [](Address at) { mafsar::use_team(reinterpret_cast<mafsar::Team>(at)); });
   m.def("isa", [] { return std::string(mafsar::isa()); });
   m.def("use_isa", [](const std::string& name) { return mafsar::use_isa(name.c_str()); });
 }

@@ -91,11 +91,40 @@ def attend_backward(
 ) -> None: ...
 def gelu_forward(x: int, count: int, out: int) -> None: ...
 def gelu_backward(grad: int, x: int, count: int, grad_x: int) -> None: ...
-def linear_forward(
-    x: int, weight: int, bias: int, rows: int, inputs: int, outputs: int, out: int
+def adapter_forward(
+    c: int,
+    weights: list[int],
+    clips: int,
+    frames: int,
+    heads: int,
+    width: int,
+    hidden: int,
+    eps: float,
+    kept: list[int],
+    out: int,
 ) -> None: ...
+def adapter_backward(
+    grad: int,
+    c: int,
+    weights: list[int],
+    kept: list[int],
+    clips: int,
+    frames: int,
+    heads: int,
+    width: int,
+    hidden: int,
+    eps: float,
+    depth: int,
+    scratch: list[int],
+    grads: list[int],
+) -> None:
+    """All steps in one call; lists in the order of the structs of csrc/mafsar/adapter.h."""
+
 def set_num_threads(count: int) -> None: ...
 def get_num_threads() -> int: ...
+def use_team(address: int) -> None:
+    """Work on the threads of an OpenMP runtime, by the address of its GOMP_parallel; 0 for our own."""
+
 def isa() -> str:
     """Instruction set in use: avx512, avx2, sse2, neon or generic."""
 

@@ -57,22 +57,34 @@ struct PairsOfVideos {
   int width;
 };
 
-// The temporal adapter between its products; rows are contiguous, see csrc/mafsar/adapter.h.
+// The temporal adapter; rows are contiguous, see csrc/mafsar/adapter.h. W is (outputs, inputs).
 struct RowKernels {
   void (*norm_rows)(const float* x, const float* weight, const float* bias, std::int64_t rows,
                     int width, float eps, float* normed);
   void (*norm_rows_backward)(const float* grad, const float* skip, const float* x,
                              const float* weight, std::int64_t rows, int width, float eps,
                              float* out);
-  // One clip of (frames, 3 * width); scratch of frames^2 floats, twice that backward.
-  void (*attend)(const float* qkv, int frames, int heads, int width, float* scratch, float* mixed);
+  // One head of one clip of (frames, 3 * width); scratch of frames^2 floats, twice that backward.
+  void (*attend)(const float* qkv, int frames, int heads, int width, int head, float* scratch,
+                 float* mixed);
   void (*attend_backward)(const float* grad, const float* qkv, int frames, int heads, int width,
-                          float* scratch, float* grad_qkv);
+                          int head, float* scratch, float* grad_qkv);
   void (*gelu)(const float* x, std::int64_t count, float* out);
   void (*gelu_backward)(const float* grad, const float* x, std::int64_t count, float* grad_x);
-  // Columns [first, last) of x Wᵀ + b.
-  void (*linear)(const float* x, const float* weight, const float* bias, int rows, int inputs,
-                 int outputs, int first, int last, float* out);
+  // Columns [first, last) of x Wᵀ + b and of grad W, for few rows.
+  void (*linear_of_few)(const float* x, const float* weight, const float* bias, int rows,
+                        int inputs, int outputs, int first, int last, float* out);
+  void (*grad_of_few)(const float* grad, const float* weight, int rows, int inputs, int outputs,
+                      int first, int last, float* out);
+  // For more rows: at most `panel_rows` rows of x as a panel of so many times `width` floats, and
+  // columns [first, last) of x Wᵀ + b from the panels of all rows, one behind the other.
+  int panel_rows;
+  void (*pack_panel)(const float* x, int rows, int width, float* panel);
+  void (*linear_of_panels)(const float* panels, const float* weight, const float* bias, int rows,
+                           int inputs, int outputs, int first, int last, float* out);
+  // Rows [first, last) of gradᵀ x, and the sums of grad's columns unless `sums` is null.
+  void (*weight_grad)(const float* grad, const float* x, int rows, int inputs, int outputs,
+                      int first, int last, float* out, float* sums);
 };
 
 struct Kernels {

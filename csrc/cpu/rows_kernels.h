@@ -2,8 +2,9 @@
 #pragma once
 
 #include "cpu/kernels.h"
-#include "cpu/linear_kernels.h"
 #include "cpu/pack.h"
+#include "cpu/stream_kernels.h"
+#include "cpu/tile_kernels.h"
 #include "mafsar/rows.h"
 
 namespace mafsar {
@@ -93,23 +94,18 @@ inline Head<float> head_of(const float* qkv, int frames, int heads, int width, i
           inverse_root(static_cast<float>(own))};
 }
 
-// One clip; `scratch` as rows.h says.
-inline void attend_clip(const float* qkv, int frames, int heads, int width, float* scratch,
-                        float* mixed) {
-  for (int h = 0; h < heads; ++h) {
-    const Head<float> head = head_of(qkv, frames, heads, width, h);
-    attend(PackTeam{}, head, scratch, mixed + h * head.width, width);
-  }
+inline void attend_head(const float* qkv, int frames, int heads, int width, int head,
+                        float* scratch, float* mixed) {
+  const Head<float> of = head_of(qkv, frames, heads, width, head);
+  attend(PackTeam{}, of, scratch, mixed + head * of.width, width);
 }
 
-inline void attend_clip_backward(const float* grad, const float* qkv, int frames, int heads,
-                                 int width, float* scratch, float* grad_qkv) {
-  for (int h = 0; h < heads; ++h) {
-    const Head<float> head = head_of(qkv, frames, heads, width, h);
-    float* grad_q = grad_qkv + h * head.width;
-    attend_backward(PackTeam{}, head, grad + h * head.width, width, scratch, grad_q, grad_q + width,
-                    grad_q + 2 * width);
-  }
+inline void attend_head_backward(const float* grad, const float* qkv, int frames, int heads,
+                                 int width, int head, float* scratch, float* grad_qkv) {
+  const Head<float> of = head_of(qkv, frames, heads, width, head);
+  float* grad_q = grad_qkv + head * of.width;
+  attend_backward(PackTeam{}, of, grad + head * of.width, width, scratch, grad_q, grad_q + width,
+                  grad_q + 2 * width);
 }
 
 inline void gelu_values(const float* x, std::int64_t count, float* out) {
@@ -131,8 +127,9 @@ inline void gelu_values_backward(const float* grad, const float* x, std::int64_t
 }
 
 inline RowKernels make_row_kernels() {
-  return {norm_rows,   norm_rows_backward,   attend_clip, attend_clip_backward,
-          gelu_values, gelu_values_backward, linear};
+  return {norm_rows,   norm_rows_backward,   attend_head,      attend_head_backward,
+          gelu_values, gelu_values_backward, linear_of_few,    grad_of_few,
+          kPanelRows,  pack_panel,           linear_of_panels, weight_grad};
 }
 
 }  // namespace MAFSAR_ISA

@@ -70,12 +70,21 @@ struct Job {
   }
 };
 
+std::atomic<Team> the_team{nullptr};
+
 class Pool {
  public:
   // False if another call has the pool.
   bool try_run(Job& job, int helpers) {
     const std::unique_lock<std::mutex> busy(busy_, std::try_to_lock);
     if (!busy.owns_lock()) return false;
+    if (const Team team = the_team.load(std::memory_order_acquire)) {
+      // Always the same number, though fewer may find work: a team that changes its size starts
+      // and ends threads.
+      team([](void* with) { static_cast<Job*>(with)->work(); }, &job,
+           static_cast<unsigned>(get_num_threads()), 0);
+      return true;
+    }
     while (static_cast<int>(threads_.size()) < helpers) {
       threads_.emplace_back([this] { serve(); });
     }
@@ -143,8 +152,12 @@ Pool& pool() {
   if (current) return *current;
   static std::once_flag at_fork;
   // The threads do not exist in a child: it leaves the old pool alone and makes its own.
-  std::call_once(at_fork,
-                 [] { pthread_atfork(nullptr, nullptr, [] { the_pool.store(nullptr); }); });
+  std::call_once(at_fork, [] {
+    pthread_atfork(nullptr, nullptr, [] {
+      the_pool.store(nullptr);
+      the_team.store(nullptr);
+    });
+  });
   Pool* made = new Pool;
   if (the_pool.compare_exchange_strong(current, made)) return *made;
   delete made;  // another thread was first; no thread has been started in this one
@@ -178,6 +191,8 @@ void run_tasks(int tasks, void (*function)(void*, int), void* context) {
 void set_num_threads(int count) { thread_limit().store(count < 1 ? 1 : count); }
 
 int get_num_threads() { return thread_limit().load(std::memory_order_relaxed); }
+
+void use_team(Team team) { the_team.store(team, std::memory_order_release); }
 
 Scratch::Scratch(std::size_t floats) : data_(nullptr) {
   if (kept.taken || floats > kKeptFloats) {

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <memory>
 
+#include "mafsar/matching.h"
+
 namespace mafsar {
 
 // Calls function(context, task) for every task in [0, tasks), on the calling thread and on as many

@@ -3,7 +3,8 @@
 // (csrc/device/product.h), and all of it in one call (csrc/device/adapter.h). Numbers are read once
 // and written once; at the usual sizes the launches take the time.
 #include "cuda/threads.h"
-#include "device/adapter.h"
+#include "device/product.h"
+#include "mafsar/adapter_steps.h"
 
 namespace mafsar {
 

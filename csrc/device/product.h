@@ -1,12 +1,10 @@
-// Matrix products of few rows with what stands before and after them, in one kernel:
+// Matrix products of few rows with what stands before and after them (ProductJob), in one kernel.
 //
-//   out(m, n) = [skip(m, n) +] [slope(hidden(m, n)) *] (sum_k f(A(m, k)) g(B(n, k)) [+ bias(n)])
-//
-// f is nothing, a layer norm of A's rows or the GELU; g is nothing or the GELU. Strides say which
-// way A and B lie, so that one body serves x Wᵀ, grad W and gradᵀ x. A block of four warps makes 16
-// × 64 outputs: the weights stream through shared memory 64 columns at a time, 16 bytes a load, a
-// warp multiplies 16 × 16 outputs on the matrix units where the storage has them and in float32
-// multiply-adds where not. With the rows of a few clips it is bound by reading the weights once.
+// Strides say which way A and B lie, so that one body serves x Wᵀ, grad W and gradᵀ x. A block of
+// four warps makes 16 × 64 outputs: the weights stream through shared memory 64 columns at a time,
+// 16 bytes a load, a warp multiplies 16 × 16 outputs on the matrix units where the storage has them
+// and in float32 multiply-adds where not. With the rows of a few clips it is bound by reading the
+// weights once.
 #pragma once
 
 #include "device/rows.h"
@@ -22,30 +20,6 @@ constexpr int kTileThreads = 128;
 constexpr int kTileStride =
     kTileDepth + 8;  // keeps rows 16 bytes aligned and off each other's banks
 constexpr int kOutStride = kTileColumns + 4;
-
-enum class Prepare { kNothing, kNorm, kGelu };
-
-// Entry (i, k) stands at values[i * row + k * column]; one of the strides is 1.
-template <class Value>
-struct Operand {
-  const Value* values;
-  std::int64_t row, column;
-  Prepare prepare;
-};
-
-template <class Value>
-struct ProductJob {
-  Operand<Value> a, b;
-  const Value* norm_weight;  // of A's rows where they are normed
-  const Value* norm_bias;
-  float eps;
-  const Value* bias;    // (columns) or null
-  const Value* skip;    // as `out`, or null
-  const Value* hidden;  // as `out`, or null
-  Value* out;           // (rows, columns)
-  Value* sums;          // (rows): sum over k of A(m, k), or null
-  int rows, columns, depth;
-};
 
 template <class Value>
 struct ProductShared {

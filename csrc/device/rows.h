@@ -4,6 +4,7 @@
 #pragma once
 
 #include "device/team.h"
+#include "mafsar/adapter_jobs.h"
 
 namespace mafsar {
 namespace MAFSAR_ISA {
@@ -11,32 +12,6 @@ namespace MAFSAR_ISA {
 constexpr int kRowThreads = 128;
 constexpr int kRowWarps = kRowThreads / kWarp;
 constexpr int kGeluInThread = 4;
-
-template <class Value>
-struct NormJob {
-  const Value *x, *weight, *bias;
-  const Value *grad, *skip;  // backward only
-  Value* out;
-  std::int64_t rows;
-  int width;
-  float eps;
-};
-
-template <class Value>
-struct AttendJob {
-  const Value* qkv;   // (clips * frames, 3 * width)
-  const Value* grad;  // backward only, (clips * frames, width)
-  Value* out;         // forward as `grad`, backward as `qkv`
-  std::int64_t clips;
-  int frames, heads, width;
-};
-
-template <class Value>
-struct GeluJob {
-  const Value *x, *grad;  // `grad` backward only
-  Value* out;
-  std::int64_t count;
-};
 
 MAFSAR_HD std::int64_t parts_of(std::int64_t count, std::int64_t each) {
   return (count + each - 1) / each;

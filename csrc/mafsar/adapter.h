@@ -1,7 +1,7 @@
-// What the temporal adapter does between its products on a CPU, as seen from outside.
+// The temporal adapter as seen from outside: its sizes and arrays, and what a CPU does of it.
 //
-// Nothing is checked here: the Python door has done it. All arrays are contiguous float32. The
-// matrix products of many rows are not here: a library does them.
+// Nothing is checked here: the Python doors have done it. On a CPU all arrays are contiguous
+// float32.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,37 @@ struct TokenSizes {
   int frames, heads, width;
 };
 
-// normed (rows, width).
+struct AdapterWeights {
+  const void *norm_weight, *norm_bias, *qkv_weight, *qkv_bias, *out_weight, *out_bias, *down_weight,
+      *down_bias, *up_weight, *up_bias;
+};
+
+// What the backward pass reads; sizes as mafsar/kernels/ops_adapter_steps.py has them.
+struct AdapterKept {
+  void *qkv, *mixed, *attended, *hidden;
+};
+
+// Gradients wanted; null where not. Those of the norm's weights are the caller's, and so is that of
+// a bias without its weight.
+struct AdapterGrads {
+  void *c, *qkv_weight, *qkv_bias, *out_weight, *out_bias, *down_weight, *down_bias, *up_weight,
+      *up_bias;
+};
+
+// Between steps: (rows, hidden), (rows, width) twice, (rows, 3 width), (rows, width) twice.
+struct AdapterScratch {
+  void *hidden, *attended, *mixed, *qkv, *normed, *norm_inputs;
+};
+
+// All of it in one call, the products too: for the rows of a few clips.
+void adapter_cpu(const float* c, const AdapterWeights& weights, TokenSizes sizes, int hidden,
+                 float eps, const AdapterKept& kept, float* out);
+// Goes back `depth` products: 0 the last one only, 4 to the gradient behind the norm and to c.
+void adapter_backward_cpu(const float* grad, const float* c, const AdapterWeights& weights,
+                          const AdapterKept& kept, TokenSizes sizes, int hidden, float eps,
+                          int depth, const AdapterScratch& scratch, const AdapterGrads& grads);
+
+// What stands between the products, where a library does those. normed (rows, width).
 void norm_rows_cpu(const float* x, const float* weight, const float* bias, TokenSizes sizes,
                    float eps, float* normed);
 // out = skip + the gradient of x.
@@ -26,8 +56,5 @@ void attend_backward_cpu(const float* grad, const float* qkv, TokenSizes sizes, 
 void gelu_cpu(const float* x, std::int64_t count, float* out);
 // grad_x = grad * gelu'(x); `grad_x` may be `grad`.
 void gelu_backward_cpu(const float* grad, const float* x, std::int64_t count, float* grad_x);
-// out (rows, outputs) = x (rows, inputs) Wᵀ + b, for a few rows.
-void linear_cpu(const float* x, const float* weight, const float* bias, int rows, int inputs,
-                int outputs, float* out);
 
 }  // namespace mafsar

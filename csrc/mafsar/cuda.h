@@ -15,27 +15,6 @@ namespace mafsar {
 
 using CudaStream = void*;
 
-struct AdapterWeights {
-  const void *norm_weight, *norm_bias, *qkv_weight, *qkv_bias, *out_weight, *out_bias, *down_weight,
-      *down_bias, *up_weight, *up_bias;
-};
-
-// Rows are clips * frames; sizes as mafsar/kernels/ops_adapter.py has them.
-struct AdapterKept {
-  void *qkv, *mixed, *attended, *hidden;
-};
-
-// Gradients wanted; null where not. Those of the norm's weights are the caller's.
-struct AdapterGrads {
-  void *c, *qkv_weight, *qkv_bias, *out_weight, *out_bias, *down_weight, *down_bias, *up_weight,
-      *up_bias;
-};
-
-// Between steps: (rows, hidden), (rows, width) twice, (rows, 3 width), (rows, width) twice.
-struct AdapterScratch {
-  void *hidden, *attended, *mixed, *qkv, *normed, *norm_inputs;
-};
-
 void norm_rows_cuda(Storage storage, const void* grad, const void* skip, const void* x,
                     const void* weight, const void* bias, std::int64_t rows, int width, float eps,
                     void* out, CudaStream stream);

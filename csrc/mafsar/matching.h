@@ -51,4 +51,12 @@ void bimhm_match_backward_cpu(const float* grad, const Features& features, Featu
 void set_num_threads(int count);
 int get_num_threads();
 
+// OpenMP's entry to a team of threads (GOMP_parallel of GNU's runtime, which LLVM's and Intel's
+// have too): runs function(data) on `threads` threads, the calling one among them.
+using Team = void (*)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+// Works on that team from now on instead of threads of its own; null for those again. A process in
+// which another library keeps a team should have no second one: its idle threads spin for
+// milliseconds, on the very processors that ours would need.
+void use_team(Team team);
+
 }  // namespace mafsar

@@ -3,9 +3,10 @@
 //   g++ -std=c++17 -O1 -shared -fPIC -Icsrc csrc/tests/emulated.cpp -o libemulated.so
 //
 // Functions answer 0, or 1 where threads meet at different barriers. `order` is an `Order`.
-#include "device/adapter.h"
 #include "device/match_backward.h"
+#include "device/product.h"
 #include "emulator.h"
+#include "mafsar/adapter_steps.h"
 
 namespace {
 

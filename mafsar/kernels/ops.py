@@ -8,8 +8,11 @@ Fake kernels do not run in eager mode, so kernels and fakes share their checks.
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +24,26 @@ from mafsar.kernels.dispatch import log_once, native
 # The ops live as long as this object.
 _library: Any = torch.library.Library("mafsar", "DEF")  # type: ignore[no-untyped-call]
 _ops = torch.ops.mafsar
+
+
+def _work_on_torchs_threads() -> None:
+    """Have the native module work on the OpenMP threads that torch's products run on.
+
+    Threads of its own would wait for processors on which torch's, idle, spin for milliseconds. An
+    op beside a product takes a third of the time less (benchmarks/kernels.py). A torch built
+    without OpenMP has no team to share.
+    """
+    module = native()
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    if module is None or not library.exists():
+        return
+    # Looked up among what that library was linked with: the very runtime that it uses.
+    enter = getattr(ctypes.CDLL(str(library)), "GOMP_parallel", None)
+    if enter is not None:
+        module.use_team(ctypes.cast(enter, ctypes.c_void_p).value)
+
+
+_work_on_torchs_threads()
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -59,9 +82,17 @@ def _ready_lengths(name: str, lengths: Tensor | None, frames: tuple[int, ...]) -
     return ready
 
 
+@contextmanager
+def recording() -> Iterator[None]:
+    """Autograd records, also within an op that a dispatch mode runs with autograd switched off."""
+    key = torch._C.DispatchKey.AutogradFunctionality
+    with torch._C._SetExcludeDispatchKeyGuard(key, False), torch.enable_grad():
+        yield
+
+
 def _gradients(twin: Callable[..., Tensor], grad: Tensor, *inputs: Tensor) -> list[Tensor]:
     """Gradients of a twin, computed by running it again."""
-    with torch.enable_grad():
+    with recording():
         leaves = [x.detach().to(_result_dtype(x)).requires_grad_() for x in inputs]
         grads = torch.autograd.grad(twin(*leaves), leaves, grad.to(leaves[0].dtype))
     return [x.contiguous() for x in grads]

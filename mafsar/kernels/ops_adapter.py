@@ -7,17 +7,19 @@ frames, GELU) is native. Made as in `mafsar.kernels.ops`: `Library.define` and `
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mafsar.kernels import ops_adapter_cuda, ops_adapter_steps, reference
+from mafsar.kernels import ops_adapter_call, reference
 from mafsar.kernels.checks import check_gradient
 from mafsar.kernels.checks_adapter import WEIGHTS, check_temporal_adapter
 from mafsar.kernels.dispatch import has_cuda, log_once, native
-from mafsar.kernels.ops import _library, _once
-from mafsar.kernels.ops_adapter_steps import INPUTS, CpuSteps, Kept, Sizes, Weights
+from mafsar.kernels.ops import _library, _once, recording
+from mafsar.kernels.ops_adapter_cuda import STORAGES, CudaSteps
+from mafsar.kernels.ops_adapter_steps import INPUTS, CpuSteps, Kept, Sizes, Steps, Weights
 
 MOST_FRAMES = 32
 
@@ -33,7 +35,7 @@ def takes_native(c: Tensor) -> bool:
     if c.is_cpu:
         return native() is not None
     if c.is_cuda and has_cuda():
-        return c.dtype in ops_adapter_cuda.STORAGES
+        return c.dtype in STORAGES
     log_once(f"temporal_adapter on {c.device.type} uses the torch twin: no native kernel")
     return False
 
@@ -43,6 +45,22 @@ def _ready(tensor: Tensor) -> Tensor:
     if tensor.is_cpu and tensor.dtype is not torch.float32:
         tensor = tensor.to(torch.float32)
     return tensor.contiguous()
+
+
+def _as(found: Tensor, like: Tensor) -> Tensor:
+    """A result in the shape and dtype of what was given."""
+    if found.shape != like.shape:
+        found = found.view(like.shape)
+    return found if found.dtype == like.dtype else found.to(like.dtype)
+
+
+def _device_of(c: Tensor) -> AbstractContextManager[object]:
+    """Where kernels are launched: the tokens' GPU need not be the current one."""
+    return torch.cuda.device(c.device) if c.is_cuda else nullcontext()
+
+
+def _steps_for(tokens: Tensor, sizes: Sizes) -> Steps:
+    return CudaSteps(sizes, tokens) if tokens.is_cuda else CpuSteps(sizes)
 
 
 def _twin(*inputs: Any) -> Tensor:
@@ -56,14 +74,13 @@ def _forward(c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     clips, frames, width = c.shape
     kept = Kept.like(c, given[6].shape[0])
     if not takes_native(c):
-        return _twin(c, *given, heads, eps), *kept
+        return _twin(c, *given, heads, eps), *(k.zero_() for k in kept)
     tokens = _ready(c).view(clips * frames, width)
     weights, sizes = Weights(*(_ready(w) for w in given)), Sizes(clips, frames, heads, width)
-    if c.is_cuda:
-        out = ops_adapter_cuda.run_forward(tokens, weights, kept, sizes, eps)
-    else:
-        out = ops_adapter_steps.forward(CpuSteps(sizes), tokens, weights, kept, eps)
-    return out.view(c.shape).to(c.dtype), *kept
+    with _device_of(c):
+        steps = _steps_for(tokens, sizes)
+        out = ops_adapter_call.run_forward(steps, tokens, weights, kept, sizes, eps)
+    return _as(out, c), *kept
 
 
 def _backward(grad: Tensor, c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
@@ -78,13 +95,11 @@ def _backward(grad: Tensor, c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     skip = _ready(grad.to(c.dtype)).view(clips * frames, width)
     weights, sizes = Weights(*(_ready(w) for w in given)), Sizes(clips, frames, heads, width)
     need = dict(zip(INPUTS, wanted, strict=True))
-    if c.is_cuda:
-        found = ops_adapter_cuda.run_backward(skip, tokens, weights, kept, sizes, eps, need)
-    else:
-        steps = CpuSteps(sizes)
-        found = ops_adapter_steps.backward(steps, skip, tokens, weights, kept, eps, need)
+    with _device_of(c):
+        steps = _steps_for(tokens, sizes)
+        found = ops_adapter_call.run_backward(steps, skip, tokens, weights, kept, sizes, eps, need)
     return tuple(
-        found[name].view(like.shape).to(like.dtype) if want else like.new_empty(0)
+        _as(found[name], like) if want else like.new_empty(0)
         for name, like, want in zip(INPUTS, (c, *given), wanted, strict=True)
     )
 
@@ -93,7 +108,7 @@ def _twin_backward(
     grad: Tensor, inputs: tuple[Tensor, ...], heads: int, eps: float, wanted: list[bool]
 ) -> tuple[Tensor, ...]:
     """The wanted gradients of the twin, computed by running it again."""
-    with torch.enable_grad():
+    with recording():
         leaves = [x.detach().requires_grad_(want) for x, want in zip(inputs, wanted, strict=True)]
         out = _twin(*leaves, heads, eps)
         asked = [leaf for leaf in leaves if leaf.requires_grad]

@@ -1,4 +1,4 @@
-"""The temporal adapter on a GPU: its steps, and all of it in one call for the rows of a few clips."""
+"""The steps of the temporal adapter on a GPU."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ import torch
 from torch import Tensor
 
 from mafsar.kernels.dispatch import native
-from mafsar.kernels.ops_adapter_steps import (
-    INPUTS,
-    Kept,
-    Sizes,
-    Weights,
-    backward,
-    depth_of,
-    forward,
-)
+from mafsar.kernels.ops_adapter_steps import MostRows, Sizes, Weights
 from mafsar.kernels.ops_cuda import stream_of
 
 STORAGES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-# Rows up to which everything goes in one call. Beyond, a library's products win: sooner in float32,
-# where ours have no matrix units. Chosen by counting bytes and operations, not yet measured.
-ROWS_IN_ONE_CALL = {torch.float32: 64, torch.float16: 512, torch.bfloat16: 512}
+# Sooner in float32, where our products have no matrix units. Chosen by counting bytes and
+# operations, not yet measured.
+MOST_ROWS = {
+    torch.float32: MostRows(64, 64),
+    torch.float16: MostRows(512, 512),
+    torch.bfloat16: MostRows(512, 512),
+}
 
 
 class CudaSteps:
@@ -31,6 +27,7 @@ class CudaSteps:
     def __init__(self, sizes: Sizes, like: Tensor) -> None:
         self.sizes = sizes
         self.storage = STORAGES[like.dtype]
+        self.most_rows = MOST_ROWS[like.dtype]
         self.stream = stream_of(like)
         self.module: Any = native()
 
@@ -92,75 +89,8 @@ class CudaSteps:
         )
         return grad
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
-        torch.addmm(bias, x, weight.t(), out=out)
+    def adapter_forward(self, *arguments: Any) -> None:
+        self.module.cuda_adapter_forward(self.storage, *arguments, self.stream)
 
-
-def _in_one_call(tokens: Tensor) -> bool:
-    return tokens.shape[0] <= ROWS_IN_ONE_CALL[tokens.dtype]
-
-
-def run_forward(tokens: Tensor, weights: Weights, kept: Kept, sizes: Sizes, eps: float) -> Tensor:
-    """c' of the tokens (M, D); fills `kept`."""
-    with torch.cuda.device(tokens.device):
-        if not _in_one_call(tokens):
-            return forward(CudaSteps(sizes, tokens), tokens, weights, kept, eps)
-        out = torch.empty_like(tokens)
-        native().cuda_adapter_forward(
-            STORAGES[tokens.dtype],
-            tokens.data_ptr(),
-            [w.data_ptr() for w in weights],
-            *sizes,
-            kept.hidden.shape[1],
-            eps,
-            [k.data_ptr() for k in kept],
-            out.data_ptr(),
-            stream_of(tokens),
-        )
-        return out
-
-
-def _needs_steps(need: dict[str, bool]) -> bool:
-    """True where a gradient is needed that the one call has no place for."""
-    if need["norm_weight"] or need["norm_bias"]:
-        return True
-    return any(
-        need[f"{name}_bias"] and not need[f"{name}_weight"] for name in ("qkv", "out", "down", "up")
-    )
-
-
-def run_backward(
-    skip: Tensor,
-    tokens: Tensor,
-    weights: Weights,
-    kept: Kept,
-    sizes: Sizes,
-    eps: float,
-    need: dict[str, bool],
-) -> dict[str, Tensor]:
-    """The needed gradients by name; `skip` is the gradient of c', (M, D)."""
-    with torch.cuda.device(tokens.device):
-        if not _in_one_call(tokens) or _needs_steps(need):
-            steps = CudaSteps(sizes, tokens)
-            return backward(steps, skip, tokens, weights, kept, eps, need)
-        inputs = dict(zip(INPUTS, (tokens, *weights), strict=True))
-        found = {name: torch.empty_like(inputs[name]) for name in INPUTS if need[name]}
-        # In the order of AdapterScratch and AdapterGrads, csrc/mafsar/cuda.h.
-        like = (kept.hidden, kept.attended, kept.mixed, kept.qkv, tokens, tokens)
-        scratch = [torch.empty_like(x) for x in like]
-        places = [found.get(n) for n in INPUTS if n not in ("norm_weight", "norm_bias")]
-        native().cuda_adapter_backward(
-            STORAGES[tokens.dtype],
-            skip.data_ptr(),
-            tokens.data_ptr(),
-            [w.data_ptr() for w in weights],
-            [k.data_ptr() for k in kept],
-            *sizes,
-            kept.hidden.shape[1],
-            eps,
-            depth_of(need),
-            [s.data_ptr() for s in scratch],
-            [0 if p is None else p.data_ptr() for p in places],
-            stream_of(tokens),
-        )
-        return found
+    def adapter_backward(self, *arguments: Any) -> None:
+        self.module.cuda_adapter_backward(self.storage, *arguments, self.stream)

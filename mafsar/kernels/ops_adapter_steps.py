@@ -1,7 +1,7 @@
-"""What the temporal adapter does between its products, on a CPU or a GPU, and the order of it all.
+"""The temporal adapter step by step: its arrays, its order, and what a CPU does of each step.
 
-`forward` and `backward` put the steps together with torch's products. On a GPU, the rows of a few
-clips take one native call instead, products included (`mafsar.kernels.ops_adapter_cuda`).
+`forward` and `backward` put native steps together with torch's products, for any number of rows.
+The rows of a few clips take one native call instead (`mafsar.kernels.ops_adapter_call`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from torch import Tensor
 from mafsar.kernels.checks_adapter import WEIGHTS
 from mafsar.kernels.dispatch import native
 
-# Rows up to which a product of ours beats a library's on a CPU: those of one clip.
-FEW_ROWS = 8
 INPUTS = ("c", *WEIGHTS)
 
 
@@ -60,8 +58,17 @@ class Sizes(NamedTuple):
     width: int
 
 
+class MostRows(NamedTuple):
+    """Rows up to which one native call does a whole pass; beyond, a library's products win."""
+
+    forward: int
+    backward: int
+
+
 class Steps(Protocol):
-    """The native steps; each allocates its result."""
+    """The native steps, each of which allocates its result; and the calls that are a whole pass."""
+
+    most_rows: MostRows
 
     def norm(self, x: Tensor, weights: Weights, eps: float) -> Tensor: ...
     def norm_backward(
@@ -71,15 +78,25 @@ class Steps(Protocol):
     def attend_backward(self, grad: Tensor, qkv: Tensor) -> Tensor: ...
     def gelu(self, x: Tensor) -> Tensor: ...
     def gelu_backward(self, grad: Tensor, x: Tensor) -> Tensor: ...
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None: ...
+    def adapter_forward(self, *arguments: Any) -> None: ...
+    def adapter_backward(self, *arguments: Any) -> None: ...
 
 
 class CpuSteps:
     """Steps on contiguous float32."""
 
+    # Measured with benchmarks/kernels.py: a library's x Wᵀ arranges W, its grad W need not.
+    most_rows = MostRows(forward=512, backward=24)
+
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
         self.module: Any = native()
+
+    def adapter_forward(self, *arguments: Any) -> None:
+        self.module.adapter_forward(*arguments)
+
+    def adapter_backward(self, *arguments: Any) -> None:
+        self.module.adapter_backward(*arguments)
 
     def norm(self, x: Tensor, weights: Weights, eps: float) -> Tensor:
         out = torch.empty_like(x)
@@ -125,30 +142,15 @@ class CpuSteps:
         self.module.gelu_backward(grad.data_ptr(), x.data_ptr(), x.numel(), grad.data_ptr())
         return grad
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
-        """out = x Wᵀ + b; a library rearranges W first, which does not pay for few rows."""
-        if x.shape[0] <= FEW_ROWS:
-            self.module.linear_forward(
-                x.data_ptr(),
-                weight.data_ptr(),
-                bias.data_ptr(),
-                *x.shape,
-                weight.shape[0],
-                out.data_ptr(),
-            )
-        else:
-            torch.addmm(bias, x, weight.t(), out=out)
-
 
 def forward(steps: Steps, tokens: Tensor, weights: Weights, kept: Kept, eps: float) -> Tensor:
     """c' of the tokens (M, D); fills `kept`."""
     normed = steps.norm(tokens, weights, eps)
-    steps.linear(normed, weights.qkv_weight, weights.qkv_bias, kept.qkv)
+    torch.addmm(weights.qkv_bias, normed, weights.qkv_weight.t(), out=kept.qkv)
     steps.attend(kept.qkv, kept.mixed)
-    steps.linear(kept.mixed, weights.out_weight, weights.out_bias, kept.attended)
-    steps.linear(kept.attended, weights.down_weight, weights.down_bias, kept.hidden)
-    out = torch.empty_like(tokens)
-    steps.linear(steps.gelu(kept.hidden), weights.up_weight, weights.up_bias, out)
+    torch.addmm(weights.out_bias, kept.mixed, weights.out_weight.t(), out=kept.attended)
+    torch.addmm(weights.down_bias, kept.attended, weights.down_weight.t(), out=kept.hidden)
+    out = torch.addmm(weights.up_bias, steps.gelu(kept.hidden), weights.up_weight.t())
     return out.add_(tokens)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from mafsar import kernels
 from mafsar.kernels import ops_adapter, reference
 from mafsar.kernels.checks_adapter import WEIGHTS
+from mafsar.kernels.ops_adapter_steps import CpuSteps, MostRows
 
 EPS = 2.0**-23
 INPUTS = ("c", *WEIGHTS)
@@ -23,6 +24,8 @@ CASES = [
     (3, 17, 1, 97, 8),
     (1, 32, 2, 128, 97),
     (10, 8, 2, 32, 17),
+    (9, 7, 3, 33, 25),
+    (13, 8, 2, 64, 32),
     (0, 8, 2, 32, 8),
 ]
 
@@ -175,14 +178,14 @@ def test_only_what_is_tuned_gets_a_gradient(generator, monkeypatch, tuned):
     for name in tuned:
         names[name].requires_grad_()
     computed: list[set[str]] = []
-    backward = ops_adapter.ops_adapter_steps.backward
+    backward = ops_adapter.ops_adapter_call.run_backward
 
     def watched(*args):
         found = backward(*args)
         computed.append(set(found))
         return found
 
-    monkeypatch.setattr(ops_adapter.ops_adapter_steps, "backward", watched)
+    monkeypatch.setattr(ops_adapter.ops_adapter_call, "run_backward", watched)
     ours(*tensors, 2).sum().backward()
     assert computed == [set(tuned)]
     leaves = [x.detach().double().requires_grad_(x.requires_grad) for x in tensors]
@@ -193,8 +196,24 @@ def test_only_what_is_tuned_gets_a_gradient(generator, monkeypatch, tuned):
             torch.testing.assert_close(x.grad.double(), leaf.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_opcheck(generator):
-    tensors = [x.float() for x in inputs(generator, 2, 3, 2, 16, 5)]
+@pytest.mark.parametrize("limit", [0, 10**6], ids=["by steps", "in one call"])
+@pytest.mark.parametrize("clips", [1, 6, 13])
+@pytest.mark.usefixtures("isa", "two_threads")
+def test_both_ways_are_the_method(generator, monkeypatch, clips, limit):
+    """The order that decides itself by rows: native calls of a whole pass, and steps."""
+    monkeypatch.setattr(CpuSteps, "most_rows", MostRows(limit, limit))
+    tensors = inputs(generator, clips, 8, 2, 33, 27)
+    grad = torch.randn(tensors[0].shape, generator=generator)
+    want = value_and_slopes(reference.temporal_adapter, tensors, 2, grad)
+    single = [x.float() for x in tensors]
+    twin = value_and_slopes(reference.temporal_adapter, single, 2, grad)
+    for a, b, c in zip(value_and_slopes(ours, single, 2, grad), twin, want, strict=True):
+        near(a, b, c, 8.0 * EPS * (1.0 + c.abs().max().item()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_opcheck(generator, dtype):
+    tensors = [x.to(dtype) for x in inputs(generator, 2, 3, 2, 16, 5)]
     op = torch.ops.mafsar.temporal_adapter.default
     torch.library.opcheck(op, (*tensors, 2, 1e-5))
     out, *kept = op(*tensors, 2, 1e-5)

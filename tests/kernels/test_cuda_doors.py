@@ -1,4 +1,4 @@
-"""The CUDA doors (ops_cuda, ops_adapter_cuda) over emulated kernels: order, strides, slices, depth.
+"""The CUDA doors (ops_cuda, CudaSteps) over emulated kernels: order, strides, slices, depth.
 
 Only the launchers of csrc/cuda are missing here: the native module's CUDA functions are replaced by
 the same kernel bodies on the CPU.
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from mafsar.kernels import ops_adapter_cuda, ops_adapter_steps, ops_cuda, reference
-from mafsar.kernels.ops_adapter_steps import INPUTS, Kept, Sizes, Weights
+from mafsar.kernels.ops_adapter_call import run_backward, run_forward
+from mafsar.kernels.ops_adapter_cuda import CudaSteps
+from mafsar.kernels.ops_adapter_steps import INPUTS, Kept, MostRows, Sizes, Weights
 
 EPS = 2.0**-23
 
@@ -101,7 +103,8 @@ ADAPTED = ("c", "down_weight", "down_bias", "up_weight", "up_bias")
 @pytest.mark.usefixtures("fake")
 def test_adapter(generator, monkeypatch, wanted, in_one_call):
     limit = 10**6 if in_one_call else 0
-    monkeypatch.setattr(ops_adapter_cuda, "ROWS_IN_ONE_CALL", {torch.float32: limit})
+    most = MostRows(limit, limit)
+    monkeypatch.setattr(ops_adapter_cuda, "MOST_ROWS", {torch.float32: most})
     clips, frames, heads, width, hidden = 3, 7, 3, 99, 25
     weights = weights_of(width, hidden, generator)
     c = torch.randn(clips, frames, width, generator=generator)
@@ -114,9 +117,11 @@ def test_adapter(generator, monkeypatch, wanted, in_one_call):
     want = reference.temporal_adapter(*leaves, heads)
     kept = Kept.like(c, hidden)
     sizes = Sizes(clips, frames, heads, width)
-    given: Any = (c.view(-1, width), Weights(*weights), kept, sizes, 1e-5)
-    near(ops_adapter_cuda.run_forward(*given).view(c.shape), want)
-    found = ops_adapter_cuda.run_backward(grad.view(-1, width), *given, need)
+    tokens = c.view(-1, width)
+    given: Any = (tokens, Weights(*weights), kept, sizes, 1e-5)
+    steps = CudaSteps(sizes, tokens)
+    near(run_forward(steps, *given).view(c.shape), want)
+    found = run_backward(steps, grad.view(-1, width), *given, need)
     asked = [leaf for leaf in leaves if leaf.requires_grad]
     slopes = torch.autograd.grad(want, asked, grad.double())
     assert set(found) == set(wanted)
@@ -131,9 +136,8 @@ def test_adapter_in_half_precision(generator):
     c = torch.randn(2, 8, 64, generator=generator)
     half = [x.half() for x in (c, *weights)]
     kept = Kept(*(torch.empty(16, n, dtype=torch.float16) for n in (192, 64, 64, 16)))
-    out = ops_adapter_cuda.run_forward(
-        half[0].view(16, 64), Weights(*half[1:]), kept, Sizes(2, 8, 2, 64), 1e-5
-    )
+    tokens, sizes = half[0].view(16, 64), Sizes(2, 8, 2, 64)
+    out = run_forward(CudaSteps(sizes, tokens), tokens, Weights(*half[1:]), kept, sizes, 1e-5)
     want = reference.temporal_adapter(*(x.double() for x in half), 2)
     assert (out.view(c.shape).double() - want).abs().max() <= 8 * 2.0**-10 * want.abs().max()
 

@@ -31,7 +31,13 @@ def op_calls():
         yield "otam_match_backward", (grads, query, support, 0.1, first, second)
         yield "bimhm_match", (query, support, first, second)
         yield "bimhm_match_backward", (grads, query, support, first, second)
-    yield "otam", (distances.double(), 0.5, True, None)
+    # What no kernel takes: the twin, and its gradients, inside the op.
+    double, twice = distances.double(), (query.double(), support.double())
+    yield "otam", (double, 0.5, True, None)
+    yield "otam_backward", (grad.double(), double, 0.5, True, lengths)
+    yield "bimhm_backward", (grad.double(), double, None)
+    yield "otam_match_backward", (grads.double(), *twice, 0.1, rows, None)
+    yield "bimhm_match_backward", (grads.double(), *twice, None, columns)
 
 
 @pytest.mark.parametrize(("name", "args"), [pytest.param(*call, id=call[0]) for call in op_calls()])

@@ -1,12 +1,12 @@
 // The temporal adapter as a list of kernels, products included: five forward, nine or so backward.
 //
 // For the rows of a few clips, where reading the weights once and starting kernels is all there is;
-// more rows go to a library's products (mafsar/kernels/ops_adapter_cuda.py decides). `Runner`
-// starts a job: csrc/cuda/adapter.cu on a stream, csrc/tests/emulated.cpp on a CPU.
+// more rows go to a library's products (mafsar/kernels/ops_adapter_call.py decides). `Runner`
+// starts a job: csrc/cpu/adapter.cpp on threads, csrc/cuda/adapter.cu on a stream.
 #pragma once
 
-#include "device/product.h"
-#include "mafsar/cuda.h"
+#include "mafsar/adapter.h"
+#include "mafsar/adapter_jobs.h"
 
 namespace mafsar {
 namespace MAFSAR_ISA {
