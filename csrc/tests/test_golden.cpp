@@ -88,8 +88,8 @@ bool check_alignment(const Case& one) {
 }
 
 bool check_matching(const Case& one) {
-  const mafsar::FeatureSizes sizes{1, one.size(0), one.size(1), one.size(2), one.size(2),
-                                   one.size(3)};
+  const mafsar::FeatureSizes sizes{1,           one.size(0), one.size(1),
+                                   one.size(2), one.size(2), one.size(3)};
   const std::vector<float> query = one.single("query"), prototypes = one.single("prototypes");
   const mafsar::Features features{query.data(), prototypes.data(), nullptr, nullptr};
   std::vector<float> scores(one["scores"].size());
