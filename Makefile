@@ -69,7 +69,7 @@ test-aarch64: $(VENV)/.test  ## cross-compile csrc and run its tests under qemu
 	@command -v aarch64-linux-gnu-g++ >/dev/null 2>&1 || { echo "error: the cross compiler is missing; install it: sudo apt-get install g++-aarch64-linux-gnu" >&2; exit 1; }
 	@command -v qemu-aarch64 >/dev/null 2>&1 || { echo "error: qemu-aarch64 is missing; install it: sudo apt-get install qemu-user" >&2; exit 1; }
 	$(PIP) install --quiet --group aarch64
-	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON310="$(PYTHON310)" $(BIN)/pytest -m aarch64 tests/kernels/test_aarch64.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON310="$(PYTHON310)" $(BIN)/pytest -m aarch64 tests/edge/test_aarch64.py
 
 lint: $(VENV)/.lint  ## ruff and clang-format, check only
 	$(BIN)/ruff check .

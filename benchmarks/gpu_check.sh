@@ -3,9 +3,10 @@
 #
 #   benchmarks/gpu_check.sh [OUT]      # OUT: where the log and the tables go, default build/gpu
 #
-# Wants nvcc, CMake, ninja and a python3 with torch, numpy and pytest; pybind11 comes with torch's
-# headers where it is not installed itself. Installs nothing: builds beside the sources and puts a
-# tree of links on PYTHONPATH. Prints a line for each stage and ends with 1 if one has failed.
+# Wants nvcc, CMake, ninja and a python3 with torch and numpy; pybind11 comes with torch's headers
+# where it is not installed itself, pytest from build/wheels (`pip download pytest -d build/wheels`
+# on a machine with a network). Builds beside the sources and puts a tree of links on PYTHONPATH.
+# Prints a line for each stage and ends with 1 if one has failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -81,10 +82,16 @@ sanitize() {  # TOOL: few tests, since every access is watched
 # The project's own settings ask for plugins that need not be there.
 ini="$out/pytest.ini"
 printf '[pytest]\naddopts = -p no:cacheprovider --import-mode=importlib\n' >"$ini"
+tools="$out/tools"
+if ! "$python" -c 'import pytest' 2>/dev/null; then
+  "$python" -m pip install --quiet --no-index --find-links "$root/build/wheels" --target "$tools" pytest \
+    || { echo "error: pytest is missing; run: pip download pytest -d build/wheels, then bring that folder along" >&2; exit 1; }
+  export PYTHONPATH="$tools${PYTHONPATH:+:$PYTHONPATH}"
+fi
 export -f build by_hand sanitize
 export root python ini
 stage build 150 bash -c build
-export PYTHONPATH="$root/build/gpu-module/path${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$root/build/gpu-module/path:$root/benchmarks${PYTHONPATH:+:$PYTHONPATH}"
 export MAFSAR_REQUIRE_CUDA=1 PYTHONUNBUFFERED=1
 stage test 100 "$python" -P -m pytest -q -c "$ini" --rootdir "$root" tests/kernels/test_cuda.py
 stage memcheck 55 bash -c 'sanitize memcheck'

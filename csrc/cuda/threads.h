@@ -39,13 +39,18 @@ struct DeviceThreads {
 };
 
 constexpr std::size_t kSharedWithoutAsking = 48 * 1024;
+constexpr std::int64_t kMostBlocksX = 2147483647;
 constexpr std::int64_t kMostBlocksY = 65535;
 
 // Starts kernel(job). The launch is checked, the run is not waited for.
 template <class Job>
 void start(void (*kernel)(Job), const Launch& launch, const Job& job, CudaStream stream) {
   if (launch.blocks_x == 0 || launch.blocks_y == 0) return;
-  if (launch.blocks_y > kMostBlocksY) throw std::runtime_error("too many blocks for one launch");
+  if (launch.blocks_x > kMostBlocksX || launch.blocks_y > kMostBlocksY) {
+    throw std::runtime_error(
+        "too many videos or rows for one launch: " + std::to_string(launch.blocks_x) + " x " +
+        std::to_string(launch.blocks_y) + " blocks; pass fewer at a time");
+  }
   if (launch.shared_bytes > kSharedWithoutAsking) {
     check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                     cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -67,7 +67,7 @@ MAFSAR_HD void load_tile(const Threads& on, const ProductJob<Value>& job,
     const int i = first + row, k = start + depth;
     const bool starts_inside = i < count && k < job.depth;
     const int left = along_depth ? job.depth - k : count - i;
-    Value values[kVector];
+    alignas(16) Value values[kVector];
     const Value* source = from.values + i * from.row + k * from.column;
     if (starts_inside && left >= kVector && aligned) {
       load_vector(source, values);

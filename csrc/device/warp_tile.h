@@ -5,6 +5,8 @@
 // from 8.0): same arguments, same tile; only its four calls are not run by the emulator.
 #pragma once
 
+#include <cassert>
+
 #include "device/team.h"
 
 #if defined(__CUDACC__)
@@ -14,12 +16,14 @@
 namespace mafsar {
 namespace MAFSAR_ISA {
 
-// 16 bytes at once.
+// 16 bytes at once; both addresses are multiples of 16.
 template <class Value>
 MAFSAR_HD void load_vector(const Value* from, Value* values) {
 #if defined(__CUDA_ARCH__)
   *reinterpret_cast<uint4*>(values) = *reinterpret_cast<const uint4*>(from);
 #else
+  assert((reinterpret_cast<std::uintptr_t>(from) | reinterpret_cast<std::uintptr_t>(values)) % 16 ==
+         0);
   std::memcpy(values, from, 16);
 #endif
 }

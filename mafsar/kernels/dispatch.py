@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 _log = logging.getLogger("mafsar.kernels")
 
-OP_NAMES = ("otam", "bimhm", "otam_match", "bimhm_match", "temporal_adapter")
+# Each op, and what of it goes to the twin though there are kernels: on a CPU, and on a GPU.
+_TWIN_FOR = {
+    "otam": ("float64", "float64, more than 64 frames"),
+    "bimhm": ("float64", "float64, more than 64 frames"),
+    "otam_match": ("float64", "float64, more than 64 frames"),
+    "bimhm_match": ("float64", "float64, more than 64 frames"),
+    "temporal_adapter": ("float64, more than 32 frames", "float64, more than 32 frames"),
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class OpStatus:
 
     name: str
     backend: Literal["native", "twin"]
-    detail: str  # one line: instruction set and threads, or why the twin works instead
+    detail: str  # one line: who works on a CPU and on a GPU, and why it is the twin where it is
 
 
 @functools.cache
@@ -96,13 +103,14 @@ def status() -> list[OpStatus]:
     """Who does the work of each op on which device: the native module, or a twin and why."""
     module, reason = _load()
     if module is None:
-        return [OpStatus(name, "twin", reason) for name in OP_NAMES]
-    if has_cuda():
-        gpu = f"CUDA native, compute capability {module.cuda_architectures()}"
-    else:
-        gpu = "CUDA tensors use the twin: built without nvcc"
-    detail = (
-        f"CPU native, {module.isa()}, up to {module.get_num_threads()} threads; {gpu}; "
-        "float64 uses the twin"
-    )
-    return [OpStatus(name, "native", detail) for name in OP_NAMES]
+        return [OpStatus(name, "twin", reason) for name in _TWIN_FOR]
+    threads = module.get_num_threads()
+    states = []
+    for name, (on_cpu, on_gpu) in _TWIN_FOR.items():
+        cpu = f"CPU native ({module.isa()}, up to {threads} threads; twin for {on_cpu})"
+        if has_cuda():
+            gpu = f"CUDA native (for {module.cuda_architectures()}; twin for {on_gpu})"
+        else:
+            gpu = "CUDA twin (built without nvcc)"
+        states.append(OpStatus(name, "native", f"{cpu}; {gpu}"))
+    return states

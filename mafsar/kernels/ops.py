@@ -26,7 +26,7 @@ _library: Any = torch.library.Library("mafsar", "DEF")  # type: ignore[no-untype
 _ops = torch.ops.mafsar
 
 
-def _work_on_torchs_threads() -> None:
+def work_on_torchs_threads() -> None:
     """Have the native module work on the OpenMP threads that torch's products run on.
 
     Threads of its own would wait for processors on which torch's, idle, spin for milliseconds. An
@@ -43,7 +43,7 @@ def _work_on_torchs_threads() -> None:
         module.use_team(ctypes.cast(enter, ctypes.c_void_p).value)
 
 
-_work_on_torchs_threads()
+work_on_torchs_threads()
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -442,14 +442,15 @@ def _promoted(name: str, tensor: Tensor) -> Tensor:
     return tensor.float()
 
 
-def _as_lengths(lengths: Any, like: Tensor) -> Tensor | None:
-    return None if lengths is None else torch.as_tensor(lengths, device=like.device)
+def _as_lengths(lengths: Any) -> Tensor | None:
+    """Left where they are: on a CPU they can be checked without waiting for a device."""
+    return None if lengths is None else torch.as_tensor(lengths)
 
 
 def _align_any(
     metric: str, distances: Tensor, lam: float, bidirectional: bool, lengths: Any
 ) -> Tensor:
-    distances, sizes = _promoted("distances", distances), _as_lengths(lengths, distances)
+    distances, sizes = _promoted("distances", distances), _as_lengths(lengths)
     if _takes_twin(distances):
         checks.check_distances(distances, sizes)
         checks.check_lam(lam)
@@ -477,7 +478,7 @@ def bimhm(distances: Tensor, lengths: Any) -> Tensor:
 def _match_any(
     metric: str, query: Tensor, prototypes: Tensor, lam: float, rows: Any, columns: Any
 ) -> Tensor:
-    rows, columns = _as_lengths(rows, query), _as_lengths(columns, query)
+    rows, columns = _as_lengths(rows), _as_lengths(columns)
     _check_features(query, prototypes, rows, columns)
     query, prototypes = _promoted("query", query), _promoted("prototypes", prototypes)
     if _takes_twin(query):

@@ -61,7 +61,8 @@ def _lengths(name: str, lengths: Tensor | None, like: Tensor, frames: tuple[int,
     if lengths.is_cpu:
         lengths = ops._ready_lengths(name, lengths, frames)
         assert lengths is not None
-    return lengths.to(like.device, torch.int64).contiguous()
+    # From pageable memory the copy is staged before this returns, and the host does not wait for it.
+    return lengths.to(like.device, torch.int64, non_blocking=True).contiguous()
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mafsar import __version__
 from mafsar.errors import MafsarError
+from mafsar.kernels import OpStatus
 from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.cache import FeatureCache
 from mafsar.runtime.checks import Check, Status
@@ -71,17 +72,19 @@ def _native() -> list[Check]:
     from mafsar import kernels
 
     states = kernels.status()
-    slow = [state for state in states if state.backend != "native"]
-    if not slow:
-        # One line for the ops that are served alike.
-        served: dict[str, list[str]] = {}
-        for state in states:
-            served.setdefault(state.detail, []).append(state.name)
-        details = [f"{', '.join(names)}: {detail}" for detail, names in served.items()]
-        return [Check("native kernels", "ok", "; ".join(details))]
-    names = ", ".join(state.name for state in slow)
-    mend = "install a C++17 compiler (apt install g++) and: pip install --force-reinstall mafsar"
-    return [Check("native kernels", "warn", f"{names}: slower twin; {slow[0].detail}", mend)]
+    slow = [state.name for state in states if state.backend != "native"]
+    if slow:
+        mend = "install a C++17 compiler (apt install g++), pip install --force-reinstall mafsar"
+        summary = Check("native kernels", "warn", f"slower twins for {', '.join(slow)}", mend)
+    else:
+        summary = Check("native kernels", "ok", f"for all {len(states)} ops")
+    return [summary, *(_op(state) for state in states)]
+
+
+def _op(state: OpStatus) -> Check:
+    works = "" if state.backend == "native" else "twin: "
+    status: Status = "ok" if state.backend == "native" else "warn"
+    return Check(f"op {state.name}", status, f"{works}{state.detail}")
 
 
 def _base_packages() -> list[Check]:

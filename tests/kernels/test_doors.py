@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +60,26 @@ def test_importing_the_package_does_not_import_torch():
     run_python("import sys, mafsar.kernels; assert 'torch' not in sys.modules")
 
 
+def test_a_bare_gpu_machine_can_run_these_tests_and_their_benchmark():
+    """benchmarks/gpu_check.sh runs them where there is torch, numpy and pytest, and little else."""
+    packages = ("av", "PIL", "onnxruntime", "open_clip", "safetensors", "tokenizers", "ftfy")
+    blocks = "".join(BLOCK.format(name=name) for name in (*packages, "torchvision", "typer"))
+    run_python(
+        blocks + "import mafsar.kernels.ops, mafsar.kernels.ops_adapter, mafsar.model.network\n"
+        "import mafsar.model.matching, mafsar.model.adapters"
+    )
+    allowed = {"torch", "numpy", "mafsar", "pytest"}
+    for path in Path(__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                top = name.split(".")[0]
+                assert top in allowed or top in sys.stdlib_module_names, f"{path.name}: {name}"
+                assert not name.startswith("mafsar.") or name.startswith("mafsar.kernels"), name
+
+
 def test_works_without_the_native_module_and_says_so_once():
     out, err = run_python(
         BLOCK.format(name="mafsar._native")
@@ -93,9 +115,12 @@ for op in kernels.status():
 def test_status_names_every_op():
     backend = "twin" if dispatch.native() is None else "native"
     ops = {op.name: op for op in kernels.status()}
-    for name in ("otam", "bimhm", "otam_match", "bimhm_match"):
+    for name in ("otam", "bimhm", "otam_match", "bimhm_match", "temporal_adapter"):
         assert ops[name].backend == backend
         assert "\n" not in ops[name].detail
+        if backend == "native":
+            assert f"CPU native ({dispatch.native().isa()}" in ops[name].detail
+            assert "CUDA native (for " in ops[name].detail or "CUDA twin (" in ops[name].detail
 
 
 def test_the_number_of_threads_follows_the_environment_and_the_user():

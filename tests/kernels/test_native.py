@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import threading
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from mafsar import kernels
-from mafsar.kernels import reference
+from mafsar.kernels import dispatch, ops, reference
 
 SIZES = [(1, 1), (1, 7), (7, 1), (7, 7), (8, 8), (8, 17)]
 SCALES = [(0.5, 1.0), (0.1, 2.0), (1e-3, 1.0), (10.0, 1.0), (1e-3, 1e4), (10.0, 1e4)]
@@ -241,6 +242,33 @@ def test_calls_from_several_threads_at_once(generator):
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_work_is_done_on_the_threads_of_another_library(generator):
+    """As torch's OpenMP calls it: once on each of its threads, here one after the other."""
+    native = dispatch.native()
+    if native is None:
+        pytest.skip("the native module is not installed")
+    distances = random_distances(generator, 3000, 8, 8)
+    want = kernels.otam(distances)
+    asked: list[int] = []
+    work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+    def team(function, data, threads, _flags):
+        asked.append(threads)
+        for _ in range(threads):
+            function(data)
+
+    kind = ctypes.CFUNCTYPE(None, work, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    entry = kind(team)
+    native.use_team(ctypes.cast(entry, ctypes.c_void_p).value)
+    try:
+        got = kernels.otam(distances)
+    finally:
+        ops.work_on_torchs_threads()
+    assert asked == [2]
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

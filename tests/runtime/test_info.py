@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from mafsar import kernels
 from mafsar.errors import InputError, MafsarError
 from mafsar.runtime import doctor
 from mafsar.runtime.doctor import examine
@@ -70,6 +71,7 @@ def test_doctor_looks_at_everything():
     assert {
         "mafsar", "python", "platform", "native kernels", "numpy", "onnxruntime", "gpu",
         "train extra", "tensorrt", "codecs", "cache", "starter tiny",
+        *(f"op {state.name}" for state in kernels.status()),
     } <= set(checks)  # fmt: skip
     for check in checks.values():
         assert check.status in ("ok", "warn", "fail")
