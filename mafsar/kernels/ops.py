@@ -8,11 +8,9 @@ Fake kernels do not run in eager mode, so kernels and fakes share their checks.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,28 +18,11 @@ from torch import Tensor
 
 from mafsar.kernels import checks, reference
 from mafsar.kernels.dispatch import log_once, native
+from mafsar.kernels.ops_threads import work_on_torchs_threads
 
 # The ops live as long as this object.
 _library: Any = torch.library.Library("mafsar", "DEF")  # type: ignore[no-untyped-call]
 _ops = torch.ops.mafsar
-
-
-def work_on_torchs_threads() -> None:
-    """Have the native module work on the OpenMP threads that torch's products run on.
-
-    Threads of its own would wait for processors on which torch's, idle, spin for milliseconds. An
-    op beside a product takes a third of the time less (benchmarks/kernels.py). A torch built
-    without OpenMP has no team to share.
-    """
-    module = native()
-    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-    if module is None or not library.exists():
-        return
-    # Looked up among what that library was linked with: the very runtime that it uses.
-    enter = getattr(ctypes.CDLL(str(library)), "GOMP_parallel", None)
-    if enter is not None:
-        module.use_team(ctypes.cast(enter, ctypes.c_void_p).value)
-
 
 work_on_torchs_threads()
 
