@@ -32,8 +32,6 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +43,7 @@ from torch import Tensor, nn
 from mafsar import kernels
 from mafsar.data.episodes import Episodes
 from mafsar.data.loader import EpisodeBatch
+from mafsar.data.parallel import in_processes
 from mafsar.data.synthetic.actions import action, class_names
 from mafsar.data.synthetic.render import render_clip
 from mafsar.model.network import MafsarNetwork
@@ -107,8 +106,7 @@ def render_pairs(part: str, takes: int, size: int, frames: int, work: Path | Non
         for pair, name in enumerate(names[::2])
         for take in range(takes)
     ]
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        clips = np.stack(list(pool.map(_render, jobs, chunksize=8)))
+    clips = np.stack(list(in_processes(_render, jobs, chunk=8)))
     clips = clips.reshape(len(names) // 2, takes, *clips.shape[1:])
     if kept is not None:
         np.save(kept, clips)

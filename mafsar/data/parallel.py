@@ -1,14 +1,18 @@
-"""Work on many clips in threads, answered in order."""
+"""Work on many clips in threads or processes, answered in order."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_AHEAD = 512  # results of processes that may wait to be taken
 
 
 def in_order(
@@ -35,3 +39,33 @@ def in_order(
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_processes(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None = None,
+    chunk: int = 1,
+) -> Iterator[Result]:
+    """Calls a function in processes and yields its results in the order of the items.
+
+    With one worker or one item it is this process that works.
+
+    Args:
+        function: Called with one item; what it raises is raised here. It and the items are pickled.
+        items: What to work on.
+        workers: Processes; None = one a core.
+        chunk: Items that a process takes at a time.
+    """
+    count = min(len(items), workers or os.cpu_count() or 1)
+    if count <= 1:
+        yield from map(function, items)
+        return
+    # Spawned, not forked: threads of the caller, torch's among them, do not survive a fork.
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
+    try:
+        for start in range(0, len(items), _AHEAD):
+            yield from pool.map(function, items[start : start + _AHEAD], chunksize=chunk)
+    finally:
+        pool.shutdown(cancel_futures=True)

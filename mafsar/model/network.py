@@ -127,6 +127,13 @@ class MafsarNetwork(nn.Module):
         out: Tensor = self.text(tokens)
         return out
 
+    def scale_pixels(self, pixels: Tensor) -> Tensor:
+        """Normalises pixels in [0, 255], (…, 3, S, S), floats.
+
+        Colours lie apart: over an inner axis of 3 it takes ten times as long.
+        """
+        return pixels * self.pixel_scale[:, None, None] + self.pixel_shift[:, None, None]
+
     def _encode(self, frames: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
         pixels = self._normalise(frames)  # (B, T, 3, S, S)
         tower: nn.Module = self.visual
@@ -161,9 +168,7 @@ class MafsarNetwork(nn.Module):
             return frames
         # The cast comes first: an inference engine may take uint8 into a cast only.
         pixels = frames.to(self.visual.conv1.weight.dtype).permute(0, 1, 4, 2, 3)
-        # Colours apart before they are scaled: over an inner axis of 3 it takes ten times as long.
-        scale, shift = self.pixel_scale[:, None, None], self.pixel_shift[:, None, None]
-        return pixels * scale + shift  # (B, T, 3, S, S)
+        return self.scale_pixels(pixels)  # (B, T, 3, S, S)
 
 
 def build_network(config: ModelConfig, *, seed: int = 0) -> MafsarNetwork:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from multiprocessing import get_context
-from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mafsar.data.parallel import in_processes
 from mafsar.data.synthetic.actions import action
 from mafsar.data.synthetic.captions import class_captions
 from mafsar.data.synthetic.render import Rendering, render
@@ -22,11 +20,9 @@ from mafsar.data.synthetic.scene import paint_scene_clip
 from mafsar.model.network import MafsarNetwork
 from mafsar.training.augment import augment, disguise
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
-
 COLOUR_CELLS = 4  # a side of the coarse colour map of a frame
 _BATCH = 16  # clips that go through the stem together
+_CHUNK = 8  # clips that a process renders at a time
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class MapPool:
 
     Attributes:
         names: Class names; the label is an index into them.
-        labels: int64 (n,).
+        labels: int64 (n,), rising.
         maps: float16 (n, T, C, g, g), the stem's output.
         points: float32 (n, T, P, 2) picture fractions, NaN where absent.
         colours: float16 (n, T, 3, COLOUR_CELLS, COLOUR_CELLS), pixel values / 64 - 2.
@@ -156,7 +152,7 @@ def render_pool(
     """
     clips_each = [clips_per_class] * len(names)
     labels, jobs = _jobs(names, clips_each, first_seed, frames, size, False)
-    clips = [clip.frames for clip in _run(_render_job, jobs, workers)]
+    clips = [clip.frames for clip in in_processes(_render_job, jobs, workers=workers, chunk=_CHUNK)]
     return ClipPool(list(names), np.stack(clips), labels)
 
 
@@ -185,7 +181,7 @@ def map_pool(
     size = config.vision.image_size
     labels, jobs = _jobs(names, clips, first_seed, config.frames, size, photos)
     maps, points, colours, phrases = [], [], [], []
-    rendered = _run(_render_job, jobs, workers)
+    rendered = in_processes(_render_job, jobs, workers=workers, chunk=_CHUNK)
     while batch := list(islice(rendered, _BATCH)):
         frames = torch.from_numpy(np.stack([clip.frames for clip in batch]))
         at = torch.from_numpy(np.stack([clip.points for clip in batch]))
@@ -224,7 +220,7 @@ def map_scenes(
         for take in range(2)
     ]
     maps, colours = [], []
-    rendered = _run(_scene_job, jobs, workers)
+    rendered = in_processes(_scene_job, jobs, workers=workers, chunk=_CHUNK)
     while batch := list(islice(rendered, _BATCH)):
         places = torch.unflatten(torch.from_numpy(np.stack(batch)), 0, (-1, 2))
         takes = disguise(places.transpose(0, 1), generator).transpose(0, 1).flatten(0, 1)
@@ -248,8 +244,7 @@ def stem_maps(network: MafsarNetwork, pixels: Tensor) -> Tensor:
     stem = network.visual.stem
     if stem is None:
         raise ValueError("network.config.vision.stem is None: there is no stem to run")
-    scaled = pixels * network.pixel_scale[:, None, None] + network.pixel_shift[:, None, None]
-    flat = scaled.flatten(0, 1).to(memory_format=torch.channels_last)
+    flat = network.scale_pixels(pixels).flatten(0, 1).to(memory_format=torch.channels_last)
     # Half the digits are plenty for training data, and four times as fast where the CPU has bf16.
     with torch.autocast("cpu", torch.bfloat16):
         maps: Tensor = stem(flat)
@@ -269,18 +264,6 @@ def _jobs(
         (names[int(label)], first_seed + index, frames, size, photos)
         for index, label in enumerate(labels)
     ]
-
-
-def _run(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
-    """Run jobs in order, in some processes or in this one."""
-    if workers <= 1:
-        yield from map(function, jobs)
-        return
-    # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
-        # Not all at once: rendered clips that wait for the stem would fill the memory.
-        for start in range(0, len(jobs), 512):
-            yield from executor.map(function, jobs[start : start + 512], chunksize=8)
 
 
 def _render_job(job: tuple[str, int, int, int, bool]) -> Rendering:

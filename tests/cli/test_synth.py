@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
 from mafsar.data.opening import open_data
+from mafsar.data.parallel import in_processes
 from mafsar.data.synthetic import ACTIONS, render_clip
-from mafsar.data.synthetic.files import spread
 from mafsar.data.synthetic.recipe import Recipe, choose_classes, clip_seed
 from mafsar.video import load_clip, video_info
 
@@ -166,4 +166,4 @@ def test_stream_has_truth_and_support(tmp_path: Path) -> None:
 
 
 def test_processes_answer_in_order() -> None:
-    assert list(spread(abs, [-3, -1, -2], 2)) == [3, 1, 2]
+    assert list(in_processes(abs, [-3, -1, -2], workers=2)) == [3, 1, 2]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mafsar.data.parallel import in_processes
 from mafsar.data.splits import Part
 from mafsar.data.synthetic.actions import action
 from mafsar.data.synthetic.captions import caption
-from mafsar.data.synthetic.files import open_csv, spread, write_manifest, write_tables
+from mafsar.data.synthetic.files import open_csv, write_manifest, write_tables
 from mafsar.data.synthetic.photos import load_photos
 from mafsar.data.synthetic.recipe import Recipe, choose_classes, clip_seed
 from mafsar.data.synthetic.render import Take
@@ -95,7 +96,7 @@ def write_dataset(
     jobs = [_Job(folder, name, number, recipe) for name in names for number in range(recipe.clips)]
     columns = ("path", "label", "part", "seconds", "seed", "caption")
     with open_csv(folder / "captions.csv", columns) as add:
-        for done, clip in enumerate(spread(_render_clip, jobs, workers), start=1):
+        for done, clip in enumerate(in_processes(_render_clip, jobs, workers=workers), start=1):
             add((clip.path, clip.label, clip.part, f"{clip.seconds:.3f}", clip.seed, clip.caption))
             progress(done, len(jobs))
             yield clip
@@ -131,7 +132,7 @@ def write_streams(
     ):
         pass
     jobs = [_Job(folder, "", number, recipe) for number in range(recipe.clips)]
-    for done, stream in enumerate(spread(_render_stream, jobs, workers), start=1):
+    for done, stream in enumerate(in_processes(_render_stream, jobs, workers=workers), start=1):
         progress(len(names) * SHOTS + done, total)
         yield stream
 

@@ -1,18 +1,14 @@
-"""Files of a rendered data set: tables, the mark that it is one, and processes that fill it."""
+"""Files of a rendered data set: tables, and the mark that it is one."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
 
 from mafsar.data.splits import PARTS
 from mafsar.data.synthetic.actions import action
@@ -20,8 +16,6 @@ from mafsar.data.synthetic.recipe import Recipe
 from mafsar.errors import InputError
 
 MANIFEST = "synth.json"
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 
 def clear(folder: Path) -> None:
@@ -37,22 +31,6 @@ def clear(folder: Path) -> None:
             f"{folder}: holds other things than a rendered data set; name another folder"
         )
     shutil.rmtree(folder)
-
-
-def spread(
-    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int | None
-) -> Iterator[Result]:
-    """Run jobs in processes, in order; in this one where there is one worker or one job."""
-    count = min(len(jobs), workers or os.cpu_count() or 1)
-    if count <= 1:
-        yield from map(function, jobs)
-        return
-    # Spawned, not forked: the caller may have threads.
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"))
-    try:
-        yield from pool.map(function, jobs)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def write_tables(folder: Path, names: Sequence[str]) -> None:
