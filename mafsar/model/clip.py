@@ -50,11 +50,6 @@ class Attention(nn.Module):
         q = self._heads(query, 0)  # (M, heads, Lq, D / heads)
         k = self._heads(context, 1)  # (M, heads, Lk, D / heads)
         v = self._heads(context, 2)  # (M, heads, Lk, D / heads)
-        # In an exported graph the fused operator would unfold into a chain of shape arithmetic that
-        # TensorRT does not recognise as attention; in bfloat16 on a CPU its gradient takes half of
-        # a training step, and plain products a quarter of that.
-        plain = torch.compiler.is_exporting() or (q.dtype == torch.bfloat16 and q.is_cpu)
-        attend = explicit_attention if plain else fused_attention
         merged: Tensor = self.out_proj(attend(q, k, v, causal).transpose(1, 2).flatten(2))
         return merged  # (M, Lq, D)
 
@@ -67,13 +62,25 @@ class Attention(nn.Module):
         return heads.transpose(1, 2)  # (M, heads, L, D / heads)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """softmax(q kᵀ / √d) v over (M, heads, L, d), in the form that suits where it runs.
+
+    In an exported graph the fused operator would unfold into a chain of shape arithmetic that
+    TensorRT does not recognise as attention; in bfloat16 on a CPU its gradient takes half of a
+    training step, and plain products a quarter of that.
+    """
+    if torch.compiler.is_exporting() or (q.dtype == torch.bfloat16 and q.is_cpu):
+        return explicit_attention(q, k, v, causal)
+    return fused_attention(q, k, v, causal)
+
+
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """softmax(q kᵀ / √d) v over (M, heads, L, d), by torch's fused operator."""
+    """`attend` by torch's fused operator."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """The same in plain steps, the form that is exported."""
+    """`attend` in plain steps."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (M, heads, Lq, Lk)
     if causal:
         length = scores.shape[-1]

@@ -318,31 +318,30 @@ def parameter_counts(config: ModelConfig) -> tuple[int, int]:
     Returns:
         All parameters, the text tower and the logit scale included, and those that training tunes.
     """
-    if not config.has_tokens:
-        return _resnet_counts(config)
-    v, t, e = config.vision, config.text, config.embed_dim
-    frozen = stem_parameters() if v.stem else 0  # whatever is tuned
-    vision = (
-        STEM_CHANNELS * v.width  # the 1×1 embedding of a stem's maps
+    vision, embed_dim, added = config.vision, config.embed_dim, _added(config)
+    frozen = stem_parameters() if vision.stem else 0  # whatever is tuned
+    if isinstance(vision, ResNetConfig):
+        tower = vision.parameters(embed_dim)
+    else:
+        tower = _transformer(vision, embed_dim)
+    total = frozen + tower + _text(config.text, embed_dim) + 1 + added
+    return total, added + config.fully_tuned * tower
+
+
+def _transformer(v: VisionConfig, embed_dim: int) -> int:
+    embedding = (
+        STEM_CHANNELS * v.width  # 1×1, of a stem's maps
         if v.stem
-        else 3 * v.patch_size**2 * v.width  # patch embedding, no bias
+        else 3 * v.patch_size**2 * v.width  # of patches, no bias
     )
-    vision += (
-        v.width  # class token
+    return (
+        embedding
+        + v.width  # class token
         + (v.patches + 1) * v.width  # positions
         + 4 * v.width  # ln_pre, ln_post
         + v.layers * _block(v.width, v.mlp_width)
-        + v.width * e  # projection, no bias
+        + v.width * embed_dim  # projection, no bias
     )
-    added = _added(config)
-    return frozen + vision + _text(t, e) + 1 + added, added + config.fully_tuned * vision
-
-
-def _resnet_counts(config: ModelConfig) -> tuple[int, int]:
-    assert isinstance(config.vision, ResNetConfig)
-    vision, added = config.vision.parameters(config.embed_dim), _added(config)
-    total = vision + _text(config.text, config.embed_dim) + 1 + added
-    return total, added + config.fully_tuned * vision
 
 
 def _text(t: TextConfig, embed_dim: int) -> int:

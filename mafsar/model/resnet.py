@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mafsar.model.clip import explicit_attention, fused_attention
+from mafsar.model.clip import attend
 from mafsar.model.resnet_config import EXPANSION, ResNetConfig
 
 
@@ -90,7 +90,6 @@ class AttentionPool(nn.Module):
         q, k, v = (
             torch.unflatten(part, -1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v)
         )  # (M, heads, 1 or cells + 1, features / heads)
-        attend = explicit_attention if torch.compiler.is_exporting() else fused_attention
         out: Tensor = self.c_proj(attend(q, k, v, False).transpose(1, 2).flatten(1))
         return out  # (M, E)
 

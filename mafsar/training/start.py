@@ -107,7 +107,7 @@ def _model_config(found: ModelConfig, config: TrainConfig) -> ModelConfig:
             f"model.tune=adapters: {config.model.name} has a ResNet, which has no tokens to adapt; "
             "use model.tune=full"
         )
-    adapters: AdapterConfig | None = dataclasses.replace(
+    parts = dataclasses.replace(
         found.adapters or AdapterConfig(),
         ratio=fields.ratio,
         joint_scale=fields.joint_scale,
@@ -118,8 +118,9 @@ def _model_config(found: ModelConfig, config: TrainConfig) -> ModelConfig:
         temporal=fields.temporal,
         tpcm=bool(fields.tpcm),
     )
-    if fields.tune == "full" and adapters is not None:
-        adapters = adapters.prototypes_only() if fields.tpcm else None
+    adapters: AdapterConfig | None = parts
+    if fields.tune == "full":
+        adapters = parts.prototypes_only() if fields.tpcm else None
     match = MatchConfig(
         metric=config.metric,
         lam=config.lam,

@@ -81,9 +81,9 @@ def plain_network(network: MafsarNetwork) -> MafsarNetwork:
 def reversed_pairs(names: list[str]) -> list[tuple[int, int]]:
     """Return the pairs of classes that are one another backwards in time."""
     return [
-        (index, names.index(partner))
-        for index, name in enumerate(names)
-        if (partner := action(name).partner) in names and action(partner or "").backwards
+        (index, partner)
+        for index, partner in partners(names).items()
+        if action(names[partner]).backwards
     ]
 
 
