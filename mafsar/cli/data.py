@@ -124,7 +124,7 @@ def pack(
         raise InputError("data pack: name the store to write: --out F.sqlite (-o)")
     settings = StoreSettings(frames, short_side, quality)
     catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
-    if catalogue.root.is_file() and is_store(catalogue.root):
+    if is_store(catalogue.root):
         raise InputError(f"--data {catalogue.root}: is packed already; use it as it is")
     if out.is_file() and overwrite:
         out.unlink()

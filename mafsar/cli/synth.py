@@ -115,6 +115,7 @@ def _target(out: Path | None, option: Path | None) -> Path:
 def _render_clips(folder: Path, recipe: Recipe, workers: int | None, json_lines: bool) -> None:
     from dataclasses import asdict
 
+    from mafsar.data.splits import PARTS
     from mafsar.data.synthetic.dataset import write_dataset
 
     began = time.perf_counter()
@@ -132,10 +133,10 @@ def _render_clips(folder: Path, recipe: Recipe, workers: int | None, json_lines:
         outputs.print_json(
             sys.stdout,
             _summary(folder, recipe, taken)
-            | {"classes": {part: sizes[part] for part in ("train", "val", "test")}, "clips": count},
+            | {"classes": {part: sizes[part] for part in PARTS}, "clips": count},
         )
         return
-    shares = ", ".join(f"{sizes[part]} {part}" for part in ("train", "val", "test"))
+    shares = ", ".join(f"{sizes[part]} {part}" for part in PARTS)
     sys.stdout.write(
         f"{folder}: {opt.count(len(parts), 'class')} ({shares}), {opt.count(count, 'clip')} of "
         f"{recipe.size}×{recipe.size} · {taken:.1f} s\n"

@@ -105,7 +105,7 @@ def check_clips(catalogue: Catalogue, *, frames: int = 8, workers: int = 2) -> I
     """
     for clip in catalogue.missing:
         yield ClipReport(clip, "missing", "named by the lists, but not there")
-    if catalogue.root.is_file() and is_store(catalogue.root):
+    if is_store(catalogue.root):
         yield from _check_store(catalogue, frames)
         return
     yield from in_order(lambda clip: _check(clip, frames), catalogue.clips, workers=workers)

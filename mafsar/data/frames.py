@@ -93,7 +93,7 @@ class StoredFrames:
 
 def frames_of(catalogue: Catalogue) -> ClipFrames:
     """Where a catalogue's frames come from: its store, or its clips."""
-    if catalogue.root.is_file() and is_store(catalogue.root):
+    if is_store(catalogue.root):
         return StoredFrames(Store(catalogue.root))
     return DecodedFrames()
 

@@ -42,7 +42,7 @@ def open_data(
         for flag, value in (("--root", root), ("--lists", lists)):
             if value is not None:
                 raise InputError(f"{flag} {value}: belongs to --dataset, not to --data")
-        if data.is_file() and is_store(data):
+        if is_store(data):
             if split is not None:
                 raise InputError(f"--split {split}: {data} is packed and holds its own split")
             return Store(data).catalogue()

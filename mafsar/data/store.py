@@ -70,7 +70,9 @@ class StoreSettings:
 
 
 def is_store(path: Path) -> bool:
-    """Whether a file is a SQLite file, as stores are."""
+    """Whether a path is a SQLite file, as stores are."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC

@@ -223,7 +223,7 @@ def _read(
     path: Path, split: Split | str | Path | None, part: Part
 ) -> tuple[SupportSet, Split | str | Path | None, Part]:
     """The clips at a path, and the split and part that are still to be chosen from them."""
-    if not (path.is_file() and is_store(path)):
+    if not is_store(path):
         return read_support(path), split, part
     if split is not None:
         raise InputError(f"--split {split}: {path} is packed and holds its own split")

@@ -25,7 +25,7 @@ def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:
     Raises:
         InputError: The part has no class, or a class no clip.
     """
-    is_packed = catalogue.root.is_file() and is_store(catalogue.root)
+    is_packed = is_store(catalogue.root)
     data = catalogue.select(part)
     empty = set(data.labels) - {clip.label for clip in data.clips}
     if empty:
