@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError
-from mafsar.runtime.bundle import ENGINES_FOLDER, MANIFEST, Bundle, is_bundle
+from mafsar.model.names import MANIFEST
+from mafsar.runtime.bundle import ENGINES_FOLDER, Bundle, is_bundle
 from mafsar.runtime.files import file_sha256
 
 Manifest = dict[str, Any]

@@ -25,14 +25,13 @@ from numpy.typing import NDArray
 import mafsar
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.model.config import parameter_counts
-from mafsar.model.names import SHIPPED, backbone
+from mafsar.model.names import MANIFEST, SHIPPED, backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
 from mafsar.runtime.loading import starter_path
 
 SCHEMA = 1
-MANIFEST_FILE = "bundle.json"
 TOKENIZER_FILE = "tokenizer.json"
 MIN_COSINE = 0.9999
 _BATCHES = (1, 3)  # that the graphs are verified with; neither is the batch they were traced with
@@ -84,7 +83,7 @@ def export_bundle(
         manifest = bundle_manifest(network, beside, parity) | dict(extra or {})
         manifest["config"]["match"] = manifest["match"]
         text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-        (beside / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+        (beside / MANIFEST).write_text(text + "\n", encoding="utf-8")
         replace_folder(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mafsar.errors import MismatchError, MissingError, UnavailableError
 from mafsar.model.config import ModelConfig
+from mafsar.model.names import MANIFEST
 from mafsar.model.network import MafsarNetwork, empty_network
 from mafsar.model.weight_names import Array, gathered
 from mafsar.model.weights import weights_sha256
 
-MANIFEST_FILE = "bundle.json"
 _GRAPHS = ("support-fp32.onnx", "query-fp32.onnx", "text.onnx")
 _SCALE = "logit_scale"  # in no graph; the manifest has it to the last bit
 
@@ -31,7 +31,7 @@ def load_bundle_network(folder: Path) -> MafsarNetwork:
         UnavailableError: onnx is not installed, or the graphs do not hold every parameter.
         MismatchError: The weights are not those of the manifest.
     """
-    path = folder / MANIFEST_FILE
+    path = folder / MANIFEST
     if not path.is_file():
         raise MissingError(f"{path}: missing, so this is no bundle; copy it again")
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

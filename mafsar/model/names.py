@@ -22,6 +22,7 @@ OPEN_CLIP_NAMES = {
     "rn50": "RN50-quickgelu",
 }
 SHIPPED = "tiny"
+MANIFEST = "bundle.json"  # what makes a folder a bundle
 SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / f"{SHIPPED}.mafsar"
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 

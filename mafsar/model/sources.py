@@ -18,10 +18,10 @@ from typing import Any
 from torch import Tensor
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
-from mafsar.model.bundle_weights import MANIFEST_FILE, load_bundle_network
+from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
 from mafsar.model.initial import random_state
-from mafsar.model.names import SHIPPED_BUNDLE, ModelName, backbone, parse_model_name
+from mafsar.model.names import MANIFEST, SHIPPED_BUNDLE, ModelName, backbone, parse_model_name
 from mafsar.model.network import (
     TUNABLE_PREFIXES,
     MafsarNetwork,
@@ -91,7 +91,7 @@ def load_trained(path: Path) -> MafsarNetwork:
         MismatchError: The towers that the file's own model name leads to are others than the
             adapters were trained on.
     """
-    if (path / MANIFEST_FILE).is_file():
+    if (path / MANIFEST).is_file():
         return load_bundle_network(path)
     path = path / ADAPTERS_FILE if path.is_dir() else path
     state, metadata = read_safetensors(path)

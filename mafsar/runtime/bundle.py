@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.model.names import MANIFEST
 from mafsar.runtime.encoders import METRICS, ModelSpec
 from mafsar.runtime.files import file_sha256
 
 SCHEMA = 1
-MANIFEST = "bundle.json"
 SUFFIX = ".mafsar"
 ENGINES_FOLDER = "engines"  # of TensorRT; their hashes are checked when one is loaded
 
