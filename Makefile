@@ -93,7 +93,7 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/evaluate.py
 
-starter: $(VENV)/.test  ## train the starter model again (under an hour on two cores)
+starter: $(VENV)/.test  ## train the starter model again (about an hour on two cores)
 	$(PIP) install --quiet --group starter
 	mkdir -p build && cd build && $(abspath $(BIN))/python -m mafsar.training.starter --out tiny.mafsar
 
