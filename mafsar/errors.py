@@ -36,3 +36,7 @@ class UnavailableError(MafsarError, RuntimeError):
 
 class TrainingError(MafsarError, RuntimeError):
     """Training cannot go on (a loss that is no number, a process that ended); state is kept."""
+
+
+class LostProcessError(TrainingError):
+    """Another process of a distributed run has ended; what libraries share with it is broken."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
 from mafsar.cli import later, outputs, voice
 from mafsar.cli import options as opt
-from mafsar.errors import InputError
+from mafsar.cli.group import EXIT_FAILED
+from mafsar.errors import InputError, LostProcessError
 
 if TYPE_CHECKING:
     from mafsar.training.config import TrainConfig
@@ -99,10 +101,21 @@ def train(
     watch = _Watch(out)
     try:
         result = run(wanted, out, device=device, resume=resume, overwrite=overwrite, report=watch)
+    except LostProcessError as error:
+        watch.close()
+        _leave(error)
     finally:
         watch.close()
     if leads:
         _show(result, wanted, json_lines)
+
+
+def _leave(error: LostProcessError) -> NoReturn:
+    """End at once: threads of a broken process group may abort an interpreter that shuts down."""
+    voice.error(str(error))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_FAILED)
 
 
 def _text(path: Path | None) -> str | None:
@@ -165,7 +178,6 @@ class _Watch:
 
 
 def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
-    import sys
     from dataclasses import asdict
 
     if json_lines:
@@ -205,8 +217,6 @@ def _data_words(config: TrainConfig) -> str:
 
 
 def _show_dry_run(found: DryRun, json_lines: bool) -> None:
-    import sys
-
     if json_lines:
         outputs.print_json(sys.stdout, {"schema": 1, **found.to_json()})
         return

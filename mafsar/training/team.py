@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mafsar.errors import TrainingError, UnavailableError
+from mafsar.errors import LostProcessError, UnavailableError
 
 _TIMEOUT = dt.timedelta(hours=2)  # longer than the others wait for a validation
 
@@ -44,13 +44,13 @@ class Team:
         """The sum over all processes, in place.
 
         Raises:
-            TrainingError: Another process has ended.
+            LostProcessError: Another process has ended.
         """
         if self.world > 1:
             try:
                 torch.distributed.all_reduce(values)
             except RuntimeError as error:
-                raise TrainingError(
+                raise LostProcessError(
                     f"process {self.rank} of {self.world}: another process of this run has ended; "
                     "its message is above; start the same command with --resume to go on from "
                     "the last checkpoint"
