@@ -183,6 +183,9 @@ def _tidy(model: ir.Model, spec: GraphSpec) -> None:
             value.metadata_props.clear()
             if not value.is_graph_output():
                 value.shape, value.type = None, None
+                # The exporter names values after torch's operators, one of which is `embedding`.
+                if value.name in spec.outputs:
+                    value.name = f"{value.name}_inside"
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
 

@@ -30,6 +30,7 @@ from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
 from mafsar.runtime.loading import starter_path
+from mafsar.runtime.torch_encoder import known_words
 
 SCHEMA = 1
 TOKENIZER_FILE = "tokenizer.json"
@@ -136,7 +137,9 @@ def open_network(name: str, *, frames: int | None) -> tuple[MafsarNetwork, dict[
     notice = None
     if name.endswith(":random"):
         notice = f"{name} has random weights: for shapes and speed, its answers mean nothing"
-    return network.cpu().float().eval(), {"notice": notice}
+    words = known_words(network.config.name)
+    extra = {"notice": notice, "known_words": None if words is None else sorted(words)}
+    return network.cpu().float().eval(), extra
 
 
 def write_tokenizer(network: MafsarNetwork, path: Path) -> Path:

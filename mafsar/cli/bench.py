@@ -64,23 +64,25 @@ def bench(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Time decode, pre-process, encode and match apart, with the parity of what was timed."""
+    from mafsar.cli.opening import make_bundle
     from mafsar.runtime import bench as runtime
-    from mafsar.runtime.bundle import is_bundle
     from mafsar.runtime.files import write_text
     from mafsar.runtime.loading import load_model
 
     outputs.refuse_existing({"--markdown": markdown}, overwrite)
     if seconds is not None and not seconds > 0:
         raise InputError(f"--seconds {seconds:g}: must be over 0")
+    engines = opt.listed(engine)
     encoders = [
-        load_model(model, engine=name, device=device, precision=precision)
-        for name in opt.listed(engine)
+        load_model(model, engine=name, device=device, precision=precision, make_bundle=make_bundle)
+        for name in engines
     ]
     for encoder in encoders:
         voice.note(encoder.spec.notice)
         voice.note(encoder.choice)
-    graphs = model == "tiny" or is_bundle(model)
-    reference = load_model(model, engine="onnx" if graphs else "torch", device="cpu")
+    # Of the bundle's own graphs, where one is timed: they have passed against torch.
+    by = "torch" if engines == ["torch"] else "onnx"
+    reference = load_model(model, engine=by, device="cpu", make_bundle=make_bundle)
     with voice.progress("timing") as bar:
         result = runtime.bench(
             encoders,

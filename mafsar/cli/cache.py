@@ -1,4 +1,4 @@
-"""``mafsar cache info|clear``: the feature cache."""
+"""``mafsar cache info|clear``: cached features, and bundles of models that are none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from mafsar.cli import outputs
 
 if TYPE_CHECKING:
     from mafsar.runtime.cache import CacheInfo
+    from mafsar.runtime.model_bundles import KeptBundles
 
 
 def show(
@@ -20,16 +21,19 @@ def show(
 ) -> None:
     """Where the cache is, how much it holds and may hold (MAFSAR_CACHE sets its place)."""
     from mafsar.runtime.cache import FeatureCache
+    from mafsar.runtime.model_bundles import kept_bundles
 
-    state = FeatureCache().info()
+    state, kept = FeatureCache().info(), kept_bundles()
     with outputs.results_to(out, overwrite=overwrite) as stream:
         if json_lines:
-            outputs.print_json(stream, _json(state))
+            outputs.print_json(stream, _json(state, kept))
         else:
-            stream.write(
-                f"{state.path}: {_count(state)}, {_megabytes(state.size_bytes)} of"
-                f" {_megabytes(state.cap_bytes)}\n"
-            )
+            stream.write(f"{state.path}: {_count(state)}, {_megabytes(state.size_bytes)}\n")
+            stream.write(f"{kept.path}: {_bundles(kept)}, {_megabytes(kept.size_bytes)}\n")
+            for name in kept.names:
+                stream.write(f"  {name}\n")
+            total = state.size_bytes + kept.size_bytes
+            stream.write(f"{_megabytes(total)} of {_megabytes(state.cap_bytes)}\n")
 
 
 def clear(
@@ -39,31 +43,44 @@ def clear(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Empty the feature cache; banks are no part of it."""
+    """Empty the cache: features and the bundles it keeps; banks are no part of it."""
     from mafsar.runtime.cache import FeatureCache
+    from mafsar.runtime.model_bundles import clear_kept
 
     with outputs.results_to(out, overwrite=overwrite) as stream:
-        removed = FeatureCache().clear()
+        removed, bundles = FeatureCache().clear(), clear_kept()
         if json_lines:
-            outputs.print_json(stream, _json(removed))
+            outputs.print_json(stream, _json(removed, bundles))
         else:
             stream.write(
                 f"{removed.path}: removed {_count(removed)}, {_megabytes(removed.size_bytes)}\n"
             )
+            stream.write(
+                f"{bundles.path}: removed {_bundles(bundles)}, {_megabytes(bundles.size_bytes)}\n"
+            )
 
 
-def _json(state: CacheInfo) -> dict[str, Any]:
+def _json(state: CacheInfo, kept: KeptBundles) -> dict[str, Any]:
     return {
         "schema": 1,
         "path": str(state.path),
         "entries": state.entries,
         "size_bytes": state.size_bytes,
         "cap_bytes": state.cap_bytes,
+        "bundles": {
+            "path": str(kept.path),
+            "names": list(kept.names),
+            "size_bytes": kept.size_bytes,
+        },
     }
 
 
 def _count(state: CacheInfo) -> str:
     return f"{state.entries:,} entr{'y' if state.entries == 1 else 'ies'}"
+
+
+def _bundles(kept: KeptBundles) -> str:
+    return f"{len(kept.names):,} bundle{'' if len(kept.names) == 1 else 's'}"
 
 
 def _megabytes(size_bytes: int) -> str:

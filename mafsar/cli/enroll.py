@@ -87,7 +87,7 @@ def enroll(
     target = _target(out, add)
     outputs.refuse_existing({"--out": out, "--report": report}, overwrite)
     began = time.perf_counter()
-    wish = EncoderWish(model, engine, device, precision)
+    wish = EncoderWish(model, engine, device, precision, cache=not no_cache)
     into = None if add is None else Bank.load(add)
     encoder = wish.load(into)
     options: dict[str, Any] = {"text": text, "geometry": geometry_of(roi, fit, rotate, hflip)}

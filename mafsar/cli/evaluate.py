@@ -99,7 +99,7 @@ def evaluate(
             clips, text = _standard(dataset, root, lists, data, split, part, text)
             split, part = None, "test"
         assert clips is not None
-        encoder = EncoderWish(model or named, engine, device, precision).load()
+        encoder = EncoderWish(model or named, engine, device, precision, not no_cache).load()
         options: dict[str, Any] = {"metric": metric, "text": text, "part": part}
         with voice.progress("evaluating") as bar:
             result = run(

@@ -108,7 +108,7 @@ def match(
     )
     bank, encoder = open_support(
         support,
-        EncoderWish(model, engine, device, precision),
+        EncoderWish(model, engine, device, precision, cache=not no_cache),
         text=text,
         geometry=geometry_of(roi, fit, rotate, hflip),
         cache=not no_cache,

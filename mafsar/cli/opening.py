@@ -26,6 +26,7 @@ class EncoderWish:
     engine: str
     device: str
     precision: str
+    cache: bool = True
 
     def load(self, bank: Bank | None = None) -> Encoder:
         """The encoder: the named model's, else the bank's own, else the default's."""
@@ -35,6 +36,8 @@ class EncoderWish:
             "engine": self.engine,
             "device": self.device,
             "precision": self.precision,
+            "cache": self.cache,
+            "make_bundle": make_bundle,
         }
         if bank is not None and self.model is None:
             encoder = load_bank_model(bank, **options)
@@ -45,6 +48,18 @@ class EncoderWish:
             voice.note(f"{encoder.spec.name}: no trained adapters, runs as plain frozen CLIP")
         voice.note(encoder.choice)
         return encoder
+
+
+def make_bundle(name: str) -> Path:
+    """The cache's bundle of a model that is none; a first use makes it, and says so."""
+    from mafsar.export.first_use import make_kept
+
+    with voice.progress(f"first use of {name}", total=None) as bar:
+        made: list[str] = []
+        kept = make_kept(name, say=made.append, step=lambda label: bar(label=label))
+    for line in made:
+        voice.note(line)
+    return kept
 
 
 def geometry_of(

@@ -19,6 +19,7 @@ from mafsar.runtime.cache import FeatureCache
 from mafsar.runtime.checks import Check, Status
 from mafsar.runtime.jetson import examine_jetson
 from mafsar.runtime.loading import starter_path
+from mafsar.runtime.model_bundles import kept_bundles
 from mafsar.runtime.onnx_encoder import cuda_missing, has_cuda_driver
 
 _BASE = ("numpy", "av", "pillow", "safetensors", "tokenizers", "ftfy", "typer", "rich")
@@ -197,7 +198,11 @@ def _cache() -> list[Check]:
     folder = info.path
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    detail = f"{info.path}: {info.entries} entries, {info.size_bytes / 1e6:.1f} MB of 5 GB"
+    kept = kept_bundles()
+    size = (info.size_bytes + kept.size_bytes) / 1e6
+    detail = (
+        f"{info.path}: {info.entries} entries, {len(kept.names)} bundles, {size:.1f} MB of 5 GB"
+    )
     if not os.access(folder, os.W_OK):
         return [
             Check(

@@ -9,7 +9,8 @@ from mafsar.errors import MissingError
 from mafsar.runtime.bank import Bank, is_bank
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
 from mafsar.runtime.encoders import ModelSpec
-from mafsar.runtime.loading import ADAPTERS_FILE, load_model, starter_path
+from mafsar.runtime.loading import load_model, starter_path
+from mafsar.runtime.model_bundles import ADAPTERS_FILE
 
 SCHEMA = 1
 

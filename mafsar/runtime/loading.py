@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mafsar.errors import InputError, MafsarError, MissingError, UnavailableError
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest
-from mafsar.runtime.cache import cache_folder
 from mafsar.runtime.encoders import Encoder
+from mafsar.runtime.model_bundles import ADAPTERS_FILE, bundles_folder, find_kept
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank import Bank
 
 ENGINES = ("auto", "onnx", "trt", "torch")
 PRECISIONS = ("fp32", "fp16", "int8")
-ADAPTERS_FILE = "adapters.safetensors"  # what makes a folder a run folder
+MakeBundle = Callable[[str], Path]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def list_models() -> list[ModelCard]:
     for name, clip in OPEN_CLIP_NAMES.items():
         size = named_config(name).vision.image_size
         what = f"open_clip's {clip}, tag openai, {size} px; needs mafsar[train] and its weights"
-        cards.append(ModelCard(name, what, False))
+        cards.append(ModelCard(name, what, find_kept(name) is not None))
     return cards
 
 
@@ -62,8 +62,13 @@ def load_model(
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    cache: bool = True,
+    make_bundle: MakeBundle | None = None,
 ) -> Encoder:
     """Loads a model.
+
+    A model that is no bundle runs on the bundle that the cache keeps of it, where there is one;
+    else on torch.
 
     Args:
         name: `tiny`, a bundle folder, or what needs torch: a CLIP (`vit-b-32`, `NAME:TAG`,
@@ -73,6 +78,9 @@ def load_model(
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
         threads: Threads of the engine on the CPU; None = OMP_NUM_THREADS, else one a core.
+        cache: Off: bundles in the cache are neither used nor made.
+        make_bundle: Called with the name of a model whose bundle is wanted and not there yet;
+            `mafsar.export.first_use.make_kept` makes it. None = none is made.
 
     Returns:
         The encoder; its `choice` says what was chosen and why.
@@ -85,11 +93,18 @@ def load_model(
     _check(engine, precision, device)
     name = str(name)
     path = starter_path() if name == "tiny" else Path(name).expanduser()
+    wish = _Wish(engine, device, precision, threads)
     if name == "tiny" or is_bundle(path):
-        return _load_bundle(
-            path, engine=engine, device=device, precision=precision, threads=threads
+        return (
+            _load_bundle(Bundle.open(path), wish) if engine != "torch" else _load_torch(name, wish)
         )
-    return _load_torch(name, engine=engine, device=device, precision=precision, threads=threads)
+    _check_exists(name)
+    if cache and engine in ("auto", "onnx"):
+        kept = find_kept(name) if make_bundle is None else make_bundle(name)
+        if kept is not None:
+            encoder = _load_bundle(_of_source(Bundle.open(kept), path), wish)
+            return _torch_on_gpu(name, wish, encoder) or encoder
+    return _load_torch(name, wish)
 
 
 def load_bank_model(
@@ -99,6 +114,8 @@ def load_bank_model(
     device: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
+    cache: bool = True,
+    make_bundle: MakeBundle | None = None,
 ) -> Encoder:
     """Loads the model that made a bank: by its recorded path, the bank's folder or the cache.
 
@@ -108,6 +125,8 @@ def load_bank_model(
         device: As `load_model`.
         precision: As `load_model`.
         threads: As `load_model`.
+        cache: As `load_model`.
+        make_bundle: As `load_model`.
 
     Raises:
         MissingError: No model with the bank's weights is found; names it.
@@ -134,9 +153,17 @@ def load_bank_model(
     if name is None:
         raise MissingError(
             f"{where}, which is not at {bank.model.path}, beside the bank or in "
-            f"{cache_folder() / 'models'}; give its place with --model"
+            f"{bundles_folder()}; give its place with --model"
         )
-    encoder = load_model(name, engine=engine, device=device, precision=precision, threads=threads)
+    encoder = load_model(
+        name,
+        engine=engine,
+        device=device,
+        precision=precision,
+        threads=threads,
+        cache=cache,
+        make_bundle=make_bundle,
+    )
     bank.check_model(encoder.spec)
     return encoder
 
@@ -146,7 +173,7 @@ def _bundles_near(bank: Bank) -> Iterator[Path]:
     if bank.model.path:
         yield Path(bank.model.path)
     yield starter_path()
-    folders = [cache_folder() / "models"]
+    folders = [bundles_folder()]
     if bank.path is not None:
         folders.insert(0, bank.path.resolve().parent)
     for folder in folders:
@@ -164,46 +191,77 @@ def _check(engine: str, precision: str, device: str) -> None:
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
 
 
-def _load_bundle(
-    path: Path, *, engine: str, device: str, precision: str, threads: int | None
-) -> Encoder:
+@dataclass(frozen=True)
+class _Wish:
+    """What was asked of the encoder."""
+
+    engine: str
+    device: str
+    precision: str
+    threads: int | None
+
+
+def _of_source(bundle: Bundle, source: Path) -> Bundle:
+    """A bundle of the cache under the path of what it was made from: a cache may be cleared."""
+    where = str(source.resolve()) if source.exists() else None
+    return replace(bundle, spec=replace(bundle.spec, path=where))
+
+
+def _torch_on_gpu(name: str, wish: _Wish, encoder: Encoder) -> Encoder | None:
+    """torch, where `auto` found the CPU only for ONNX Runtime and torch has the GPU that is here."""
+    if (wish.engine, wish.device, encoder.device) != ("auto", "auto", "cpu"):
+        return None
+    from mafsar.runtime.onnx_encoder import has_cuda_driver
+
+    if wish.precision == "int8" or not has_cuda_driver():
+        return None
+    if importlib.util.find_spec("torch") is None:
+        return None
+    try:
+        found = _load_torch(name, replace(wish, device="cuda"))
+    except UnavailableError:
+        return None  # a torch without CUDA
+    why = encoder.choice.partition("(")[2].rstrip(")")
+    found.choice = f"engine: torch on {found.device} (faster than onnx on cpu: {why})"
+    return found
+
+
+def _load_bundle(bundle: Bundle, wish: _Wish) -> Encoder:
     from mafsar.runtime.onnx_encoder import OnnxEncoder
 
-    if engine == "torch":
-        return _load_torch(
-            str(path), engine=engine, device=device, precision=precision, threads=threads
-        )
-    bundle = Bundle.open(path)
+    device, precision = wish.device, wish.precision
     why = None
-    if engine == "trt":
+    if wish.engine == "trt":
         from mafsar.runtime.trt_encoder import TrtEncoder
 
         return TrtEncoder(bundle, device=device, precision=precision)
-    if engine == "auto":
+    if wish.engine == "auto":
         from mafsar.runtime.trt_encoder import choose_trt
 
         fast, why = choose_trt(bundle, device=device, precision=precision)
         if fast is not None:
             return fast
-    encoder = OnnxEncoder(bundle, device=device, precision=precision, threads=threads)
+    encoder = OnnxEncoder(bundle, device=device, precision=precision, threads=wish.threads)
     if why is not None:
         encoder.choice = f"engine: onnx on {encoder.device} ({why})"
     return encoder
 
 
-def _load_torch(
-    name: str, *, engine: str, device: str, precision: str, threads: int | None
-) -> Encoder:
+def _check_exists(name: str) -> None:
+    """Raises where a name is neither a path nor a model's name."""
     from mafsar.model.names import parse_model_name
 
     if not Path(name).expanduser().exists():
         if Path(name).suffix in (SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")
         parse_model_name(name)
-    if engine in ("onnx", "trt"):
+
+
+def _load_torch(name: str, wish: _Wish) -> Encoder:
+    if wish.engine in ("onnx", "trt"):
         raise UnavailableError(
-            f"--engine {engine}: {name} is no bundle; make one: mafsar export {name} --engine "
-            f"{engine}, or use --engine torch"
+            f"--engine {wish.engine}: {name} is no bundle; make one: mafsar export {name} --engine "
+            f"{wish.engine}, or use --engine torch"
         )
     missing = [
         package for package in ("torch", "open_clip") if not importlib.util.find_spec(package)
@@ -215,4 +273,6 @@ def _load_torch(
         )
     from mafsar.runtime.torch_encoder import load_torch_encoder
 
-    return load_torch_encoder(name, device=device, precision=precision, threads=threads)
+    return load_torch_encoder(
+        name, device=wish.device, precision=wish.precision, threads=wish.threads
+    )

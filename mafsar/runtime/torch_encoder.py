@@ -223,7 +223,7 @@ def network_spec(
         adapters="none" if config.adapters is None else "trained",
         text=True,
         prompts=config.prompts,
-        known_words=_known_words(config.name),
+        known_words=known_words(config.name),
         metric=match.metric,
         lam=match.lam,
         alpha=match.alpha,
@@ -240,8 +240,15 @@ def network_spec(
     )
 
 
-def _known_words(name: str) -> frozenset[str] | None:
-    """The shipped text tower knows the words of its captions only, in whatever is tuned on it."""
+def known_words(name: str) -> frozenset[str] | None:
+    """The shipped text tower knows the words of its captions only, in whatever is tuned on it.
+
+    Args:
+        name: A network's configured name.
+
+    Returns:
+        The words, or None for an open vocabulary.
+    """
     if name != SHIPPED or not is_bundle(SHIPPED_BUNDLE):
         return None
     return frozenset(read_manifest(SHIPPED_BUNDLE)["known_words"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mafsar.export.onnx import open_network
 
 from mafsar.errors import InputError, MismatchError
 from mafsar.model.names import SHIPPED_BUNDLE
@@ -50,6 +51,8 @@ def test_a_run_on_the_starter_is_a_model(words, tmp_path: Path) -> None:
     manifest = json.loads((SHIPPED_BUNDLE / "bundle.json").read_text())
     # Its text tower knows no more words than before.
     assert encoder.spec.known_words == set(manifest["known_words"])
+    _, extra = open_network(str(tmp_path / "run"), frames=None)
+    assert extra["known_words"] == manifest["known_words"]
     assert encoder.encode_text(["waving one hand"]).shape == (1, network.config.embed_dim)
 
 

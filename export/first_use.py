@@ -1,0 +1,84 @@
+"""The first use of a model that is no bundle: makes its bundle in the cache, once.
+
+torch is loaded by the export only, and by nothing from the second use on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mafsar.export.job import export_model
+
+from mafsar.errors import InputError, MafsarError, UnavailableError
+from mafsar.runtime.model_bundles import find_kept, kept_path, make_room, remove_remains
+
+_NEEDS = ("torch", "open_clip", "onnx", "onnxscript")
+Say = Callable[[str], None]
+
+
+def make_kept(name: str, *, say: Say = lambda _: None, step: Say = lambda _: None) -> Path:
+    """The cache's bundle of a model, made and verified where it is not there yet.
+
+    Several processes may ask at once: one makes it, the others wait for it. A bundle is renamed
+    into place when it is whole, so one that was interrupted is never found.
+
+    Args:
+        name: A CLIP's name, a run folder or trained adapters.
+        say: Called with one line when a bundle was made: of what, where, how long, how large.
+        step: Called with a line when a step begins.
+
+    Raises:
+        UnavailableError: What makes bundles is not installed, or the export failed.
+        InputError: No such model, or the cache cannot be written.
+    """
+    kept = find_kept(name)
+    if kept is not None:
+        return kept
+    missing = [package for package in _NEEDS if not importlib.util.find_spec(package)]
+    if missing:
+        raise UnavailableError(
+            f"--model {name}: its first use makes a bundle, which needs {' and '.join(missing)}, "
+            "not installed; pip install 'mafsar[train]', or use --model tiny"
+        )
+    path = kept_path(name)
+    with _alone(path):
+        kept = find_kept(name)
+        if kept is not None:
+            return kept
+        remove_remains(path)
+        began = time.perf_counter()
+        try:
+            result = export_model(name, path, say=step)
+        except MafsarError as error:
+            raise type(error)(
+                f"{error} (first use of {name}; --engine torch does without)"
+            ) from error
+        gone = make_room(path)
+    size = sum(file.stat().st_size for file in path.iterdir())
+    also = f"; removed {', '.join(gone)} to keep the cache's cap" if gone else ""
+    say(
+        f"first use of {name}: made its bundle {path} in {time.perf_counter() - began:.0f} s "
+        f"({size / 1e6:.0f} MB, {len(result.artefacts)} precisions verified); from now on without "
+        f"torch{also}"
+    )
+    return path
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Holds the lock of a bundle's place; it falls with the process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f".{path.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except PermissionError as error:
+        raise InputError(
+            f"{path.parent}: cannot be written ({error.strerror}); set MAFSAR_CACHE to a folder of "
+            "yours, or use --engine torch"
+        ) from error

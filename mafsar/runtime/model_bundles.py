@@ -1,0 +1,158 @@
+"""Bundles that the cache keeps of models that are none: a CLIP by name, a run folder (no torch).
+
+Such a bundle is found by what its weights are, so that a second use needs no torch: the bytes of
+the files that a name leads to, else the published name itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mafsar import __version__
+from mafsar.model.names import MANIFEST, parse_model_name
+from mafsar.runtime.bundle import SUFFIX
+from mafsar.runtime.cache import CAP_BYTES, FeatureCache, cache_folder
+from mafsar.runtime.files import file_sha256
+
+ADAPTERS_FILE = "adapters.safetensors"  # what makes a folder a run folder
+_RECIPE = 1  # of the graphs; another one makes new bundles
+
+
+@dataclass(frozen=True)
+class KeptBundles:
+    """The bundles in the cache.
+
+    Attributes:
+        path: Their folder.
+        names: Their folders' names, the longest unused first.
+        size_bytes: Together.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    size_bytes: int
+
+
+def bundles_folder() -> Path:
+    """Where the cache keeps bundles."""
+    return cache_folder() / "models"
+
+
+def kept_path(name: str) -> Path:
+    """Where the bundle of a model is kept, whether it is there or not.
+
+    Args:
+        name: A CLIP's name, a run folder or trained adapters.
+
+    Raises:
+        InputError: A name that is none.
+    """
+    path = Path(name).expanduser()
+    stem = path.stem if path.exists() else name
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.")[:40]
+    return bundles_folder() / f"{safe or 'model'}-{_identity(name)[:12]}{SUFFIX}"
+
+
+def find_kept(name: str) -> Path | None:
+    """The bundle that the cache keeps of a model, or None; marks it as used."""
+    path = kept_path(name)
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        return None
+    with contextlib.suppress(OSError):  # a cache that cannot be written can still be read
+        os.utime(manifest)  # the time of change orders bundles by last use
+    return path
+
+
+def kept_bundles() -> KeptBundles:
+    """What the cache keeps, remains of interrupted makings included in the size."""
+    found = sorted((used, path, size) for path, used, size in _entries())
+    names = tuple(path.name for _, path, _ in found if not path.name.startswith("."))
+    return KeptBundles(bundles_folder(), names, sum(size for _, _, size in found))
+
+
+def clear_kept() -> KeptBundles:
+    """Removes every bundle and says what there was."""
+    before = kept_bundles()
+    for path, _, _ in list(_entries()):
+        _remove(path)
+    return before
+
+
+def make_room(keep: Path, *, cap_bytes: int = CAP_BYTES) -> list[str]:
+    """Removes the bundles that were used longest ago until features and bundles fit the cap.
+
+    Args:
+        keep: One that stays.
+        cap_bytes: Of the whole cache.
+
+    Returns:
+        The names of those removed.
+    """
+    total = FeatureCache(cap_bytes=cap_bytes).info().size_bytes + kept_bundles().size_bytes
+    removed = []
+    for _, path, size in sorted((used, path, size) for path, used, size in _entries()):
+        if total <= cap_bytes:
+            break
+        if path != keep:
+            _remove(path)
+            total -= size
+            removed.append(path.name)
+    return removed
+
+
+def remove_remains(path: Path) -> None:
+    """Removes what interrupted makings of a bundle left beside it."""
+    for pattern in (f".{path.name}.*.part", f".{path.name}.*.old"):
+        for remains in path.parent.glob(pattern):
+            _remove(remains)
+
+
+def _identity(name: str) -> str:
+    """What decides the weights and graphs behind a name, as a sha256."""
+    path = Path(name).expanduser()
+    parts: dict[str, object] = {"recipe": _RECIPE}
+    if path.exists():
+        file = path / ADAPTERS_FILE if path.is_dir() else path
+        parts["trained"] = file_sha256(file) if file.is_file() else str(path.resolve())
+    else:
+        parsed = parse_model_name(name)
+        parts["name"] = str(parsed)
+        files = []
+        if parsed.source == "file":
+            parts["name"], files = parsed.base, [Path(parsed.value)]
+        elif parsed.source == "local-dir":
+            folder = Path(parsed.value).expanduser()
+            parts["name"] = parsed.source
+            files = sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))
+        elif parsed.source == "random":
+            parts["version"] = __version__  # the numbers drawn belong to it
+        parts["files"] = [(file.name, file_sha256(file)) for file in files if file.is_file()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _entries() -> Iterator[tuple[Path, float, int]]:
+    """Yields folder, time of last use and size; one that vanishes meanwhile is passed over."""
+    folder = bundles_folder()
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            if not path.is_dir():
+                continue
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            manifest = path / MANIFEST
+            yield path, (manifest if manifest.is_file() else path).stat().st_mtime, size
+        except FileNotFoundError:
+            continue
+
+
+def _remove(path: Path) -> None:
+    # The manifest goes first: a folder without one is no bundle to anybody.
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
