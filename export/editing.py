@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mafsar.export.versions import thresholds
+
 from mafsar.errors import InputError
 from mafsar.model.names import MANIFEST
-from mafsar.runtime.bundle import ENGINES_FOLDER, Bundle, is_bundle
+from mafsar.runtime.bundle import ENGINES_FOLDER, Bundle, is_bundle, temporal_contract
 from mafsar.runtime.files import file_sha256
 
 Manifest = dict[str, Any]
@@ -43,6 +45,9 @@ class BundleDraft:
 
     def finish(self) -> None:
         """Hashes every file, drops engines of graphs that changed, writes the manifest, checks."""
+        # An older bundle that is added to gets the entries that it lacks.
+        self.manifest.setdefault("temporal", temporal_contract(int(self.manifest["frames"])))
+        self.manifest.setdefault("thresholds", thresholds())
         files = sorted(path for path in self.folder.iterdir() if path.is_file())
         self.manifest["files"] = {
             path.name: describe_file(path) for path in files if path.name != MANIFEST

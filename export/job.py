@@ -15,6 +15,7 @@ from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
 from mafsar.export.engines import EngineWish, add_engines
 from mafsar.export.judgement import Judgement
 from mafsar.export.names import graph_file, weights_file
+from mafsar.export.versions import GRAPHS, made_by
 
 from mafsar.errors import InputError, MissingError, UnavailableError
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest, spec_of
@@ -240,7 +241,8 @@ def _make_graphs(
             "add --overwrite (-y) to make them again"
         )
     for artefact in artefacts:
-        draft.manifest.setdefault("parity", {})[artefact.name] = artefact.verification
+        entry = artefact.verification | {"made_by": made_by(*GRAPHS)}
+        draft.manifest.setdefault("parity", {})[artefact.name] = entry
     return artefacts
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,16 @@ from mafsar.export.names import graph_file
 from mafsar.export.store import WeightStore
 from mafsar.export.tokenizer import CLIP_VOCABULARY, write_clip_tokenizer
 from mafsar.export.verify import Parity, compare, run_graph
+from mafsar.export.versions import CLIP, GRAPHS, NETWORK, made_by, thresholds
 from numpy.typing import NDArray
 
-import mafsar
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.model.config import parameter_counts
 from mafsar.model.names import MANIFEST, SHIPPED, backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
+from mafsar.runtime.bundle import temporal_contract
 from mafsar.runtime.loading import starter_path
 from mafsar.runtime.torch_encoder import known_words
 
@@ -197,6 +197,7 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
     total, tunable = parameter_counts(config.tunable())
     tokenizer = {"file": TOKENIZER_FILE, "context_length": config.text.context_length}
     match = config.match
+    is_clip = config.text.vocab_size == CLIP_VOCABULARY
     return {
         "schema": SCHEMA,
         "name": config.name,
@@ -234,11 +235,9 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
             "max_error": parity.max_error,
             "min_cosine": parity.min_cosine,
         },
-        "made_by": {
-            "mafsar": mafsar.__version__,
-            "torch": torch.__version__,
-            "onnx": version("onnx"),
-        },
+        "temporal": temporal_contract(config.frames),
+        "thresholds": thresholds(),
+        "made_by": made_by(*NETWORK, *GRAPHS, *(CLIP if is_clip else ())),
         "notice": None,
         "config": config.to_json(),
     }

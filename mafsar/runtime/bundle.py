@@ -11,8 +11,9 @@ from mafsar.errors import InputError, MismatchError, MissingError, UnavailableEr
 from mafsar.model.names import MANIFEST
 from mafsar.runtime.encoders import METRICS, ModelSpec
 from mafsar.runtime.files import file_sha256
+from mafsar.video.sampling import segment_times
 
-SCHEMA = 1
+SCHEMA = 1  # entries may be added to it: a bundle without them opens
 SUFFIX = ".mafsar"
 ENGINES_FOLDER = "engines"  # of TensorRT; their hashes are checked when one is loaded
 
@@ -55,7 +56,8 @@ class Bundle:
         Raises:
             MissingError: No such folder, no manifest, or a listed file is missing.
             InputError: The manifest cannot be read or is of another schema.
-            MismatchError: A file is not what the manifest says.
+            MismatchError: A file is not what the manifest says, or the model wants frames of other
+                moments of a clip than are taken here.
         """
         path = Path(path)
         manifest = read_manifest(path)
@@ -68,6 +70,12 @@ class Bundle:
             raise InputError(
                 f"{path / MANIFEST}: damaged manifest ({error!r}); {mend(path)}"
             ) from error
+        temporal = manifest.get("temporal")
+        if temporal not in (None, temporal_contract(spec.frames)):
+            raise MismatchError(
+                f"{path / MANIFEST}: wants frames of other moments of a clip ({temporal}) than this "
+                f"version takes; pip install -U mafsar, or {mend(path)}"
+            )
         for name, (sha256, size) in files.items():
             _check_file(path, name, sha256, size)
         bundle = Bundle(path, spec, tokenizer, manifest)
@@ -131,11 +139,26 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(f"{file}: cannot be read ({error!r}); {mend(path)}") from error
     if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        update = "pip install -U mafsar, or " if newer else ""
         raise InputError(
-            f"{file}: schema {schema}, this version reads {SCHEMA}; pip install -U mafsar, or "
-            f"{mend(path)}"
+            f"{file}: schema {schema}, this version reads {SCHEMA}; {update}{mend(path)}"
         )
     return dict(manifest)
+
+
+def temporal_contract(frames: int) -> dict[str, Any]:
+    """Which moments of a clip a model's frames are: `bundle.json`'s `temporal`.
+
+    Args:
+        frames: T.
+
+    Returns:
+        `clock`: seconds of the container's timestamps, from the first one. `moments`: each frame is
+        the one shown at this share of the clip's duration, T numbers in 0–1.
+    """
+    moments = segment_times(1.0, frames)
+    return {"clock": "container, seconds", "moments": [round(float(t), 6) for t in moments]}
 
 
 def mend(path: Path) -> str:

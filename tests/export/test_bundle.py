@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,15 @@ def test_the_manifest_is_the_runtime_s(network, bundle, tokenizer):
     assert on_disk == {*manifest["files"], "bundle.json"}
     assert (bundle / "tokenizer.json").read_bytes() == tokenizer.read_bytes()
     assert manifest["known_words"] == ["a"]
+    assert manifest["temporal"]["moments"] == [0.125, 0.375, 0.625, 0.875]
+    assert manifest["thresholds"]["min_cosine"] == {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98}
+    assert manifest["thresholds"]["p_none"] is None
+    made_by = manifest["made_by"]
+    assert made_by["torch"] == version("torch")
+    assert made_by["onnxscript"] == version("onnxscript")
+    assert {"mafsar", "python", "numpy", "onnx", "onnx-ir", "tokenizers"} <= made_by.keys()
+    assert {"onnxruntime", "onnxruntime-gpu"} & made_by.keys()
+    assert "open_clip_torch" not in made_by  # not where the vocabulary is another
     assert manifest["parity"]["min_cosine"] > 0.999999
     assert manifest["parity"]["max_error"] < 1e-3
     assert ModelConfig.from_json(manifest["config"]) == CONFIG

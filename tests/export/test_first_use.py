@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,7 @@ def test_a_first_use_says_what_where_how_long_and_how_large(
     assert "MB, 2 precisions verified); from now on without torch" in line
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert manifest["parity"]["onnx-fp32"]["verified"] == "yes"
+    assert manifest["made_by"]["open_clip_torch"] == version("open_clip_torch")
 
 
 def test_the_second_use_needs_no_torch_and_answers_as_torch_does(

@@ -63,6 +63,7 @@ def test_a_bundle_gets_its_fp16_graphs_and_probe(bundle_copy: Path) -> None:
     report = bundle.manifest["parity"]["onnx-fp16"]
     assert report["verified"] == "yes"
     assert report["episodes"] == 2000
+    assert report["made_by"]["numpy"] == np.__version__
     assert set(report["outputs"]) == {
         f"{branch}/{name}" for branch in ("query", "support") for name in ("features", "pooled")
     }
@@ -76,6 +77,16 @@ def test_a_bundle_gets_its_fp16_graphs_and_probe(bundle_copy: Path) -> None:
     exact = load_model(bundle_copy, device="cpu").encode_query(frames)
     error = np.abs(encoder.encode_query(frames).frames - exact.frames).max()
     assert 0 < error < 0.02 * np.abs(exact.frames).max()
+
+
+def test_an_older_bundle_gets_the_entries_that_it_lacks(bundle_copy: Path) -> None:
+    manifest = json.loads((bundle_copy / "bundle.json").read_text())
+    wanted = {name: manifest.pop(name) for name in ("temporal", "thresholds")}
+    (bundle_copy / "bundle.json").write_text(json.dumps(manifest))
+    with bundle_draft(bundle_copy, bundle_copy):
+        pass
+    found = Bundle.open(bundle_copy).manifest
+    assert {name: found[name] for name in wanted} == wanted
 
 
 def test_the_probe_is_what_torch_makes_of_its_clips(
@@ -130,7 +141,7 @@ def test_adding_and_overwriting(bundle_copy: Path, tmp_path: Path, small: Path) 
 
 def test_unverified_is_marked(bundle_copy: Path) -> None:
     export_model(bundle_copy, options=ExportOptions(verify=False))
-    assert Bundle.open(bundle_copy).manifest["parity"]["onnx-fp16"] == {"verified": "no"}
+    assert Bundle.open(bundle_copy).manifest["parity"]["onnx-fp16"]["verified"] == "no"
 
 
 def test_the_user_s_clips_and_limit_count(bundle_copy: Path, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
-from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.bundle import Bundle, temporal_contract
 from mafsar.runtime.enroll import enroll
 from mafsar.runtime.loading import load_bank_model, load_model
 from mafsar.runtime.onnx_encoder import OnnxEncoder
 from mafsar.runtime.tokenizer import Tokenizer
+from mafsar.video import load_clip, write_video
 
 onnx = pytest.importorskip("onnx", reason="the graphs are made with the onnx package")
 
@@ -123,6 +124,19 @@ def clips(count: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, T, S, S, 3), dtype=np.uint8)
 
 
+def test_the_temporal_contract_is_what_decoding_does(tmp_path):
+    """Frame i of T is the one shown at (i + ½)/T of the clip's seconds; an older bundle says nothing."""
+    moments = [round((i + 0.5) / T, 6) for i in range(T)]
+    contract = {"clock": "container, seconds", "moments": moments}
+    assert temporal_contract(T) == contract
+    Bundle.open(write_bundle(tmp_path / "b.mafsar", temporal=contract))
+    assert "temporal" not in Bundle.open(write_bundle(tmp_path / "old.mafsar")).manifest
+    frames = (np.full((16, 16, 3), 5 * index, np.uint8) for index in range(50))
+    clip = load_clip(write_video(tmp_path / "ramp.mp4", frames, 25), frames=T, size=16)
+    shown = clip.pixels[:, 8, 8, 0] / 5
+    assert np.abs(shown - [int(moment * 50) for moment in moments]).max() < 1
+
+
 def test_features_are_the_graphs(bundle):
     encoder = load_model(bundle)
     frames = clips(5)
@@ -198,7 +212,22 @@ def test_damaged_files_are_refused(bundle, name, damage):
 @pytest.mark.parametrize(
     ("change", "kind", "said"),
     [
-        ({"schema": 2}, InputError, "schema 2, this version reads 1; pip install -U mafsar"),
+        (
+            {"schema": 2},
+            InputError,
+            "schema 2, this version reads 1; pip install -U mafsar, or copy",
+        ),
+        ({"schema": 0}, InputError, "schema 0, this version reads 1; copy it again, or export it"),
+        (
+            {"schema": "a"},
+            InputError,
+            "schema a, this version reads 1; copy it again, or export it",
+        ),
+        (
+            {"temporal": {"clock": "container, seconds", "moments": [0.0, 0.5]}},
+            MismatchError,
+            "frames of other moments of a clip .* pip install -U mafsar, or copy",
+        ),
         ({"match": {}}, InputError, "damaged manifest"),
         ({"files": {}}, MissingError, "lists no query-fp32.onnx"),
         ({"files": {"../x": {"sha256": "", "bytes": 0}}}, InputError, "outside the bundle"),
