@@ -1,8 +1,7 @@
-"""``mafsar bench``: how long each stage takes here, engines side by side."""
+"""``mafsar bench``: how long each stage takes here, engines and precisions side by side."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -14,6 +13,7 @@ from mafsar.errors import InputError
 
 if TYPE_CHECKING:
     from mafsar.runtime.bench import BenchResult
+    from mafsar.runtime.encoders import Encoder
 
 _ENGINES = ("onnx", "trt", "torch")
 
@@ -22,6 +22,13 @@ def check_engines(value: str) -> str:
     """A list of engines."""
     for name in opt.listed(value) or [""]:
         opt.one_of(_ENGINES)(name)
+    return value
+
+
+def check_precisions(value: str | None) -> str | None:
+    """A list of precisions."""
+    for name in [] if value is None else opt.listed(value) or [""]:
+        opt.one_of(opt.PRECISIONS)(name)
     return value
 
 
@@ -42,7 +49,15 @@ def bench(
         ),
     ] = "onnx",
     device: opt.DeviceOption = "auto",
-    precision: opt.PrecisionOption = "fp32",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="fp32,fp16,int8",
+            callback=check_precisions,
+            help="Precisions to compare. Default: all that the bundle has.",
+        ),
+    ] = None,
     batch: Annotated[
         str,
         typer.Option("--batch", metavar="1,8", callback=check_batches, help="Clips a call."),
@@ -58,74 +73,71 @@ def bench(
     markdown: Annotated[
         Path | None, typer.Option("--markdown", metavar="F", help="Write the table as Markdown.")
     ] = None,
+    out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Time decode, pre-process, encode and match apart, with the parity of what was timed."""
-    from mafsar.cli.opening import make_bundle
     from mafsar.runtime import bench as runtime
     from mafsar.runtime.files import write_text
-    from mafsar.runtime.loading import load_model
 
     outputs.refuse_existing({"--markdown": markdown}, overwrite)
     if seconds is not None and not seconds > 0:
         raise InputError(f"--seconds {seconds:g}: must be over 0")
-    engines = opt.listed(engine)
+    with outputs.results_to(out, overwrite=overwrite) as stream:
+        encoders, reference = _open(model, opt.listed(engine), device, opt.listed(precision or ""))
+        with voice.progress("timing") as bar:
+            result = runtime.bench(
+                encoders,
+                reference,
+                batches=[int(size) for size in opt.listed(batch)],
+                runs=runs,
+                seconds=seconds,
+                clip=clip,
+                progress=bar,
+            )
+        if markdown is not None:
+            write_text(markdown, runtime.markdown(result))
+            voice.note(f"wrote {markdown}")
+        if json_lines:
+            for line in result.to_json():
+                outputs.print_json(stream, line)
+        else:
+            _show(stream, result)
+
+
+def _open(
+    model: str, engines: list[str], device: str, precisions: list[str]
+) -> tuple[list[Encoder], Encoder]:
+    """The encoders to compare, and the one that they are compared with."""
+    from mafsar.cli.opening import make_bundle
+    from mafsar.runtime.loading import load_model, precisions_of
+
     encoders = [
-        load_model(model, engine=name, device=device, precision=precision, make_bundle=make_bundle)
+        load_model(model, engine=name, device=device, precision=each, make_bundle=make_bundle)
         for name in engines
+        for each in precisions or precisions_of(model, name, make_bundle=make_bundle)
     ]
     for encoder in encoders:
         voice.note(encoder.spec.notice)
         voice.note(encoder.choice)
-    # Of the bundle's own graphs, where one is timed: they have passed against torch.
+    # A bundle's own graphs have passed against torch.
     by = "torch" if engines == ["torch"] else "onnx"
-    reference = load_model(model, engine=by, device="cpu", make_bundle=make_bundle)
-    with voice.progress("timing") as bar:
-        result = runtime.bench(
-            encoders,
-            reference,
-            batches=[int(size) for size in opt.listed(batch)],
-            runs=runs,
-            seconds=seconds,
-            clip=clip,
-            progress=bar,
-        )
-    if markdown is not None:
-        write_text(markdown, runtime.markdown(result))
-        voice.note(f"wrote {markdown}")
-    if json_lines:
-        for line in result.to_json():
-            outputs.print_json(sys.stdout, line)
-    else:
-        _show(sys.stdout, result)
+    for encoder in encoders:
+        if (encoder.engine, encoder.device, encoder.precision) == (by, "cpu", "fp32"):
+            return encoders, encoder
+    return encoders, load_model(model, engine=by, device="cpu", make_bundle=make_bundle)
 
 
 def _show(stream: TextIO, result: BenchResult) -> None:
-    rows = table.new_table(
-        "engine",
-        ("batch", "right"),
-        "stage",
-        *(("mean", "right"), ("sd", "right"), ("min", "right")),
-        *(("median", "right"), ("p95", "right"), ("p99", "right")),
-        ("clips/s", "right"),
-        ("least cosine", "right"),
-    )
-    for row in result.rows:
-        name = f"{row.engine} {row.precision} {row.device}"
-        for stage, found in row.milliseconds.items():
-            numbers = (found.mean, found.sd, found.min, found.median, found.p95, found.p99)
-            last = (f"{row.clips_per_second:.1f}", f"{row.min_cosine:.6f}")
-            table.add_row(
-                rows,
-                name,
-                str(row.batch),
-                stage,
-                *(f"{number:.2f}" for number in numbers),
-                *(last if stage == "encode" else ("", "")),
-            )
+    from mafsar.runtime.bench import TITLES, table_rows
+
+    words = ("engine", "device", "precision", "stage")
+    rows = table.new_table(*(name if name in words else (name, "right") for name in TITLES))
+    for cells in table_rows(result):
+        table.add_row(rows, *cells)
     facts = ", ".join(f"{name} {value}" for name, value in result.system.items())
-    after = ["", f"milliseconds a call; clip: {result.clip}", facts]
-    table.show(stream, rows, after=after, widest=120)
+    how = f"milliseconds a call; clip: {result.clip}; parity to {result.rows[0].reference}"
+    table.show(stream, rows, after=["", how, facts], widest=140)

@@ -1,34 +1,30 @@
-"""How long each stage of a match takes here, engine by engine, with the parity of what was timed."""
+"""How long each stage of a match takes here, engines side by side, with the parity of what was timed."""
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mafsar import __version__
 from mafsar.data.synthetic import class_names, render_clip, render_video
 from mafsar.errors import InputError
 from mafsar.runtime.encoders import Encoder, Frames
 from mafsar.runtime.encoding import Progress
 from mafsar.runtime.parity import compare
 from mafsar.runtime.scores import Scoring, match_features
+from mafsar.runtime.system import system_facts
 from mafsar.video import load_clip
 
 SCHEMA = 1
 STAGES = ("decode", "preprocess", "encode", "match")
 _WAY = 5
 _WARM_UP = 2
+_ROUNDS = 5  # in which engines take turns, so that a machine that slows down slows all of them
 _FIRST_SEED = 8_000_000
 _PARITY_CLIPS = 4
 
@@ -99,7 +95,7 @@ class BenchResult:
         model: Its name.
         clip: What was decoded.
         system: Processor, power mode, versions.
-        rows: Engines by batch sizes.
+        rows: Engines and precisions by batch sizes.
     """
 
     model: str
@@ -126,11 +122,11 @@ def bench(
     """Times decode, pre-process, encode and match apart.
 
     Args:
-        encoders: One model on the engines to compare.
+        encoders: One model on the engines and in the precisions to compare.
         reference: What their features are compared with.
         batches: Clips a call.
         runs: Timed calls of a stage, after two that are not.
-        seconds: Encode for so long instead, for a sustained figure.
+        seconds: Encode for so long instead, each engine by itself, for a sustained figure.
         clip: What is decoded; None = a rendered clip of 2 s, 224 pixels.
         progress: Called with (done, total, what).
 
@@ -148,28 +144,28 @@ def bench(
         loading = _load_often(path, runs, spec.frames, spec.image_size)
     frames = _clips(max(max(batches), _PARITY_CLIPS), spec.frames, spec.image_size)
     wanted = reference.encode_query(frames[:_PARITY_CLIPS]).frames
+    parities = [
+        compare(wanted, encoder.encode_query(frames[:_PARITY_CLIPS]).frames) for encoder in encoders
+    ]
+    against = f"{reference.engine} {reference.precision} on {reference.device}"
     rows = []
-    total = len(encoders) * len(batches)
-    for encoder in encoders:
-        parity = compare(wanted, encoder.encode_query(frames[:_PARITY_CLIPS]).frames)
-        for batch in batches:
-            encoded, matched = _time(encoder, frames[:batch], runs, seconds)
-            stages = loading | {"encode": Stage.of(encoded), "match": Stage.of(matched)}
+    for batch in batches:
+        timed = _time_all(encoders, frames[:batch], runs, seconds, progress)
+        for encoder, parity, (encoded, matched) in zip(encoders, parities, timed, strict=True):
             rows.append(
                 BenchRow(
                     engine=encoder.engine,
                     device=encoder.device,
                     precision=encoder.precision,
                     batch=batch,
-                    milliseconds=stages,
+                    milliseconds=loading
+                    | {"encode": Stage.of(encoded), "match": Stage.of(matched)},
                     clips_per_second=batch * len(encoded) / sum(encoded),
                     min_cosine=parity.min_cosine,
                     max_error=parity.max_error,
-                    reference=f"{reference.engine} {reference.precision} on {reference.device}",
+                    reference=against,
                 )
             )
-            if progress is not None:
-                progress(len(rows), total, f"timing {encoder.engine} at batch {batch}")
     name = "rendered, 2 s, 224 px" if clip is None else str(clip)
     return BenchResult(spec.name, name, system_facts(), tuple(rows))
 
@@ -191,92 +187,91 @@ def _clips(count: int, frames: int, size: int) -> Frames:
     return np.stack([made[index % len(made)] for index in range(count)])
 
 
+_Times = tuple[list[float], list[float]]
+
+
+def _time_all(
+    encoders: Sequence[Encoder],
+    frames: Frames,
+    runs: int,
+    seconds: float | None,
+    progress: Progress | None,
+) -> list[_Times]:
+    """Seconds of each encoder's calls of encode and of match, the encoders taking turns."""
+    times: list[_Times] = [([], []) for _ in encoders]
+    shares = sorted({runs * (k + 1) // _ROUNDS for k in range(_ROUNDS)} - {0})
+    rounds = shares if seconds is None else [0]
+    for number, until in enumerate(rounds):
+        for index, (encoder, (encoded, matched)) in enumerate(zip(encoders, times, strict=True)):
+            _time(encoder, frames, encoded, matched, until, seconds)
+            if progress is not None:
+                done, total = number * len(encoders) + index + 1, len(rounds) * len(encoders)
+                what = f"{encoder.engine} {encoder.precision} at batch {len(frames)}"
+                progress(done, total, f"timing {what}")
+    return times
+
+
 def _time(
-    encoder: Encoder, frames: Frames, runs: int, seconds: float | None
-) -> tuple[list[float], list[float]]:
-    """Seconds of each call of encode and of match; every engine returns when it has finished."""
+    encoder: Encoder,
+    frames: Frames,
+    encoded: list[float],
+    matched: list[float],
+    until: int,
+    seconds: float | None,
+) -> None:
+    """Adds calls until there are so many, or for so long; every engine returns when it is done."""
     for _ in range(_WARM_UP):
         features = encoder.encode_query(frames)
     prototypes = np.repeat(features.frames[:1], _WAY, axis=0)
     scoring = Scoring.of(encoder.spec)
-    encoded: list[float] = []
-    matched: list[float] = []
     ends = None if seconds is None else time.perf_counter() + seconds
-    while (len(encoded) < runs) if ends is None else (time.perf_counter() < ends):
+    while (len(encoded) < until) if ends is None else (time.perf_counter() < ends):
         began = time.perf_counter()
         features = encoder.encode_query(frames)
         encoded.append(time.perf_counter() - began)
         began = time.perf_counter()
         match_features(features.frames, prototypes, scoring)
         matched.append(time.perf_counter() - began)
-    return encoded, matched
 
 
-def system_facts() -> dict[str, str]:
-    """Processor, power mode, driver and versions: what a figure depends on."""
-    facts = {
-        "processor": _first_line("/proc/cpuinfo", "model name") or platform.machine(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "mafsar": __version__,
-    }
-    board = _read("/proc/device-tree/model")
-    governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    driver = _first_line("/proc/driver/nvidia/version", "NVRM version")
-    found = {"board": board, "governor": governor, "driver": driver, "power_mode": _power_mode()}
-    facts |= {name: value for name, value in found.items() if value}
-    for package in ("onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "torch"):
-        try:
-            facts[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return facts
+def table_rows(result: BenchResult) -> list[list[str]]:
+    """The result as rows of text, `TITLES` over them: decode and pre-process, which engines share,
+    once, then each engine's encode, with its parity, and match."""
+    rows = []
+    shared = result.rows[0]
+    for stage in ("decode", "preprocess"):
+        rows.append(
+            ["all", "cpu", "", "1", stage, *_figures(shared.milliseconds[stage]), "", "", ""]
+        )
+    for row in result.rows:
+        name = [row.engine, row.device, row.precision, str(row.batch)]
+        last = [f"{row.clips_per_second:.1f}", f"{row.min_cosine:.6f}", f"{row.max_error:.2g}"]
+        rows.append([*name, "encode", *_figures(row.milliseconds["encode"]), *last])
+        rows.append([*name, "match", *_figures(row.milliseconds["match"]), "", "", ""])
+    return rows
 
 
-def _power_mode() -> str:
-    """A Jetson's, as `MAXN`."""
-    tool = shutil.which("nvpmodel")
-    if tool is None:
-        return ""
-    try:
-        done = subprocess.run([tool, "-q"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    lines = [line for line in done.stdout.splitlines() if "Power Mode" in line]
-    return lines[0].partition(":")[2].strip() if lines else ""
+TITLES = (
+    "engine", "device", "precision", "batch", "stage", "mean", "sd", "min", "median", "p95", "p99",
+    "clips/s", "least cosine", "largest error",
+)  # fmt: skip
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return ""
-
-
-def _first_line(path: str, key: str) -> str:
-    lines = (line for line in _read(path).splitlines() if line.startswith(key))
-    return next(lines, "").partition(":")[2].strip()
+def _figures(stage: Stage) -> list[str]:
+    numbers = (stage.mean, stage.sd, stage.min, stage.median, stage.p95, stage.p99)
+    return [f"{number:.2f}" for number in numbers]
 
 
 def markdown(result: BenchResult) -> str:
-    """The rows as a Markdown table, milliseconds as mean ± sd (median, p95)."""
-
-    def cell(stage: Stage) -> str:
-        return f"{stage.mean:.2f} ± {stage.sd:.2f} ({stage.median:.2f}, {stage.p95:.2f})"
-
-    titles = ["engine", "device", "precision", "batch", *(f"{name}, ms" for name in STAGES),
-              "clips/s", "least cosine", "largest error"]  # fmt: skip
+    """The rows as a Markdown table."""
+    against = result.rows[0].reference
     lines = [
-        f"`{result.model}`, clip: {result.clip}. Milliseconds a call: mean ± sd (median, p95).",
+        f"`{result.model}`, clip: {result.clip}. Milliseconds a call; parity to {against}.",
         "",
-        f"| {' | '.join(titles)} |",
-        f"|{'---|' * len(titles)}",
+        f"| {' | '.join(TITLES)} |",
+        f"|{'---|' * len(TITLES)}",
+        *(f"| {' | '.join(row)} |" for row in table_rows(result)),
+        "",
+        ", ".join(f"{name} {value}" for name, value in result.system.items()),
     ]
-    for row in result.rows:
-        cells = [row.engine, row.device, row.precision, str(row.batch)]
-        cells += [cell(row.milliseconds[name]) for name in STAGES]
-        cells += [f"{row.clips_per_second:.1f}", f"{row.min_cosine:.6f}", f"{row.max_error:.2g}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", ", ".join(f"{name} {value}" for name, value in result.system.items())]
     return "\n".join(lines) + "\n"

@@ -107,6 +107,35 @@ def load_model(
     return _load_torch(name, wish)
 
 
+def precisions_of(
+    name: str | Path, engine: str, *, make_bundle: MakeBundle | None = None
+) -> list[str]:
+    """The precisions that a model has on an engine, fp32 first.
+
+    Args:
+        name: As `load_model`.
+        engine: "onnx", "trt" or "torch".
+        make_bundle: As `load_model`.
+
+    Returns:
+        At least one; loading says what is missing where an engine has none.
+    """
+    name = str(name)
+    path = starter_path() if name == "tiny" else Path(name).expanduser()
+    if name != "tiny" and not is_bundle(path):
+        if engine != "onnx" or make_bundle is None:
+            return ["fp32"]
+        path = make_bundle(name)
+    if engine == "torch":
+        return ["fp32"]
+    manifest = read_manifest(path)
+    if engine == "trt":
+        found = {entry["precision"] for entry in manifest.get("engines", {}).values()}
+    else:
+        found = {each for each in PRECISIONS if f"query-{each}.onnx" in manifest["files"]}
+    return [precision for precision in PRECISIONS if precision in found] or ["fp32"]
+
+
 def load_bank_model(
     bank: Bank,
     *,

@@ -48,7 +48,7 @@ FLAGS = {
     " --gap --min-duration --jsonl --csv --save-video --show --serve --max-fps --heartbeat"
     " --webhook --model",
     "record": "-v -q --seconds --count --delay",
-    "bench": f"{COMMON} --engine --batch --runs --seconds --clip --markdown",
+    "bench": f"{COMMON} {OUTPUT} --engine --device --precision --batch --runs --seconds --clip --markdown",
     "synth": f"{COMMON} {OUTPUT} --classes --clips --size --seed --set --seconds --fps --photos"
     " --workers",
 }

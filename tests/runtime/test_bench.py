@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
 from mafsar.runtime.bench import STAGES, Stage
+from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.loading import starter_path
 
 runner = CliRunner()
@@ -35,7 +38,7 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
     done = runner.invoke(app, line.split())
     assert done.exit_code == 0, done.stderr
     rows = [json.loads(text) for text in done.stdout.splitlines()]
-    assert [(row["engine"], row["batch"]) for row in rows] == [("onnx", 1), ("onnx", 2)] * 2
+    assert [(row["engine"], row["batch"]) for row in rows] == [("onnx", 1)] * 2 + [("onnx", 2)] * 2
     for row in rows:
         assert set(row["milliseconds"]) == set(STAGES)
         encode = row["milliseconds"]["encode"]
@@ -48,13 +51,46 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
         assert row["system"]["mafsar"]
         assert np.isfinite([stage["mean"] for stage in row["milliseconds"].values()]).all()
     table = file.read_text(encoding="utf-8")
-    assert table.count("| onnx | cpu | fp32 |") == 4
+    assert table.count("| onnx | cpu | fp32 |") == 8  # encode and match of each
+    assert table.count("| all | cpu |") == 2
+    (first, *_) = [line for line in table.splitlines() if "| encode |" in line]
+    (number, *_) = [row["milliseconds"]["encode"] for row in rows]
+    figures = [number[name] for name in ("mean", "sd", "min", "median", "p95", "p99")]
+    assert " | ".join(f"{value:.2f}" for value in figures) in first
+    assert "least cosine" in table
+    assert f"mafsar {rows[0]['system']['mafsar']}" in table
     again = runner.invoke(app, line.split())
     assert again.exit_code == 1
     assert "exists already" in again.stderr
     trt = runner.invoke(app, ["bench", "--engine", "trt,onxn"])
     assert trt.exit_code == 2
     assert "did you mean onnx?" in trt.stderr
+    precision = runner.invoke(app, ["bench", "--precision", "fp32,fp61"])
+    assert precision.exit_code == 2
+    assert "did you mean fp16?" in precision.stderr
     sustained = runner.invoke(app, ["bench", "--seconds", "0.3", "--runs", "1"])
     assert sustained.exit_code == 0
     assert "least cosine" in sustained.stdout
+
+
+def test_precisions_stand_side_by_side(tmp_path: Path) -> None:
+    """By default all that a bundle has; the reduced one differs from its own fp32, measured here."""
+    if importlib.util.find_spec("onnx_ir") is None:
+        pytest.skip("writing fp16 graphs needs onnx_ir")
+    from mafsar.export.job import ExportOptions, export_model
+
+    bundle = Path(shutil.copytree(starter_path(), tmp_path / "own.mafsar"))
+    export_model(bundle, options=ExportOptions(precision="fp16", verify=False))
+    assert Bundle.open(bundle).precisions() == ["fp32", "fp16"]
+    out = tmp_path / "rows.jsonl"
+    done = runner.invoke(app, ["bench", str(bundle), "--runs", "2", "--json", "-o", str(out)])
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == ""
+    rows = [json.loads(text) for text in out.read_text().splitlines()]
+    assert [row["precision"] for row in rows] == ["fp32", "fp16"]
+    assert {row["reference"] for row in rows} == {"onnx fp32 on cpu"}
+    assert rows[0]["max_error"] < 1e-4 < rows[1]["max_error"]
+    assert rows[0]["min_cosine"] > rows[1]["min_cosine"] > 0.999
+    one = runner.invoke(app, ["bench", str(bundle), "--precision", "fp16", "--runs", "1"])
+    assert one.exit_code == 0, one.stderr
+    assert "fp32 " not in one.stdout.split("stage")[1].split("milliseconds")[0]

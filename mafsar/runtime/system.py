@@ -1,0 +1,66 @@
+"""What a figure depends on: processor, board, GPU, driver, power mode and versions (no torch)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mafsar import __version__
+
+
+def system_facts() -> dict[str, str]:
+    """Processor, power mode, driver and versions: what a figure depends on."""
+    facts = {
+        "processor": _first_line("/proc/cpuinfo", "model name") or platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "mafsar": __version__,
+    }
+    board = _read("/proc/device-tree/model")
+    governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    driver = _first_line("/proc/driver/nvidia/version", "NVRM version")
+    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    found = {
+        "board": board,
+        "gpu": ", ".join(_first_line(str(path), "Model") for path in gpus),
+        "driver": driver,
+        "governor": governor,
+        "power_mode": _power_mode(),
+    }
+    facts |= {name: value for name, value in found.items() if value}
+    for package in ("numpy", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "torch"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def _power_mode() -> str:
+    """A Jetson's, as `MAXN`."""
+    tool = shutil.which("nvpmodel")
+    if tool is None:
+        return ""
+    try:
+        done = subprocess.run([tool, "-q"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = [line for line in done.stdout.splitlines() if "Power Mode" in line]
+    return lines[0].partition(":")[2].strip() if lines else ""
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def _first_line(path: str, key: str) -> str:
+    lines = (line for line in _read(path).splitlines() if line.startswith(key))
+    return next(lines, "").partition(":")[2].strip()
