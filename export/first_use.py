@@ -74,11 +74,12 @@ def _alone(path: Path) -> Iterator[None]:
     """Holds the lock of a bundle's place; it falls with the process."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f".{path.name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-    except PermissionError as error:
+        file = path.with_name(f".{path.name}.lock").open("w")
+    except OSError as error:
         raise InputError(
             f"{path.parent}: cannot be written ({error.strerror}); set MAFSAR_CACHE to a folder of "
             "yours, or use --engine torch"
         ) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -19,7 +19,7 @@ from mafsar.export.first_use import make_kept
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.errors import MismatchError, UnavailableError
+from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.runtime import model_bundles
 from mafsar.runtime.bank import Bank
 from mafsar.runtime.loading import load_bank_model, load_model
@@ -203,6 +203,15 @@ def test_without_the_train_extra_one_line_says_so(
     with pytest.raises(UnavailableError, match=r"needs torch, not installed; pip install 'mafsar"):
         make_kept(f"local-dir:{folder}")
     assert not model_bundles.bundles_folder().exists()
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"file/models: cannot be written .* set MAFSAR_CACHE"):
+        make_kept(f"local-dir:{folder}")
 
 
 def test_a_place_is_the_weights(folder: Path, tmp_path: Path) -> None:
