@@ -140,4 +140,4 @@ def _show(stream: TextIO, result: BenchResult) -> None:
         table.add_row(rows, *cells)
     facts = ", ".join(f"{name} {value}" for name, value in result.system.items())
     how = f"milliseconds a call; clip: {result.clip}; parity to {result.rows[0].reference}"
-    table.show(stream, rows, after=["", how, facts], widest=140)
+    table.show(stream, rows, after=["", how, facts], widest=160)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -111,6 +112,7 @@ def export(
     """Write a verified bundle, or add to one: ONNX graphs, TensorRT engines."""
     from mafsar.export.engines import EngineWish
     from mafsar.export.job import ExportOptions, export_model
+    from mafsar.runtime.memory import peak_bytes
 
     if opset != _OPSET:
         raise InputError(
@@ -133,7 +135,10 @@ def export(
             quiet=voice.is_quiet(),
         ),
     )
+    began = time.perf_counter()
     result = export_model(model, out, options=options, say=voice.note)
+    seconds = time.perf_counter() - began
+    voice.note(f"exported in {seconds:.0f} s, peak memory {peak_bytes() / 1e9:.1f} GB")
     if json_lines:
         for line in result.to_json():
             outputs.print_json(sys.stdout, line)

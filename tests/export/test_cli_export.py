@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ def test_onnx_is_verified_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (report["verified"], report["clips"], report["episodes"]) == ("yes", 24, 2000)
     assert all(value["centred_cosine"] > 0.999 for value in report["outputs"].values())
     assert abs(report["accuracy"] - report["accuracy_reference"]) <= 0.5
+    assert re.search(
+        r"^exported in \d+ s, peak memory 0\.[1-9] GB$|[1-9]\.\d GB$", done.stderr, re.MULTILINE
+    )
     assert report["largest_half"][1] < 65504
     assert {path.name: path.read_bytes() for path in starter_path().iterdir()} == before
     assert Bundle.open("tiny.mafsar").precisions() == ["fp32", "fp16"]
