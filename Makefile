@@ -92,6 +92,7 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/otam.py
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/evaluate.py
+	$(BIN)/python benchmarks/encoders.py
 
 starter: $(VENV)/.test  ## train the starter model again (about an hour on two cores)
 	$(PIP) install --quiet --group starter
