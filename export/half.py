@@ -21,8 +21,9 @@ _HALF, _FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 _PRODUCTS = {"MatMul", "Gemm"}
 # Their result has the type of their input.
 _FOLLOWERS = {
-    "Clip", "Erf", "Expand", "Flatten", "Gather", "Gelu", "Identity", "Neg", "Pad", "Reshape",
-    "Sigmoid", "Slice", "SpaceToDepth", "Squeeze", "Tanh", "Transpose", "Unsqueeze",
+    "AveragePool", "Clip", "Erf", "Expand", "Flatten", "Gather", "Gelu", "Identity", "Neg", "Pad",
+    "Relu", "Reshape", "Sigmoid", "Slice", "SpaceToDepth", "Squeeze", "Tanh", "Transpose",
+    "Unsqueeze",
 }  # fmt: skip
 _ELEMENTWISE = {"Add", "Div", "Mul", "Sub"}
 _FLOAT_ISLANDS = {"LayerNormalization", "Softmax", "ReduceMean", "ReduceSum", "Sqrt", "Pow"}
@@ -94,9 +95,9 @@ class _Rewrite:
             self._set_inputs(node, _HALF)
             (maps,) = node.outputs
             uses = list(maps.uses())
-            if all(user.op_type == "Clip" for user, _ in uses):
-                return  # a stem's ReLU6: what it leaves is at most 6
-            # Patches start the residual stream: the sum with the positions is float32.
+            if all(user.op_type in ("Clip", "Relu") for user, _ in uses):
+                return  # on to the next convolution
+            # Patches start the residual stream, and what leaves a bottleneck joins it: float32.
             cast = self._cast(maps, _FLOAT, after=node)
             for user, index in uses:
                 user.replace_input_with(index, cast)

@@ -36,10 +36,13 @@ def name_weights(model: ir.Model, state: Mapping[str, NDArray[Any]]) -> None:
     taken: set[tuple[str, str]] = set()
     nameless = []
     for value in filter(_is_float, ordered):
+        assert value.const_value is not None
         name = (value.name or "").removeprefix(_PREFIX)
-        if name in state:
+        if name in state and _digest(value.const_value.numpy()) == _digest(state[name]):
             value.name = name
             taken.add((name, ""))
+        elif name in state:  # the exporter folded a batch norm into a convolution
+            value.name = f"{name}.folded"
         else:
             nameless.append(value)
     for value in nameless:

@@ -42,6 +42,12 @@ def load_bundle_network(folder: Path) -> MafsarNetwork:
             "of it; use --engine onnx"
         )
     network = empty_network(ModelConfig.from_json(config))
+    if not network.config.has_tokens:
+        raise UnavailableError(
+            f"{folder}: its graphs hold a ResNet whose batch norms are folded into its "
+            "convolutions, so no torch network can be made of them; use --engine onnx, or the run "
+            "or the name that it was exported from"
+        )
     held = _initializers(folder)
     state: dict[str, Tensor] = {}
     for name, value in network.state_dict().items():
