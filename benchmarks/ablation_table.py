@@ -36,7 +36,7 @@ def table(document: dict[str, Any]) -> str:
     """Both tables."""
     rows = list(dict.fromkeys(found["row"] for found in document["results"]))
     lines = [
-        "| row | tuned | text off, % | alpha = 0, % | fused, % | seeds, alpha = 0 | seconds |",
+        "| row | tuned | text off, % | alpha = 0, % | fused, % | seeds, text off | training, s |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -45,9 +45,9 @@ def table(document: dict[str, Any]) -> str:
         for score in SCORES:
             mean, half = interval(episodes_of(document, row, score))
             cells.append(f"{mean:.1f} ± {half:.1f}")
-        seeds = " ".join(f"{100 * np.mean(item['alpha 0']):.1f}" for item in found)
+        seeds = " ".join(f"{100 * np.mean(item['text off']):.1f}" for item in found)
         tuned = found[0]["tuned"]
-        seconds = float(np.mean([item["seconds"] for item in found]))
+        seconds = float(np.mean([item["training_seconds"] for item in found]))
         lines.append(f"| {row} | {tuned:,} | {' | '.join(cells)} | {seeds} | {seconds:.0f} |")
     lines += [
         "",
@@ -69,7 +69,7 @@ def table(document: dict[str, Any]) -> str:
 def write_results(document: dict[str, Any], *, keep: bool) -> None:
     """Prints the tables and, where asked, keeps them with the figures behind them."""
     text = table(document)
-    print(f"\n{text}\n{document['seconds']:.0f} s in all")
+    print(f"\n{text}\n{document['seconds']:.0f} s of processor time in all")
     if not keep:
         return
     RESULTS.mkdir(exist_ok=True)

@@ -204,7 +204,8 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
         f" in {result.seconds:.0f} s; kept {kept}, alpha {result.match.alpha:g},"
         f" visual scale {result.match.visual_scale:g}\n"
     )
-    stream.write(f"test it: mafsar eval {result.run} {_data_words(config)} --shot {config.shot}\n")
+    sizes = f"--way {config.way} --shot {config.shot}"
+    stream.write(f"test it: mafsar eval {result.run} {_data_words(config)} {sizes}\n")
 
 
 def _data_words(config: TrainConfig) -> str:
