@@ -33,6 +33,7 @@ from mafsar.runtime.encoders import Encoder
 from mafsar.runtime.evaluate import evaluate
 from mafsar.runtime.info import describe
 from mafsar.runtime.loading import load_model
+from mafsar.runtime.torch_encoder import TorchEncoder
 from mafsar.training.checkpoint import last_checkpoint
 from mafsar.training.config import build_config
 from mafsar.training.dry_run import dry_run
@@ -96,6 +97,22 @@ def test_training_sees_training_classes_only_and_nobody_sees_a_test_clip(
         monkeypatch.setattr(DecodedFrames, name, spy)
     train(small_run(), tmp_path / "run", device="cpu")
     assert seen == {"training": PARTS["train"], "testing": PARTS["val"]}
+
+
+def test_class_texts_are_embedded_once_a_run(
+    small_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded: list[str] = []
+    original = TorchEncoder.encode_text
+
+    def spy(self, texts):
+        embedded.extend(texts)
+        return original(self, texts)
+
+    monkeypatch.setattr(TorchEncoder, "encode_text", spy)
+    train(small_run(), tmp_path / "run", device="cpu")
+    words = sorted(text.replace("_", " ") for text in PARTS["train"] | PARTS["val"])
+    assert sorted(embedded) == words
 
 
 def test_a_run_repeats_bit_by_bit_and_a_seed_changes_it(small_run, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What an honest evaluation must not do: profit from labels, or see a query among its support."""
+"""What an honest evaluation must not do: profit from labels, or see a query among its support.
+
+And what its plainest row is: frames of the frozen tower, averaged and compared by cosine.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 
@@ -20,6 +24,7 @@ from mafsar.runtime.evaluate import evaluate
 from mafsar.runtime.scores import Scoring, match_features
 from mafsar.runtime.support import SupportSet, read_support
 from mafsar.runtime.torch_encoder import TorchEncoder
+from mafsar.video import load_clip
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +121,42 @@ def test_training_episodes_keep_support_and_query_apart() -> None:
     for support, query in zip(episodes.support, episodes.queries, strict=True):
         assert not set(support.ravel().tolist()) & set(query.ravel().tolist())
         assert len(set(support.ravel().tolist())) == 10
+
+
+@torch.no_grad()
+def test_the_frozen_row_is_open_clip_s_tower_mean_pooled(
+    small_clip_config: ModelConfig, moving_squares: Path, tmp_path: Path
+) -> None:
+    """`eval NAME --metric mean`, answer by answer, with open_clip's own tower in float64."""
+    network = build_network(small_clip_config, seed=3)
+    file = tmp_path / "episodes.json"
+    result = evaluate(
+        TorchEncoder(network, device="cpu"), moving_squares, metric="mean", text="off",
+        episodes=80, shot=2, episodes_file=file, cache=False,
+    )  # fmt: skip
+    assert (result.adapters, result.metric) == ("none", "mean")
+
+    vision = small_clip_config.vision
+    tower = open_clip.transformer.VisionTransformer(
+        image_size=vision.image_size, patch_size=vision.patch_size, width=vision.width,
+        layers=vision.layers, heads=vision.heads, mlp_ratio=vision.mlp_ratio,
+        output_dim=small_clip_config.embed_dim,
+    )  # fmt: skip
+    tower.load_state_dict(network.visual.state_dict())
+    tower.double().eval()
+    mean, std = (np.array(x) for x in (small_clip_config.mean, small_clip_config.std))
+    frozen = json.loads(file.read_text())
+    pooled = []
+    for name in frozen["clips"]:
+        pixels = load_clip(moving_squares / name, frames=4, size=32).pixels
+        frames = torch.from_numpy((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
+        pooled.append(tower(frames).mean(dim=0).numpy())
+    features = np.array(pooled)
+    right = []
+    for episode in frozen["episodes"]:
+        classes = features[np.array(episode["support"])].mean(axis=1)  # (5, E)
+        queries = features[np.array(episode["query"])][:, 0]
+        unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, classes)]
+        right.append(((unit[0] @ unit[1].T).argmax(axis=1) == np.arange(5)).mean())
+    assert result.accuracy == pytest.approx(100 * np.mean(right), abs=1e-9)
+    assert 20 < result.accuracy < 100
