@@ -18,6 +18,9 @@ from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.parity import compare
 from mafsar.runtime.probe import LIMITS, read_probe
 
+# Inside a graph. int8 is noisier there than at its outputs: a softmax near a tie multiplies noise, in
+# sound graphs to 0.94, and what is wrong lies far below.
+_LEAST = LIMITS | {"int8": 0.9}
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
@@ -65,7 +68,7 @@ def bisect(bundle: Bundle, precision: str = "fp16") -> Iterator[Departure]:
         if branch == "support":
             inputs["text"] = probe["class_text"][probe["owners"][:1]]
         full, reduced = bundle.graph(branch, "fp32"), bundle.graph(branch, precision)
-        yield _first(full, reduced, inputs, LIMITS[precision], graph_file(branch, precision))
+        yield _first(full, reduced, inputs, _LEAST[precision], graph_file(branch, precision))
 
 
 def _first(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from mafsar.data.synthetic import action, class_names, render_clip
 from mafsar.errors import InputError, VideoError
 from mafsar.runtime.encoders import Frames, ModelSpec
+from mafsar.runtime.support import SupportClip, SupportSet, read_support
 
 PROBE_CLIPS = 16
 _CLASSES, _CLIPS = 8, 3
 _FIRST_SEED = 7_000_000  # far from the seeds that training and its tests draw
 _MOST_USER_CLIPS = 96
+_CALIBRATION_CLIPS = 24
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +61,25 @@ def rendered_clips(spec: ModelSpec) -> ClipSet:
     return ClipSet(np.stack(frames), np.array(owners, np.intp), texts, "rendered")
 
 
+def calibration_clips(spec: ModelSpec, path: Path | None = None) -> ClipSet:
+    """Clips that int8 ranges are taken from: the user's, or rendered ones that verify nothing.
+
+    Args:
+        spec: The model.
+        path: A folder of class folders or a CSV; at most 24 clips are taken, classes in turn.
+    """
+    if path is not None:
+        support = read_support(path)
+        return _loaded(support, _in_turn(support, _CALIBRATION_CLIPS), spec, str(path))
+    names = class_names("train")[:_CALIBRATION_CLIPS]
+    frames = [
+        render_clip(name, seed=_FIRST_SEED - 1 - i, frames=spec.frames, size=spec.image_size)
+        for i, name in enumerate(names)
+    ]
+    texts = tuple(action(name).label for name in names)
+    return ClipSet(np.stack(frames), np.arange(len(names)), texts, "rendered")
+
+
 def user_clips(path: Path, spec: ModelSpec) -> ClipSet:
     """The user's labelled clips (a folder of class folders or a CSV), at most 96 of them.
 
@@ -65,23 +87,32 @@ def user_clips(path: Path, spec: ModelSpec) -> ClipSet:
         InputError: Fewer than two classes, or a class with fewer than two clips.
         VideoError: A clip cannot be decoded.
     """
-    from mafsar.runtime.support import read_support
-    from mafsar.video import ClipRequest, load_clips
-
     support = read_support(path)
-    members: dict[str, list[Any]] = {label: [] for label in support.labels}
-    for clip in support.clips:
-        members[clip.label or ""].append(clip)
-    short = [label for label, clips in members.items() if len(clips) < 2]
-    if len(members) < 2 or short:
+    members = Counter(clip.label for clip in support.clips)
+    short = [label for label in support.labels if members[label] < 2]
+    if len(support.labels) < 2 or short:
         what = f"class {short[0]} has one clip" if short else "one class only"
         raise InputError(
             f"--data {path}: {what}; answers are compared between clips of several classes, "
             "so give two clips a class or more"
         )
-    each = max(2, _MOST_USER_CLIPS // len(members))
-    chosen = [clip for label in members for clip in members[label][:each]]
-    labels = list(members)
+    most = max(_MOST_USER_CLIPS, 2 * len(support.labels))
+    return _loaded(support, _in_turn(support, most), spec, str(path))
+
+
+def _in_turn(support: SupportSet, most: int) -> list[SupportClip]:
+    """Some clips: the first of each class, then the second of each."""
+    members = [[c for c in support.clips if c.label == label] for label in support.labels]
+    rounds = itertools.zip_longest(*members)
+    return [clip for clips in rounds for clip in clips if clip is not None][:most]
+
+
+def _loaded(
+    support: SupportSet, chosen: list[SupportClip], spec: ModelSpec, source: str
+) -> ClipSet:
+    from mafsar.video import ClipRequest, load_clips
+
+    labels = list(support.labels)
     requests = [
         ClipRequest(
             clip.path, frames=spec.frames, size=spec.image_size, start=clip.start, end=clip.end
@@ -95,4 +126,4 @@ def user_clips(path: Path, spec: ModelSpec) -> ClipSet:
         frames.append(loaded.pixels)
     owners = np.array([labels.index(clip.label or "") for clip in chosen], np.intp)
     texts = tuple(item.text for item in support.classes)
-    return ClipSet(np.stack(frames), owners, texts, str(path))
+    return ClipSet(np.stack(frames), owners, texts, source)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mafsar.export.clips import calibration_clips
 from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
 from mafsar.export.engines import EngineWish, add_engines
 from mafsar.export.judgement import Judgement
@@ -36,8 +37,10 @@ class ExportOptions:
 
     Attributes:
         engine: "onnx" or "trt".
-        precision: "fp32" or "fp16"; None = both graphs, and an fp32 engine.
+        precision: "fp32", "fp16" or, for ONNX Runtime on a CPU, "int8"; None = the fp32 and fp16
+            graphs, and an fp32 engine.
         frames: Frames of a clip, where the model leaves it open; None = the model's.
+        calibration: The user's clips that int8 ranges are taken from; None = rendered ones.
         data: The user's labelled clips to verify on; None = rendered ones.
         min_cosine: Smallest cosine that passes; None = by precision.
         verify: Off: the manifest says so.
@@ -48,6 +51,7 @@ class ExportOptions:
     engine: str = "onnx"
     precision: str | None = None
     frames: int | None = None
+    calibration: Path | None = None
     data: Path | None = None
     min_cosine: float | None = None
     verify: bool = True
@@ -161,12 +165,17 @@ def _has_graphs(bundle: Path, options: ExportOptions) -> bool:
 def _check(options: ExportOptions) -> None:
     if options.engine not in FORMATS:
         raise InputError(f"engine must be one of {', '.join(FORMATS)}, got {options.engine!r}")
-    if options.precision == "int8":
-        raise UnavailableError(
-            "--precision int8: int8 graphs are not in this version; use --precision fp16"
+    if options.precision not in (None, "fp32", "fp16", "int8"):
+        raise InputError(f"precision must be fp32, fp16 or int8, got {options.precision!r}")
+    if options.precision == "int8" and options.engine != "onnx":
+        raise InputError(
+            f"--engine {options.engine} --precision int8: int8 is for ONNX Runtime on a CPU; use "
+            "--engine onnx, or --precision fp16"
         )
-    if options.precision not in (None, "fp32", "fp16"):
-        raise InputError(f"precision must be fp32 or fp16, got {options.precision!r}")
+    if options.calibration is not None and options.precision != "int8":
+        raise InputError(
+            f"--calib {options.calibration}: only int8 is calibrated; add --precision int8"
+        )
     if options.min_cosine is not None and not 0 < options.min_cosine <= 1:
         raise InputError(f"--min-cosine must be over 0 and at most 1, got {options.min_cosine:g}")
     if options.engine == "trt":
@@ -233,9 +242,13 @@ def _make_graphs(
         draft, source.network, data=options.data, min_cosine=options.min_cosine, say=say
     )
     artefacts = [_graphs_of(draft, judgement, precision, options) for precision in made]
+    if options.precision == "int8" and (
+        options.overwrite or not draft.has(graph_file("query", "int8"))
+    ):
+        artefacts.append(_make_int8(draft, judgement, options, say))
     if "fp32" in made or not draft.has(PROBE_FILE):
         judgement.probe()
-    elif not made and options.engine == "onnx":
+    elif not artefacts and options.engine == "onnx":
         raise InputError(
             f"{options.precision or 'fp32 and fp16'}: the bundle has these graphs already; "
             "add --overwrite (-y) to make them again"
@@ -249,14 +262,44 @@ def _make_graphs(
 def _graphs_of(
     draft: BundleDraft, judgement: Judgement, precision: str, options: ExportOptions
 ) -> Artefact:
-    files = _graph_files(judgement.spec, precision)
-    if precision == "fp32" and judgement.spec.text:
-        files = (*files, graph_file("text"))
-    size = sum((draft.folder / name).stat().st_size for name in files)
     verification: dict[str, Any] = {"verified": "no"}
     if options.verify:
         verification = judgement.graphs(precision).to_json()
+    return _artefact(draft, judgement.spec, precision, verification)
+
+
+def _artefact(
+    draft: BundleDraft, spec: ModelSpec, precision: str, verification: dict[str, Any]
+) -> Artefact:
+    files = _graph_files(spec, precision)
+    if precision == "fp32" and spec.text:
+        files = (*files, graph_file("text"))
+    size = sum((draft.folder / name).stat().st_size for name in files)
     return Artefact(f"onnx-{precision}", files, size, verification)
+
+
+def _make_int8(
+    draft: BundleDraft, judgement: Judgement, options: ExportOptions, say: Say
+) -> Artefact:
+    """Makes the int8 graphs; in float32 stays what must for them to pass."""
+    from mafsar.export.sensitive import Int8Maker
+
+    spec = judgement.spec
+    clips = calibration_clips(spec, options.calibration)
+    say(f"calibrating int8 on {len(clips)} clips ({clips.source})")
+    text = judgement.embed(clips) if spec.text_in_support else None
+    maker = Int8Maker(draft.folder, _branches(spec), clips, text)
+    choice = maker.make((lambda: judgement.graphs("int8")) if options.verify else None)
+    if choice.kept:
+        say(f"in float32 stay, to pass: {', '.join(choice.kept)}")
+    verification = {"verified": "no"} if choice.report is None else choice.report.to_json()
+    verification["int8"] = {
+        "calibration": clips.source,
+        "calibration_clips": len(clips),
+        "weights": len(choice.weights),
+        "kept_float32": list(choice.kept),
+    }
+    return _artefact(draft, spec, "int8", verification)
 
 
 def _make_engines(
@@ -323,23 +366,27 @@ def _write_graphs(
         made.append("fp32")
     spec = _spec(draft)
     has_half = draft.has(*_graph_files(spec, "fp16"))
-    wanted = options.precision != "fp32" or not has_half
-    if "fp32" in made or not has_half or (again and wanted):
-        needed = options.precision == "fp16" or options.engine == "onnx"
+    made_again = again and options.precision in (None, "fp16")
+    if "fp32" in made or not has_half or made_again:
+        needed = options.precision in ("fp16", "int8") or options.engine == "onnx"
         if importlib.util.find_spec("onnx_ir") is None:
             if needed:
                 raise UnavailableError(
-                    "--precision fp16: making the graph needs onnx_ir, not installed; "
-                    "pip install 'mafsar[train]', or export where torch is and copy the bundle"
+                    f"--precision {options.precision or 'fp16'}: making the graph needs onnx_ir, not "
+                    "installed; pip install 'mafsar[train]', or export where torch is and copy the "
+                    "bundle"
                 )
             return made
         from mafsar.export.half import write_half_graphs
 
         say("making the fp16 graphs")
-        branches = ("query", "support") if spec.text_in_support else ("query",)
-        write_half_graphs(draft.folder, branches, draft.folder)
+        write_half_graphs(draft.folder, _branches(spec), draft.folder)
         made.append("fp16")
     return made
+
+
+def _branches(spec: ModelSpec) -> tuple[str, ...]:
+    return ("query", "support") if spec.text_in_support else ("query",)
 
 
 def _spec(draft: BundleDraft) -> ModelSpec:

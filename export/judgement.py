@@ -91,6 +91,10 @@ class Judgement:
             runner.close()
         return report
 
+    def embed(self, clips: ClipSet) -> Float32:
+        """Raw embeddings of the clips' classes by the reference's text tower, (C, E)."""
+        return self._embed(self._reference, clips)
+
     def probe(self) -> None:
         """Writes the probe from the rendered clips."""
         clips, text, outputs, _ = self._on(None)
@@ -141,7 +145,7 @@ class Judgement:
             self._say(f"running the reference ({self._against}) on {len(clips)} clips")
             text = None
             if self.spec.text:
-                text = self._embed(self._reference, clips)
+                text = self.embed(clips)
             outputs, seconds = encode_set(self._reference, clips, self.spec, text)
             if text is not None:
                 outputs["text/embedding"] = text

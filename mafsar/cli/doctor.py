@@ -21,7 +21,7 @@ def doctor(
         typer.Option(
             "--bisect",
             metavar="BUNDLE",
-            help="Name the first node where the fp16 graphs of a bundle depart from fp32.",
+            help="Name the first node where a bundle's fp16 and int8 graphs depart from fp32.",
         ),
     ] = None,
     out: opt.ResultsOption = None,
@@ -59,7 +59,7 @@ def doctor(
 
 
 def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool) -> None:
-    """Says for each graph where fp16 departs, or how near it comes."""
+    """Says for each graph of reduced precision where it departs, or how near it comes."""
     from dataclasses import asdict
 
     if importlib.util.find_spec("onnx") is None:
@@ -69,7 +69,9 @@ def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool
     from mafsar.export.bisect import bisect
     from mafsar.runtime.bundle import Bundle
 
-    found = list(bisect(Bundle.open(bundle)))
+    opened = Bundle.open(bundle)
+    reduced = [name for name in opened.precisions() if name != "fp32"] or ["fp16"]
+    found = [item for precision in reduced for item in bisect(opened, precision)]
     with outputs.results_to(out, overwrite=overwrite) as stream:
         for item in found:
             if json_lines:

@@ -11,7 +11,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, voice
-from mafsar.errors import InputError, UnavailableError
+from mafsar.errors import InputError
 
 if TYPE_CHECKING:
     from mafsar.export.job import ExportResult
@@ -51,7 +51,7 @@ def export(
             metavar="|".join(opt.PRECISIONS),
             callback=opt.one_of(opt.PRECISIONS),
             autocompletion=opt.complete(opt.PRECISIONS),
-            help="Of the engine (default fp32); the fp32 and fp16 graphs are always written.",
+            help="Of the engine (default fp32). fp32 and fp16 graphs are always written, int8 on demand.",
         ),
     ] = None,
     batch: Annotated[
@@ -69,7 +69,9 @@ def export(
     ] = None,
     calib: Annotated[
         Path | None,
-        typer.Option("--calib", metavar="DIR", help="Clips for int8 (not in this version)."),
+        typer.Option(
+            "--calib", metavar="DIR", help="Take int8 ranges from these clips. Default: rendered."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -89,7 +91,9 @@ def export(
     min_cosine: Annotated[
         float | None,
         typer.Option(
-            "--min-cosine", metavar="X", help="Least cosine. Default: fp32 0.9999, fp16 0.999."
+            "--min-cosine",
+            metavar="X",
+            help="Least cosine. Default: fp32 0.9999, fp16 0.999, int8 0.98.",
         ),
     ] = None,
     no_verify: Annotated[
@@ -118,12 +122,11 @@ def export(
         raise InputError(
             f"--opset {opset}: graphs are written in opset {_OPSET} only; leave it out"
         )
-    if calib is not None:
-        raise UnavailableError(f"--calib {calib}: int8 is not in this version; leave it out")
     options = ExportOptions(
         engine=engine,
         precision=precision,
         frames=frames,
+        calibration=calib,
         data=data,
         min_cosine=min_cosine,
         verify=not no_verify,

@@ -160,6 +160,14 @@ class OnnxEncoder:
         """The device and why."""
         if device == "cpu":
             return "cpu", "asked for"
+        if self.precision == "int8":
+            # CUDA has no kernels for it: nodes would run on the CPU, between copies.
+            if device == "auto":
+                return "cpu", "int8 is for CPUs"
+            raise UnavailableError(
+                f"--device {device} --precision int8: int8 graphs are for CPUs; use --device cpu, "
+                "or --precision fp16"
+            )
         kind, _, index = device.partition(":")
         if kind == "cuda" and (not index or index.isdigit()):
             chosen = f"cuda:{index or 0}"
