@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mafsar.export.clips import calibration_clips
 from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
-from mafsar.export.engines import EngineWish, add_engines
+from mafsar.export.engines import add_engines
 from mafsar.export.judgement import Judgement
 from mafsar.export.names import graph_file, weights_file
+from mafsar.export.options import Artefact, ExportOptions, ExportResult
 from mafsar.export.versions import GRAPHS, made_by
 
 from mafsar.errors import InputError, MissingError, UnavailableError
@@ -27,83 +28,7 @@ from mafsar.runtime.probe import PROBE_FILE
 if TYPE_CHECKING:
     from mafsar.model.network import MafsarNetwork
 
-FORMATS = ("onnx", "trt")
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What an export is asked for.
-
-    Attributes:
-        engine: "onnx" or "trt".
-        precision: "fp32", "fp16" or, for ONNX Runtime on a CPU, "int8"; None = the fp32 and fp16
-            graphs, and an fp32 engine.
-        frames: Frames of a clip, where the model leaves it open; None = the model's.
-        calibration: The user's clips that int8 ranges are taken from; None = rendered ones.
-        data: The user's labelled clips to verify on; None = rendered ones.
-        min_cosine: Smallest cosine that passes; None = by precision.
-        verify: Off: the manifest says so.
-        overwrite: Make again what is there and named.
-        engines: What only engines need.
-    """
-
-    engine: str = "onnx"
-    precision: str | None = None
-    frames: int | None = None
-    calibration: Path | None = None
-    data: Path | None = None
-    min_cosine: float | None = None
-    verify: bool = True
-    overwrite: bool = False
-    engines: EngineWish = field(default_factory=EngineWish)
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """One thing that an export made.
-
-    Attributes:
-        name: As in the manifest's parity report: `onnx-fp16`, or an engine's file.
-        files: Its files, relative to the bundle.
-        size_bytes: Together.
-        verification: Its entry of the parity report.
-    """
-
-    name: str
-    files: tuple[str, ...]
-    size_bytes: int
-    verification: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """What an export made.
-
-    Attributes:
-        path: The bundle.
-        model: Its model's name.
-        artefacts: What was made now; what was there before is not among them.
-    """
-
-    path: Path
-    model: str
-    artefacts: tuple[Artefact, ...]
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """The objects of `mafsar export --json`, one an artefact."""
-        return [
-            {
-                "schema": 1,
-                "bundle": str(self.path),
-                "model": self.model,
-                "artefact": item.name,
-                "files": list(item.files),
-                "size_bytes": item.size_bytes,
-                "verification": item.verification,
-            }
-            for item in self.artefacts
-        ]
 
 
 def export_model(
@@ -126,7 +51,7 @@ def export_model(
         MafsarError: What is wrong and what to do; nothing is left of what was not verified.
     """
     options = options or ExportOptions()
-    _check(options)
+    options.check()
     source = _Source.find(str(model), options)
     target = source.default_out() if out is None else Path(out)
     check_replaceable(target)
@@ -160,26 +85,6 @@ def _has_graphs(bundle: Path, options: ExportOptions) -> bool:
     names = read_manifest(bundle)["files"]
     precision = options.precision or "fp32"
     return graph_file("query", precision) in names and PROBE_FILE in names
-
-
-def _check(options: ExportOptions) -> None:
-    if options.engine not in FORMATS:
-        raise InputError(f"engine must be one of {', '.join(FORMATS)}, got {options.engine!r}")
-    if options.precision not in (None, "fp32", "fp16", "int8"):
-        raise InputError(f"precision must be fp32, fp16 or int8, got {options.precision!r}")
-    if options.precision == "int8" and options.engine != "onnx":
-        raise InputError(
-            f"--engine {options.engine} --precision int8: int8 is for ONNX Runtime on a CPU; use "
-            "--engine onnx, or --precision fp16"
-        )
-    if options.calibration is not None and options.precision != "int8":
-        raise InputError(
-            f"--calib {options.calibration}: only int8 is calibrated; add --precision int8"
-        )
-    if options.min_cosine is not None and not 0 < options.min_cosine <= 1:
-        raise InputError(f"--min-cosine must be over 0 and at most 1, got {options.min_cosine:g}")
-    if options.engine == "trt":
-        options.engines.check()
 
 
 @dataclass
@@ -282,6 +187,7 @@ def _make_int8(
     draft: BundleDraft, judgement: Judgement, options: ExportOptions, say: Say
 ) -> Artefact:
     """Makes the int8 graphs; in float32 stays what must for them to pass."""
+    _check_onnx_ir("int8")
     from mafsar.export.sensitive import Int8Maker
 
     spec = judgement.spec
@@ -368,14 +274,9 @@ def _write_graphs(
     has_half = draft.has(*_graph_files(spec, "fp16"))
     made_again = again and options.precision in (None, "fp16")
     if "fp32" in made or not has_half or made_again:
-        needed = options.precision in ("fp16", "int8") or options.engine == "onnx"
-        if importlib.util.find_spec("onnx_ir") is None:
-            if needed:
-                raise UnavailableError(
-                    f"--precision {options.precision or 'fp16'}: making the graph needs onnx_ir, not "
-                    "installed; pip install 'mafsar[train]', or export where torch is and copy the "
-                    "bundle"
-                )
+        if options.precision == "fp16" or options.engine == "onnx":
+            _check_onnx_ir("fp16")
+        elif importlib.util.find_spec("onnx_ir") is None:
             return made
         from mafsar.export.half import write_half_graphs
 
@@ -383,6 +284,14 @@ def _write_graphs(
         write_half_graphs(draft.folder, _branches(spec), draft.folder)
         made.append("fp16")
     return made
+
+
+def _check_onnx_ir(precision: str) -> None:
+    if importlib.util.find_spec("onnx_ir") is None:
+        raise UnavailableError(
+            f"--precision {precision}: making the graph needs onnx_ir, not installed; "
+            "pip install 'mafsar[train]', or export where torch is and copy the bundle"
+        )
 
 
 def _branches(spec: ModelSpec) -> tuple[str, ...]:

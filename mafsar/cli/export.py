@@ -14,7 +14,7 @@ from mafsar.cli import outputs, table, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
-    from mafsar.export.job import ExportResult
+    from mafsar.export.options import ExportResult
 
 _OPSET = 20
 
@@ -115,7 +115,8 @@ def export(
 ) -> None:
     """Write a verified bundle, or add to one: ONNX graphs, TensorRT engines."""
     from mafsar.export.engines import EngineWish
-    from mafsar.export.job import ExportOptions, export_model
+    from mafsar.export.job import export_model
+    from mafsar.export.options import ExportOptions
     from mafsar.runtime.memory import peak_bytes
 
     if opset != _OPSET:

@@ -103,7 +103,7 @@ class Bundle:
         raise UnavailableError(
             f"{self.path}: no {name} (precisions here: {has}); use --precision "
             f"{(self.precisions() or ['fp32'])[0]}, or make it: mafsar export "
-            f"{_exportable(self.path)} --engine onnx"
+            f"{_exportable(self.path)} --precision {precision}"
         )
 
     def precisions(self) -> list[str]:

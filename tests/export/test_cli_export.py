@@ -80,8 +80,8 @@ def test_the_user_s_own_line(model: str) -> None:
     ("line", "status", "says"),
     [
         ("export --opset 17", 1, "opset 20 only"),
-        ("export --precision int8", 1, "int8 graphs are not in this version"),
-        ("export --calib d", 1, "int8 is not in this version"),
+        ("export --engine trt --precision int8", 1, "int8 is for ONNX Runtime on a CPU"),
+        ("export --calib d", 1, "only int8 is calibrated; add --precision int8"),
         ("export --batch 1,x", 2, "not a list of whole numbers"),
         ("export --engine trt --batch 8,1", 1, "batch sizes must rise"),
         ("export --engine trt --compute-capability 86", 1, "must look like 8.6"),

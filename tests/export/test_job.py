@@ -14,9 +14,10 @@ import pytest
 import torch
 from mafsar.export import half, job
 from mafsar.export.editing import bundle_draft
-from mafsar.export.job import ExportOptions, export_model
+from mafsar.export.job import export_model
+from mafsar.export.options import ExportOptions
 
-from mafsar.errors import InputError, MafsarError, MismatchError, MissingError, UnavailableError
+from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.loading import load_model
@@ -170,7 +171,7 @@ def test_what_cannot_be_is_said(bundle_copy: Path, tmp_path: Path) -> None:
         with pytest.raises(kind, match=words):
             export_model(*args, options=ExportOptions(**options))  # type: ignore[arg-type]
 
-    fails(UnavailableError, "int8 graphs are not in this version", bundle_copy, precision="int8")
+    fails(InputError, "precision must be fp32, fp16 or int8", bundle_copy, precision="int4")
     fails(InputError, "belong to the bundle", bundle_copy, frames=16)
     fails(InputError, "min-cosine must be", bundle_copy, min_cosine=2.0)
     fails(MissingError, "no such bundle", str(tmp_path / "none.mafsar"))

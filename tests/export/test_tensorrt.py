@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 from mafsar.export import engines
 from mafsar.export.engines import EngineWish, engine_name, parse_capability
-from mafsar.export.job import ExportOptions, export_model
+from mafsar.export.job import export_model
+from mafsar.export.options import ExportOptions
 from mafsar.export.tensorrt import BuildRequest, Toolkit, build
 from mafsar.export.trt_layers import read_layers
 

@@ -77,7 +77,8 @@ def test_precisions_stand_side_by_side(tmp_path: Path) -> None:
     """By default all that a bundle has; the reduced one differs from its own fp32, measured here."""
     if importlib.util.find_spec("onnx_ir") is None:
         pytest.skip("writing fp16 graphs needs onnx_ir")
-    from mafsar.export.job import ExportOptions, export_model
+    from mafsar.export.job import export_model
+    from mafsar.export.options import ExportOptions
 
     bundle = Path(shutil.copytree(starter_path(), tmp_path / "own.mafsar"))
     export_model(bundle, options=ExportOptions(precision="fp16", verify=False))
