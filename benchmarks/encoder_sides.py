@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mafsar.export.job import ExportOptions, export_model
+from mafsar.export.job import export_model
 from mafsar.export.onnx import export_bundle, write_tokenizer
+from mafsar.export.options import ExportOptions
 from numpy.typing import NDArray
 
 from mafsar.errors import InputError, MafsarError
