@@ -100,7 +100,7 @@ def _cut_off(
     sums = [np.append(np.cumsum((counts * values**power)[::-1])[::-1], 0) for power in range(3)]
     first = np.searchsorted(values, ends, side="right")
     zeroth, linear, square = (total[first] for total in sums)
-    return np.maximum(square - 2 * ends * linear + ends**2 * zeroth, 0.0)
+    return np.asarray(np.maximum(square - 2 * ends * linear + ends**2 * zeroth, 0.0))
 
 
 def observe(

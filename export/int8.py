@@ -109,7 +109,7 @@ def to_int8(model: ir.Model, seen: Mapping[str, Seen], keep: Collection[str] = (
     Args:
         model: Of the operators that the exporter writes, in topological order.
         seen: What calibration saw of each of `values_to_see`.
-        keep: Weights whose products stay float32; see `with_those_before`.
+        keep: Weights whose products stay float32; `Int8Maker` chooses them.
 
     Returns:
         `model`.
@@ -297,7 +297,8 @@ def _follower(node: ir.Node, kind: str) -> ir.Node:
     if len(uses) != 1 or uses[0][0].op_type != kind:
         return node
     (other,) = [value for value in uses[0][0].inputs if value is not node.outputs[0]][:1]
-    is_bias = other.const_value is not None and len(other.const_value.shape) == 1
+    constant = None if other is None else other.const_value
+    is_bias = constant is not None and len(constant.shape) == 1
     return uses[0][0] if kind == "Clip" or is_bias else node
 
 
@@ -306,9 +307,9 @@ def _after(graph: ir.Graph, node: ir.Node) -> ir.Node:
     return graph[graph.index(node) + 1]
 
 
-def _array(value: ir.Value) -> NDArray[np.generic]:
+def _array(value: ir.Value) -> NDArray[np.float64]:
     assert value.const_value is not None
-    return value.const_value.numpy()
+    return value.const_value.numpy().astype(np.float64)
 
 
 def _two(node: ir.Node) -> tuple[ir.Value, ir.Value]:

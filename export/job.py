@@ -198,7 +198,9 @@ def _make_int8(
     choice = maker.make((lambda: judgement.graphs("int8")) if options.verify else None)
     if choice.kept:
         say(f"in float32 stay, to pass: {', '.join(choice.kept)}")
-    verification = {"verified": "no"} if choice.report is None else choice.report.to_json()
+    verification: dict[str, Any] = {"verified": "no"}
+    if choice.report is not None:
+        verification = choice.report.to_json()
     verification["int8"] = {
         "calibration": clips.source,
         "calibration_clips": len(clips),

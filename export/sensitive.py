@@ -84,7 +84,7 @@ class Int8Maker:
         if verify is None:
             self._write(())
             return Choice(weights, (), None)
-        check = verify
+        check, reason = verify, MismatchError("")
 
         def attempt(count: int) -> Choice | None:
             nonlocal reason
@@ -96,7 +96,6 @@ class Int8Maker:
                 reason = error
                 return None
 
-        reason = MismatchError("")
         order: list[str] = []
         best = attempt(0)
         if best is not None:
