@@ -1,7 +1,8 @@
-"""Random crops and colours for batches of clips, the same for all frames of a clip."""
+"""Random crops and colours for batches of clips, and things that go on in front of places."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,3 +79,25 @@ def disguise(takes: Tensor, generator: torch.Generator) -> Tensor:
     middle = coloured.mean(dim=(0, 2, 3, 4, 5))[:, None, None, None, None]
     contrast, bias = 0.5 + 0.8 * draw(1, 1, 1, 1), 80 * draw(1, 1, 1, 3) - 40
     return ((coloured - middle) * contrast + middle + bias).clamp(0, 255).byte()
+
+
+def cover(places: Tensor, others: Tensor, rng: np.random.Generator) -> Tensor:
+    """Lay a window of another clip over each place: something goes on in front of it.
+
+    Args:
+        places: Maps (n, T, C, g, g).
+        others: What to show in the windows, maps of the same shape.
+        rng: Draws the windows, half to all of the height and a third to all of the width, and how
+            solid each is.
+
+    Returns:
+        Maps (n, T, C, g, g).
+    """
+    side = places.shape[-1]
+    solid = torch.zeros(len(places), 1, 1, side, side)
+    for window in solid:
+        high = int(rng.integers(side // 2, side + 1))
+        wide = int(rng.integers(max(1, side // 3), side + 1))
+        top, left = int(rng.integers(side - high + 1)), int(rng.integers(side - wide + 1))
+        window[..., top : top + high, left : left + wide] = rng.uniform(0.5, 1.0)
+    return places * (1 - solid) + others * solid

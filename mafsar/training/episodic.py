@@ -1,4 +1,4 @@
-"""Phase 2: the towers are frozen; adapters and prototype module learn from few-shot episodes."""
+"""Phases 2 and 3: towers frozen; adapters and prototype module learn from few-shot episodes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mafsar.kernels import otam_match
 from mafsar.model.encoder import encode_frames
 from mafsar.model.network import MafsarNetwork
+from mafsar.training.augment import cover
 from mafsar.training.losses import episode_loss, text_loss
 from mafsar.training.pool import MapPool
 from mafsar.training.pretrain import cosine_schedule
@@ -19,7 +20,7 @@ from mafsar.training.pretrain import cosine_schedule
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """How phase 2 runs; every number is a choice of this project."""
+    """How a phase of episodes runs; every number is a choice of this project."""
 
     steps: int
     way: int = 8
@@ -35,6 +36,7 @@ class EpisodePlan:
     partner_share: float = 0.6
     unnamed_share: float = 0.6
     scene_share: float = 0.2
+    bustle: float = 0.0
     anchor_weight: float = 5.0
 
 
@@ -76,8 +78,7 @@ def train_episodes(
         words: Tensor | None = None
         anchor = 0.0
         if rng.random() < plan.scene_share:
-            picked = rng.choice(len(scenes), plan.way, replace=False)
-            support, query = scenes[picked].float().transpose(0, 1)
+            support, query = _draw_places(scenes, pool, plan, rng)
             anchor = plan.anchor_weight
         else:
             unnamed = rng.random() < plan.unnamed_share
@@ -96,6 +97,29 @@ def train_episodes(
         schedule.step()
         report(step, {"loss": float(loss.detach()), "accuracy": accuracy})
     network.eval()
+
+
+def _draw_places(
+    scenes: Tensor, pool: MapPool, plan: EpisodePlan, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw two takes of each of some places, maps (way, T, C, g, g) each.
+
+    In a bustling episode something goes on in front of each place: in half of these episodes the
+    same in both takes, at other times; in the others something else in the query.
+    """
+    picked = rng.choice(len(scenes), plan.way, replace=False)
+    support, query = scenes[picked].float().transpose(0, 1)
+    if plan.bustle > 0 and rng.random() < plan.bustle:
+        before, after = rng.integers(len(pool.labels), size=(2, plan.way))
+        repeated = rng.random() < 0.5
+        shown = pool.maps[before].float()
+        support = cover(support, shown, rng)
+        if repeated:
+            shown = shown.roll(int(rng.integers(shown.shape[1])), dims=1)
+        else:
+            shown = pool.maps[after].float()
+        query = cover(query, shown, rng)
+    return support, query
 
 
 def _step(

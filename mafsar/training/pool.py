@@ -15,6 +15,7 @@ from torch import Tensor
 from mafsar.data.parallel import in_processes
 from mafsar.data.synthetic.actions import action
 from mafsar.data.synthetic.captions import class_captions
+from mafsar.data.synthetic.panoramas import paint_panorama_clip
 from mafsar.data.synthetic.render import Rendering, render
 from mafsar.data.synthetic.scene import paint_scene_clip
 from mafsar.model.network import MafsarNetwork
@@ -205,9 +206,19 @@ def map_scenes(
     first_seed: int,
     generator: torch.Generator,
     photos: bool = True,
+    panoramas: bool = False,
     workers: int = 2,
 ) -> tuple[Tensor, Tensor]:
-    """Render places without actions, two disguised takes of each, and keep the stem's maps.
+    """Render places without actions, two takes of each, and keep the stem's maps.
+
+    Args:
+        network: Has the stem.
+        count: How many places.
+        first_seed: Seeds run up from here.
+        generator: Draws disguises and augmentation.
+        photos: Some places are photographs.
+        panoramas: All places are views of real ones instead, every other batch undisguised.
+        workers: Processes that render; nothing depends on it.
 
     Returns:
         Maps float16 (count, 2, T, C, g, g), and the mean colour of each take, float32 (count, 2, 3).
@@ -215,7 +226,7 @@ def map_scenes(
     config = network.config
     size, frames = config.vision.image_size, config.frames
     jobs = [
-        (first_seed + index, take, frames, size, photos)
+        (first_seed + index, take, frames, size, photos, panoramas)
         for index in range(count)
         for take in range(2)
     ]
@@ -223,7 +234,9 @@ def map_scenes(
     rendered = in_processes(_scene_job, jobs, workers=workers, chunk=_CHUNK)
     while batch := list(islice(rendered, _BATCH)):
         places = torch.unflatten(torch.from_numpy(np.stack(batch)), 0, (-1, 2))
-        takes = disguise(places.transpose(0, 1), generator).transpose(0, 1).flatten(0, 1)
+        if not panoramas or len(maps) % 2:
+            places = disguise(places.transpose(0, 1), generator).transpose(0, 1)
+        takes = places.flatten(0, 1)
         pixels, _ = augment(takes, None, generator)
         maps.append(torch.unflatten(stem_maps(network, pixels), 0, (-1, 2)))
         colours.append(torch.unflatten(pixels.mean(dim=(1, 3, 4)), 0, (-1, 2)))
@@ -271,6 +284,8 @@ def _render_job(job: tuple[str, int, int, int, bool]) -> Rendering:
     return render(name, seed=seed, frames=frames, size=size, photos=photos)
 
 
-def _scene_job(job: tuple[int, int, int, int, bool]) -> np.ndarray:
-    seed, take, frames, size, photos = job
+def _scene_job(job: tuple[int, int, int, int, bool, bool]) -> np.ndarray:
+    seed, take, frames, size, photos, panoramas = job
+    if panoramas:
+        return paint_panorama_clip(seed, take, frames=frames, size=size)
     return paint_scene_clip(seed, take, frames=frames, size=size, photos=photos)

@@ -2,7 +2,8 @@
 
 The convolutional stem is EfficientNet-Lite0's and stays as it is. Phase 1 trains both towers on
 rendered frames and captions; phase 2 freezes them and trains the adapters by few-shot episodes of
-named and of unnamed motions; validation classes choose α and visual_scale; test classes, seen by
+named and of unnamed motions; phase 3 goes on with more episodes of places, most of them views of
+real ones with something going on in front, because phase 2 unlearns what a place is; validation classes choose α and visual_scale; test classes, seen by
 nothing before, give the numbers. The same seed, sizes, libraries and thread count give the same
 bits on one machine.
 """
@@ -58,10 +59,12 @@ class StarterPlan:
     unnamed: int
     unnamed_clips: int
     scenes: int
+    panoramas: int
     held_out_clips: int
     episodes: int
     pretrain: PretrainPlan
     episodic: EpisodePlan
+    places: EpisodePlan
 
     @classmethod
     def for_minutes(cls, minutes: float) -> StarterPlan:
@@ -74,10 +77,17 @@ class StarterPlan:
             unnamed=max(16, round(32 * minutes)),
             unnamed_clips=8,
             scenes=max(16, round(8 * minutes)),
+            panoramas=max(16, round(24 * minutes)),
             held_out_clips=24,
             episodes=2_000,
             pretrain=PretrainPlan(steps=max(4, round(75 * minutes))),
             episodic=EpisodePlan(steps=max(4, round(140 * minutes))),
+            places=EpisodePlan(
+                steps=max(4, round(50 * minutes)),
+                learning_rate=1e-3,
+                scene_share=0.35,
+                bustle=0.75,
+            ),
         )
 
 
@@ -93,9 +103,9 @@ class Trained:
 
 
 def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
-    """Render the training clips and run both phases."""
+    """Render the training clips and run the phases."""
     seconds: dict[str, float] = {}
-    curves: dict[str, list[dict[str, float]]] = {"pretrain": [], "episodes": []}
+    curves: dict[str, list[dict[str, float]]] = {"pretrain": [], "episodes": [], "places": []}
     started = time.perf_counter()
     stem = load_stem_weights()
     camera = build_network(named_config("tiny"), seed=seed)  # only its stem is used
@@ -111,6 +121,9 @@ def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
         workers=workers,
     )
     scenes = map_scenes(camera, plan.scenes, first_seed=0, generator=generator, workers=workers)
+    real, _ = map_scenes(
+        camera, plan.panoramas, first_seed=0, generator=generator, panoramas=True, workers=workers
+    )
     seconds["render"] = time.perf_counter() - started
     log.info("rendered %d clips in %.0f s", len(pool.labels), seconds["render"])
 
@@ -138,6 +151,12 @@ def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
         report=_reporter("episodes", curves["episodes"], started, every=25),
     )  # fmt: skip
     seconds["episodes"] = time.perf_counter() - started
+    started = time.perf_counter()
+    train_episodes(
+        network, words, pool, torch.cat([scenes[0], real]), plan.places, seed=seed + 1_000_000,
+        report=_reporter("places", curves["places"], started, every=25),
+    )  # fmt: skip
+    seconds["places"] = time.perf_counter() - started
     return Trained(network, tokenizer, known_words(texts), seconds, curves)
 
 
@@ -227,7 +246,7 @@ def _reporter(
     def report(step: int, values: dict[str, float]) -> None:
         curve.append({"step": step} | {name: round(value, 4) for name, value in values.items()})
         if step % every == 0:
-            recent = curve[-every:] if phase == "episodes" else curve[-1:]
+            recent = curve[-1:] if phase == "pretrain" else curve[-every:]
             means = {n: sum(row[n] for row in recent) / len(recent) for n in values}
             shown = "  ".join(f"{name} {value:.3f}" for name, value in means.items())
             log.info("%s %d  %.0f s  %s", phase, step, time.perf_counter() - started, shown)

@@ -11,6 +11,7 @@ import torch
 from mafsar.data.synthetic.actions import action, wild_names
 from mafsar.model.config import ModelConfig, TextConfig, VisionConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
+from mafsar.training.augment import cover
 from mafsar.training.episodic import EpisodePlan, train_episodes
 from mafsar.training.pool import (
     MapPool,
@@ -141,6 +142,43 @@ def test_maps_are_what_the_network_sees_of_the_pictures() -> None:
         whole, _ = network.encode_query(torch.from_numpy(frames))
     # The maps were made in bfloat16, which keeps 8 bits of each of the stem's layers.
     assert torch.cosine_similarity(seen, whole, dim=-1).min() > 0.99
+
+
+def test_places_with_something_before_them_are_held_to_the_plain_tower(
+    pool: MapPool, scenes: Places
+) -> None:
+    def losses(bustle: float, anchor_weight: float) -> list[float]:
+        plan = EpisodePlan(
+            steps=3, way=4, scene_share=1.0, bustle=bustle, anchor_weight=anchor_weight
+        )
+        found: list[float] = []
+        train_episodes(
+            build_network(small_config(), seed=0), [], pool, scenes[0], plan, seed=0,
+            report=lambda _, values: found.append(values["loss"]),
+        )  # fmt: skip
+        return found
+
+    bustling = losses(1.0, 5.0)
+    assert bustling == losses(1.0, 5.0)
+    assert bustling[0] > losses(0.0, 5.0)[0]  # the same places are harder to tell apart
+    assert bustling[0] > losses(1.0, 0.0)[0]  # and the tower without adapters is another one
+
+
+def test_what_covers_a_place_is_one_window() -> None:
+    places, others = torch.zeros(40, 3, 2, 7, 7), torch.ones(40, 3, 2, 7, 7)
+    covered = cover(places, others, np.random.default_rng(0))
+    assert torch.equal(covered, covered[:, :1, :1].expand_as(covered))  # as solid in all frames
+    shares = []
+    for window in covered[:, 0, 0]:
+        rows, columns = window.any(dim=1).nonzero()[:, 0], window.any(dim=0).nonzero()[:, 0]
+        inside = window[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert 0.5 <= inside.unique().item() <= 1
+        assert inside.numel() == (window > 0).sum()
+        assert len(rows) >= 3
+        assert len(columns) >= 2
+        shares.append(inside.numel() / window.numel())
+    assert min(shares) < 0.3
+    assert max(shares) > 0.8
 
 
 def test_unnamed_classes_come_apart_from_named_ones(pool: MapPool) -> None:

@@ -121,23 +121,32 @@ def load_photos() -> list[tuple[Photo, np.ndarray]]:
     """Read all photographs, uint8 (h, w, 3), at most 512 on the longer side."""
     loaded = []
     for photo in PHOTOS:
-        spec = find_spec(photo.package)
-        folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
-        path = None if folder is None else folder / photo.path
-        if path is None or not path.is_file():
-            raise _missing(f"{photo.package}/{photo.path} is not installed")
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != photo.sha256:
-            raise _missing(f"{path} is another picture than the one this version knows")
-        image = Image.open(io.BytesIO(content)).convert("RGB")
+        image = read_photo(photo)
         shrink = min(1.0, _LONG_SIDE / max(image.size))
         size = (round(image.width * shrink), round(image.height * shrink))
         loaded.append((photo, np.asarray(image.resize(size, Image.Resampling.BOX))))
     return loaded
 
 
+def read_photo(photo: Photo) -> Image.Image:
+    """Read a photograph from the package it lies in, RGB.
+
+    Raises:
+        UnavailableError: The package is not installed, or has another picture.
+    """
+    spec = find_spec(photo.package)
+    folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
+    path = None if folder is None else folder / photo.path
+    if path is None or not path.is_file():
+        raise _missing(f"{photo.package}/{photo.path} is not installed")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != photo.sha256:
+        raise _missing(f"{path} is another picture than the one this version knows")
+    return Image.open(io.BytesIO(content)).convert("RGB")
+
+
 def _missing(what: str) -> UnavailableError:
     return UnavailableError(
         f"photographic places: {what}; install the starter group "
-        "(pip install scikit-image scikit-learn) or render without photographs"
+        "(pip install scikit-image scikit-learn viser==1.1.1) or render without photographs"
     )
