@@ -94,7 +94,7 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/encoders.py
 
-starter: $(VENV)/.test  ## train the starter model again (about an hour on two cores)
+starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores)
 	$(PIP) install --quiet --group starter
 	mkdir -p build && cd build && $(abspath $(BIN))/python -m mafsar.training.starter --out tiny.mafsar
 

@@ -11,6 +11,7 @@ bits on one machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
@@ -18,7 +19,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,10 +34,11 @@ from mafsar.errors import MafsarError
 from mafsar.export.onnx import export_bundle
 from mafsar.model.config import ModelConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
-from mafsar.training.episodic import EpisodePlan, train_episodes
+from mafsar.training.episodic import train_episodes
 from mafsar.training.pool import ClipPool, MapPool, map_pool, map_scenes, render_pool
-from mafsar.training.pretrain import PretrainPlan, pretrain
+from mafsar.training.pretrain import pretrain
 from mafsar.training.scoring import draw_episodes, encode_pool, fit_match
+from mafsar.training.starter_plan import StarterPlan
 from mafsar.training.stem_weights import load_stem_weights
 from mafsar.training.table import measure, print_table
 from mafsar.training.words import encode, known_words, save_tokenizer, train_tokenizer
@@ -49,46 +51,6 @@ NOTICE = (
 )
 # Seeds of the splits start far apart, so that no two clips share a body or a place.
 _FIRST_SEEDS = {"train": 1_000_000, "val": 4_000_000, "test": 5_000_000}
-
-
-@dataclass(frozen=True)
-class StarterPlan:
-    """Sizes of one run."""
-
-    named_clips: int
-    unnamed: int
-    unnamed_clips: int
-    scenes: int
-    panoramas: int
-    held_out_clips: int
-    episodes: int
-    pretrain: PretrainPlan
-    episodic: EpisodePlan
-    places: EpisodePlan
-
-    @classmethod
-    def for_minutes(cls, minutes: float) -> StarterPlan:
-        """Choose sizes that take about so long on two cores.
-
-        The clock is not looked at afterwards: a run of the same plan repeats bit by bit.
-        """
-        return cls(
-            named_clips=max(4, round(minutes)),
-            unnamed=max(16, round(32 * minutes)),
-            unnamed_clips=8,
-            scenes=max(16, round(8 * minutes)),
-            panoramas=max(16, round(24 * minutes)),
-            held_out_clips=24,
-            episodes=2_000,
-            pretrain=PretrainPlan(steps=max(4, round(75 * minutes))),
-            episodic=EpisodePlan(steps=max(4, round(140 * minutes))),
-            places=EpisodePlan(
-                steps=max(4, round(50 * minutes)),
-                learning_rate=1e-3,
-                scene_share=0.35,
-                bustle=0.75,
-            ),
-        )
 
 
 @dataclass(frozen=True)
@@ -152,12 +114,26 @@ def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
     )  # fmt: skip
     seconds["episodes"] = time.perf_counter() - started
     started = time.perf_counter()
-    train_episodes(
-        network, words, pool, torch.cat([scenes[0], real]), plan.places, seed=seed + 1_000_000,
-        report=_reporter("places", curves["places"], started, every=25),
-    )  # fmt: skip
+    with _one_thread():
+        train_episodes(
+            network, words, pool, torch.cat([scenes[0], real]), plan.places, seed=seed + 1_000_000,
+            report=_reporter("places", curves["places"], started, every=25),
+        )  # fmt: skip
     seconds["places"] = time.perf_counter() - started
     return Trained(network, tokenizer, known_words(texts), seconds, curves)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps of a few clips gain little from more threads, and lose much where other work goes on."""
+    before, native = torch.get_num_threads(), kernels.get_num_threads()
+    torch.set_num_threads(1)
+    kernels.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        kernels.set_num_threads(native)
 
 
 def load_stem(network: MafsarNetwork, weights: Mapping[str, torch.Tensor]) -> None:

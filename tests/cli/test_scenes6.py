@@ -53,8 +53,7 @@ def test_scenes_are_named_rightly(scenes: tuple[Path, list[Path]], cache: Path) 
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == 24
     right = sum(answer["label"] == Path(answer["query"]).parent.name for answer in answers)
-    # Appearance alone would get nine in ten; the starter looks past it (see its model card).
-    assert right >= 2 / 3 * len(answers), f"{right} of {len(answers)}"
+    assert right >= 0.9 * len(answers), f"{right} of {len(answers)}"
     assert len({line for line in done.stderr.splitlines() if line.startswith("engine:")}) == 1
 
 
