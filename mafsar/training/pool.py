@@ -230,7 +230,8 @@ def map_scenes(
         for index in range(count)
         for take in range(2)
     ]
-    maps, colours = [], []
+    maps: list[Tensor] = []
+    colours: list[Tensor] = []
     rendered = in_processes(_scene_job, jobs, workers=workers, chunk=_CHUNK)
     while batch := list(islice(rendered, _BATCH)):
         places = torch.unflatten(torch.from_numpy(np.stack(batch)), 0, (-1, 2))
