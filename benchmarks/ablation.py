@@ -28,12 +28,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ from mafsar.model.weights import base_sha256
 from mafsar.runtime.scores import Scoring, cosines, match_features
 from mafsar.runtime.tally import evaluate_features
 from mafsar.runtime.torch_encoder import TorchEncoder
-from mafsar.training.config import TrainConfig, build_config, resolved
+from mafsar.training.config import TrainConfig, build_config, parse_pairs, resolved
 from mafsar.training.episode import Encode, drops_text, run_episode
 from mafsar.training.pretrain import cosine_schedule
 from mafsar.training.start import embed_texts, start_network
@@ -166,7 +168,8 @@ def row_config(row: str, seed: int, arguments: argparse.Namespace) -> TrainConfi
         "optim.learning_rate": rate, "alpha": arguments.alpha,
         "visual_scale": arguments.visual_scale, "model.frames": arguments.middle,
     }  # fmt: skip
-    return resolved(build_config(None, fields | ROWS[row]), None)
+    more = parse_pairs(arguments.set or [])
+    return resolved(build_config(None, fields | ROWS[row] | more), None)
 
 
 def run_row(
@@ -228,10 +231,13 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--full-learning-rate", type=float, default=3e-4)
     parser.add_argument("--alpha", type=float, default=0.5, help="of the training loss")
     parser.add_argument("--visual-scale", type=float, default=1.0, help="of the training loss")
+    parser.add_argument("--set", nargs="*", metavar="key=value", help="more fields of training")
     parser.add_argument("--on", choices=("test", "val"), default="test", help="pairs to answer")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--work", type=Path, help="keep clips and finished rows here")
-    parser.add_argument("--write", action="store_true", help="keep the table in results/ and docs/")
+    parser.add_argument(
+        "--write", action="store_true", help="keep the figures in results/, the tables in docs/"
+    )
     found = parser.parse_args()
     if found.write and found.on == "val":
         parser.error("--write keeps what test pairs gave; leave --on val out")
@@ -242,7 +248,6 @@ def main() -> None:
     arguments = parsed()
     torch.set_num_threads(arguments.threads)
     kernels.set_num_threads(arguments.threads)
-    began = time.perf_counter()
     vision = start_network(build_config(None, {"model.name": arguments.model})).config
     takes = map(int, arguments.takes.split(","))
     if arguments.work is not None:
@@ -256,14 +261,15 @@ def main() -> None:
     fields = {"model.name": arguments.model, "model.frames": arguments.middle, "model.tpcm": False}
     towers = start_network(build_config(None, fields | FROZEN)).eval()
     towers_sha256 = base_sha256(towers)
-    parts, cached = frozen_features(parts, towers)
-    seconds = time.perf_counter() - began
-    print(f"clips and frozen features: {seconds:.0f} s", flush=True)
+
+    @functools.cache  # rows that are kept need none
+    def features() -> tuple[dict[str, Pairs], dict[str, Pairs]]:
+        return frozen_features(parts, towers)
+
     results = []
     for seed in map(int, arguments.seeds.split(",")):
         for row in arguments.rows.split(","):
-            shown = cached if row in CACHED else parts
-            found = kept_row(row, seed, shown, arguments, towers_sha256)
+            found = kept_row(row, seed, features, arguments, towers_sha256)
             means = {n: 100 * np.mean(found[n]) for n in ("text off", "alpha 0", "fused")}
             said = "  ".join(f"{name} {value:.1f}" for name, value in means.items())
             print(f"seed {seed}  {row}: {said}  ({found['seconds']:.0f} s)", flush=True)
@@ -274,26 +280,33 @@ def main() -> None:
         "torch": torch.__version__,
         "towers_sha256": towers_sha256,
         "arguments": {k: str(v) for k, v in vars(arguments).items() if k != "work"},
+        "names": parts[arguments.on].names,
         "pairs": {part: len(item.frames) for part, item in parts.items()},
         "takes": {part: item.frames.shape[1] for part, item in parts.items()},
-        "seconds": seconds + sum(found["seconds"] for found in results),
+        "seconds": sum(found["seconds"] for found in results),
         "results": results,
     }
     write_results(document, keep=arguments.write)
 
 
 def kept_row(
-    row: str, seed: int, parts: dict[str, Pairs], arguments: argparse.Namespace, towers: str
+    row: str,
+    seed: int,
+    features: Callable[[], tuple[dict[str, Pairs], dict[str, Pairs]]],
+    arguments: argparse.Namespace,
+    towers: str,
 ) -> dict[str, Any]:
     """`run_row`, or what the same arguments gave before with the same towers, named by hash."""
     if arguments.work is None:
-        return run_row(row, seed, parts, arguments)
+        return run_row(row, seed, features()[row in CACHED], arguments)
     ignored = ("model", "on", "rows", "seeds", "threads", "work", "write")
-    values = {name: str(v) for name, v in vars(arguments).items() if name not in ignored}
+    values = {n: str(v) for n, v in vars(arguments).items() if v is not None and n not in ignored}
     key = json.dumps([row, seed, towers, values], sort_keys=True)
     path = arguments.work / f"{arguments.on}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if not path.is_file():
-        path.write_text(json.dumps(run_row(row, seed, parts, arguments)), encoding="utf-8")
+        path.write_text(
+            json.dumps(run_row(row, seed, features()[row in CACHED], arguments)), encoding="utf-8"
+        )
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return kept
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "ablation.md"
+BEGIN, END = "<!-- table: benchmarks/ablation.py --write -->\n", "<!-- end of table -->\n"
 SCORES = ("text off", "alpha 0", "fused")
 # What the paper leads one to expect, and the baseline against the method.
 EXPECTED = (
@@ -32,8 +34,23 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(each.mean()), float(1.96 * each.std(ddof=1) / np.sqrt(len(each)))
 
 
+def by_pair(document: dict[str, Any]) -> list[str]:
+    """The third table: each pair on its own, text off; its episodes follow one another."""
+    names = document["names"]
+    rows = list(dict.fromkeys(found["row"] for found in document["results"]))
+    lines = [f"| pair, text off, % | {' | '.join(rows)} |", "|---|" + "---|" * len(rows)]
+    means = [
+        100 * episodes_of(document, row, "text off").mean(axis=0).reshape(len(names) // 2, -1)
+        for row in rows
+    ]
+    for pair, (first, second) in enumerate(zip(names[::2], names[1::2], strict=True)):
+        cells = " | ".join(f"{of_row[pair].mean():.1f}" for of_row in means)
+        lines.append(f"| {first}, {second} | {cells} |".replace("_", " "))
+    return lines
+
+
 def table(document: dict[str, Any]) -> str:
-    """Both tables."""
+    """All tables."""
     rows = list(dict.fromkeys(found["row"] for found in document["results"]))
     lines = [
         "| row | tuned | text off, % | alpha = 0, % | fused, % | seeds, text off | training, s |",
@@ -63,15 +80,24 @@ def table(document: dict[str, Any]) -> str:
             mean, half = interval(np.subtract(*pair))
             cells.append(f"{mean:+.1f} ± {half:.1f}")
         lines.append(f"| {better} − {worse} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *by_pair(document)]) + "\n"
 
 
 def write_results(document: dict[str, Any], *, keep: bool) -> None:
-    """Prints the tables and, where asked, keeps them with the figures behind them."""
+    """Prints the tables and, where asked, keeps them in the page and the figures behind them."""
     text = table(document)
-    print(f"\n{text}\n{document['seconds']:.0f} s of processor time in all")
+    print(f"\n{text}\n{document['seconds']:.0f} s of processor time for all rows")
     if not keep:
         return
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "ablation.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
-    (RESULTS / "ablation.md").write_text(text, encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+
+
+def with_table(page: str, text: str) -> str:
+    """A page with other tables between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not rest or END not in rest:
+        raise ValueError(f"no place for the table: a page needs {BEGIN!r} and then {END!r}")
+    return f"{before}{BEGIN}{text}{END}{after}"

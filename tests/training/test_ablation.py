@@ -136,7 +136,8 @@ def made_up(rng: np.random.Generator, episodes: int = 300) -> dict[str, Any]:
             noise = 0.2 * rng.random(episodes)
             found[score] = np.where(hard + noise < share + 0.3, 0.5, 1.0).tolist()
         results.append(found)
-    return {"results": results, "seconds": 1.0}
+    names = ["open_arms", "close_arms", "put_in", "take_out", "tip_over", "set_upright"]
+    return {"results": results, "names": names, "seconds": 1.0}
 
 
 def test_intervals_are_those_of_paired_differences(load: Callable[[str], ModuleType]) -> None:
@@ -169,6 +170,18 @@ def test_intervals_are_those_of_paired_differences(load: Callable[[str], ModuleT
     assert line.endswith("| 10 |")
 
 
+def test_each_pair_has_its_own_line(load: Callable[[str], ModuleType]) -> None:
+    document = made_up(np.random.default_rng(1))
+    lines = load("ablation_table").table(document).splitlines()
+    (line,) = (line for line in lines if line.startswith("| put in, take out |"))
+    runs = [item["text off"] for item in document["results"] if item["row"] == "both"]
+    answers = [values[100:200] for values in runs]  # the second pair's of 3 × 100 episodes
+    assert (
+        line.strip("| ").split(" | ")[4]
+        == f"{100 * statistics.fmean(itertools.chain(*answers)):.1f}"
+    )
+
+
 def test_a_kept_row_belongs_to_its_towers_and_arguments(
     ablation: ModuleType,
     arguments: argparse.Namespace,
@@ -181,16 +194,32 @@ def test_a_kept_row_belongs_to_its_towers_and_arguments(
         ran.append(row)
         return {"row": row}
 
+    def features() -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
+
     monkeypatch.setattr(ablation, "run_row", run_row)
     arguments.work = tmp_path
-    kept = [ablation.kept_row("both", 0, {}, arguments, "towers") for _ in range(2)]
+    kept = [ablation.kept_row("both", 0, features, arguments, "towers") for _ in range(2)]
     assert kept == [{"row": "both"}] * 2
     assert ran == ["both"]
-    ablation.kept_row("both", 0, {}, arguments, "other towers")
-    ablation.kept_row("both", 1, {}, arguments, "towers")
+    ablation.kept_row("both", 0, features, arguments, "other towers")
+    ablation.kept_row("both", 1, features, arguments, "towers")
     arguments.model, arguments.threads = "a bundle with the same towers", 7
-    ablation.kept_row("both", 0, {}, arguments, "towers")
+    ablation.kept_row("both", 0, features, arguments, "towers")
     assert len(ran) == 3
     arguments.episodes += 1
-    ablation.kept_row("both", 0, {}, arguments, "towers")
+    ablation.kept_row("both", 0, features, arguments, "towers")
     assert len(ran) == 4
+
+
+def test_tables_are_put_between_the_page_s_marks(load: Callable[[str], ModuleType]) -> None:
+    tables = load("ablation_table")
+    page = f"# Title\n\n{tables.BEGIN}| old |\n{tables.END}\nWords.\n"
+    new = tables.with_table(page, "| new |\n")
+    assert new == f"# Title\n\n{tables.BEGIN}| new |\n{tables.END}\nWords.\n"
+    assert tables.with_table(new, "| new |\n") == new
+    for broken in ("# Title\n", page.replace(tables.END, ""), page.replace(tables.BEGIN, "")):
+        with pytest.raises(ValueError, match="no place for the table"):
+            tables.with_table(broken, "| new |\n")
+    text = tables.PAGE.read_text(encoding="utf-8")
+    assert text.count(tables.BEGIN) == text.count(tables.END) == 1
