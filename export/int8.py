@@ -7,7 +7,7 @@ in certain forms, and anything else becomes slower than float32:
 - A linear layer is written as a Gemm of rank 2 with an int32 bias: it becomes a QGemm with a float
   result. A MatMul and an Add become a float Gemm, or the bias a pass of its own.
 - A convolution becomes a QLinearConv only where its result is quantised too. A stem therefore stays
-  in uint8 from its first convolution to its last; its ReLU6 vanishes in the range.
+  in uint8 from its first convolution to its last; its ReLUs vanish in the ranges.
 
 LayerNorm, softmax, attention's own products, GELU, the residual stream and the module behind the
 towers stay float32. Weights have 7 bits: a CPU without VNNI adds two products in 16 bits, and
@@ -38,7 +38,7 @@ class Product:
 
     Attributes:
         node: A MatMul, or a Conv.
-        last: The node whose result is the product's: an Add of its bias, a Clip, or itself.
+        last: The node whose result is the product's: an Add of its bias, a ReLU, or itself.
         weight: Name of its weight, after the network's parameter.
         moving: Name of the value that it is multiplied with.
         result: Name of the result.
@@ -60,7 +60,7 @@ def products(graph: ir.Graph) -> list[Product]:
         moving, weight = _two(node)
         if weight.const_value is None or not _name(weight).startswith(_PARTS):
             continue
-        last = _follower(node, "Clip") if node.op_type == "Conv" else _follower(node, "Add")
+        last = _follower(node)
         result = last.outputs[0]
         if not any(result is value for value in graph.outputs):
             found.append(Product(node, last, _name(weight), _name(moving), _name(result)))
@@ -291,15 +291,18 @@ def mean_product(weight: NDArray[np.float64], means: NDArray[np.float64]) -> NDA
     return np.asarray((weight.sum(axis=(2, 3)) * own).sum(axis=1))
 
 
-def _follower(node: ir.Node, kind: str) -> ir.Node:
-    """The Add of a bias or the Clip that alone reads a node's result, or the node itself."""
+def _follower(node: ir.Node) -> ir.Node:
+    """The bias or the ReLU that alone reads a product, or the product itself."""
     uses = list(node.outputs[0].uses())
-    if len(uses) != 1 or uses[0][0].op_type != kind:
+    if len(uses) != 1:
         return node
-    (other,) = [value for value in uses[0][0].inputs if value is not node.outputs[0]][:1]
-    constant = None if other is None else other.const_value
-    is_bias = constant is not None and len(constant.shape) == 1
-    return uses[0][0] if kind == "Clip" or is_bias else node
+    reader = uses[0][0]
+    if node.op_type == "Conv":
+        return reader if reader.op_type in ("Clip", "Relu") else node
+    others = [value for value in reader.inputs if value is not node.outputs[0]]
+    constant = others[0].const_value if len(others) == 1 and others[0] is not None else None
+    is_bias = reader.op_type == "Add" and constant is not None and len(constant.shape) == 1
+    return reader if is_bias else node
 
 
 def _after(graph: ir.Graph, node: ir.Node) -> ir.Node:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+from mafsar.export.calibrate import observe
 from mafsar.export.half import write_half_graphs
+from mafsar.export.int8 import values_to_see, write_int8_graphs
 from mafsar.export.onnx import export_bundle
+from mafsar.export.verify import compare, run_graph
 
 from mafsar.errors import UnavailableError
 from mafsar.model.bundle_weights import load_bundle_network
@@ -105,3 +111,29 @@ def test_a_folded_tensor_bears_no_parameter_s_name(bundle: Path, network: Mafsar
     assert folded >= 22
     with pytest.raises(UnavailableError, match=r"batch norms are folded.*use --engine onnx"):
         load_bundle_network(bundle)
+
+
+def test_int8_leaves_no_convolution_in_float(bundle: Path, tmp_path: Path) -> None:
+    """Convolutions between uint8 and uint8, a ReLU of theirs inside the range."""
+    out = Path(shutil.copytree(bundle, tmp_path / "int8"))
+    graph = ir.load(out / "query-fp32.onnx").graph
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 256, (4, 1, 4, 64, 64, 3), dtype=np.uint8)
+    runs = [{"frames": clip} for clip in clips]
+    seen = {"query": observe(out / "query-fp32.onnx", values_to_see(graph), runs)}
+    write_int8_graphs(out, seen, out)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(out / "query-int8.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+    fused = onnx.load(str(tmp_path / "optimised.onnx"), load_external_data=False).graph
+    kinds = Counter(node.op_type for node in fused.node)
+    assert kinds["QLinearConv"] == sum(node.op_type == "Conv" for node in graph)
+    assert not kinds["Conv"]
+    assert not kinds["FusedConv"]
+    for clip in clips:
+        wanted = run_graph(out / "query-fp32.onnx", {"frames": clip})["features"]
+        found = session.run(["features"], {"frames": clip})[0]
+        assert compare(wanted, found).min_cosine > 0.98
