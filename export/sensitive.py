@@ -124,8 +124,8 @@ class Int8Maker:
     def _with_those_before(self, chosen: Collection[str]) -> tuple[str, ...]:
         """Weights that stay float32: with a convolution all before it, in the graph's order.
 
-        ONNX Runtime makes a float convolution between uint8 values int8 by itself, with one scale
-        for the whole weight, which is worse than what was to be mended.
+        A float convolution between uint8 values came out worse than the int8 one that it was to
+        mend, as if ONNX Runtime made it int8 with one scale for the whole weight.
         """
         names = list(self._weights)
         last = max((names.index(name) for name in chosen if self._weights[name]), default=-1)
