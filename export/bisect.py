@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from mafsar.export.names import graph_file
-from mafsar.export.verify import LARGEST_HALF, open_session
+from mafsar.export.verify import LARGEST_HALF, open_altered
 from numpy.typing import NDArray
 
 from mafsar.errors import InputError
@@ -124,13 +124,9 @@ def _values(path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
     }
     names = [name for node in graph.node for name in node.output if name in floats]
     del graph.output[:]
-    scan = path.with_name(f".{path.stem}.bisect.onnx")
     for index, name in enumerate(names):
         wide = f"bisect_{index}"
         graph.node.append(onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
         graph.output.append(onnx.helper.make_tensor_value_info(wide, onnx.TensorProto.FLOAT, None))
-    try:
-        scan.write_bytes(model.SerializeToString())
-        return dict(zip(names, open_session(scan).run(None, dict(inputs)), strict=True))
-    finally:
-        scan.unlink(missing_ok=True)
+    session = open_altered(path, lambda copy: copy.write_bytes(model.SerializeToString()))
+    return dict(zip(names, session.run(None, dict(inputs)), strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
-from mafsar.export.verify import open_session
+from mafsar.export.verify import open_altered
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError
@@ -163,9 +163,4 @@ def _session(path: Path, names: Sequence[str]) -> onnxruntime.InferenceSession:
     model.graph.outputs[:] = [values[name] for name in names]
     for value in model.graph.outputs:
         value.type = ir.TensorType(ir.DataType.FLOAT)
-    scan = path.with_name(f".{path.stem}.scan.onnx")
-    try:
-        ir.save(model, scan)
-        return open_session(scan)
-    finally:
-        scan.unlink(missing_ok=True)
+    return open_altered(path, lambda copy: ir.save(model, copy))

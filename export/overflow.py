@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from mafsar.export.verify import open_session
+from mafsar.export.verify import open_altered
 from numpy.typing import NDArray
 
 
@@ -44,18 +44,13 @@ def largest_half(path: Path, runs: Iterable[Mapping[str, NDArray[Any]]]) -> tupl
         graph.node.append(onnx.helper.make_node("Abs", [wide], [size]))
         graph.node.append(onnx.helper.make_node("ReduceMax", [size], [largest], keepdims=0))
         graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
-    scan = path.with_name(f".{path.stem}.scan.onnx")
+    session = open_altered(path, lambda copy: copy.write_bytes(model.SerializeToString()))
     found = np.zeros(len(values))
-    try:
-        scan.write_bytes(model.SerializeToString())
-        session = open_session(scan)
-        for inputs in runs:
-            for clip in range(len(next(iter(inputs.values())))):
-                one = {name: array[clip : clip + 1] for name, array in inputs.items()}
-                run = np.array(session.run(None, one), np.float64)
-                # Not a number comes from an infinity further up.
-                found = np.maximum(found, np.where(np.isfinite(run), run, np.inf))
-    finally:
-        scan.unlink(missing_ok=True)
+    for inputs in runs:
+        for clip in range(len(next(iter(inputs.values())))):
+            one = {name: array[clip : clip + 1] for name, array in inputs.items()}
+            run = np.array(session.run(None, one), np.float64)
+            # Not a number comes from an infinity further up.
+            found = np.maximum(found, np.where(np.isfinite(run), run, np.inf))
     index = int(found.argmax())
     return made[values[index]], float(found[index])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 from mafsar.export.calibrate import Seen, observe
 from mafsar.export.clips import ClipSet
 from mafsar.export.int8 import products, to_int8, values_to_see, write_int8_graphs
 from mafsar.export.names import graph_file
-from mafsar.export.verify import Report, open_session
+from mafsar.export.verify import Report, open_altered, open_session
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError
@@ -140,16 +142,13 @@ class Int8Maker:
         branch, seen = next(iter(self._seen.items()))
         path = self._folder / graph_file(branch)
         runs = self._runs[branch][:_RANKED_CLIPS]
-        exact = _outputs(path, runs)
-        scan = path.with_name(f".{path.stem}.one.onnx")
+        exact = _outputs(open_session(path), runs)
         noise = {}
-        try:
-            for weight in self._weights:
-                others = [name for name in self._weights if name != weight]
-                ir.save(to_int8(ir.load(path), seen, others), scan)
-                noise[weight] = _noise(exact, _outputs(scan, runs))
-        finally:
-            scan.unlink(missing_ok=True)
+        for weight in self._weights:
+            others = [name for name in self._weights if name != weight]
+            alone = to_int8(ir.load(path), seen, others)
+            session = open_altered(path, functools.partial(ir.save, alone))
+            noise[weight] = _noise(exact, _outputs(session, runs))
         return sorted(noise, key=lambda name: -noise[name])
 
 
@@ -163,9 +162,10 @@ def _inputs(branch: str, clips: ClipSet, text: Float32 | None) -> list[dict[str,
     return runs
 
 
-def _outputs(path: Path, runs: list[dict[str, NDArray[Any]]]) -> list[NDArray[np.float64]]:
+def _outputs(
+    session: onnxruntime.InferenceSession, runs: list[dict[str, NDArray[Any]]]
+) -> list[NDArray[np.float64]]:
     """Every output over all runs, (rows, width)."""
-    session = open_session(path)
     found = [session.run(None, inputs) for inputs in runs]
     return [
         np.concatenate([values.reshape(-1, values.shape[-1]) for values in column]).astype(

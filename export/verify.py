@@ -184,6 +184,21 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     return session
 
 
+def open_altered(path: Path, write: Callable[[Path], object]) -> onnxruntime.InferenceSession:
+    """A changed copy of a graph on ONNX Runtime's CPU provider.
+
+    Args:
+        path: The graph; the copy lies beside it for a moment, as its weights file must.
+        write: Called with the copy's path; writes it.
+    """
+    copy = path.with_name(f".{path.stem}.scan.onnx")
+    try:
+        write(copy)
+        return open_session(copy)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
 def run_graph(path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Runs a graph once on ONNX Runtime's CPU provider, outputs by name."""
     session = open_session(path)
