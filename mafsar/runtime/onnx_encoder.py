@@ -25,6 +25,8 @@ _INSTALL_CUDA = (
     "use --engine trt" if platform.machine() == "aarch64" else "pip install 'mafsar[cuda]'"
 )
 _MAX_BATCH = 32  # clips in one run; more are split
+_BRIEF_SPIN = (1, 26)  # the first ONNX Runtime that can be told how long
+_SPIN_MICROSECONDS = 20
 
 
 class OnnxEncoder:
@@ -130,8 +132,8 @@ class OnnxEncoder:
         options.log_severity_level = 3  # errors only
         # Left to itself, ONNX Runtime pins threads to cores, and complains in a container.
         options.intra_op_num_threads = self._threads or available_threads()
-        # Threads that spin between runs take the cores from the decoder's threads.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for key, value in thread_waits(onnxruntime.__version__).items():
+            options.add_session_config_entry(key, value)
         wanted = _CPU if device == "cpu" else _CUDA
         providers: list[Any] = [_CPU]
         if wanted == _CUDA:
@@ -207,6 +209,23 @@ def available_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def thread_waits(version: str) -> dict[str, str]:
+    """Session entries that say how threads wait for the next node.
+
+    A node of a small graph takes less time than a sleeping thread takes to wake. Threads that spin
+    longer, or between runs, take the cores from the decoder's threads and from other programs.
+
+    Args:
+        version: ONNX Runtime's; before 1.26 it spins for long or not at all, so not at all.
+    """
+    spins = tuple(int(part) for part in version.split(".")[:2]) >= _BRIEF_SPIN
+    entries = {"session.intra_op.allow_spinning": str(int(spins))}
+    if spins:
+        entries["session.intra_op.spin_duration_us"] = str(_SPIN_MICROSECONDS)
+        entries["session.force_spinning_stop"] = "1"
+    return entries
 
 
 def has_cuda_driver() -> bool:
