@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mafsar.export.places import replace_folder
 from mafsar.export.versions import thresholds
 
 from mafsar.errors import InputError
 from mafsar.model.names import MANIFEST
-from mafsar.runtime.bundle import ENGINES_FOLDER, Bundle, is_bundle, temporal_contract
+from mafsar.runtime.bundle import ENGINES_FOLDER, Bundle, temporal_contract
 from mafsar.runtime.files import file_sha256
+from mafsar.runtime.probe import PROBE_FILE
 
 Manifest = dict[str, Any]
+_GRAPHS_AND_WEIGHTS = re.compile(
+    r"((query|support)-(fp32|fp16|int8)|text)\.onnx|weights-(fp32|fp16|int8)\.bin"
+)
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 class BundleDraft:
@@ -44,13 +52,14 @@ class BundleDraft:
         return all((self.folder / name).is_file() for name in names)
 
     def finish(self) -> None:
-        """Hashes every file, drops engines of graphs that changed, writes the manifest, checks."""
+        """Hashes its files, drops engines of graphs that changed, writes the manifest, checks."""
         # An older bundle that is added to gets the entries that it lacks.
         self.manifest.setdefault("temporal", temporal_contract(int(self.manifest["frames"])))
         self.manifest.setdefault("thresholds", thresholds())
-        files = sorted(path for path in self.folder.iterdir() if path.is_file())
         self.manifest["files"] = {
-            path.name: describe_file(path) for path in files if path.name != MANIFEST
+            path.name: describe_file(path)
+            for path in sorted(self.folder.iterdir())
+            if path.is_file() and self._is_part(path.name)
         }
         engines = self.manifest.get("engines", {})
         for name, entry in list(engines.items()):
@@ -61,6 +70,7 @@ class BundleDraft:
                 entry["weights_sha256"],
             ):
                 del engines[name]
+                self.manifest.get("parity", {}).pop(name, None)
                 for path in (self.folder / name, (self.folder / name).with_suffix(".json")):
                     path.unlink(missing_ok=True)
         text = json.dumps(self.manifest, indent=1, ensure_ascii=False, allow_nan=False)
@@ -68,6 +78,11 @@ class BundleDraft:
         path.unlink(missing_ok=True)  # it may be a hard link
         path.write_text(text + "\n", encoding="utf-8")
         Bundle.open(self.folder)
+
+    def _is_part(self, name: str) -> bool:
+        """Whether a file belongs to the bundle; a file manager's own do not."""
+        tokenizer = (self.manifest.get("tokenizer") or {}).get("file")
+        return bool(_GRAPHS_AND_WEIGHTS.fullmatch(name)) or name in (tokenizer, PROBE_FILE)
 
 
 @contextmanager
@@ -81,22 +96,30 @@ def bundle_draft(out: Path, start: Path | None) -> Iterator[BundleDraft]:
     Raises:
         InputError: The folder cannot be written.
     """
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    place = out.resolve()  # a link to a bundle stays a link
+    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         if start is not None:
             # Engines of the same bundle are only linked: one can have hundreds of megabytes.
-            same = out.exists() and start.resolve() == out.resolve()
+            same = start.resolve() == place
             _copy(start, beside, link=same)
         draft = BundleDraft(beside)
         yield draft
         draft.finish()
-        replace_folder(beside, out)
-    except PermissionError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); name another -o") from error
+        replace_folder(beside, place)
+    except OSError as error:
+        raise unwritable(out, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def unwritable(out: Path, error: OSError) -> Exception:
+    """What to raise for an error of the file system: a line for the user where it is about `out`."""
+    if error.errno in _UNWRITABLE:
+        return InputError(f"{out}: cannot be written ({error.strerror}); name another -o")
+    return error
 
 
 def check_replaceable(out: Path) -> None:
@@ -105,7 +128,7 @@ def check_replaceable(out: Path) -> None:
     Raises:
         InputError: `out` is a file, or a folder with something else in it.
     """
-    if out.is_dir() and not is_bundle(out) and any(out.iterdir()):
+    if out.is_dir() and not (out / MANIFEST).is_file() and any(out.iterdir()):
         raise InputError(f"{out}: a folder that is no bundle; name another -o, as NAME.mafsar")
     if out.is_file():
         raise InputError(f"{out}: a file, a bundle is a folder; name another -o, as NAME.mafsar")
@@ -114,18 +137,6 @@ def check_replaceable(out: Path) -> None:
 def describe_file(path: Path) -> dict[str, Any]:
     """The manifest's entry of a file."""
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-
-
-def replace_folder(new: Path, out: Path) -> None:
-    """Puts `new` in the place of `out`; a kill in between leaves one of them whole."""
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    if old.is_dir():
-        shutil.rmtree(old)
-    else:
-        old.unlink(missing_ok=True)
 
 
 def _copy(source: Path, folder: Path, *, link: bool) -> None:

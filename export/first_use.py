@@ -5,17 +5,16 @@ torch is loaded by the export only, and by nothing from the second use on.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from mafsar.export.job import export_model
+from mafsar.export.job import export_held
+from mafsar.export.places import alone
 
 from mafsar.errors import InputError, MafsarError, UnavailableError
-from mafsar.runtime.model_bundles import find_kept, kept_path, make_room, remove_remains
+from mafsar.runtime.model_bundles import find_kept, kept_path, make_room
 
 _NEEDS = ("torch", "open_clip", "onnx", "onnxscript")
 Say = Callable[[str], None]
@@ -46,19 +45,24 @@ def make_kept(name: str, *, say: Say = lambda _: None, step: Say = lambda _: Non
             "not installed; pip install 'mafsar[train]', or use --model tiny"
         )
     path = kept_path(name)
-    with _alone(path):
-        kept = find_kept(name)
-        if kept is not None:
-            return kept
-        remove_remains(path)
-        began = time.perf_counter()
-        try:
-            result = export_model(name, path, say=step)
-        except MafsarError as error:
-            raise type(error)(
-                f"{error} (first use of {name}; --engine torch does without)"
-            ) from error
-        gone = make_room(path)
+    try:
+        with alone(path):
+            kept = find_kept(name)
+            if kept is not None:
+                return kept
+            began = time.perf_counter()
+            try:
+                result = export_held(name, path, say=step)
+            except MafsarError as error:
+                raise type(error)(
+                    f"{error} (first use of {name}; --engine torch does without)"
+                ) from error
+            gone = make_room(path)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: cannot be written ({error.strerror}); set MAFSAR_CACHE to a folder of "
+            "yours, or use --engine torch"
+        ) from error
     size = sum(file.stat().st_size for file in path.iterdir())
     also = f"; removed {', '.join(gone)} to keep the cache's cap" if gone else ""
     say(
@@ -67,19 +71,3 @@ def make_kept(name: str, *, say: Say = lambda _: None, step: Say = lambda _: Non
         f"torch{also}"
     )
     return path
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Holds the lock of a bundle's place; it falls with the process."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(f".{path.name}.lock").open("w")
-    except OSError as error:
-        raise InputError(
-            f"{path.parent}: cannot be written ({error.strerror}); set MAFSAR_CACHE to a folder of "
-            "yours, or use --engine torch"
-        ) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -7,26 +7,24 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mafsar.export.clips import calibration_clips
-from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
+from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable, unwritable
 from mafsar.export.engines import add_engines
 from mafsar.export.judgement import Judgement
 from mafsar.export.names import graph_file, weights_file
 from mafsar.export.options import Artefact, ExportOptions, ExportResult
+from mafsar.export.places import alone
+from mafsar.export.source import MODEL_KEYS, Source
 from mafsar.export.versions import GRAPHS, made_by
 
-from mafsar.errors import InputError, MissingError, UnavailableError
-from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest, spec_of
+from mafsar.errors import InputError, MafsarError, UnavailableError
+from mafsar.model.names import MANIFEST
+from mafsar.runtime.bundle import Bundle, read_manifest, spec_of
 from mafsar.runtime.encoders import ModelSpec
-from mafsar.runtime.loading import starter_path
 from mafsar.runtime.probe import PROBE_FILE
-
-if TYPE_CHECKING:
-    from mafsar.model.network import MafsarNetwork
 
 Say = Callable[[str], None]
 
@@ -52,24 +50,33 @@ def export_model(
     """
     options = options or ExportOptions()
     options.check()
-    source = _Source.find(str(model), options)
+    source = Source.find(str(model), options)
     target = source.default_out() if out is None else Path(out)
     check_replaceable(target)
+    try:
+        with alone(target.resolve(), waiting=lambda: say(f"waiting: {target} is being changed")):
+            return _export(source, target, options, say)
+    except OSError as error:
+        raise unwritable(target, error) from error
+
+
+def export_held(name: str, target: Path, *, say: Say = lambda _: None) -> ExportResult:
+    """As `export_model` with no options, for who holds the target's place already."""
+    options = ExportOptions()
+    return _export(Source.find(name, options), target, options, say)
+
+
+def _export(source: Source, target: Path, options: ExportOptions, say: Say) -> ExportResult:
     start = source.bundle
-    there = is_bundle(target) and not (options.overwrite and _other_weights(target, source))
-    if there:
-        if _other_weights(target, source):
-            raise InputError(
-                f"{target}: holds another model ({read_manifest(target).get('name')}); name "
-                "another -o, or add --overwrite (-y) to replace it"
-            )
-        Bundle.open(target)  # a damaged bundle is not added to
+    if _holds(target, source, options):
         start = target
     artefacts: list[Artefact] = []
     model_name = ""
     if options.engine == "onnx" or start != target or not _has_graphs(target, options):
         with bundle_draft(target, start) as draft:
             artefacts += _make_graphs(draft, source, options, say)
+            if not artefacts and start == target and options.engine == "onnx":
+                raise InputError(_nothing_to_do(target, source, options))
             model_name = draft.manifest["name"]
     # A bundle whose graphs are verified stays, also where no engine can be built here: it is what
     # goes to the device.
@@ -80,6 +87,43 @@ def export_model(
     return ExportResult(target, model_name, tuple(artefacts))
 
 
+def _holds(target: Path, source: Source, options: ExportOptions) -> bool:
+    """Whether the target is a bundle of this very model, to be added to.
+
+    Raises:
+        MafsarError: It is damaged or another model's, and is not to be replaced.
+    """
+    if not (target / MANIFEST).is_file():
+        return False
+    try:
+        manifest = Bundle.open(target).manifest
+    except MafsarError:
+        if options.overwrite:
+            return False
+        raise
+    differs = [key for key in MODEL_KEYS if manifest.get(key) != source.model[key]]
+    if differs and not options.overwrite:
+        what = (
+            f"another model ({manifest['name']})"
+            if "weights_sha256" in differs
+            else f"{manifest['name']} with other {' and '.join(differs)}"
+        )
+        raise InputError(
+            f"{target}: holds {what}; name another -o, or add --overwrite (-y) to replace it"
+        )
+    return not differs
+
+
+def _nothing_to_do(target: Path, source: Source, options: ExportOptions) -> str:
+    wanted = options.precision or "fp32 and fp16"
+    if options.overwrite and source.network is None:
+        return (
+            f"{wanted}: a bundle's fp32 graphs are made from the model itself: "
+            f"mafsar export MODEL -o {target} --overwrite"
+        )
+    return f"{wanted}: the bundle has these graphs already; add --overwrite (-y) to make them again"
+
+
 def _has_graphs(bundle: Path, options: ExportOptions) -> bool:
     """Whether a bundle holds what an engine is built from and checked with."""
     names = read_manifest(bundle)["files"]
@@ -87,59 +131,8 @@ def _has_graphs(bundle: Path, options: ExportOptions) -> bool:
     return graph_file("query", precision) in names and PROBE_FILE in names
 
 
-@dataclass
-class _Source:
-    """What is exported: a bundle, or a network on torch."""
-
-    name: str
-    bundle: Path | None
-    network: MafsarNetwork | None
-    weights_sha256: str
-    extra: dict[str, Any]
-
-    @classmethod
-    def find(cls, name: str, options: ExportOptions) -> _Source:
-        path = starter_path() if name == "tiny" else Path(name).expanduser()
-        if name == "tiny" or is_bundle(path):
-            bundle = Bundle.open(path)
-            if options.frames not in (None, bundle.spec.frames):
-                raise InputError(
-                    f"--frames {options.frames}: {name} takes {bundle.spec.frames} frames a clip, "
-                    "which belong to the bundle; leave --frames out"
-                )
-            return cls(name, path, None, bundle.spec.weights_sha256, {})
-        if path.suffix == SUFFIX and ":" not in name:
-            raise MissingError(f"{name}: no such bundle; check the path")
-        missing = [
-            package for package in ("torch", "onnxscript") if not importlib.util.find_spec(package)
-        ]
-        if missing:
-            raise UnavailableError(
-                f"export {name}: needs {' and '.join(missing)}, not installed; "
-                "pip install 'mafsar[train]', or export a bundle"
-            )
-        from mafsar.export.onnx import open_network
-
-        from mafsar.model.weights import weights_sha256
-
-        network, extra = open_network(name, frames=options.frames)
-        return cls(name, None, network, weights_sha256(network), extra)
-
-    def default_out(self) -> Path:
-        if self.bundle is not None and self.bundle != starter_path():
-            return self.bundle
-        path = Path(self.name).expanduser()
-        stem = path.stem if path.exists() or path.suffix == ".safetensors" else self.name
-        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.")
-        return Path(f"{safe or 'model'}{SUFFIX}")
-
-
-def _other_weights(out: Path, source: _Source) -> bool:
-    return bool(read_manifest(out).get("weights_sha256") != source.weights_sha256)
-
-
 def _make_graphs(
-    draft: BundleDraft, source: _Source, options: ExportOptions, say: Say
+    draft: BundleDraft, source: Source, options: ExportOptions, say: Say
 ) -> list[Artefact]:
     """Makes the graphs that are wanted and verifies them."""
     made = _write_graphs(draft, source, options, say)
@@ -153,11 +146,6 @@ def _make_graphs(
         artefacts.append(_make_int8(draft, judgement, options, say))
     if "fp32" in made or not draft.has(PROBE_FILE):
         judgement.probe()
-    elif not artefacts and options.engine == "onnx":
-        raise InputError(
-            f"{options.precision or 'fp32 and fp16'}: the bundle has these graphs already; "
-            "add --overwrite (-y) to make them again"
-        )
     for artefact in artefacts:
         entry = artefact.verification | {"made_by": made_by(*GRAPHS)}
         draft.manifest.setdefault("parity", {})[artefact.name] = entry
@@ -248,7 +236,7 @@ def _make_engines(
 
 
 def _write_graphs(
-    draft: BundleDraft, source: _Source, options: ExportOptions, say: Say
+    draft: BundleDraft, source: Source, options: ExportOptions, say: Say
 ) -> list[str]:
     """Writes the graphs that are missing or to be made again; returns their precisions."""
     made: list[str] = []
@@ -260,8 +248,8 @@ def _write_graphs(
 
         say("exporting the fp32 graphs")
         tokenizer = write_tokenizer(source.network, draft.folder.with_suffix(".tokenizer"))
+        before = dict(draft.manifest)
         try:
-            kept = {k: draft.manifest[k] for k in ("engines",) if k in draft.manifest}
             fresh = draft.folder.with_suffix(".fresh")
             export_bundle(source.network, tokenizer, fresh, extra=source.extra, overwrite=True)
             for path in fresh.iterdir():
@@ -270,7 +258,7 @@ def _write_graphs(
         finally:
             tokenizer.unlink(missing_ok=True)
         draft.reload()
-        draft.manifest |= kept
+        _keep_records(draft, before)
         made.append("fp32")
     spec = _spec(draft)
     has_half = draft.has(*_graph_files(spec, "fp16"))
@@ -286,6 +274,28 @@ def _write_graphs(
         write_half_graphs(draft.folder, _branches(spec), draft.folder)
         made.append("fp16")
     return made
+
+
+def _keep_records(draft: BundleDraft, before: dict[str, Any]) -> None:
+    """Keeps what an older manifest says of engines and graphs that the new fp32 graphs leave valid.
+
+    Engines of other graphs are dropped when the draft is finished; int8 graphs here, whose ranges
+    and float32 products were found for the old ones.
+    """
+    if "engines" in before:
+        draft.manifest["engines"] = before["engines"]
+    records = {
+        name: record
+        for name, record in before.get("parity", {}).items()
+        if isinstance(record, dict) and name not in draft.manifest["parity"]
+    }
+    old = before.get("files", {})
+    parts = [*(graph_file(each) for each in _branches(_spec(draft))), weights_file("fp32")]
+    if any(draft.manifest["files"].get(name) != old.get(name) for name in parts):
+        records.pop("onnx-int8", None)
+        for name in _graph_files(_spec(draft), "int8"):
+            (draft.folder / name).unlink(missing_ok=True)
+    draft.manifest["parity"] |= records
 
 
 def _check_onnx_ir(precision: str) -> None:

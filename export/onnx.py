@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mafsar.export.editing import describe_file, replace_folder
+from mafsar.export.editing import describe_file
 from mafsar.export.graph import example_inputs, graph_specs, trace
 from mafsar.export.names import graph_file
+from mafsar.export.places import replace_folder
 from mafsar.export.store import WeightStore
 from mafsar.export.tokenizer import CLIP_VOCABULARY, write_clip_tokenizer
 from mafsar.export.verify import Parity, compare, run_graph
@@ -190,13 +191,30 @@ def verify_bundle(network: MafsarNetwork, folder: Path) -> Parity:
     return worst
 
 
+def describe_model(network: MafsarNetwork) -> dict[str, Any]:
+    """The manifest's entries that decide which model a bundle holds."""
+    config, match = network.config, network.config.match
+    return {
+        "frames": config.frames,
+        "image_size": config.vision.image_size,
+        "prompts": list(config.prompts),
+        "match": {
+            "metric": match.metric,
+            "lam": match.lam,
+            "alpha": match.alpha,
+            "visual_scale": match.visual_scale,
+            "text_scale": match.text_scale,
+        },
+        "weights_sha256": weights_sha256(network),
+    }
+
+
 def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dict[str, Any]:
     """What `bundle.json` says of a network and the files in `folder`."""
     config = network.config
     # A plain CLIP counts what training would tune, as its bare name does.
     total, tunable = parameter_counts(config.tunable())
     tokenizer = {"file": TOKENIZER_FILE, "context_length": config.text.context_length}
-    match = config.match
     is_clip = config.text.vocab_size == CLIP_VOCABULARY
     return {
         "schema": SCHEMA,
@@ -204,8 +222,7 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
         "backbone": backbone(config.name),
         "adapters": "none" if config.adapters is None else "trained",
         "fully_tuned": config.fully_tuned,
-        "frames": config.frames,
-        "image_size": config.vision.image_size,
+        **describe_model(network),
         "embed_dim": config.embed_dim,
         "parameters_total": total,
         "parameters_tunable": tunable,
@@ -216,17 +233,8 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
             "std": list(config.std),
         },
         "text": True,
-        "prompts": list(config.prompts),
         "tokenizer": tokenizer,
         "known_words": None,
-        "match": {
-            "metric": match.metric,
-            "lam": match.lam,
-            "alpha": match.alpha,
-            "visual_scale": match.visual_scale,
-            "text_scale": match.text_scale,
-        },
-        "weights_sha256": weights_sha256(network),
         "logit_scale": float(network.logit_scale),
         "files": {path.name: describe_file(path) for path in sorted(folder.iterdir())},
         "parity": {

@@ -143,7 +143,9 @@ def export(
     result = export_model(model, out, options=options, say=voice.note)
     seconds = time.perf_counter() - began
     voice.note(f"exported in {seconds:.0f} s, peak memory {peak_bytes() / 1e9:.1f} GB")
-    if json_lines:
+    if not result.artefacts:
+        voice.note(f"{result.path}: a copy of {model}; nothing had to be made")
+    elif json_lines:
         for line in result.to_json():
             outputs.print_json(sys.stdout, line)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from mafsar.video.sampling import segment_times
 SCHEMA = 1  # entries may be added to it: a bundle without them opens
 SUFFIX = ".mafsar"
 ENGINES_FOLDER = "engines"  # of TensorRT; their hashes are checked when one is loaded
+_ENGINE_NAME = re.compile(rf"{ENGINES_FOLDER}/[\w-][\w.-]*\.engine")
+_ENGINE_ENTRY = (
+    "flavour", "version", "compute_capability", "branch", "precision",
+    "graph", "graph_sha256", "weights", "weights_sha256", "sha256",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Bundle:
             )
         for name, (sha256, size) in files.items():
             _check_file(path, name, sha256, size)
+        _check_engines(path, manifest.get("engines", {}))
         bundle = Bundle(path, spec, tokenizer, manifest)
         wanted = ["query-fp32.onnx"]
         if tokenizer is not None:
@@ -189,6 +196,18 @@ def _check_file(path: Path, name: str, sha256: str, size_bytes: int) -> None:
         raise MismatchError(
             f"{file}: its sha256 differs from the manifest's: damaged or changed; {mend(path)}"
         )
+
+
+def _check_engines(path: Path, engines: Any) -> None:
+    """Refuses entries that name files elsewhere or lack what an engine is known by."""
+    whole = isinstance(engines, dict) and all(
+        _ENGINE_NAME.fullmatch(name)
+        and isinstance(entry, dict)
+        and all(isinstance(entry.get(key), str) for key in _ENGINE_ENTRY)
+        for name, entry in engines.items()
+    )
+    if not whole:
+        raise InputError(f"{path / MANIFEST}: damaged manifest (engines); {mend(path)}")
 
 
 def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:

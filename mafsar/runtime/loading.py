@@ -12,7 +12,7 @@ from mafsar.errors import InputError, MafsarError, MissingError, UnavailableErro
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest
 from mafsar.runtime.encoders import Encoder
-from mafsar.runtime.model_bundles import ADAPTERS_FILE, bundles_folder, find_kept
+from mafsar.runtime.model_bundles import ADAPTERS_FILE, bundles_folder, discard_kept, find_kept
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank import Bank
@@ -102,7 +102,14 @@ def load_model(
     if cache and engine in ("auto", "onnx"):
         kept = find_kept(name) if make_bundle is None else make_bundle(name)
         if kept is not None:
-            encoder = _load_bundle(_of_source(Bundle.open(kept), path), wish)
+            try:
+                bundle = Bundle.open(kept)
+            except MafsarError:  # damaged since: made again, where it can be
+                if make_bundle is None:
+                    raise
+                discard_kept(kept)
+                bundle = Bundle.open(make_bundle(name))
+            encoder = _load_bundle(_of_source(bundle, path), wish)
             return _torch_on_gpu(name, wish, encoder) or encoder
     return _load_torch(name, wish)
 

@@ -108,11 +108,9 @@ def make_room(keep: Path, *, cap_bytes: int = CAP_BYTES) -> list[str]:
     return removed
 
 
-def remove_remains(path: Path) -> None:
-    """Removes what interrupted makings of a bundle left beside it."""
-    for pattern in (f".{path.name}.*.part", f".{path.name}.*.old"):
-        for remains in path.parent.glob(pattern):
-            _remove(remains)
+def discard_kept(path: Path) -> None:
+    """Removes one bundle, as where it is damaged."""
+    _remove(path)
 
 
 def _identity(name: str) -> str:

@@ -191,9 +191,29 @@ def test_what_was_killed_in_the_middle_is_never_used(
         assert not list(out.parent.glob(".*.part"))
         raise MismatchError("planted")
 
-    monkeypatch.setattr(first_use, "export_model", export)
+    monkeypatch.setattr(first_use, "export_held", export)
     with pytest.raises(MismatchError, match=r"planted \(first use of .*--engine torch"):
         make_kept(name)
+
+
+def test_a_damaged_bundle_in_the_cache_is_made_again(
+    folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path))
+    name = f"local-dir:{folder}"
+    kept = model_bundles.kept_path(name)
+    shutil.copytree(whole, kept)
+    (kept / "weights-fp32.bin").write_bytes(b"cut")
+    with pytest.raises(MismatchError, match=r"3 bytes.*mafsar export MODEL -o .* --overwrite"):
+        load_model(name, engine="onnx", device="cpu")
+
+    def make(asked: str) -> Path:
+        assert asked == name
+        if not kept.exists():
+            shutil.copytree(whole, kept)
+        return kept
+
+    assert load_model(name, engine="onnx", device="cpu", make_bundle=make).engine == "onnx"
 
 
 def test_without_the_train_extra_one_line_says_so(
@@ -248,7 +268,7 @@ def test_who_comes_second_waits_and_makes_nothing(monkeypatch: pytest.MonkeyPatc
         (out / "bundle.json").write_text("{}")
         return Result()
 
-    monkeypatch.setattr(first_use, "export_model", export)
+    monkeypatch.setattr(first_use, "export_held", export)
     found: list[Path] = []
     threads = [
         threading.Thread(target=lambda: found.append(make_kept("vit-b-32:random")))

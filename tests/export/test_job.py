@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from mafsar.export import half, job
 from mafsar.export.editing import bundle_draft
 from mafsar.export.job import export_model
 from mafsar.export.options import ExportOptions
+from mafsar.export.source import Source
 
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.model.network import MafsarNetwork
@@ -124,11 +126,11 @@ def test_adding_and_overwriting(bundle_copy: Path, tmp_path: Path, small: Path) 
     with pytest.raises(InputError, match="has these graphs already; add --overwrite"):
         export_model(bundle_copy, out)
     (out / "weights-fp16.bin").write_bytes(b"damaged")
-    with pytest.raises(MismatchError, match=r"weights-fp16\.bin: 7 bytes"):
-        export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
-    shutil.rmtree(out)
-    shutil.copytree(small, out)
-    export_model(bundle_copy, out)
+    with pytest.raises(MismatchError, match=r"weights-fp16\.bin: 7 bytes.*--overwrite"):
+        export_model(bundle_copy, out)
+    export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
+    assert Bundle.open(out).precisions() == ["fp32", "fp16"]
+    (out / "bundle.json").write_text("{")
     export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
     assert (out / "query-fp16.onnx").read_bytes() == first
     manifest = json.loads((out / "bundle.json").read_text())
@@ -138,6 +140,87 @@ def test_adding_and_overwriting(bundle_copy: Path, tmp_path: Path, small: Path) 
         export_model(bundle_copy, out)
     export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
     assert Bundle.open(out).spec.weights_sha256 == Bundle.open(small).spec.weights_sha256
+
+
+def test_a_whole_bundle_is_copied_to_another_place(bundle_copy: Path, tmp_path: Path) -> None:
+    export_model(bundle_copy)
+    out = tmp_path / "another.mafsar"
+    assert export_model(bundle_copy, out).artefacts == ()
+    assert Bundle.open(out).manifest == Bundle.open(bundle_copy).manifest
+    wish = ExportOptions(precision="fp32", overwrite=True)
+    with pytest.raises(InputError, match=r"made from the model itself: mafsar export MODEL -o"):
+        export_model(out, options=wish)
+
+
+def test_other_frames_are_another_model(from_torch: MafsarNetwork, tmp_path: Path) -> None:
+    out = tmp_path / "b.mafsar"
+    export_model("any", out)
+    with pytest.raises(InputError, match="has these graphs already"):
+        export_model("any", out)
+    from_torch.config = dataclasses.replace(from_torch.config, frames=2)
+    with pytest.raises(InputError, match=r"holds .* with other frames; name another -o, or add"):
+        export_model("any", out)
+
+
+@pytest.mark.usefixtures("from_torch")
+def test_int8_goes_with_the_graphs_that_it_was_made_of(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "b.mafsar"
+    export_model("any", out)
+    export_model("any", out, options=ExportOptions(precision="int8"))
+    record = Bundle.open(out).manifest["parity"]["onnx-int8"]
+    export_model("any", out, options=ExportOptions(overwrite=True))
+    again = Bundle.open(out)
+    assert again.precisions() == ["fp32", "fp16", "int8"]
+    assert again.manifest["parity"]["onnx-int8"] == record
+
+    def changed(_: object, __: object, path: Path, **___: object) -> None:
+        shutil.copytree(small, path)
+        graph = onnx.load(path / "query-fp32.onnx", load_external_data=False)
+        graph.doc_string = "made by another torch"
+        onnx.save(graph, path / "query-fp32.onnx")
+        manifest = json.loads((path / "bundle.json").read_text())
+        manifest["files"]["query-fp32.onnx"] = {"sha256": "changed", "bytes": 0}
+        (path / "bundle.json").write_text(json.dumps(manifest))
+
+    monkeypatch.setattr("mafsar.export.onnx.export_bundle", changed)
+    export_model("any", out, options=ExportOptions(overwrite=True))
+    fresh = Bundle.open(out)
+    assert fresh.precisions() == ["fp32", "fp16"]
+    assert not list(out.glob("*int8*"))
+    assert "onnx-int8" not in fresh.manifest["parity"]
+
+
+def test_a_file_manager_s_files_are_no_part_of_a_bundle(bundle_copy: Path) -> None:
+    (bundle_copy / ".DS_Store").write_bytes(b"seen")
+    export_model(bundle_copy)
+    (bundle_copy / ".DS_Store").write_bytes(b"seen again")
+    assert ".DS_Store" not in Bundle.open(bundle_copy).manifest["files"]
+
+
+def test_a_link_to_a_bundle_stays_one(
+    bundle_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "link.mafsar"
+    link.symlink_to(bundle_copy)
+    export_model(link)
+    assert link.is_symlink()
+    assert Bundle.open(bundle_copy).precisions() == ["fp32", "fp16"]
+    monkeypatch.chdir(bundle_copy)
+    export_model(".", options=ExportOptions(overwrite=True))
+    assert Bundle.open(bundle_copy).precisions() == ["fp32", "fp16"]
+
+
+def test_a_place_that_cannot_be_written_is_said(
+    bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(job, "alone", refuse)
+    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\); name"):
+        export_model(bundle_copy)
 
 
 def test_unverified_is_marked(bundle_copy: Path) -> None:
@@ -303,7 +386,7 @@ def test_an_overflow_of_half_is_caught(bundle_copy: Path) -> None:
 
 
 def test_default_places(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr(job, "starter_path", lambda: small)
+    monkeypatch.setattr("mafsar.export.source.starter_path", lambda: small)
     monkeypatch.chdir(tmp_path)
     assert export_model("tiny").path == Path("tiny.mafsar")
     assert "query-fp16.onnx" not in {path.name for path in small.iterdir()}
@@ -311,5 +394,4 @@ def test_default_places(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: 
     (tmp_path / "runs" / "h").mkdir(parents=True)
     names["runs/h"] = "h.mafsar"
     for name, out in names.items():
-        source = job._Source(name, None, None, "", {})
-        assert source.default_out() == Path(out)
+        assert Source(name, None, None, {}, {}).default_out() == Path(out)

@@ -21,6 +21,12 @@ from mafsar.video import load_clip, write_video
 
 onnx = pytest.importorskip("onnx", reason="the graphs are made with the onnx package")
 
+ENGINE = dict.fromkeys(
+    (
+        "flavour", "version", "compute_capability", "branch", "precision",
+        "graph", "graph_sha256", "weights", "weights_sha256", "sha256",
+    ), "x",
+)  # fmt: skip
 T, S, E, CONTEXT = 4, 16, 8, 6
 COLOURS = np.random.default_rng(5).normal(size=(3, E)).astype(np.float32)
 WORDS = np.random.default_rng(6).normal(size=(CONTEXT, E)).astype(np.float32)
@@ -263,11 +269,19 @@ def test_damaged_files_are_refused(bundle, name, damage):
         ({"files": {}}, MissingError, "lists no query-fp32.onnx"),
         ({"files": {"../x": {"sha256": "", "bytes": 0}}}, InputError, "outside the bundle"),
         ({"adapters": "some"}, InputError, "damaged manifest"),
+        ({"engines": {"/etc/passwd": ENGINE}}, InputError, r"damaged manifest \(engines\)"),
+        ({"engines": {"engines/../x.engine": ENGINE}}, InputError, r"damaged manifest \(engines"),
+        ({"engines": {"engines/x.engine": {}}}, InputError, r"damaged manifest \(engines\)"),
     ],
 )
 def test_manifests_that_do_not_fit(tmp_path, change, kind, said):
     with pytest.raises(kind, match=said):
         Bundle.open(write_bundle(tmp_path / "b.mafsar", **change))
+
+
+def test_engines_are_listed_by_plain_names(tmp_path):
+    entry = {"engines/query-fp32-b1.8.32-rtx1.7.1-sm86.engine": ENGINE}
+    Bundle.open(write_bundle(tmp_path / "b.mafsar", engines=entry))
 
 
 def test_what_is_no_bundle(tmp_path):

@@ -1,0 +1,91 @@
+"""Where a bundle is put: by one process at a time, whole or not at all (no torch)."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import glob
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
+_BESIDE = ("part", "fresh", "tokenizer", "old")  # what is made beside a bundle
+
+
+@contextmanager
+def alone(place: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds a bundle's place against other processes; the hold falls with the process.
+
+    What a killed process left beside the place is removed; a bundle that it had moved away is put
+    back.
+
+    Args:
+        place: The bundle's folder, resolved; it need not be there.
+        waiting: Called once when another process holds it.
+
+    Raises:
+        OSError: The folder around it cannot be written.
+    """
+    path = place.with_name(f".{place.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            waiting = _nothing
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # Whoever held it removed the file: the lock of a file without a name holds nobody off.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()
+    try:
+        _recover(place)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def replace_folder(new: Path, out: Path) -> None:
+    """Puts `new` in the place of `out`, in one step where the file system can."""
+    if not out.exists():
+        new.rename(out)
+    elif _exchange(new, out):
+        shutil.rmtree(new)
+    else:
+        old = out.with_name(f".{out.name}.{os.getpid()}.old")
+        out.rename(old)
+        new.rename(out)
+        shutil.rmtree(old)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Swaps two folders at once; False where it cannot be done."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    words = _AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE
+    return bool(rename(*words) == 0)
+
+
+def _recover(place: Path) -> None:
+    beside = f"{glob.escape(f'.{place.name}')}.*."
+    olds = sorted(place.parent.glob(f"{beside}old"), key=lambda path: path.stat().st_mtime)
+    if olds and not place.exists():
+        olds[-1].rename(place)
+    for ending in _BESIDE:
+        for path in place.parent.glob(beside + ending):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _nothing() -> None:
+    pass
