@@ -28,6 +28,7 @@ from mafsar.runtime.trt_encoder import compute_capability
 SCHEMA = 1
 _WITHOUT_GPU = 86  # what is built for where no GPU is and none is named: Ampere's RTX cards
 _LARGEST_BATCH = 1024
+_STDERR = 2
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def add_engines(
     bundle: str,
     precision: str,
     wish: EngineWish,
+    min_cosine: float,
     overwrite: bool,
     say: Callable[[str], None],
 ) -> list[BuiltEngine]:
@@ -126,6 +128,7 @@ def add_engines(
         bundle: The bundle as the user names it, for messages.
         precision: "fp32" or "fp16".
         wish: Batch sizes, target, workspace.
+        min_cosine: That the engines must have, also where they are first loaded.
         overwrite: Replace engines of the same name.
         say: Called with a line when a step begins.
 
@@ -171,12 +174,10 @@ def add_engines(
         f"SM {target // 10}.{target % 10} with {toolkit.module.__name__} {toolkit.version}"
     )
     answers = _build_apart(requests, toolkit.flavour, local)
-    made = [
-        BuiltEngine(
-            name, _entry(draft, name, branch, precision, wish, target, answer), target == local
-        )
-        for (name, branch), answer in zip(names, answers, strict=True)
-    ]
+    made = []
+    for (name, branch), answer in zip(names, answers, strict=True):
+        entry = _entry(draft, name, branch, precision, wish, target, answer)
+        made.append(BuiltEngine(name, entry | {"min_cosine": min_cosine}, target == local))
     for item in made:
         item.mark(draft.folder, "graph")
         draft.manifest.setdefault("engines", {})[item.name] = item.entry
@@ -225,7 +226,8 @@ def _build_apart(
         content = {"flavour": flavour, "local": local, "engines": engines}
         path.write_text(json.dumps(content), encoding="utf-8")
         words = [sys.executable, "-m", "mafsar.export.tensorrt", str(path)]
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, check=False)
+        # What its libraries print is no part of this command's answer.
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=_STDERR, check=False)
         reply = path.with_suffix(".reply.json")
         if not reply.is_file():
             raise UnavailableError(_death(done.returncode))

@@ -24,7 +24,7 @@ from mafsar.errors import InputError, MafsarError, UnavailableError
 from mafsar.model.names import MANIFEST
 from mafsar.runtime.bundle import Bundle, read_manifest, spec_of
 from mafsar.runtime.encoders import ModelSpec
-from mafsar.runtime.probe import PROBE_FILE
+from mafsar.runtime.probe import LIMITS, PROBE_FILE
 
 Say = Callable[[str], None]
 
@@ -202,11 +202,13 @@ def _make_engines(
     draft: BundleDraft, bundle: str, options: ExportOptions, say: Say
 ) -> list[Artefact]:
     """Builds the engines of one precision; those that run here are verified here."""
+    precision = options.precision or "fp32"
     built = add_engines(
         draft,
         _spec(draft),
         bundle=bundle,
-        precision=options.precision or "fp32",
+        precision=precision,
+        min_cosine=options.min_cosine or LIMITS[precision],
         wish=options.engines,
         overwrite=options.overwrite,
         say=say,

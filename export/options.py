@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,10 @@ class ExportOptions:
             raise InputError(f"--min-cosine must be over 0 and at most 1, got {self.min_cosine:g}")
         if self.engine == "trt":
             self.engines.check()
+        elif replace(self.engines, quiet=False) != EngineWish():
+            raise InputError(
+                "--batch, --compute-capability and --workspace are of an engine; add --engine trt"
+            )
 
 
 @dataclass(frozen=True)

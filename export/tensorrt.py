@@ -8,11 +8,13 @@ all. Precision is what the graph's types say.
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import importlib.util
 import json
+import os
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from mafsar.export.trt_layers import (
 
 from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
 from mafsar.runtime.memory import peak_bytes
-from mafsar.runtime.trt_encoder import MODULES
+from mafsar.runtime.trt_encoder import MODULES, load_module
 
 INSTALL = 'pip install "mafsar[trt]" (needs a GPU here) or "mafsar[trt-rtx]" (builds without one)'
 
@@ -74,15 +76,7 @@ class Toolkit:
         Raises:
             UnavailableError: It cannot be loaded.
         """
-        name = MODULES[flavour]
-        try:
-            return cls(flavour, importlib.import_module(name))
-        except (ImportError, OSError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UnavailableError(
-                f"--engine trt: {name} is installed but cannot be loaded ({reason}); install it "
-                "again or see mafsar doctor"
-            ) from error
+        return cls(flavour, load_module(flavour))
 
     @property
     def version(self) -> str:
@@ -249,7 +243,10 @@ def _profile(builder: Any, network: Any, bucket: int) -> Any:
 
 
 def _load_timing_cache(config: Any, path: Path) -> None:
-    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    data = b""
+    with contextlib.suppress(OSError):  # it only saves time
+        data = path.read_bytes()
+    cache = config.create_timing_cache(data)
     if cache is not None:
         config.set_timing_cache(cache, False)
 
@@ -262,7 +259,7 @@ def _save_timing_cache(config: Any, path: Path) -> None:
         return
     data = bytes(memoryview(cache.serialize()))
     if data:
-        with written_beside(path) as temporary:
+        with contextlib.suppress(OSError), written_beside(path) as temporary:
             temporary.write_bytes(data)
 
 
@@ -286,6 +283,15 @@ def main(arguments: list[str]) -> int:
         kinds = (UnavailableError, InputError, MismatchError)
         kind = next((k for k in kinds if isinstance(error, k)), MafsarError)
         answer = {"error": str(error), "kind": kind.__name__}
+    except Exception as error:  # noqa: BLE001 - the builder's own, a full disk: one line
+        if os.environ.get("MAFSAR_DEBUG"):
+            traceback.print_exc()
+        reason = (str(error).strip().splitlines() or [""])[0]
+        said = f"{type(error).__name__}: {reason}".removesuffix(": ")
+        answer = {
+            "error": f"--engine trt: the builder failed ({said}); MAFSAR_DEBUG=1 shows where",
+            "kind": UnavailableError.__name__,
+        }
     reply.write_text(json.dumps(answer), encoding="utf-8")
     return 1 if "error" in answer else 0
 

@@ -106,8 +106,9 @@ class Report:
     @property
     def worst(self) -> tuple[str, float]:
         """The output with the smallest cosine, centred or not, and that cosine."""
-        worst = {k: min(v.cosine, v.centred_cosine) for k, v in self.outputs.items()}
-        name = min(worst, key=worst.__getitem__)
+        worst = {k: float(np.min((v.cosine, v.centred_cosine))) for k, v in self.outputs.items()}
+        # What is no number is the worst; Python's `min` would pass it over.
+        name = min(worst, key=lambda k: -np.inf if np.isnan(worst[k]) else worst[k])
         return name, worst[name]
 
     @property

@@ -13,9 +13,9 @@ import numpy as np
 
 from mafsar.data.synthetic import class_names, render_clip, render_video
 from mafsar.errors import InputError
-from mafsar.runtime.encoders import Encoder, Frames
+from mafsar.runtime.encoders import Encoder, Float32, Frames
 from mafsar.runtime.encoding import Progress
-from mafsar.runtime.parity import compare
+from mafsar.runtime.parity import Parity, compare
 from mafsar.runtime.scores import Scoring, match_features
 from mafsar.runtime.system import system_facts
 from mafsar.video import load_clip
@@ -143,13 +143,11 @@ def bench(
             path = render_video(class_names("test")[0], Path(folder) / "clip.mp4", seed=_FIRST_SEED)
         loading = _load_often(path, runs, spec.frames, spec.image_size)
     frames = _clips(max(max(batches), _PARITY_CLIPS), spec.frames, spec.image_size)
-    wanted = reference.encode_query(frames[:_PARITY_CLIPS]).frames
-    parities = [
-        compare(wanted, encoder.encode_query(frames[:_PARITY_CLIPS]).frames) for encoder in encoders
-    ]
+    wanted = _features(reference, frames, 1)
     against = f"{reference.engine} {reference.precision} on {reference.device}"
     rows = []
     for batch in batches:
+        parities = [_parity(wanted, encoder, frames, batch) for encoder in encoders]
         timed = _time_all(encoders, frames[:batch], runs, seconds, progress)
         for encoder, parity, (encoded, matched) in zip(encoders, parities, timed, strict=True):
             rows.append(
@@ -168,6 +166,19 @@ def bench(
             )
     name = "rendered, 2 s, 224 px" if clip is None else str(clip)
     return BenchResult(spec.name, name, system_facts(), tuple(rows))
+
+
+def _features(encoder: Encoder, frames: Frames, batch: int) -> Float32:
+    """Frame features, (clips, T, E), of calls of at most `batch` clips."""
+    starts = range(0, len(frames), batch)
+    parts = [encoder.encode_query(frames[start : start + batch]).frames for start in starts]
+    return np.concatenate(parts)
+
+
+def _parity(wanted: Float32, encoder: Encoder, frames: Frames, batch: int) -> Parity:
+    """Of calls as they are timed: another batch is another kernel, or another profile."""
+    count = max(batch, _PARITY_CLIPS)
+    return compare(wanted[:count], _features(encoder, frames[:count], batch))
 
 
 def _load_often(path: Path, runs: int, frames: int, size: int) -> dict[str, Stage]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,9 +111,16 @@ class Bundle:
         has = ", ".join(self.precisions()) or "none"
         raise UnavailableError(
             f"{self.path}: no {name} (precisions here: {has}); use --precision "
-            f"{(self.precisions() or ['fp32'])[0]}, or make it: mafsar export "
-            f"{_exportable(self.path)} --precision {precision}"
+            f"{(self.precisions() or ['fp32'])[0]}, or make it: "
+            f"{export_command(self.path, f'--precision {precision}')}"
         )
+
+    def graphs_sha256(self, precision: str) -> str:
+        """Hash of the branches' graphs in a precision and of their weights file."""
+        names = (f"query-{precision}.onnx", f"support-{precision}.onnx", f"weights-{precision}.bin")
+        files = self.manifest["files"]
+        parts = [files[name]["sha256"] for name in names if name in files]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def precisions(self) -> list[str]:
         """Precisions of the query graph, fp32 first."""
@@ -172,13 +181,15 @@ def mend(path: Path) -> str:
     """The command that makes a bundle whole again."""
     if path.parent == Path(__file__).resolve().parent.parent / "assets":
         return "install again: pip install --force-reinstall --no-deps mafsar"
-    return f"copy it again, or export it again: mafsar export MODEL -o {path} --overwrite"
+    return f"copy it again, or export it again: mafsar export MODEL -o {shlex.quote(str(path))} --overwrite"
 
 
-def _exportable(path: Path) -> str:
-    """How a user names a bundle to `mafsar export`."""
+def export_command(path: Path, options: str) -> str:
+    """The command that adds to a bundle; the shipped one is copied, and named anew."""
     shipped = Path(__file__).resolve().parent.parent / "assets"
-    return path.stem if path.resolve().parent == shipped else str(path)
+    if path.resolve().parent != shipped:
+        return f"mafsar export {shlex.quote(str(path))} {options}"
+    return f"mafsar export {path.stem} {options}, then --model {path.stem}{SUFFIX}"
 
 
 def _check_file(path: Path, name: str, sha256: str, size_bytes: int) -> None:

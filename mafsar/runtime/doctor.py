@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -172,6 +173,16 @@ def _tensorrt(system: Path = Path("/usr/lib")) -> list[Check]:
         if not origin.is_relative_to(system):
             detail = f"{origin.parent} hides the system's {installed[-1]}"
             return [Check("tensorrt", "warn", detail, "pip uninstall -y tensorrt")]
+    for name, spec in found.items():
+        # In a process of its own: a library that does not fit can end it.
+        words = [sys.executable, "-c", f"import {name}"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            mend = f"install it again: pip install --force-reinstall {name}"
+            if Path(spec.origin or "").is_relative_to(system):
+                mend = "sudo apt install --reinstall python3-libnvinfer libnvinfer10"
+            return [Check("tensorrt", "warn", f"{name} cannot be loaded ({reason})", mend)]
     if found:
         details = [f"{name} {_version(name) or 'of the system'}" for name in found]
         return [Check("tensorrt", "ok", ", ".join(details))]

@@ -149,11 +149,16 @@ class _Work:
     def keys(self, clip: SupportClip, content: str, text: str | None) -> dict[str, str]:
         """Cache keys of all that is wanted of a clip, by what it is."""
         branches = ["query"] + ["support"] * (text is not None) + ["images"] * self.images
+        precision = self.encoder.precision
+        bundle = getattr(self.encoder, "bundle", None)
+        if precision != "fp32" and bundle is not None:
+            # Several int8 graphs can be made of the same weights.
+            precision += f" {bundle.graphs_sha256(precision)}"
         return {
             branch: clip_key(
                 self.encoder.spec,
                 branch=branch,
-                precision="" if branch == "images" else self.encoder.precision,
+                precision="" if branch == "images" else precision,
                 geometry=self.geometry,
                 content_sha256=content,
                 start=clip.start,

@@ -94,22 +94,32 @@ def _tensorrt(packages: dict[str, str]) -> Check:
 
 def _power_mode(root: Path) -> Check:
     name = "power mode"
-    modes = {
-        int(number): title
-        for number, title in re.findall(
-            r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", _text(root / "etc/nvpmodel.conf")
-        )
-    }
-    found = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
-    if not modes or found is None:
+    modes, mode = _modes(root)
+    if not modes or mode is None:
         return Check(name, "warn", "cannot be read", "sudo nvpmodel -q")
-    mode = int(found.group(1))
     detail = f"{modes.get(mode, 'unknown')} (mode {mode} of {len(modes)})"
     best = max(modes, key=lambda number: _rank(modes[number]))
     if mode != best:
         detail += f"; the fastest is {modes[best]}, where power supply and cooling allow it"
         return Check(name, "warn", detail, f"sudo nvpmodel -m {best}")
     return Check(name, "ok", detail)
+
+
+def _modes(root: Path) -> tuple[dict[int, str], int | None]:
+    """The power modes that the board has, by number, and the one it is in."""
+    entries = re.findall(
+        r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", _text(root / "etc/nvpmodel.conf")
+    )
+    found = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
+    modes = {int(number): title for number, title in entries}
+    return modes, None if found is None else int(found.group(1))
+
+
+def _lower_mode(root: Path) -> str:
+    """What to say of the mode that takes the least power, where it is not the present one."""
+    modes, mode = _modes(root)
+    least = min(modes, key=lambda number: _rank(modes[number]), default=mode)
+    return "" if least == mode else f", or a lower mode: sudo nvpmodel -m {least}"
 
 
 def _rank(title: str) -> float:
@@ -165,7 +175,7 @@ def _throttling(root: Path) -> Check:
             "throttling",
             "warn",
             f"{detail}: the power supply is too weak for this mode",
-            "use the supply that came with the board, or a lower mode: sudo nvpmodel -m 0",
+            "use the supply that came with the board" + _lower_mode(root),
         )
     return Check("throttling", "ok", detail)
 

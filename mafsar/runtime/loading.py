@@ -296,8 +296,8 @@ def _check_exists(name: str) -> None:
 def _load_torch(name: str, wish: _Wish) -> Encoder:
     if wish.engine in ("onnx", "trt"):
         raise UnavailableError(
-            f"--engine {wish.engine}: {name} is no bundle; make one: mafsar export {name} --engine "
-            f"{wish.engine}, or use --engine torch"
+            f"--engine {wish.engine}: {name} is no bundle; make one: mafsar export {name} "
+            f"-o NAME.mafsar --engine {wish.engine}, then --model NAME.mafsar; or use --engine torch"
         )
     missing = [
         package for package in ("torch", "open_clip") if not importlib.util.find_spec(package)

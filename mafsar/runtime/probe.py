@@ -30,19 +30,28 @@ def read_probe(bundle: Bundle) -> dict[str, NDArray[Any]]:
     return dict(load_file(bundle.path / PROBE_FILE))
 
 
-def check_probe(encoder: Encoder, bundle: Bundle, batches: tuple[int, int]) -> Parity:
+def check_probe(
+    encoder: Encoder,
+    bundle: Bundle,
+    batches: tuple[int, int],
+    *,
+    limit: float | None = None,
+    again: str,
+) -> Parity:
     """Compares an encoder with the probe's reference, in batches of two sizes.
 
     Args:
         encoder: On the device that is in question.
         bundle: Its bundle.
         batches: Clips a call.
+        limit: Least cosine that passes, where a lower one was accepted when it was made.
+        again: The command that makes what the encoder runs anew.
 
     Returns:
         The worst of all outputs.
 
     Raises:
-        MismatchError: A cosine is under the limit of the encoder's precision.
+        MismatchError: A cosine is under the limit, and under that of the encoder's precision.
     """
     probe = read_probe(bundle)
     branches = ["query"] + (["support"] if encoder.spec.text_in_support else [])
@@ -63,11 +72,11 @@ def check_probe(encoder: Encoder, bundle: Bundle, batches: tuple[int, int]) -> P
             }
             for name, values in found.items():
                 worst = worst.worse(compare(probe[f"{branch}/{name}"], values))
-    limit = LIMITS[encoder.precision]
+    limit = min(LIMITS[encoder.precision], 1.0 if limit is None else limit)
     if not worst.min_cosine >= limit:
         raise MismatchError(
             f"{bundle.path}: {encoder.engine} {encoder.precision} on {encoder.device} does not give "
-            f"the reference's features ({worst}, at least {limit} wanted); "
-            f"mafsar export {bundle.path} --engine trt --overwrite, or use --engine onnx"
+            f"the reference's features ({worst}, at least {limit} wanted); {again}, or use "
+            "--engine onnx"
         )
     return worst

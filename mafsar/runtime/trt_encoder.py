@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError, UnavailableError
-from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.bundle import Bundle, export_command
 from mafsar.runtime.cuda import Cuda
 from mafsar.runtime.encoders import (
     Features,
@@ -63,10 +63,16 @@ class Device:
             raise UnavailableError(
                 f"--engine trt: no GPU {index} with a CUDA driver here; use --engine onnx"
             )
-        modules = {}
+        modules, broken = {}, []
         for flavour, name in MODULES.items():
-            if importlib.util.find_spec(name) is not None:
-                modules[flavour] = importlib.import_module(name)
+            if importlib.util.find_spec(name) is None:
+                continue
+            try:
+                modules[flavour] = load_module(flavour)
+            except UnavailableError as error:
+                broken.append(error)
+        if not modules and broken:
+            raise broken[0]
         if not modules:
             raise UnavailableError(
                 '--engine trt: no TensorRT is installed; pip install "mafsar[trt]", on a Jetson use '
@@ -166,14 +172,14 @@ class TrtEncoder:
         sm = self._here.compute_capability.replace(".", "")
         raise UnavailableError(
             f"--engine trt: {self.bundle.path} has no {self.precision} {branch} engine for "
-            f"sm{sm}/{wanted} (engines here: {has}); mafsar export {self.bundle.path} --engine trt "
-            f"--precision {self.precision}"
+            f"sm{sm}/{wanted} (engines here: {has}); "
+            + export_command(self.bundle.path, f"--engine trt --precision {self.precision}")
         )
 
     def _load(self, name: str) -> TrtEngine:
         """Opens an engine that was built from this bundle's files."""
         entry, path = self.bundle.manifest["engines"][name], self.bundle.path / name
-        again = f"mafsar export {self.bundle.path} --engine trt --overwrite"
+        again = engine_command(self.bundle.path, entry)
         files = self.bundle.manifest["files"]
         made_of = {entry["graph"]: entry["graph_sha256"], entry["weights"]: entry["weights_sha256"]}
         for file, sha256 in made_of.items():
@@ -193,7 +199,9 @@ class TrtEncoder:
         hashes = [engines[name]["sha256"] for name in self._names.values()]
         if all(_passed(car, sha256) for car, sha256 in zip(cars, hashes, strict=True)):
             return
-        check_probe(self, self.bundle, (1, 5))
+        limit = min(float(engines[n].get("min_cosine", 1)) for n in self._names.values())
+        again = engine_command(self.bundle.path, engines[self._names["query"]])
+        check_probe(self, self.bundle, (1, 5), limit=limit, again=again)
         for car, name in zip(cars, self._names.values(), strict=True):
             entry = engines[name] | {"verified": "engine"}
             try:
@@ -230,6 +238,30 @@ def load_engine(path: Path, entry: Mapping[str, Any], device: Device) -> TrtEngi
         return TrtEngine(plan, device.modules[entry["flavour"]], device.cuda, entry["buckets"])
     except MismatchError as error:
         raise MismatchError(f"{path}: {error}") from error
+
+
+def load_module(flavour: str) -> Any:
+    """The TensorRT module of a flavour.
+
+    Raises:
+        UnavailableError: It cannot be loaded.
+    """
+    name = MODULES[flavour]
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnavailableError(
+            f"--engine trt: {name} is installed but cannot be loaded ({reason}); install it "
+            "again or see mafsar doctor"
+        ) from error
+
+
+def engine_command(bundle: Path, entry: Mapping[str, Any]) -> str:
+    """The command that builds an engine again."""
+    sizes = ",".join(str(size) for size in entry["buckets"])
+    options = f"--engine trt --precision {entry['precision']} --batch {sizes} --overwrite"
+    return export_command(bundle, options)
 
 
 def _passed(side_car: Path, sha256: str) -> bool:
@@ -273,8 +305,8 @@ def choose_trt(
     ):
         sm = capability.replace(".", "")
         return None, (
-            f"no {precision} TensorRT engine for sm{sm}; mafsar export {bundle.path} --engine trt "
-            f"--precision {precision}"
+            f"no {precision} TensorRT engine for sm{sm}; "
+            + export_command(bundle.path, f"--engine trt --precision {precision}")
         )
     try:
         return TrtEncoder(bundle, device=device, precision=precision), None

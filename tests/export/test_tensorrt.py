@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from mafsar.export import engines
+from mafsar.export import engines, tensorrt
 from mafsar.export.engines import EngineWish, engine_name, parse_capability
 from mafsar.export.job import export_model
 from mafsar.export.options import ExportOptions
@@ -225,6 +225,54 @@ def test_a_killed_builder_is_explained(monkeypatch) -> None:
     monkeypatch.setattr(engines.subprocess, "run", killed)
     with pytest.raises(UnavailableError, match=r"killed \(SIGKILL\), most likely out of memory"):
         engines._build_apart([], "trt", None)
+
+
+def test_a_builder_that_fails_says_why_in_one_line(tmp_path, monkeypatch) -> None:
+    def full(_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tensorrt.Toolkit, "load", full)
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps({"flavour": "trt", "local": None, "engines": []}))
+    assert tensorrt.main([str(request)]) == 1
+    answer = json.loads((tmp_path / "request.reply.json").read_text())
+    assert answer["kind"] == "UnavailableError"
+    assert "the builder failed (OSError: [Errno 28] No space left on device)" in answer["error"]
+    assert "\n" not in answer["error"]
+
+
+def test_a_timing_cache_that_cannot_be_kept_loses_nothing(tmp_path) -> None:
+    class Config:
+        def create_timing_cache(self, data: bytes) -> bytes:
+            assert data == b""
+            return b"made"
+
+        def set_timing_cache(self, *_: object) -> None:
+            pass
+
+        def get_timing_cache(self) -> object:
+            return self
+
+        def serialize(self) -> bytes:
+            return b"timings"
+
+    (tmp_path / "file").write_text("in the way")
+    place = tmp_path / "file" / "x.timing"
+    tensorrt._load_timing_cache(Config(), place)
+    tensorrt._save_timing_cache(Config(), place)
+    tensorrt._save_timing_cache(Config(), tmp_path / "x.timing")
+    assert (tmp_path / "x.timing").read_bytes() == b"timings"
+
+
+def test_what_is_of_engines_only_is_refused_without_one() -> None:
+    for wish in (
+        EngineWish(buckets=(1, 4)),
+        EngineWish(compute_capability="8.7"),
+        EngineWish(workspace_gib=-4),
+    ):
+        with pytest.raises(InputError, match=r"are of an engine; add --engine trt"):
+            ExportOptions(engines=wish).check()
+    ExportOptions(engines=EngineWish(quiet=True)).check()
 
 
 WISH = EngineWish(buckets=(1, 2), compute_capability="8.6", quiet=True)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mafsar.export.editing import describe_file
+from safetensors.numpy import load_file, save_file
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.runtime import trt_encoder
 from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.files import file_sha256
 from mafsar.runtime.info import describe_bundle
 from mafsar.runtime.loading import load_model
 from mafsar.runtime.onnx_encoder import OnnxEncoder
-from mafsar.runtime.trt_encoder import Device, TrtEncoder
+from mafsar.runtime.trt_encoder import Device, TrtEncoder, choose_trt
 from mafsar.runtime.trt_engine import TrtEngine, plan_batches
 
 BUCKETS = (1, 4)
@@ -151,6 +155,39 @@ def test_an_engine_that_computes_something_else_is_refused(
     with pytest.raises(MismatchError, match="does not give the reference's features"):
         TrtEncoder(Bundle.open(bundle), here=device)
     assert json.loads(path.with_suffix(".json").read_text())["verified"] == "graph"
+
+
+def test_a_lower_limit_that_was_accepted_holds_on_the_device(bundle: Path, device: Device) -> None:
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    probe = dict(load_file(bundle / "probe.safetensors"))
+    noise = np.random.default_rng(0).normal(size=probe["query/features"].shape)
+    spread = probe["query/features"].std()
+    probe["query/features"] = (probe["query/features"] + 0.1 * spread * noise).astype(np.float32)
+    save_file(probe, bundle / "probe.safetensors")
+    manifest["files"]["probe.safetensors"] = describe_file(bundle / "probe.safetensors")
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    again = r"--engine trt --precision fp32 --batch 1,4 --overwrite"
+    with pytest.raises(MismatchError, match=again):
+        TrtEncoder(Bundle.open(bundle), here=device)
+    for entry in manifest["engines"].values():
+        entry["min_cosine"] = 0.9
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    TrtEncoder(Bundle.open(bundle), here=device)
+
+
+def test_a_broken_tensorrt_does_not_stop_auto(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_trt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(trt_encoder, "MODULES", {"trt": "broken_trt"})
+    monkeypatch.setattr(trt_encoder, "compute_capability", lambda *_: "8.7")
+    said = r"broken_trt is installed but cannot be loaded \(libnvinfer.so.10: cannot open\)"
+    with pytest.raises(UnavailableError, match=said):
+        Device.here(0)
+    encoder, why = choose_trt(Bundle.open(bundle), device="auto", precision="fp32")
+    assert encoder is None
+    assert re.search(said, why or "")
 
 
 def test_foreign_engines_are_refused(bundle: Path, device: Device, fake_trt) -> None:

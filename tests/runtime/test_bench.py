@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.runtime.bench import STAGES, Stage
+from mafsar.runtime.bench import STAGES, Stage, bench
 from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.loading import starter_path
 
@@ -29,6 +30,23 @@ def test_figures_of_a_stage() -> None:
     assert stage.p95 == pytest.approx(95.05)
     assert stage.p99 == pytest.approx(99.01)
     assert Stage.of([0.5]).sd == 0
+
+
+def test_parity_is_of_the_batch_that_was_timed(make_encoder) -> None:
+    """An engine that is wrong in its largest profile must not look right in that row."""
+    reference, wrong = make_encoder(), make_encoder()
+    right = wrong.encode_query
+
+    def encode(frames):
+        features = right(frames)
+        if len(frames) > 4:
+            features = replace(features, frames=features.frames[::-1].copy())
+        return features
+
+    wrong.encode_query = encode
+    one, eight = bench([wrong], reference, batches=(1, 8), runs=1).rows
+    assert one.max_error == 0
+    assert eight.max_error > 1e-3
 
 
 @pytest.mark.skipif(not starter_path().exists(), reason="the shipped model is not in this checkout")

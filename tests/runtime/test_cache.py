@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mafsar.runtime.cache import FeatureCache, cache_folder, clip_key
+from mafsar.runtime.encoding import _Work
 from mafsar.runtime.enroll import enroll
 from mafsar.runtime.files import write_text, written_beside
 from mafsar.runtime.matcher import match_queries
@@ -95,6 +97,23 @@ def test_prompts_matter_where_there_is_text(make_encoder):
     worded = {clip_key(spec, **asked, text="wave") for spec in specs}
     plain = {clip_key(spec, **asked, text=None) for spec in specs}
     assert (len(worded), len(plain)) == (2, 1)
+
+
+def test_other_graphs_of_the_same_weights_are_other_features(make_encoder):
+    """An int8 graph depends on its calibration too."""
+
+    def keys(precision, graphs):
+        encoder = make_encoder()
+        encoder.precision = precision
+        encoder.bundle = SimpleNamespace(graphs_sha256=lambda _: graphs)
+        work = _Work(encoder, Geometry(), None, True, None)
+        clip = SimpleNamespace(start=None, end=None)
+        return work.keys(clip, "c" * 64, "wave")
+
+    one, other = keys("int8", "a"), keys("int8", "b")
+    assert (one["query"] != other["query"], one["support"] != other["support"]) == (True, True)
+    assert one["images"] == other["images"]
+    assert keys("fp32", "a") == keys("fp32", "b")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])

@@ -117,7 +117,7 @@ def test_no_jetson_no_lines(tmp_path: Path) -> None:
         ),
         (
             "sys/class/hwmon/hwmon3/oc1_event_cnt", "0", "3",
-            "throttling", "power supply is too weak", "a lower mode: sudo nvpmodel -m 0",
+            "throttling", "power supply is too weak", "a lower mode: sudo nvpmodel -m 3",
         ),
         (
             "proc/meminfo", "MemAvailable:    5516368", "MemAvailable:    1516368",
@@ -204,5 +204,12 @@ def test_a_venv_that_hides_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (check,) = doctor._tensorrt(system)
     assert check.mend == "pip uninstall -y tensorrt"
     Spec.origin = str(hidden / "__init__.py")
+    monkeypatch.setenv("PYTHONPATH", str(hidden.parent))
+    (hidden / "__init__.py").write_text("raise ImportError('libnvinfer.so.10: cannot open')")
+    (check,) = doctor._tensorrt(system)
+    assert check.status == "warn"
+    assert "tensorrt cannot be loaded (ImportError: libnvinfer.so.10: cannot open)" in check.detail
+    assert check.mend == "sudo apt install --reinstall python3-libnvinfer libnvinfer10"
+    (hidden / "__init__.py").write_text("")
     assert doctor._tensorrt(system)[0].status == "ok"
     assert doctor._tensorrt(tmp_path / "none")[0].status == "ok"
