@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
-from mafsar.errors import MissingError
+from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.runtime.bank import Bank, is_bank
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
 from mafsar.runtime.encoders import ModelSpec
+from mafsar.runtime.files import file_sha256
 from mafsar.runtime.loading import load_model, starter_path
 from mafsar.runtime.model_bundles import ADAPTERS_FILE
 
@@ -19,7 +22,7 @@ def describe(thing: str | Path) -> dict[str, Any]:
     """Says what a thing is; a CLIP is counted from its configuration, and nothing is downloaded.
 
     Args:
-        thing: A model's name, or the path of a bundle, bank, support or clip.
+        thing: A model's name, or the path of a bundle, engine, bank, support or clip.
 
     Returns:
         Facts by name, `schema` and `kind` first.
@@ -35,11 +38,45 @@ def describe(thing: str | Path) -> dict[str, Any]:
         return describe_bank(Bank.load(path))
     if (path / ADAPTERS_FILE).is_file():
         return describe_run(path)
+    if path.suffix == ".engine" and path.is_file():
+        return describe_engine(path)
     if path.exists():
         return _describe_path(path)
     if path.suffix in (SUFFIX, ".safetensors", ".engine", ".plan") and ":" not in name:
         raise MissingError(f"{path}: no such file or folder; check the path")
     return describe_name(name)
+
+
+def describe_engine(path: Path) -> dict[str, Any]:
+    """Facts of a TensorRT engine, from the JSON beside it; the engine itself is not loaded.
+
+    Raises:
+        MissingError: There is no such JSON.
+        InputError: It cannot be read.
+    """
+    side_car = path.with_suffix(".json")
+    if not side_car.is_file():
+        raise MissingError(f"{side_car}: missing beside the engine; copy the bundle as a whole")
+    try:
+        entry = dict(json.loads(side_car.read_text(encoding="utf-8")))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{side_car}: cannot be read ({error}); copy the bundle again") from error
+    found = file_sha256(path)
+    if entry.get("sha256") != found:
+        raise MismatchError(f"{path}: its sha256 differs from {side_car.name}'s; copy it again")
+    return {"schema": SCHEMA, "kind": "engine", "path": str(path)} | {
+        name: value for name, value in entry.items() if name != "schema"
+    }
+
+
+def _verified(bundle: Bundle) -> dict[str, str]:
+    """How each artefact was verified: "yes", "no", or of an engine "graph" or "engine"."""
+    parity = bundle.manifest.get("parity", {})
+    found = {k: str(v.get("verified")) for k, v in parity.items() if isinstance(v, dict)}
+    for name in bundle.manifest.get("engines", {}):
+        with contextlib.suppress(MafsarError):  # one whose JSON is gone says nothing
+            found[name] = str(describe_engine(bundle.path / name).get("verified", "no"))
+    return found
 
 
 def describe_bundle(bundle: Bundle) -> dict[str, Any]:
@@ -50,6 +87,7 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
         "path": str(bundle.path),
         "precisions": bundle.precisions(),
         "engines": sorted(bundle.manifest.get("engines", {})),
+        "verified": _verified(bundle),
         "context_length": None if tokenizer is None else tokenizer.context_length,
         "files": files,
         "size_bytes": sum(files.values()),

@@ -16,7 +16,7 @@ from mafsar.errors import InputError, MismatchError, MissingError, UnavailableEr
 from mafsar.runtime import trt_encoder
 from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.files import file_sha256
-from mafsar.runtime.info import describe_bundle
+from mafsar.runtime.info import describe, describe_bundle
 from mafsar.runtime.loading import load_model
 from mafsar.runtime.onnx_encoder import OnnxEncoder
 from mafsar.runtime.trt_encoder import Device, TrtEncoder, choose_trt
@@ -173,6 +173,23 @@ def test_a_lower_limit_that_was_accepted_holds_on_the_device(bundle: Path, devic
         entry["min_cosine"] = 0.9
     (bundle / "bundle.json").write_text(json.dumps(manifest))
     TrtEncoder(Bundle.open(bundle), here=device)
+
+
+def test_an_engine_says_what_it_is(bundle: Path, device: Device) -> None:
+    path = bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.engine"
+    TrtEncoder(Bundle.open(bundle), here=device)
+    facts = describe(path)
+    assert (facts["kind"], facts["flavour"], facts["version"]) == ("engine", "trt", "10.3.0")
+    assert (facts["buckets"], facts["verified"]) == ([1, 4], "engine")
+    verified = describe(bundle)["verified"]
+    assert verified["onnx-fp16"] == "yes"
+    assert verified[f"engines/{path.name}"] == "engine"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(MismatchError, match="sha256 differs"):
+        describe(path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(MissingError, match="missing beside the engine"):
+        describe(path)
 
 
 def test_a_broken_tensorrt_does_not_stop_auto(
