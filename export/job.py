@@ -304,7 +304,7 @@ def _check_onnx_ir(precision: str) -> None:
     if importlib.util.find_spec("onnx_ir") is None:
         raise UnavailableError(
             f"--precision {precision}: making the graph needs onnx_ir, not installed; "
-            "pip install 'mafsar[train]', or export where torch is and copy the bundle"
+            "pip install 'mafsar[graphs]', or export elsewhere and copy the bundle"
         )
 
 

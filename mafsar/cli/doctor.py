@@ -64,7 +64,7 @@ def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool
 
     if importlib.util.find_spec("onnx") is None:
         raise UnavailableError(
-            f"--bisect {bundle}: needs onnx, not installed; pip install 'mafsar[train]'"
+            f"--bisect {bundle}: needs onnx, not installed; pip install 'mafsar[graphs]'"
         )
     from mafsar.export.bisect import bisect
     from mafsar.runtime.bundle import Bundle

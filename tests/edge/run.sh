@@ -2,7 +2,8 @@
 # run.sh PYTHON FOLDER [REQUIREMENT]: the edge half in an environment of its own, without torch.
 #
 # Installs the package's base dependencies and nothing else, then runs every verb that an edge
-# device has on the shipped bundle. A wheel in dist/ that is not this Python's is built again.
+# device has on the shipped bundle; then adds the graphs extra and makes the bundle's other graphs.
+# A wheel in dist/ that is not this Python's is built again.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=$1 folder=$2 also=${3:-}
@@ -27,3 +28,7 @@ else
 fi
 cd "$folder"
 MAFSAR_CACHE=$PWD/cache "$bin/python" "$root/tests/edge/verbs.py" "$bin/mafsar" $also
+if [ -z "$also" ]; then
+  "$bin/python" -m pip --disable-pip-version-check install --quiet "$wheel[graphs]"
+  MAFSAR_CACHE=$PWD/cache "$bin/python" "$root/tests/edge/graphs.py" "$bin/mafsar"
+fi

@@ -82,7 +82,7 @@ def main() -> None:
     # From here on the user is told what is missing, in one line.
     for words, says in (
         (("export", str(bundle), "--engine", "trt"), "no TensorRT is installed"),
-        (("export", str(bundle), "--precision", "fp16"), "pip install 'mafsar[train]'"),
+        (("export", str(bundle), "--precision", "fp16"), "pip install 'mafsar[graphs]'"),
         (("match", str(support), str(query), "--model", "vit-b-32:random"), "mafsar[train]"),
     ):
         told = mafsar(*words, code=1)[1]
