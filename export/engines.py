@@ -23,7 +23,7 @@ from mafsar.runtime.bundle import ENGINES_FOLDER
 from mafsar.runtime.cache import cache_folder
 from mafsar.runtime.encoders import ModelSpec
 from mafsar.runtime.files import write_text
-from mafsar.runtime.trt_encoder import compute_capability
+from mafsar.runtime.trt_encoder import compute_capability, gpu_name
 
 SCHEMA = 1
 _WITHOUT_GPU = 86  # what is built for where no GPU is and none is named: Ampere's RTX cards
@@ -105,6 +105,8 @@ class BuiltEngine:
     def mark(self, folder: Path, verified: str) -> None:
         """Says in the entry and in the JSON beside the engine how it was verified."""
         self.entry["verified"] = verified
+        if verified == "engine":
+            self.entry["verified_on"] = gpu_name()
         side_car = (folder / self.name).with_suffix(".json")
         write_text(side_car, json.dumps(self.entry, indent=1) + "\n")
 

@@ -68,8 +68,9 @@ def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool
         )
     from mafsar.export.bisect import bisect
     from mafsar.runtime.bundle import Bundle
+    from mafsar.runtime.loading import starter_path
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(starter_path() if str(bundle) == "tiny" else bundle)
     reduced = [name for name in opened.precisions() if name != "fp32"] or ["fp16"]
     found = [item for precision in reduced for item in bisect(opened, precision)]
     with outputs.results_to(out, overwrite=overwrite) as stream:

@@ -44,12 +44,14 @@ class Device:
         index: Its number.
         compute_capability: As "8.7".
         modules: The TensorRT modules here, by flavour.
+        name: The GPU's, as "Orin" or "NVIDIA H100 80GB HBM3".
     """
 
     cuda: Cuda
     index: int
     compute_capability: str
     modules: dict[str, Any]
+    name: str = ""
 
     @classmethod
     def here(cls, index: int) -> Device:
@@ -78,7 +80,7 @@ class Device:
                 '--engine trt: no TensorRT is installed; pip install "mafsar[trt]", on a Jetson use '
                 "the system's: python3 -m venv --system-site-packages"
             )
-        return cls(Cuda(index), index, capability, modules)
+        return cls(Cuda(index), index, capability, modules, gpu_name(index))
 
 
 class TrtEncoder:
@@ -197,13 +199,14 @@ class TrtEncoder:
         cars = [self.bundle.path / Path(n).with_suffix(".json") for n in self._names.values()]
         engines = self.bundle.manifest["engines"]
         hashes = [engines[name]["sha256"] for name in self._names.values()]
-        if all(_passed(car, sha256) for car, sha256 in zip(cars, hashes, strict=True)):
+        on = self._here.name
+        if all(_passed(car, sha256, on) for car, sha256 in zip(cars, hashes, strict=True)):
             return
         limit = min(float(engines[n].get("min_cosine", 1)) for n in self._names.values())
         again = engine_command(self.bundle.path, engines[self._names["query"]])
         check_probe(self, self.bundle, (1, 5), limit=limit, again=again)
         for car, name in zip(cars, self._names.values(), strict=True):
-            entry = engines[name] | {"verified": "engine"}
+            entry = engines[name] | {"verified": "engine", "verified_on": on}
             try:
                 write_text(car, json.dumps(entry, indent=1) + "\n")
             except OSError:
@@ -264,10 +267,12 @@ def engine_command(bundle: Path, entry: Mapping[str, Any]) -> str:
     return export_command(bundle, options)
 
 
-def _passed(side_car: Path, sha256: str) -> bool:
+def _passed(side_car: Path, sha256: str, on: str) -> bool:
+    """Whether this very engine passed on a GPU of this name; a copied bundle tells of another."""
     try:
         entry = json.loads(side_car.read_text(encoding="utf-8"))
-        return bool(entry["verified"] == "engine" and entry["sha256"] == sha256)
+        wanted = ("engine", sha256, on)
+        return (entry["verified"], entry["sha256"], entry["verified_on"]) == wanted
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -284,6 +289,19 @@ def compute_capability(index: int = 0) -> str | None:
         if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) != 0:
             return None
     return f"{major.value}.{minor.value}"
+
+
+def gpu_name(index: int = 0) -> str:
+    """The driver's name of a GPU here; empty where there is none."""
+    if not has_cuda_driver():
+        return ""
+    driver, device = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
+    if driver.cuDeviceGet(ctypes.byref(device), index) != 0:
+        return ""
+    if driver.cuDeviceGetName(name, len(name), device) != 0:
+        return ""
+    return name.value.decode("utf-8", "replace")
 
 
 def choose_trt(

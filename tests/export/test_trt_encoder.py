@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from mafsar.export.editing import describe_file
+from mafsar.export.editing import bundle_draft, describe_file
 from safetensors.numpy import load_file, save_file
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
@@ -131,6 +133,28 @@ def test_it_runs_where_graphs_cannot_be_recorded(bundle: Path, fake_trt) -> None
     assert cuda.launched == 0
     engine.close()
     assert cuda.buffers == {}
+
+
+def test_another_device_runs_the_probe_again(bundle: Path, device: Device) -> None:
+    """A bundle that one board verified is copied to another with the same compute capability."""
+    car = bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.json"
+    for name in ("AGX Orin", "Orin Nano"):
+        TrtEncoder(Bundle.open(bundle), here=replace(device, name=name))
+        assert json.loads(car.read_text())["verified_on"] == name
+
+
+def test_engines_of_a_changed_graph_go(bundle: Path) -> None:
+    with bundle_draft(bundle, bundle) as draft:
+        graph = onnx.load(draft.folder / "query-fp32.onnx", load_external_data=False)
+        graph.doc_string = "another"
+        onnx.save(graph, draft.folder / "query-fp32.onnx")
+    (left,) = Bundle.open(bundle).manifest["engines"]
+    assert left.startswith("engines/support-")
+    stem = left.removesuffix(".engine").removeprefix("engines/")
+    assert {path.name for path in (bundle / "engines").iterdir()} == {
+        f"{stem}.engine",
+        f"{stem}.json",
+    }
 
 
 def test_the_probe_runs_once_a_device(bundle: Path, device: Device, fake_trt) -> None:
