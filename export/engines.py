@@ -150,8 +150,10 @@ def add_engines(
             branch, precision, wish.buckets, toolkit.flavour, toolkit.version, target
         )
         if name in draft.manifest.get("engines", {}) and not overwrite:
+            sizes = ",".join(map(str, draft.manifest["engines"][name]["buckets"]))
             raise InputError(
-                f"{bundle}/{name}: exists already; add --overwrite (-y) to build it again"
+                f"{bundle}/{name}: exists already, for batches of {sizes}; add --overwrite (-y) to "
+                "build it again"
             )
         names.append((name, branch))
         out = draft.folder / name

@@ -300,7 +300,7 @@ def test_real_engines_are_built_without_a_gpu(whole, tmp_path) -> None:
         assert entry["peak_mb"] > 0
         side_car = (copy / artefact.name).with_suffix(".json")
         assert json.loads(side_car.read_text()) == entry
-    with pytest.raises(InputError, match="exists already; add --overwrite"):
+    with pytest.raises(InputError, match="exists already, for batches of 1,2; add --overwrite"):
         export_model(copy, options=OPTIONS)
     # Graphs made again: engines of the old ones go.
     export_model(copy, options=ExportOptions(overwrite=True))
