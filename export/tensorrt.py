@@ -63,11 +63,19 @@ class Toolkit:
             raise UnavailableError(f"--engine trt: no TensorRT is installed; {INSTALL}")
         if local is None:
             here.sort(key=lambda flavour: flavour != "rtx")
+        loaded, broken = [], []
         for flavour in here:
-            toolkit = cls.load(flavour)
+            try:
+                toolkit = cls.load(flavour)
+            except UnavailableError as error:
+                broken.append(error)  # the other one may be sound
+                continue
             if wanted in (None, local) or wanted in toolkit.targets():
                 return toolkit
-        return cls.load(here[0])
+            loaded.append(toolkit)
+        if not loaded:
+            raise broken[0]
+        return loaded[0]
 
     @classmethod
     def load(cls, flavour: str) -> Toolkit:

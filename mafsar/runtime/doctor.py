@@ -25,6 +25,7 @@ from mafsar.runtime.onnx_encoder import cuda_missing, has_cuda_driver
 
 _BASE = ("numpy", "av", "pillow", "safetensors", "tokenizers", "ftfy", "typer", "rich")
 _TRAIN = ("torch", "torchvision", "open_clip_torch", "onnx", "onnxscript")
+_LONGEST_IMPORT_S = 60.0
 _LEAST_FREE_BYTES = 1 << 30
 
 
@@ -176,9 +177,15 @@ def _tensorrt(system: Path = Path("/usr/lib")) -> list[Check]:
     for name, spec in found.items():
         # In a process of its own: a library that does not fit can end it.
         words = [sys.executable, "-c", f"import {name}"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
+        try:
+            done = subprocess.run(
+                words, capture_output=True, text=True, check=False, timeout=_LONGEST_IMPORT_S
+            )
             reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+            sound = done.returncode == 0
+        except subprocess.TimeoutExpired:
+            reason, sound = f"no end after {_LONGEST_IMPORT_S:g} s", False
+        if not sound:
             mend = f"install it again: pip install --force-reinstall {name}"
             if Path(spec.origin or "").is_relative_to(system):
                 mend = "sudo apt install --reinstall python3-libnvinfer libnvinfer10"

@@ -161,14 +161,18 @@ class TrtEncoder:
         """The engine of a branch for this GPU and a TensorRT that is here."""
         versions = {f: str(module.__version__) for f, module in self._here.modules.items()}
         engines = self.bundle.manifest.get("engines", {})
-        for name, entry in engines.items():
-            if (
-                entry["branch"] == branch
-                and entry["precision"] == self.precision
-                and entry["compute_capability"] == self._here.compute_capability
-                and versions.get(entry["flavour"]) == entry["version"]
-            ):
-                return str(name)
+        fitting = [
+            name
+            for name, entry in engines.items()
+            if entry["branch"] == branch
+            and entry["precision"] == self.precision
+            and entry["compute_capability"] == self._here.compute_capability
+            and versions.get(entry["flavour"]) == entry["version"]
+        ]
+        if fitting:
+            # Any batch runs on any engine, in parts or padded; on this one with the least of both.
+            sizes = {name: engines[name]["buckets"] for name in fitting}
+            return str(max(fitting, key=lambda name: (max(sizes[name]), len(sizes[name]))))
         has = ", ".join(Path(name).stem for name in engines) or "none"
         wanted = " or ".join(f"{f}{version}" for f, version in versions.items())
         sm = self._here.compute_capability.replace(".", "")
@@ -204,7 +208,8 @@ class TrtEncoder:
             return
         limit = min(float(engines[n].get("min_cosine", 1)) for n in self._names.values())
         again = engine_command(self.bundle.path, engines[self._names["query"]])
-        check_probe(self, self.bundle, (1, 5), limit=limit, again=again)
+        sizes = _probe_batches(engines[self._names["query"]]["buckets"])
+        check_probe(self, self.bundle, sizes, limit=limit, again=again)
         for car, name in zip(cars, self._names.values(), strict=True):
             entry = engines[name] | {"verified": "engine", "verified_on": on}
             try:
@@ -265,6 +270,15 @@ def engine_command(bundle: Path, entry: Mapping[str, Any]) -> str:
     sizes = ",".join(str(size) for size in entry["buckets"])
     options = f"--engine trt --precision {entry['precision']} --batch {sizes} --overwrite"
     return export_command(bundle, options)
+
+
+def _probe_batches(buckets: Sequence[int]) -> tuple[int, int]:
+    """Two batch sizes: of the first bucket, and of the second one, which it pads where it can."""
+    first, *others = sorted(buckets)
+    if not others:
+        return first, max(1, first - 1)
+    padded = others[0] - 1
+    return first, padded if padded > first else others[0]
 
 
 def _passed(side_car: Path, sha256: str, on: str) -> bool:

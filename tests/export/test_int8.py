@@ -180,7 +180,7 @@ def test_adding_and_what_cannot_be(copied: Path, monkeypatch: pytest.MonkeyPatch
         "importlib.util.find_spec", lambda name: None if name == "onnx_ir" else find(name)
     )
     with pytest.raises(
-        UnavailableError, match=r"--precision int8: .* pip install 'mafsar\[train\]'"
+        UnavailableError, match=r"--precision int8: .* pip install 'mafsar\[graphs\]'"
     ):
         export_model(copied, options=ExportOptions(precision="int8", overwrite=True))
 

@@ -213,6 +213,20 @@ def test_without_tensorrt_the_graphs_stay(small, tmp_path, monkeypatch) -> None:
     assert not list(out.glob("engines/*"))
 
 
+def test_a_broken_tensorrt_does_not_hide_the_sound_one(tmp_path, monkeypatch) -> None:
+    (tmp_path / "broken_trt.py").write_text("raise ImportError('libnvinfer.so.10: cannot open')")
+    (tmp_path / "sound_trt.py").write_text("__version__ = '1.4'")
+    monkeypatch.syspath_prepend(tmp_path)
+    for flavours in ({"trt": "broken_trt", "rtx": "sound_trt"}, {"trt": "broken_trt"}):
+        monkeypatch.setattr(tensorrt, "MODULES", flavours)
+        monkeypatch.setattr("mafsar.runtime.trt_encoder.MODULES", flavours)
+        if "rtx" in flavours:
+            assert Toolkit.find(local=87).flavour == "rtx"
+            continue
+        with pytest.raises(UnavailableError, match=r"libnvinfer.so.10: cannot open"):
+            Toolkit.find(local=87)
+
+
 def test_a_killed_builder_is_explained(monkeypatch) -> None:
     monkeypatch.setattr(engines.sys, "executable", "/bin/false")
     with pytest.raises(UnavailableError, match="the builder ended with status 1"):

@@ -143,6 +143,37 @@ def test_another_device_runs_the_probe_again(bundle: Path, device: Device) -> No
         assert json.loads(car.read_text())["verified_on"] == name
 
 
+@pytest.mark.parametrize("buckets", [(1,), (8,), (1, 4), (1, 8, 32), (4, 16)])
+def test_the_probe_reaches_two_buckets_and_padding(buckets: tuple[int, ...]) -> None:
+    runs = set()
+    for batch in trt_encoder._probe_batches(buckets):
+        for start in range(0, 16, batch):  # the probe's clips
+            runs |= set(plan_batches(min(batch, 16 - start), buckets))
+    assert {bucket for _, bucket in runs} == set(buckets[:2])
+    assert buckets == (1,) or any(taken < bucket for taken, bucket in runs)
+
+
+def test_of_engines_that_fit_the_one_of_the_largest_batch_runs(
+    bundle: Path, device: Device
+) -> None:
+    path = bundle / "bundle.json"
+    manifest = json.loads(path.read_text())
+    large = manifest["engines"]
+    small = {
+        name.replace("b1.4.4", "b1.1.1"): entry | {"buckets": [1]} for name, entry in large.items()
+    }
+    for both in (small | large, large | small):
+        path.write_text(json.dumps(manifest | {"engines": both}))
+        for name in both:
+            for suffix in (".engine", ".json"):
+                wanted = (bundle / name).with_suffix(suffix)
+                if not wanted.exists():
+                    source = bundle / name.replace("b1.1.1", "b1.4.4")
+                    shutil.copy(source.with_suffix(suffix), wanted)
+        names = TrtEncoder(Bundle.open(bundle), here=device)._names
+        assert set(names.values()) == set(large)
+
+
 def test_engines_of_a_changed_graph_go(bundle: Path) -> None:
     with bundle_draft(bundle, bundle) as draft:
         graph = onnx.load(draft.folder / "query-fp32.onnx", load_external_data=False)

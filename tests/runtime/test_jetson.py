@@ -213,3 +213,13 @@ def test_a_venv_that_hides_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (hidden / "__init__.py").write_text("")
     assert doctor._tensorrt(system)[0].status == "ok"
     assert doctor._tensorrt(tmp_path / "none")[0].status == "ok"
+
+
+def test_a_tensorrt_whose_import_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt.py").write_text("import time; time.sleep(20)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "_LONGEST_IMPORT_S", 0.5)
+    (check,) = doctor._tensorrt(tmp_path / "none")
+    assert check.status == "warn"
+    assert "cannot be loaded (no end after 0.5 s)" in check.detail
