@@ -6,6 +6,7 @@ Names are loaded when first used, so that ``import mafsar`` costs nothing and ne
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from mafsar.runtime.loading import list_models, load_model
     from mafsar.runtime.matcher import Match
     from mafsar.training.loop import train
+
+# ONNX Runtime of 1.29 and newer reports to its maker, and keeps an identity in the user's cache,
+# unless this stands before it is loaded. Who wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # The build reads it from here; asking the installed metadata for it takes tens of milliseconds.
 __version__ = "0.1.0"

@@ -7,6 +7,7 @@ and renamed, and whoever finds one gone encodes again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -127,18 +128,22 @@ class FeatureCache:
         from safetensors import SafetensorError, safe_open
 
         path = self._path(key)
-        if not path.is_file():
-            return None
         try:
+            if not path.is_file():
+                return None
             with safe_open(path, framework="numpy") as file:
                 checksum = (file.metadata() or {}).get("crc32")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if checksum != _checksum(tensors):
                 raise ValueError("checksum")
-            os.utime(path)  # the time of change orders entries by last use
-        except (SafetensorError, ValueError, OSError):
-            path.unlink(missing_ok=True)
+        except (SafetensorError, ValueError):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             return None
+        except OSError:  # another user's, or gone meanwhile
+            return None
+        with contextlib.suppress(OSError):  # what can be read only is still of use
+            os.utime(path)  # the time of change orders entries by last use
         return tensors
 
     def put(self, key: str, tensors: Mapping[str, NDArray[Any]]) -> None:

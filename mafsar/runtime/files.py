@@ -12,12 +12,22 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mafsar.errors import InputError
+
 _HASHES: dict[tuple[str, int, int], str] = {}
 
 
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder, renamed to `path` when the block ends well."""
+    """Gives a temporary path in the same folder, renamed to `path` when the block ends well.
+
+    Raises:
+        InputError: A device, a pipe or a folder, which must not be replaced by a file.
+    """
+    if path.is_symlink():
+        path = path.resolve()  # what it leads to is written, the link stays
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no regular file; name another place")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:

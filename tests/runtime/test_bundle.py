@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +187,16 @@ print(sorted(rests)[2])
     assert done.returncode == 0, done.stderr
     # ONNX Runtime's own choice spins for 0.026 s on two cores of a Xeon.
     assert float(done.stdout) < 0.005
+
+
+def test_nothing_is_reported_or_kept_of_the_user(tmp_path):
+    """ONNX Runtime's telemetry keeps an identity under the home folder."""
+    code = "from mafsar import load_model; load_model('tiny').encode_text(['wave'])"
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment | places, check=False)
+    assert done.returncode == 0
+    assert list(tmp_path.rglob("*")) == []
 
 
 @pytest.mark.parametrize(("version", "spins"), [("1.23.2", "0"), ("1.26.0", "1"), ("2.0.0", "1")])

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mafsar.errors import InputError
 from mafsar.runtime.cache import FeatureCache, cache_folder, clip_key
 from mafsar.runtime.encoding import _Work
 from mafsar.runtime.enroll import enroll
@@ -272,3 +273,26 @@ def test_a_video_with_many_parts_is_hashed_once(encoder, tmp_path, cache, monkey
     }
     assert len({row.tobytes() for row in bank.query}) == 4
     assert [clip.duration_seconds for clip in bank.clips] == pytest.approx([0.4] * 4)
+
+
+def test_entries_that_can_only_be_read_are_used_and_stay(cache, monkeypatch):
+    cache.put(KEY, entry())
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("mafsar.runtime.cache.os.utime", refuse)
+    np.testing.assert_array_equal(cache.get(KEY)["frames"], entry()["frames"])
+    assert cache.get(KEY) is not None
+
+
+def test_what_is_no_regular_file_is_never_replaced(tmp_path):
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="no regular file"):
+        write_text(pipe, "x")
+    assert pipe.is_fifo()
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert (link.is_symlink(), target.read_text()) == (True, "new")
