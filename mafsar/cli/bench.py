@@ -139,5 +139,8 @@ def _show(stream: TextIO, result: BenchResult) -> None:
     for cells in table_rows(result):
         table.add_row(rows, *cells)
     facts = ", ".join(f"{name} {value}" for name, value in result.system.items())
-    how = f"milliseconds a call; clip: {result.clip}; parity to {result.rows[0].reference}"
+    how = (
+        f"milliseconds a call; clip: {result.clip}; parity to {result.rows[0].reference}; "
+        f"peak memory {result.peak_mb} MB"
+    )
     table.show(stream, rows, after=["", how, facts], widest=160)

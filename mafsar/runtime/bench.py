@@ -15,6 +15,7 @@ from mafsar.data.synthetic import class_names, render_clip, render_video
 from mafsar.errors import InputError
 from mafsar.runtime.encoders import Encoder, Float32, Frames
 from mafsar.runtime.encoding import Progress
+from mafsar.runtime.memory import peak_bytes
 from mafsar.runtime.parity import Parity, compare
 from mafsar.runtime.scores import Scoring, match_features
 from mafsar.runtime.system import system_facts
@@ -95,17 +96,25 @@ class BenchResult:
         model: Its name.
         clip: What was decoded.
         system: Processor, power mode, versions.
+        peak_mb: Most memory that this process has held at once, all of `rows` and the reference
+            together; a GPU's own memory is not in it.
         rows: Engines and precisions by batch sizes.
     """
 
     model: str
     clip: str
     system: dict[str, str]
+    peak_mb: int
     rows: tuple[BenchRow, ...]
 
     def to_json(self) -> list[dict[str, Any]]:
         """The objects of `mafsar bench --json`, one a row."""
-        shared = {"schema": SCHEMA, "model": self.model, "clip": self.clip}
+        shared = {
+            "schema": SCHEMA,
+            "model": self.model,
+            "clip": self.clip,
+            "peak_mb": self.peak_mb,
+        }
         return [shared | asdict(row) | {"system": self.system} for row in self.rows]
 
 
@@ -165,7 +174,8 @@ def bench(
                 )
             )
     name = "rendered, 2 s, 224 px" if clip is None else str(clip)
-    return BenchResult(spec.name, name, system_facts(), tuple(rows))
+    peak_mb = round(peak_bytes() / 1e6)
+    return BenchResult(spec.name, name, system_facts(), peak_mb, tuple(rows))
 
 
 def _features(encoder: Encoder, frames: Frames, batch: int) -> Float32:
@@ -276,8 +286,11 @@ def _figures(stage: Stage) -> list[str]:
 def markdown(result: BenchResult) -> str:
     """The rows as a Markdown table."""
     against = result.rows[0].reference
+    how = (
+        f"Milliseconds a call; parity to {against}; peak memory of the process {result.peak_mb} MB"
+    )
     lines = [
-        f"`{result.model}`, clip: {result.clip}. Milliseconds a call; parity to {against}.",
+        f"`{result.model}`, clip: {result.clip}. {how}.",
         "",
         f"| {' | '.join(TITLES)} |",
         f"|{'---|' * len(TITLES)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -295,9 +296,13 @@ def _check_exists(name: str) -> None:
 
 def _load_torch(name: str, wish: _Wish) -> Encoder:
     if wish.engine in ("onnx", "trt"):
+        options = f"--engine {wish.engine}"
+        if wish.precision != "fp32":
+            options += f" --precision {wish.precision}"
         raise UnavailableError(
-            f"--engine {wish.engine}: {name} is no bundle; make one: mafsar export {name} "
-            f"-o NAME.mafsar --engine {wish.engine}, then --model NAME.mafsar; or use --engine torch"
+            f"--engine {wish.engine}: {name} is no bundle; make one: mafsar export "
+            f"{shlex.quote(name)} -o NAME.mafsar {options}, then --model NAME.mafsar; "
+            "or use --engine torch"
         )
     missing = [
         package for package in ("torch", "open_clip") if not importlib.util.find_spec(package)

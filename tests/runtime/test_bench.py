@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from mafsar.cli.app import build_app
 from mafsar.runtime.bench import STAGES, Stage, bench
 from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.loading import starter_path
+from mafsar.runtime.memory import peak_bytes
 
 runner = CliRunner()
 app = build_app()
@@ -67,6 +69,7 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
         assert row["min_cosine"] == pytest.approx(1.0, abs=1e-6)
         assert row["max_error"] < 1e-4
         assert row["system"]["mafsar"]
+        assert 10 < row["peak_mb"] <= round(peak_bytes() / 1e6)  # of this very process
         assert np.isfinite([stage["mean"] for stage in row["milliseconds"].values()]).all()
     table = file.read_text(encoding="utf-8")
     assert table.count("| onnx | cpu | fp32 |") == 8  # encode and match of each
@@ -76,6 +79,7 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
     figures = [number[name] for name in ("mean", "sd", "min", "median", "p95", "p99")]
     assert " | ".join(f"{value:.2f}" for value in figures) in first
     assert "least cosine" in table
+    assert f"peak memory of the process {rows[0]['peak_mb']} MB" in table
     assert f"mafsar {rows[0]['system']['mafsar']}" in table
     again = runner.invoke(app, line.split())
     assert again.exit_code == 1
@@ -89,6 +93,7 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
     sustained = runner.invoke(app, ["bench", "--seconds", "0.3", "--runs", "1"])
     assert sustained.exit_code == 0
     assert "least cosine" in sustained.stdout
+    assert re.search(r"peak memory \d+ MB", sustained.stdout)
 
 
 def test_precisions_stand_side_by_side(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ import pytest
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.runtime.bundle import Bundle, temporal_contract
+from mafsar.runtime.cache import FeatureCache
+from mafsar.runtime.encoding import encode_clips
 from mafsar.runtime.enroll import enroll
-from mafsar.runtime.loading import load_bank_model, load_model
+from mafsar.runtime.loading import load_bank_model, load_model, starter_path
 from mafsar.runtime.onnx_encoder import OnnxEncoder, thread_waits
+from mafsar.runtime.support import SupportClip
 from mafsar.runtime.tokenizer import Tokenizer
 from mafsar.video import load_clip, write_video
 
@@ -322,6 +326,83 @@ def test_what_is_no_bundle(tmp_path):
 def test_what_is_not_there_is_an_error(bundle, asked, kind, said):
     with pytest.raises(kind, match=said):
         load_model(bundle, **asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "says"),
+    [
+        (
+            "tiny",
+            {"precision": "int8"},
+            "mafsar export tiny --precision int8, then --model tiny.mafsar",
+        ),
+        (
+            "vit-b-32",
+            {"engine": "onnx", "precision": "int8"},
+            "-o NAME.mafsar --engine onnx --precision int8, then --model NAME.mafsar;",
+        ),
+        (
+            "my runs/h",
+            {"engine": "trt"},
+            "mafsar export 'my runs/h' -o NAME.mafsar --engine trt, then --model NAME.mafsar;",
+        ),
+    ],
+)
+def test_a_command_that_mends_leads_to_what_was_asked(name, asked, says, tmp_path, monkeypatch):
+    """Without the bundle's name at its end, the user would be told the same thing again."""
+    if name == "tiny" and not starter_path().exists():
+        pytest.skip("the shipped model is not in this checkout")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my runs" / "h").mkdir(parents=True)
+    with pytest.raises(UnavailableError) as error:
+        load_model(name, cache=False, **{"engine": "onnx"} | asked)
+    assert says in str(error.value)
+
+
+def _with_int8(path: Path, *, scale: float) -> Path:
+    """A bundle whose int8 query graph is the fp32 one with its matrix scaled."""
+    model = onnx.load(path / "query-fp32.onnx")
+    for tensor in model.graph.initializer:
+        if tensor.name == "matrix":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(scale * COLOURS, "matrix"))
+    model_bytes = model.SerializeToString()
+    (path / "query-int8.onnx").write_bytes(model_bytes)
+    manifest = json.loads((path / "bundle.json").read_text(encoding="utf-8"))
+    manifest["files"]["query-int8.onnx"] = {
+        "sha256": hashlib.sha256(model_bytes).hexdigest(),
+        "bytes": len(model_bytes),
+    }
+    (path / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return path
+
+
+def test_a_cache_keeps_features_of_two_int8_graphs_apart(tmp_path, support_folder):
+    """Both are of the same weights; what one made is not what the other gives."""
+    cache = FeatureCache(tmp_path / "cache")
+    clips = [SupportClip(support_folder / "jump" / "clip0", "jump")]
+    one = _with_int8(write_bundle(tmp_path / "one.mafsar"), scale=1.0)
+    two = _with_int8(write_bundle(tmp_path / "two.mafsar"), scale=0.5)
+    found = [
+        encode_clips(load_model(path, engine="onnx", precision="int8"), clips, cache=cache)
+        for path in (one, two, one)
+    ]
+    assert [each.encoded for each in found] == [1, 1, 0]
+    np.testing.assert_allclose(found[1].query, 0.5 * found[0].query, rtol=1e-5)
+    np.testing.assert_array_equal(found[2].query, found[0].query)
+
+
+def test_every_file_that_shapes_the_features_is_in_their_hash(bundle):
+    """The support graph and the weights file too; files of another precision are not."""
+    opened = Bundle.open(bundle)
+    names = ("query-int8.onnx", "support-int8.onnx", "weights-int8.bin")
+
+    def graphs(changed: str | None) -> str:
+        files = {name: {"sha256": "9" if name == changed else name, "bytes": 1} for name in names}
+        files["query-fp16.onnx"] = {"sha256": "9" if changed == "fp16" else "8", "bytes": 1}
+        return replace(opened, manifest=opened.manifest | {"files": files}).graphs_sha256("int8")
+
+    assert len({graphs(changed) for changed in (None, *names)}) == 4
+    assert graphs("fp16") == graphs(None)
 
 
 def test_cuda_is_never_quietly_the_cpu(bundle, monkeypatch):
