@@ -9,7 +9,8 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 python=$1 folder=$2 also=${3:-}
 rm -rf "$folder"
 "$python" -m venv "$folder/venv"
-bin=$(cd "$folder" && pwd)/venv/bin
+folder=$(cd "$folder" && pwd)  # whole: below, the working folder changes
+bin=$folder/venv/bin
 tag=$("$bin/python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
 wheel=$(ls "$root"/dist/*-"$tag"-"$tag"-*.whl 2>/dev/null | head -n 1)
 if [ -z "$wheel" ]; then
