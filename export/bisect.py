@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from mafsar.export.names import graph_file
+from mafsar.export.places import unwritable
 from mafsar.export.verify import LARGEST_HALF, open_altered
 from numpy.typing import NDArray
 
@@ -128,5 +129,8 @@ def _values(path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
         wide = f"bisect_{index}"
         graph.node.append(onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
         graph.output.append(onnx.helper.make_tensor_value_info(wide, onnx.TensorProto.FLOAT, None))
-    session = open_altered(path, lambda copy: copy.write_bytes(model.SerializeToString()))
+    try:
+        session = open_altered(path, lambda copy: copy.write_bytes(model.SerializeToString()))
+    except OSError as error:
+        raise unwritable(path.parent, error, "copy the bundle to a folder of yours") from error
     return dict(zip(names, session.run(None, dict(inputs)), strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mafsar.export.places import replace_folder
+from mafsar.export.places import replace_folder, unwritable
 from mafsar.export.versions import thresholds
 
 from mafsar.errors import InputError
@@ -25,7 +24,6 @@ Manifest = dict[str, Any]
 _GRAPHS_AND_WEIGHTS = re.compile(
     r"((query|support)-(fp32|fp16|int8)|text)\.onnx|weights-(fp32|fp16|int8)\.bin"
 )
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 class BundleDraft:
@@ -113,13 +111,6 @@ def bundle_draft(out: Path, start: Path | None) -> Iterator[BundleDraft]:
         raise unwritable(out, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def unwritable(out: Path, error: OSError) -> Exception:
-    """What to raise for an error of the file system: a line for the user where it is about `out`."""
-    if error.errno in _UNWRITABLE:
-        return InputError(f"{out}: cannot be written ({error.strerror}); name another -o")
-    return error
 
 
 def check_replaceable(out: Path) -> None:

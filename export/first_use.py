@@ -5,15 +5,15 @@ torch is loaded by the export only, and by nothing from the second use on.
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from mafsar.export.job import export_held
-from mafsar.export.places import alone
+from mafsar.export.places import alone, unwritable
 
-from mafsar.errors import InputError, MafsarError, UnavailableError
+from mafsar.errors import MafsarError
+from mafsar.runtime.extras import require
 from mafsar.runtime.model_bundles import find_kept, kept_path, make_room
 
 _NEEDS = ("torch", "open_clip", "onnx", "onnxscript")
@@ -38,12 +38,8 @@ def make_kept(name: str, *, say: Say = lambda _: None, step: Say = lambda _: Non
     kept = find_kept(name)
     if kept is not None:
         return kept
-    missing = [package for package in _NEEDS if not importlib.util.find_spec(package)]
-    if missing:
-        raise UnavailableError(
-            f"--model {name}: its first use makes a bundle, which needs {' and '.join(missing)}, "
-            "not installed; pip install 'mafsar[train]', or use --model tiny"
-        )
+    what = f"--model {name}: its first use makes a bundle, which"
+    require(what, *_NEEDS, otherwise="use --model tiny")
     path = kept_path(name)
     try:
         with alone(path):
@@ -59,10 +55,8 @@ def make_kept(name: str, *, say: Say = lambda _: None, step: Say = lambda _: Non
                 ) from error
             gone = make_room(path)
     except OSError as error:
-        raise InputError(
-            f"{path.parent}: cannot be written ({error.strerror}); set MAFSAR_CACHE to a folder of "
-            "yours, or use --engine torch"
-        ) from error
+        instead = "set MAFSAR_CACHE to a folder of yours, or use --engine torch"
+        raise unwritable(path.parent, error, instead) from error
     size = sum(file.stat().st_size for file in path.iterdir())
     also = f"; removed {', '.join(gone)} to keep the cache's cap" if gone else ""
     say(

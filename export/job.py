@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.export.clips import calibration_clips
-from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable, unwritable
+from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
 from mafsar.export.engines import add_engines
 from mafsar.export.judgement import Judgement
 from mafsar.export.names import graph_file, weights_file
 from mafsar.export.options import Artefact, ExportOptions, ExportResult
-from mafsar.export.places import alone
+from mafsar.export.places import alone, unwritable
 from mafsar.export.source import MODEL_KEYS, Source
 from mafsar.export.versions import GRAPHS, made_by
 
-from mafsar.errors import InputError, MafsarError, UnavailableError
+from mafsar.errors import InputError, MafsarError
 from mafsar.model.names import MANIFEST
 from mafsar.runtime.bundle import Bundle, read_manifest, spec_of
 from mafsar.runtime.encoders import ModelSpec
+from mafsar.runtime.extras import require
 from mafsar.runtime.probe import LIMITS, PROBE_FILE
 
 Say = Callable[[str], None]
@@ -301,11 +302,12 @@ def _keep_records(draft: BundleDraft, before: dict[str, Any]) -> None:
 
 
 def _check_onnx_ir(precision: str) -> None:
-    if importlib.util.find_spec("onnx_ir") is None:
-        raise UnavailableError(
-            f"--precision {precision}: making the graph needs onnx_ir, not installed; "
-            "pip install 'mafsar[graphs]', or export elsewhere and copy the bundle"
-        )
+    require(
+        f"--precision {precision}: making the graph",
+        "onnx_ir",
+        extra="graphs",
+        otherwise="export elsewhere and copy the bundle",
+    )
 
 
 def _branches(spec: ModelSpec) -> tuple[str, ...]:

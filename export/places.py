@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import glob
 import os
@@ -10,13 +11,23 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+from mafsar.errors import InputError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
+_UNWRITABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST,
+}  # fmt: skip
 _BESIDE = ("part", "fresh", "tokenizer", "old")  # what is made beside a bundle
 
 
+def _nothing() -> None:
+    pass
+
+
 @contextmanager
-def alone(place: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def alone(place: Path, *, waiting: Callable[[], None] = _nothing) -> Iterator[None]:
     """Holds a bundle's place against other processes; the hold falls with the process.
 
     What a killed process left beside the place is removed; a bundle that it had moved away is put
@@ -39,8 +50,7 @@ def alone(place: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterato
             waiting()
             waiting = _nothing
             fcntl.flock(file, fcntl.LOCK_EX)
-        # Whoever held it removed the file: the lock of a file without a name holds nobody off.
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if _lies_at(file, path):
             break
         file.close()
     try:
@@ -49,6 +59,21 @@ def alone(place: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterato
     finally:
         path.unlink(missing_ok=True)
         file.close()
+
+
+def _lies_at(file: IO[str], path: Path) -> bool:
+    """Whether whoever held the file before has left it: a lock without a name holds nobody off."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def unwritable(place: Path, error: OSError, instead: str = "name another -o") -> Exception:
+    """What to raise for an error of the file system: a line where `place` is what it is about."""
+    if error.errno in _UNWRITABLE:
+        return InputError(f"{place}: cannot be written ({error.strerror}); {instead}")
+    return error
 
 
 def replace_folder(new: Path, out: Path) -> None:
@@ -85,7 +110,3 @@ def _recover(place: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-
-
-def _nothing() -> None:
-    pass

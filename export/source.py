@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mafsar.export.options import ExportOptions
 
-from mafsar.errors import InputError, MissingError, UnavailableError
+from mafsar.errors import InputError, MissingError
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
-from mafsar.runtime.loading import starter_path
+from mafsar.runtime.extras import require
+from mafsar.runtime.loading import model_path
 
 if TYPE_CHECKING:
     from mafsar.model.network import MafsarNetwork
@@ -44,7 +44,7 @@ class Source:
         Raises:
             MafsarError: No such model, or frames that it cannot take.
         """
-        path = starter_path() if name == "tiny" else Path(name).expanduser()
+        path = model_path(name)
         if name == "tiny" or is_bundle(path):
             bundle = Bundle.open(path)
             if options.frames not in (None, bundle.spec.frames):
@@ -55,14 +55,7 @@ class Source:
             return cls(name, path, None, {key: bundle.manifest[key] for key in MODEL_KEYS}, {})
         if path.suffix == SUFFIX and ":" not in name:
             raise MissingError(f"{name}: no such bundle; check the path")
-        missing = [
-            package for package in ("torch", "onnxscript") if not importlib.util.find_spec(package)
-        ]
-        if missing:
-            raise UnavailableError(
-                f"export {name}: needs {' and '.join(missing)}, not installed; "
-                "pip install 'mafsar[train]', or export a bundle"
-            )
+        require(f"export {name}:", "torch", "onnxscript", otherwise="export a bundle")
         from mafsar.export.onnx import describe_model, open_network
 
         network, extra = open_network(name, frames=options.frames)
@@ -70,7 +63,7 @@ class Source:
 
     def default_out(self) -> Path:
         """Where it is exported to where the user names no place."""
-        if self.bundle is not None and self.bundle != starter_path():
+        if self.bundle is not None and self.bundle != model_path("tiny"):
             return self.bundle
         path = Path(self.name).expanduser()
         stem = path.stem if path.exists() or path.suffix == ".safetensors" else self.name

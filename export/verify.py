@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mafsar import kernels
 from mafsar.data.episodes import draw_episodes
-from mafsar.errors import InputError, MismatchError
+from mafsar.errors import MismatchError
 from mafsar.runtime.encoders import Float32, ModelSpec
 from mafsar.runtime.onnx_encoder import available_threads
 from mafsar.runtime.parity import Parity, compare
@@ -191,19 +191,11 @@ def open_altered(path: Path, write: Callable[[Path], object]) -> onnxruntime.Inf
     Args:
         path: The graph; the copy lies beside it for a moment, as its weights file must.
         write: Called with the copy's path; writes it.
-
-    Raises:
-        InputError: The folder cannot be written.
     """
     copy = path.with_name(f".{path.stem}.scan.onnx")
     try:
         write(copy)
         return open_session(copy)
-    except OSError as error:
-        raise InputError(
-            f"{path.parent}: cannot be written ({error.strerror}); copy the bundle to a folder of "
-            "yours"
-        ) from error
     finally:
         copy.unlink(missing_ok=True)
 

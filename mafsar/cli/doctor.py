@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -62,15 +61,14 @@ def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool
     """Says for each graph of reduced precision where it departs, or how near it comes."""
     from dataclasses import asdict
 
-    if importlib.util.find_spec("onnx") is None:
-        raise UnavailableError(
-            f"--bisect {bundle}: needs onnx, not installed; pip install 'mafsar[graphs]'"
-        )
+    from mafsar.runtime.extras import require
+
+    require(f"--bisect {bundle}:", "onnx", extra="graphs")
     from mafsar.export.bisect import bisect
     from mafsar.runtime.bundle import Bundle
-    from mafsar.runtime.loading import starter_path
+    from mafsar.runtime.loading import model_path
 
-    opened = Bundle.open(starter_path() if str(bundle) == "tiny" else bundle)
+    opened = Bundle.open(model_path(str(bundle)))
     reduced = [name for name in opened.precisions() if name != "fp32"] or ["fp16"]
     found = [item for precision in reduced for item in bisect(opened, precision)]
     with outputs.results_to(out, overwrite=overwrite) as stream:

@@ -68,12 +68,9 @@ def train(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Train what adapts a CLIP, episode by episode; needs the train extra."""
-    import importlib.util
+    from mafsar.runtime.extras import require
 
-    from mafsar.errors import UnavailableError
-
-    if not importlib.util.find_spec("torch"):
-        raise UnavailableError("train: needs torch, not installed; pip install 'mafsar[train]'")
+    require("train:", "torch")
     from mafsar.training.config import build_config, parse_pairs
 
     flags = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
-from mafsar.model.names import MANIFEST
+from mafsar.model.names import MANIFEST, SHIPPED_BUNDLE
 from mafsar.runtime.encoders import METRICS, ModelSpec
 from mafsar.runtime.files import file_sha256
 from mafsar.video.sampling import segment_times
@@ -179,15 +179,15 @@ def temporal_contract(frames: int) -> dict[str, Any]:
 
 def mend(path: Path) -> str:
     """The command that makes a bundle whole again."""
-    if path.parent == Path(__file__).resolve().parent.parent / "assets":
+    if path.parent == SHIPPED_BUNDLE.parent:
         return "install again: pip install --force-reinstall --no-deps mafsar"
-    return f"copy it again, or export it again: mafsar export MODEL -o {shlex.quote(str(path))} --overwrite"
+    place = shlex.quote(str(path))
+    return f"copy it again, or export it again: mafsar export MODEL -o {place} --overwrite"
 
 
 def export_command(path: Path, options: str) -> str:
     """The command that adds to a bundle; the shipped one is copied, and named anew."""
-    shipped = Path(__file__).resolve().parent.parent / "assets"
-    if path.resolve().parent != shipped:
+    if path.resolve().parent != SHIPPED_BUNDLE.parent:
         return f"mafsar export {shlex.quote(str(path))} {options}"
     return f"mafsar export {path.stem} {options}, then --model {path.stem}{SUFFIX}"
 

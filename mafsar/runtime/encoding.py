@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -149,16 +150,11 @@ class _Work:
     def keys(self, clip: SupportClip, content: str, text: str | None) -> dict[str, str]:
         """Cache keys of all that is wanted of a clip, by what it is."""
         branches = ["query"] + ["support"] * (text is not None) + ["images"] * self.images
-        precision = self.encoder.precision
-        bundle = getattr(self.encoder, "bundle", None)
-        if precision != "fp32" and bundle is not None:
-            # Several int8 graphs can be made of the same weights.
-            precision += f" {bundle.graphs_sha256(precision)}"
         return {
             branch: clip_key(
                 self.encoder.spec,
                 branch=branch,
-                precision="" if branch == "images" else precision,
+                precision="" if branch == "images" else self._precision,
                 geometry=self.geometry,
                 content_sha256=content,
                 start=clip.start,
@@ -167,6 +163,15 @@ class _Work:
             )
             for branch in branches
         }
+
+    @functools.cached_property
+    def _precision(self) -> str:
+        """With the graphs that it means: several int8 graphs can be made of the same weights."""
+        precision = self.encoder.precision
+        bundle = getattr(self.encoder, "bundle", None)
+        if precision == "fp32" or bundle is None:
+            return precision
+        return f"{precision} {bundle.graphs_sha256(precision)}"
 
     def load(self, clips: Sequence[SupportClip], workers: int) -> Iterator[Clip | VideoError]:
         """The clips as the model takes them, loaded ahead."""

@@ -12,7 +12,7 @@ from mafsar.runtime.bank import Bank, is_bank
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
 from mafsar.runtime.encoders import ModelSpec
 from mafsar.runtime.files import file_sha256
-from mafsar.runtime.loading import load_model, starter_path
+from mafsar.runtime.loading import load_model, model_path
 from mafsar.runtime.model_bundles import ADAPTERS_FILE
 
 SCHEMA = 1
@@ -31,7 +31,7 @@ def describe(thing: str | Path) -> dict[str, Any]:
         MafsarError: There is no such thing, or it is damaged.
     """
     name = str(thing)
-    path = starter_path() if name == "tiny" else Path(name).expanduser()
+    path = model_path(name)
     if name == "tiny" or is_bundle(path):
         return describe_bundle(Bundle.open(path))
     if is_bank(path) and path.is_file():
@@ -53,20 +53,26 @@ def describe_engine(path: Path) -> dict[str, Any]:
     Raises:
         MissingError: There is no such JSON.
         InputError: It cannot be read.
+        MismatchError: It is of another engine.
     """
-    side_car = path.with_suffix(".json")
-    if not side_car.is_file():
-        raise MissingError(f"{side_car}: missing beside the engine; copy the bundle as a whole")
+    entry = _side_car(path)
+    if entry.pop("sha256", None) != (found := file_sha256(path)):
+        raise MismatchError(
+            f"{path}: its sha256 differs from {path.with_suffix('.json').name}'s; copy it again"
+        )
+    entry.pop("schema", None)
+    return {"schema": SCHEMA, "kind": "engine", "path": str(path)} | entry | {"sha256": found}
+
+
+def _side_car(engine: Path) -> dict[str, Any]:
+    """The JSON beside an engine; errors as `describe_engine`."""
+    path = engine.with_suffix(".json")
+    if not path.is_file():
+        raise MissingError(f"{path}: missing beside the engine; copy the bundle as a whole")
     try:
-        entry = dict(json.loads(side_car.read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, OSError) as error:
-        raise InputError(f"{side_car}: cannot be read ({error}); copy the bundle again") from error
-    found = file_sha256(path)
-    if entry.get("sha256") != found:
-        raise MismatchError(f"{path}: its sha256 differs from {side_car.name}'s; copy it again")
-    return {"schema": SCHEMA, "kind": "engine", "path": str(path)} | {
-        name: value for name, value in entry.items() if name != "schema"
-    }
+        raise InputError(f"{path}: cannot be read ({error}); copy the bundle again") from error
 
 
 def _verified(bundle: Bundle) -> dict[str, str]:
@@ -75,7 +81,7 @@ def _verified(bundle: Bundle) -> dict[str, str]:
     found = {k: str(v.get("verified")) for k, v in parity.items() if isinstance(v, dict)}
     for name in bundle.manifest.get("engines", {}):
         with contextlib.suppress(MafsarError):  # one whose JSON is gone says nothing
-            found[name] = str(describe_engine(bundle.path / name).get("verified", "no"))
+            found[name] = str(_side_car(bundle.path / name).get("verified", "no"))
     return found
 
 

@@ -13,6 +13,7 @@ from mafsar.errors import InputError, MafsarError, MissingError, UnavailableErro
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest
 from mafsar.runtime.encoders import Encoder
+from mafsar.runtime.extras import require
 from mafsar.runtime.model_bundles import ADAPTERS_FILE, bundles_folder, discard_kept, find_kept
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def starter_path() -> Path:
     return SHIPPED_BUNDLE
 
 
+def model_path(name: str) -> Path:
+    """Where a model's name would lie as a file or folder; that of `tiny` is the shipped bundle."""
+    return starter_path() if name == "tiny" else Path(name).expanduser()
+
+
 def load_model(
     name: str | Path = "tiny",
     *,
@@ -93,7 +99,7 @@ def load_model(
     """
     _check(engine, precision, device)
     name = str(name)
-    path = starter_path() if name == "tiny" else Path(name).expanduser()
+    path = model_path(name)
     wish = _Wish(engine, device, precision, threads)
     if name == "tiny" or is_bundle(path):
         return (
@@ -129,7 +135,7 @@ def precisions_of(
         At least one; loading says what is missing where an engine has none.
     """
     name = str(name)
-    path = starter_path() if name == "tiny" else Path(name).expanduser()
+    path = model_path(name)
     if name != "tiny" and not is_bundle(path):
         if engine != "onnx" or make_bundle is None:
             return ["fp32"]
@@ -304,14 +310,7 @@ def _load_torch(name: str, wish: _Wish) -> Encoder:
             f"{shlex.quote(name)} -o NAME.mafsar {options}, then --model NAME.mafsar; "
             "or use --engine torch"
         )
-    missing = [
-        package for package in ("torch", "open_clip") if not importlib.util.find_spec(package)
-    ]
-    if missing:
-        raise UnavailableError(
-            f"--model {name}: needs {' and '.join(missing)}, not installed; "
-            "pip install 'mafsar[train]', or use --model tiny"
-        )
+    require(f"--model {name}:", "torch", "open_clip", otherwise="use --model tiny")
     from mafsar.runtime.torch_encoder import load_torch_encoder
 
     return load_torch_encoder(

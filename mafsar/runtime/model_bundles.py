@@ -82,7 +82,7 @@ def clear_kept() -> KeptBundles:
     """Removes every bundle and says what there was."""
     before = kept_bundles()
     for path, _, _ in list(_entries()):
-        _remove(path)
+        discard_kept(path)
     return before
 
 
@@ -102,15 +102,17 @@ def make_room(keep: Path, *, cap_bytes: int = CAP_BYTES) -> list[str]:
         if total <= cap_bytes:
             break
         if path != keep:
-            _remove(path)
+            discard_kept(path)
             total -= size
             removed.append(path.name)
     return removed
 
 
 def discard_kept(path: Path) -> None:
-    """Removes one bundle, as where it is damaged."""
-    _remove(path)
+    """Removes one bundle."""
+    # The manifest goes first: a folder without one is no bundle to anybody.
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _identity(name: str) -> str:
@@ -148,9 +150,3 @@ def _entries() -> Iterator[tuple[Path, float, int]]:
             yield path, (manifest if manifest.is_file() else path).stat().st_mtime, size
         except FileNotFoundError:
             continue
-
-
-def _remove(path: Path) -> None:
-    # The manifest goes first: a folder without one is no bundle to anybody.
-    (path / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)

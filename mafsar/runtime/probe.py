@@ -35,7 +35,7 @@ def check_probe(
     bundle: Bundle,
     batches: tuple[int, int],
     *,
-    limit: float | None = None,
+    limit: float,
     again: str,
 ) -> Parity:
     """Compares an encoder with the probe's reference, in batches of two sizes.
@@ -44,7 +44,7 @@ def check_probe(
         encoder: On the device that is in question.
         bundle: Its bundle.
         batches: Clips a call.
-        limit: Least cosine that passes, where a lower one was accepted when it was made.
+        limit: Least cosine accepted when what it runs was made; passes where it is the lower one.
         again: The command that makes what the encoder runs anew.
 
     Returns:
@@ -72,7 +72,7 @@ def check_probe(
             }
             for name, values in found.items():
                 worst = worst.worse(compare(probe[f"{branch}/{name}"], values))
-    limit = min(LIMITS[encoder.precision], 1.0 if limit is None else limit)
+    limit = min(LIMITS[encoder.precision], limit)
     if not worst.min_cosine >= limit:
         raise MismatchError(
             f"{bundle.path}: {encoder.engine} {encoder.precision} on {encoder.device} does not give "

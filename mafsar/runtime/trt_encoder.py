@@ -293,12 +293,11 @@ def _passed(side_car: Path, sha256: str, on: str) -> bool:
 
 def compute_capability(index: int = 0) -> str | None:
     """Of a GPU here, as "8.7"; None where there is none."""
-    if not has_cuda_driver():
+    found = _driver_device(index)
+    if found is None:
         return None
-    driver = ctypes.CDLL("libcuda.so.1")
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    if driver.cuDeviceGet(ctypes.byref(device), index) != 0:
-        return None
+    driver, device = found
+    major, minor = ctypes.c_int(), ctypes.c_int()
     for value, attribute in ((major, _MAJOR), (minor, _MINOR)):
         if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) != 0:
             return None
@@ -307,15 +306,22 @@ def compute_capability(index: int = 0) -> str | None:
 
 def gpu_name(index: int = 0) -> str:
     """The driver's name of a GPU here; empty where there is none."""
-    if not has_cuda_driver():
+    found = _driver_device(index)
+    if found is None:
         return ""
-    driver, device = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    driver, device = found
     name = ctypes.create_string_buffer(256)
-    if driver.cuDeviceGet(ctypes.byref(device), index) != 0:
-        return ""
     if driver.cuDeviceGetName(name, len(name), device) != 0:
         return ""
     return name.value.decode("utf-8", "replace")
+
+
+def _driver_device(index: int) -> tuple[ctypes.CDLL, ctypes.c_int] | None:
+    """The CUDA driver and its handle of a GPU, or None where there is none."""
+    if not has_cuda_driver():
+        return None
+    driver, device = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    return (driver, device) if driver.cuDeviceGet(ctypes.byref(device), index) == 0 else None
 
 
 def choose_trt(
