@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mafsar.export.graphs.network_bundle import export_bundle, write_tokenizer
 from mafsar.export.job import export_model
-from mafsar.export.onnx import export_bundle, write_tokenizer
 from mafsar.export.options import ExportOptions
 from numpy.typing import NDArray
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mafsar.export.places import replace_folder, unwritable
+from mafsar.export.bundle_folder import replace_folder, unwritable
 from mafsar.export.versions import thresholds
 
 from mafsar.errors import InputError

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mafsar.export.bundle_folder import alone, unwritable
 from mafsar.export.job import export_held
-from mafsar.export.places import alone, unwritable
 
 from mafsar.errors import MafsarError
 from mafsar.runtime.extras import require

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mafsar.export.clips import calibration_clips
-from mafsar.export.editing import BundleDraft, bundle_draft, check_replaceable
-from mafsar.export.engines import add_engines
-from mafsar.export.judgement import Judgement
+from mafsar.export.bundle_draft import BundleDraft, bundle_draft, check_replaceable
+from mafsar.export.bundle_folder import alone, unwritable
+from mafsar.export.engines.add import add_engines
+from mafsar.export.model_source import MODEL_KEYS, Source
 from mafsar.export.names import graph_file, weights_file
 from mafsar.export.options import Artefact, ExportOptions, ExportResult
-from mafsar.export.places import alone, unwritable
-from mafsar.export.source import MODEL_KEYS, Source
+from mafsar.export.verify.clips import calibration_clips
+from mafsar.export.verify.judge import Judgement
 from mafsar.export.versions import GRAPHS, made_by
 
 from mafsar.errors import InputError, MafsarError
@@ -177,7 +177,7 @@ def _make_int8(
 ) -> Artefact:
     """Makes the int8 graphs; in float32 stays what must for them to pass."""
     _check_onnx_ir("int8")
-    from mafsar.export.sensitive import Int8Maker
+    from mafsar.export.graphs.int8_exceptions import Int8Maker
 
     spec = judgement.spec
     clips = calibration_clips(spec, options.calibration)
@@ -247,7 +247,7 @@ def _write_graphs(
     if source.network is not None and (
         not draft.has(graph_file("query")) or (again and options.precision in (None, "fp32"))
     ):
-        from mafsar.export.onnx import export_bundle, write_tokenizer
+        from mafsar.export.graphs.network_bundle import export_bundle, write_tokenizer
 
         say("exporting the fp32 graphs")
         tokenizer = write_tokenizer(source.network, draft.folder.with_suffix(".tokenizer"))
@@ -271,7 +271,7 @@ def _write_graphs(
             _check_onnx_ir("fp16")
         elif importlib.util.find_spec("onnx_ir") is None:
             return made
-        from mafsar.export.half import write_half_graphs
+        from mafsar.export.graphs.half import write_half_graphs
 
         say("making the fp16 graphs")
         write_half_graphs(draft.folder, _branches(spec), draft.folder)

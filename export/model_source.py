@@ -56,7 +56,7 @@ class Source:
         if path.suffix == SUFFIX and ":" not in name:
             raise MissingError(f"{name}: no such bundle; check the path")
         require(f"export {name}:", "torch", "onnxscript", otherwise="export a bundle")
-        from mafsar.export.onnx import describe_model, open_network
+        from mafsar.export.graphs.network_bundle import describe_model, open_network
 
         network, extra = open_network(name, frames=options.frames)
         return cls(name, None, network, describe_model(network), extra)

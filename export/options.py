@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mafsar.export.engines import EngineWish
+from mafsar.export.engines.add import EngineWish
 
 from mafsar.errors import InputError
 

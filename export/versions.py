@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mafsar.export.verify import LARGEST_DROP, LIMITS
+from mafsar.export.verify.compare import LARGEST_DROP, LIMITS
 
 import mafsar
 

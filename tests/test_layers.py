@@ -34,8 +34,8 @@ TORCH_ALLOWED = (
     "mafsar/kernels/ops",
     "mafsar/data/loader.py",
     "mafsar/runtime/torch_encoder.py",
-    "export/graph.py",
-    "export/onnx.py",
+    "export/graphs/trace.py",
+    "export/graphs/network_bundle.py",
 )
 TORCH_FREE_IN_MODEL = (
     "mafsar/model/__init__.py",

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar.export.editing import BundleDraft, describe_file
+from mafsar.export.bundle_draft import BundleDraft, describe_file
+from mafsar.export.engines.tensorrt import BuildRequest, Toolkit, cannot_build_for
 from mafsar.export.names import graph_file, weights_file
-from mafsar.export.tensorrt import BuildRequest, Toolkit, cannot_build_for
 
 from mafsar import errors
 from mafsar.errors import InputError, MafsarError, UnavailableError
@@ -229,7 +229,7 @@ def _build_apart(
         engines = [asdict(request) for request in requests]
         content = {"flavour": flavour, "local": local, "engines": engines}
         path.write_text(json.dumps(content), encoding="utf-8")
-        words = [sys.executable, "-m", "mafsar.export.tensorrt", str(path)]
+        words = [sys.executable, "-m", "mafsar.export.engines.tensorrt", str(path)]
         # What its libraries print is no part of this command's answer.
         done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=_STDERR, check=False)
         reply = path.with_suffix(".reply.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from mafsar.export.trt_layers import member_name
+from mafsar.export.engines.layers import member_name
 
 
 def make_logger(trt: Any) -> Any:

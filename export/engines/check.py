@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mafsar.export.clips import ClipSet
-from mafsar.export.engines import BuiltEngine
-from mafsar.export.verify import OnnxRunner, Outputs, compare
+from mafsar.export.engines.add import BuiltEngine
+from mafsar.export.verify.clips import ClipSet
+from mafsar.export.verify.compare import OnnxRunner, Outputs, compare
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError
@@ -19,7 +19,7 @@ from mafsar.runtime.trt_engine import TrtEngine
 
 
 class EngineRunner:
-    """`mafsar.export.verify.Runner` on engines; class texts go through the text graph.
+    """`mafsar.export.verify.compare.Runner` on engines; class texts go through the text graph.
 
     Args:
         folder: The draft, with the graphs that the engines were built from.

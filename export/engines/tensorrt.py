@@ -1,6 +1,6 @@
 """One builder for `tensorrt` 10.3 to 11 and `tensorrt_rtx`: ONNX graph → engine (no torch).
 
-Runs in a process of its own (`python -m mafsar.export.tensorrt REQUEST`), so that a device of 8 GB
+Runs in a process of its own (`python -m mafsar.export.engines.tensorrt REQUEST`), so that a device of 8 GB
 holds the builder and nothing else. Members are read from the module, because they differ between
 versions: the strongly-typed flag has another number in TensorRT 11, which has no precision flags at
 all. Precision is what the graph's types say.
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar.export.trt_callbacks import make_logger, make_monitor
-from mafsar.export.trt_layers import (
+from mafsar.export.engines.callbacks import make_logger, make_monitor
+from mafsar.export.engines.layers import (
     Layers,
     check_engine,
     check_network,

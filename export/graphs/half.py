@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from mafsar.export.graphs.weight_store import WeightStore
 from mafsar.export.names import graph_file
-from mafsar.export.store import WeightStore
 
 from mafsar.errors import MismatchError
 

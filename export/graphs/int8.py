@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from mafsar.export.calibrate import Seen
+from mafsar.export.graphs.int8_ranges import Seen
+from mafsar.export.graphs.weight_store import WeightStore
 from mafsar.export.names import graph_file
-from mafsar.export.store import WeightStore
 from numpy.typing import NDArray
 
 LARGEST_WEIGHT = 64  # see above

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
-from mafsar.export.calibrate import Seen, observe
-from mafsar.export.clips import ClipSet
-from mafsar.export.int8 import products, to_int8, values_to_see, write_int8_graphs
+from mafsar.export.graphs.int8 import products, to_int8, values_to_see, write_int8_graphs
+from mafsar.export.graphs.int8_ranges import Seen, observe
 from mafsar.export.names import graph_file
-from mafsar.export.verify import Report, open_altered, open_session
+from mafsar.export.verify.clips import ClipSet
+from mafsar.export.verify.compare import Report, open_altered, open_session
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError

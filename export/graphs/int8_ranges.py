@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
-from mafsar.export.verify import open_altered
+from mafsar.export.verify.compare import open_altered
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mafsar.export.editing import describe_file
-from mafsar.export.graph import example_inputs, graph_specs, trace
+from mafsar.export.bundle_draft import describe_file
+from mafsar.export.bundle_folder import replace_folder
+from mafsar.export.graphs.tokenizer import CLIP_VOCABULARY, write_clip_tokenizer
+from mafsar.export.graphs.trace import example_inputs, graph_specs, trace
+from mafsar.export.graphs.weight_store import WeightStore
 from mafsar.export.names import graph_file
-from mafsar.export.places import replace_folder
-from mafsar.export.store import WeightStore
-from mafsar.export.tokenizer import CLIP_VOCABULARY, write_clip_tokenizer
-from mafsar.export.verify import Parity, compare, run_graph
+from mafsar.export.verify.compare import Parity, compare, run_graph
 from mafsar.export.versions import CLIP, GRAPHS, NETWORK, made_by, thresholds
 from numpy.typing import NDArray
 
@@ -100,7 +100,7 @@ def _write_graphs(network: MafsarNetwork, folder: Path) -> None:
 
 
 class TorchRunner:
-    """The network itself as a reference: `mafsar.export.verify.Runner` on torch, float32, CPU."""
+    """The network itself as a reference: `mafsar.export.verify.compare.Runner` on torch, float32, CPU."""
 
     def __init__(self, network: MafsarNetwork) -> None:
         self._specs = {spec.name: spec for spec in graph_specs(network)}

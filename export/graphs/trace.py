@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
-from mafsar.export.naming import name_weights
+from mafsar.export.graphs.weight_names import name_weights
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 

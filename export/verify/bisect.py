@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from mafsar.export.bundle_folder import unwritable
 from mafsar.export.names import graph_file
-from mafsar.export.places import unwritable
-from mafsar.export.verify import LARGEST_HALF, open_altered
+from mafsar.export.verify.compare import LARGEST_HALF, open_altered
 from numpy.typing import NDArray
 
 from mafsar.errors import InputError

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from mafsar.export.clips import ClipSet
+from mafsar.export.verify.clips import ClipSet
 from numpy.typing import NDArray
 
 from mafsar import kernels

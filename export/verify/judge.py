@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mafsar.export.clips import ClipSet, rendered_clips, user_clips
-from mafsar.export.editing import BundleDraft
-from mafsar.export.engines import BuiltEngine
+from mafsar.export.bundle_draft import BundleDraft
+from mafsar.export.engines.add import BuiltEngine
 from mafsar.export.names import graph_file
-from mafsar.export.probe import write_probe
-from mafsar.export.verify import LIMITS, OnnxRunner, Outputs, Report, Runner, encode_set, judge
+from mafsar.export.verify.clips import ClipSet, rendered_clips, user_clips
+from mafsar.export.verify.compare import (
+    LIMITS,
+    OnnxRunner,
+    Outputs,
+    Report,
+    Runner,
+    encode_set,
+    judge,
+)
+from mafsar.export.verify.probe import write_probe
 
 from mafsar.runtime.bundle import spec_of, tokenizer_of
 from mafsar.runtime.encoders import Float32
@@ -54,7 +62,7 @@ class Judgement:
         if network is None:
             self._reference, self._against = OnnxRunner(draft.folder, "fp32"), "its fp32 graphs"
         else:
-            from mafsar.export.onnx import TorchRunner
+            from mafsar.export.graphs.network_bundle import TorchRunner
 
             self._reference, self._against = TorchRunner(network), "torch fp32"
         self._known: dict[str, tuple[ClipSet, Float32 | None, Outputs, float]] = {}
@@ -78,7 +86,7 @@ class Judgement:
         Raises:
             MismatchError: They are too far from the reference.
         """
-        from mafsar.export.engine_check import EngineRunner, check_buckets
+        from mafsar.export.engines.check import EngineRunner, check_buckets
 
         precision = str(built[0].entry["precision"])
         runner = EngineRunner(self._draft.folder, built)
@@ -122,7 +130,7 @@ class Judgement:
         )
 
     def _largest_half(self) -> tuple[str, float]:
-        from mafsar.export.overflow import largest_half
+        from mafsar.export.verify.overflow import largest_half
 
         clips, text, _, _ = self._on(self._data)
         first = slice(0, _SCANNED_CLIPS)

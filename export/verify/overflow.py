@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from mafsar.export.verify import open_altered
+from mafsar.export.verify.compare import open_altered
 from numpy.typing import NDArray
 
 

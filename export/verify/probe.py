@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mafsar.export.clips import PROBE_CLIPS, ClipSet
-from mafsar.export.verify import Outputs
+from mafsar.export.verify.clips import PROBE_CLIPS, ClipSet
+from mafsar.export.verify.compare import Outputs
 from numpy.typing import NDArray
 
 from mafsar.runtime.encoders import Float32

@@ -64,7 +64,7 @@ def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool
     from mafsar.runtime.extras import require
 
     require(f"--bisect {bundle}:", "onnx", extra="graphs")
-    from mafsar.export.bisect import bisect
+    from mafsar.export.verify.bisect import bisect
     from mafsar.runtime.bundle import Bundle
     from mafsar.runtime.loading import model_path
 

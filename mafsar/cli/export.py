@@ -114,7 +114,7 @@ def export(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Write a verified bundle, or add to one: ONNX graphs, TensorRT engines."""
-    from mafsar.export.engines import EngineWish
+    from mafsar.export.engines.add import EngineWish
     from mafsar.export.job import export_model
     from mafsar.export.options import ExportOptions
     from mafsar.runtime.memory import peak_bytes

@@ -31,7 +31,7 @@ from tokenizers import Tokenizer
 from mafsar import kernels
 from mafsar.data.synthetic.actions import class_names, wild_names
 from mafsar.errors import MafsarError
-from mafsar.export.onnx import export_bundle
+from mafsar.export.graphs.network_bundle import export_bundle
 from mafsar.model.config import ModelConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.training.episodic import train_episodes

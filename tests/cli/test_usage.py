@@ -117,7 +117,7 @@ def test_the_users_own_lines(
     """As the user wrote them: understood, and what cannot be done is said in one line."""
     monkeypatch.chdir(tmp_path)
     # Engines are built in tests/export; here it is the line that counts.
-    monkeypatch.setattr("mafsar.export.tensorrt.MODULES", {"trt": "no_such_tensorrt"})
+    monkeypatch.setattr("mafsar.export.engines.tensorrt.MODULES", {"trt": "no_such_tensorrt"})
     result = runner.invoke(app, line.split())
     assert result.exit_code in (0, 1), result.output
     if result.exit_code:

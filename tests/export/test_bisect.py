@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from mafsar.export.bisect import bisect
-from mafsar.export.editing import bundle_draft
+from mafsar.export.bundle_draft import bundle_draft
+from mafsar.export.verify.bisect import bisect
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app

@@ -14,10 +14,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from mafsar.export import onnx as exporter
-from mafsar.export.graph import example_inputs, graph_specs
+from mafsar.export.graphs import network_bundle as exporter
+from mafsar.export.graphs.trace import example_inputs, graph_specs
 from mafsar.export.names import graph_file
-from mafsar.export.verify import Parity, compare
+from mafsar.export.verify.compare import Parity, compare
 
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.model.config import AdapterConfig, ModelConfig, TextConfig, VisionConfig

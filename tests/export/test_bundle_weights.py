@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from mafsar.export.onnx import export_bundle
+from mafsar.export.graphs.network_bundle import export_bundle
 
 from mafsar.errors import MismatchError, MissingError, UnavailableError
 from mafsar.model.bundle_weights import load_bundle_network

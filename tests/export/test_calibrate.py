@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from mafsar.export.calibrate import LEVELS, Histogram, Seen, observe
+from mafsar.export.graphs.int8_ranges import LEVELS, Histogram, Seen, observe
 
 from mafsar.errors import MismatchError
 

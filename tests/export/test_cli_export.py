@@ -27,7 +27,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_onnx_is_verified_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mafsar.export.tensorrt.MODULES", {"trt": "no_such_tensorrt"})
+    monkeypatch.setattr("mafsar.export.engines.tensorrt.MODULES", {"trt": "no_such_tensorrt"})
     before = {path.name: path.read_bytes() for path in starter_path().iterdir()}
     done = runner.invoke(app, ["export", "--engine", "onnx", "--json"])
     assert done.exit_code == 0, done.stderr

@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from mafsar.export.half import to_half, write_half_graphs
-from mafsar.export.store import WeightStore
+from mafsar.export.graphs.half import to_half, write_half_graphs
+from mafsar.export.graphs.weight_store import WeightStore
 
 HALF, FLOAT = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 

@@ -17,13 +17,13 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from mafsar.export import sensitive
-from mafsar.export.bisect import bisect
-from mafsar.export.clips import calibration_clips, rendered_clips
-from mafsar.export.editing import bundle_draft
-from mafsar.export.int8 import LARGEST_WEIGHT, mean_product, quantise_weight
+from mafsar.export.bundle_draft import bundle_draft
+from mafsar.export.graphs import int8_exceptions as sensitive
+from mafsar.export.graphs.int8 import LARGEST_WEIGHT, mean_product, quantise_weight
 from mafsar.export.job import export_model
 from mafsar.export.options import ExportOptions
+from mafsar.export.verify.bisect import bisect
+from mafsar.export.verify.clips import calibration_clips, rendered_clips
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.runtime.bundle import Bundle

@@ -13,11 +13,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from mafsar.export import half, job
-from mafsar.export.editing import bundle_draft
+from mafsar.export import job
+from mafsar.export.bundle_draft import bundle_draft
+from mafsar.export.graphs import half
 from mafsar.export.job import export_model
+from mafsar.export.model_source import Source
 from mafsar.export.options import ExportOptions
-from mafsar.export.source import Source
 
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.model.network import MafsarNetwork
@@ -40,12 +41,16 @@ def from_torch(
 ) -> MafsarNetwork:
     """Makes every model name mean the small network, whose graphs are traced once for all tests."""
     network = make_network()
-    monkeypatch.setattr("mafsar.export.onnx.open_network", lambda *_, **__: (network, {}))
     monkeypatch.setattr(
-        "mafsar.export.onnx.write_tokenizer", lambda _, path: shutil.copy(tokenizer, path)
+        "mafsar.export.graphs.network_bundle.open_network", lambda *_, **__: (network, {})
     )
     monkeypatch.setattr(
-        "mafsar.export.onnx.export_bundle", lambda _, __, out, **___: shutil.copytree(small, out)
+        "mafsar.export.graphs.network_bundle.write_tokenizer",
+        lambda _, path: shutil.copy(tokenizer, path),
+    )
+    monkeypatch.setattr(
+        "mafsar.export.graphs.network_bundle.export_bundle",
+        lambda _, __, out, **___: shutil.copytree(small, out),
     )
     return network
 
@@ -184,7 +189,7 @@ def test_int8_goes_with_the_graphs_that_it_was_made_of(
         manifest["files"]["query-fp32.onnx"] = {"sha256": "changed", "bytes": 0}
         (path / "bundle.json").write_text(json.dumps(manifest))
 
-    monkeypatch.setattr("mafsar.export.onnx.export_bundle", changed)
+    monkeypatch.setattr("mafsar.export.graphs.network_bundle.export_bundle", changed)
     export_model("any", out, options=ExportOptions(overwrite=True))
     fresh = Bundle.open(out)
     assert fresh.precisions() == ["fp32", "fp16"]
@@ -341,7 +346,7 @@ def test_planted_faults_are_caught(
 def test_a_fault_in_fp32_is_caught_too(
     from_torch: MafsarNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mafsar.export import onnx as exporter
+    from mafsar.export.graphs import network_bundle as exporter
 
     assert from_torch.config.name == "small"
     write = exporter.export_bundle

@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from mafsar.export import places
-from mafsar.export.places import alone, replace_folder
+from mafsar.export import bundle_folder as places
+from mafsar.export.bundle_folder import alone, replace_folder
 
 
 def folder(path: Path, content: str) -> Path:

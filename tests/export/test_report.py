@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from mafsar.export.verify import LARGEST_DROP, OutputParity, Report
+from mafsar.export.verify.compare import LARGEST_DROP, OutputParity, Report
 
 from mafsar.errors import MismatchError
 

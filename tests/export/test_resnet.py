@@ -12,11 +12,11 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from mafsar.export.calibrate import observe
-from mafsar.export.half import write_half_graphs
-from mafsar.export.int8 import values_to_see, write_int8_graphs
-from mafsar.export.onnx import export_bundle
-from mafsar.export.verify import compare, run_graph
+from mafsar.export.graphs.half import write_half_graphs
+from mafsar.export.graphs.int8 import values_to_see, write_int8_graphs
+from mafsar.export.graphs.int8_ranges import observe
+from mafsar.export.graphs.network_bundle import export_bundle
+from mafsar.export.verify.compare import compare, run_graph
 
 from mafsar.errors import UnavailableError
 from mafsar.model.bundle_weights import load_bundle_network

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from mafsar.export import engines, tensorrt
-from mafsar.export.engines import EngineWish, engine_name, parse_capability
+from mafsar.export.engines.add import EngineWish, engine_name, parse_capability, tensorrt
+from mafsar.export.engines.add import add as engines
+from mafsar.export.engines.layers import read_layers
+from mafsar.export.engines.tensorrt import BuildRequest, Toolkit, build
 from mafsar.export.job import export_model
 from mafsar.export.options import ExportOptions
-from mafsar.export.tensorrt import BuildRequest, Toolkit, build
-from mafsar.export.trt_layers import read_layers
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.runtime.bundle import Bundle
@@ -79,7 +79,7 @@ def test_an_engine_of_another_precision_fails(whole, toolkit, tmp_path, fake_trt
         build(request, toolkit, local=87)
     products(("HALF", 4))
     assert build(request, toolkit, local=87)["weight_bytes"] == 2 * 4 * 4
-    monkeypatch.setattr("mafsar.export.trt_layers.WEIGHT_SHARE", 0.4)
+    monkeypatch.setattr("mafsar.export.engines.layers.WEIGHT_SHARE", 0.4)
     with pytest.raises(MismatchError, match="must not exceed"):
         build(request, toolkit, local=87)
     products()
@@ -176,8 +176,10 @@ def test_the_tensorrt_that_can_build_for_the_target_is_taken(monkeypatch) -> Non
         "tensorrt": SimpleNamespace(__name__="tensorrt"),
         "tensorrt_rtx": SimpleNamespace(__name__="tensorrt_rtx", ComputeCapability=Members),
     }
-    monkeypatch.setattr("mafsar.export.tensorrt.importlib.util.find_spec", modules.get)
-    monkeypatch.setattr("mafsar.export.tensorrt.importlib.import_module", modules.__getitem__)
+    monkeypatch.setattr("mafsar.export.engines.tensorrt.importlib.util.find_spec", modules.get)
+    monkeypatch.setattr(
+        "mafsar.export.engines.tensorrt.importlib.import_module", modules.__getitem__
+    )
     assert Toolkit.find(local=86).flavour == "trt"
     assert Toolkit.find(local=86, wanted=86).flavour == "trt"
     assert Toolkit.find(local=86, wanted=89).flavour == "rtx"
@@ -202,7 +204,7 @@ def test_flags_and_names() -> None:
 
 
 def test_without_tensorrt_the_graphs_stay(small, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("mafsar.export.tensorrt.MODULES", {"trt": "no_such_tensorrt"})
+    monkeypatch.setattr("mafsar.export.engines.tensorrt.MODULES", {"trt": "no_such_tensorrt"})
     out = tmp_path / "b.mafsar"
     with pytest.raises(
         UnavailableError, match=r'pip install "mafsar\[trt\]" .* or "mafsar\[trt-rtx\]"'

@@ -8,7 +8,7 @@ import unicodedata
 import numpy as np
 import open_clip
 import pytest
-from mafsar.export.tokenizer import write_clip_tokenizer
+from mafsar.export.graphs.tokenizer import write_clip_tokenizer
 
 from mafsar.runtime.bundle import TokenizerSpec
 from mafsar.runtime.tokenizer import Tokenizer

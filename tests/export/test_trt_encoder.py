@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from mafsar.export.editing import bundle_draft, describe_file
+from mafsar.export.bundle_draft import bundle_draft, describe_file
 from safetensors.numpy import load_file, save_file
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mafsar.export.onnx import open_network
+from mafsar.export.graphs.network_bundle import open_network
 
 from mafsar.errors import InputError, MismatchError
 from mafsar.model.names import SHIPPED_BUNDLE

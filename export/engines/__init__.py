@@ -1,0 +1,1 @@
+"""TensorRT engines: built from the graphs of a bundle, checked, added to it."""

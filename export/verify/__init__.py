@@ -1,0 +1,1 @@
+"""Verification: every graph held against the network it was made from."""
