@@ -25,7 +25,7 @@ import numpy as np
 from mafsar import kernels
 from mafsar.errors import VideoError
 from mafsar.runtime.cache import FeatureCache, clip_key
-from mafsar.runtime.encoders import Features, Float32, Frames, ModelSpec
+from mafsar.runtime.encoder import Features, Float32, Frames, ModelSpec
 from mafsar.runtime.evaluate import EvalResult, evaluate
 from mafsar.video import Geometry, content_sha256
 

@@ -15,9 +15,9 @@ from mafsar.export.bundle_folder import replace_folder, unwritable
 from mafsar.export.versions import thresholds
 
 from mafsar.errors import InputError
+from mafsar.files import file_sha256
 from mafsar.model.names import MANIFEST
 from mafsar.runtime.bundle import ENGINES_FOLDER, Bundle, temporal_contract
-from mafsar.runtime.files import file_sha256
 from mafsar.runtime.probe import PROBE_FILE
 
 Manifest = dict[str, Any]

@@ -13,7 +13,7 @@ from mafsar.export.bundle_folder import alone, unwritable
 from mafsar.export.job import export_held
 
 from mafsar.errors import MafsarError
-from mafsar.runtime.extras import require
+from mafsar.extras import require
 from mafsar.runtime.model_bundles import find_kept, kept_path, make_room
 
 _NEEDS = ("torch", "open_clip", "onnx", "onnxscript")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mafsar.export.options import ExportOptions
 
 from mafsar.errors import InputError, MissingError
+from mafsar.extras import require
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
-from mafsar.runtime.extras import require
 from mafsar.runtime.loading import model_path
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from mafsar.export.names import graph_file, weights_file
 
 from mafsar import errors
 from mafsar.errors import InputError, MafsarError, UnavailableError
+from mafsar.files import write_text
 from mafsar.runtime.bundle import ENGINES_FOLDER
 from mafsar.runtime.cache import cache_folder
-from mafsar.runtime.encoders import ModelSpec
-from mafsar.runtime.files import write_text
+from mafsar.runtime.encoder import ModelSpec
 from mafsar.runtime.trt_encoder import compute_capability, gpu_name
 
 SCHEMA = 1

@@ -13,7 +13,7 @@ from mafsar.export.verify.compare import OnnxRunner, Outputs, compare
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError
-from mafsar.runtime.encoders import Float32
+from mafsar.runtime.encoder import Float32
 from mafsar.runtime.trt_encoder import Device, load_engine
 from mafsar.runtime.trt_engine import TrtEngine
 

@@ -260,7 +260,7 @@ def _load_timing_cache(config: Any, path: Path) -> None:
 
 
 def _save_timing_cache(config: Any, path: Path) -> None:
-    from mafsar.runtime.files import written_beside
+    from mafsar.files import written_beside
 
     cache = config.get_timing_cache()
     if cache is None:

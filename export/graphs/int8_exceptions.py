@@ -19,7 +19,7 @@ from mafsar.export.verify.compare import Report, open_altered, open_session
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError
-from mafsar.runtime.encoders import Float32
+from mafsar.runtime.encoder import Float32
 
 _RANKED_CLIPS = 4  # every product is tried by itself, on these
 _MOST_KEPT = 0.5  # of the products; with more, int8 is not worth its file

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mafsar.data.synthetic import action, class_names, render_clip
 from mafsar.errors import InputError, VideoError
-from mafsar.runtime.encoders import Frames, ModelSpec
+from mafsar.runtime.encoder import Frames, ModelSpec
 from mafsar.runtime.support import SupportClip, SupportSet, read_support
 
 PROBE_CLIPS = 16

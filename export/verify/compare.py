@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mafsar import kernels
 from mafsar.data.episodes import draw_episodes
 from mafsar.errors import MismatchError
-from mafsar.runtime.encoders import Float32, ModelSpec
+from mafsar.runtime.encoder import Float32, ModelSpec
 from mafsar.runtime.onnx_encoder import available_threads
 from mafsar.runtime.parity import Parity, compare
 from mafsar.runtime.probe import LIMITS

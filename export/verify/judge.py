@@ -27,7 +27,7 @@ from mafsar.export.verify.compare import (
 from mafsar.export.verify.probe import write_probe
 
 from mafsar.runtime.bundle import spec_of, tokenizer_of
-from mafsar.runtime.encoders import Float32
+from mafsar.runtime.encoder import Float32
 from mafsar.runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

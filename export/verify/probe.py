@@ -14,8 +14,8 @@ from mafsar.export.verify.clips import PROBE_CLIPS, ClipSet
 from mafsar.export.verify.compare import Outputs
 from numpy.typing import NDArray
 
-from mafsar.runtime.encoders import Float32
-from mafsar.runtime.files import write_safetensors
+from mafsar.files import write_safetensors
+from mafsar.runtime.encoder import Float32
 from mafsar.runtime.probe import PROBE_FILE
 
 

@@ -13,7 +13,7 @@ from mafsar.errors import InputError
 
 if TYPE_CHECKING:
     from mafsar.runtime.bench import BenchResult
-    from mafsar.runtime.encoders import Encoder
+    from mafsar.runtime.encoder import Encoder
 
 _ENGINES = ("onnx", "trt", "torch")
 
@@ -80,8 +80,8 @@ def bench(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Time decode, pre-process, encode and match apart, with the parity of what was timed."""
+    from mafsar.files import write_text
     from mafsar.runtime import bench as runtime
-    from mafsar.runtime.files import write_text
 
     outputs.refuse_existing({"--markdown": markdown}, overwrite)
     if seconds is not None and not seconds > 0:

@@ -61,7 +61,7 @@ def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool
     """Says for each graph of reduced precision where it departs, or how near it comes."""
     from dataclasses import asdict
 
-    from mafsar.runtime.extras import require
+    from mafsar.extras import require
 
     require(f"--bisect {bundle}:", "onnx", extra="graphs")
     from mafsar.export.verify.bisect import bisect

@@ -15,7 +15,7 @@ from mafsar.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank import Bank
-    from mafsar.runtime.encoders import Encoder
+    from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.quality import EnrolReport
 
 
@@ -104,7 +104,7 @@ def enroll(
     judged = judge(bank)
     bank.save(target, images=not no_images, overwrite=True)
     if report is not None:
-        from mafsar.runtime.files import write_text
+        from mafsar.files import write_text
         from mafsar.runtime.report_enroll import enroll_page
 
         write_text(report, enroll_page(judged, bank, title=f"Quality of {target.name}"))

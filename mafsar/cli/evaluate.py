@@ -193,7 +193,7 @@ def _tuned(result: EvalResult) -> str:
 
 
 def _write_confusion(picture: Path, table_file: Path, result: EvalResult) -> None:
-    from mafsar.runtime.files import written_beside
+    from mafsar.files import written_beside
     from mafsar.runtime.report_confusion import draw_confusion, write_confusion_csv
 
     image = draw_confusion(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mafsar.runtime.bank import Bank
-    from mafsar.runtime.encoders import Encoder
+    from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.matcher import Match, QueryError
 
 
@@ -175,7 +175,7 @@ class _Run:
             self._csv.close()
         report = self._wanted.files.get("--report")
         if report is not None and self._sections:
-            from mafsar.runtime.files import write_text
+            from mafsar.files import write_text
             from mafsar.runtime.report import match_page
 
             bank = self._bank

@@ -11,7 +11,7 @@ from mafsar.cli import table
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank import Bank
-    from mafsar.runtime.encoders import Encoder
+    from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.matcher import Match, QueryError
 
 _OTHER_COLUMNS = 45  # width of the confidence, the runner-up's score, the seconds and the gaps

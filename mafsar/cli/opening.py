@@ -11,7 +11,7 @@ from mafsar.errors import MissingError
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank import Bank
-    from mafsar.runtime.encoders import Encoder
+    from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.scores import Scoring
     from mafsar.video import Geometry
 

@@ -68,7 +68,7 @@ def train(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Train what adapts a CLIP, episode by episode; needs the train extra."""
-    from mafsar.runtime.extras import require
+    from mafsar.extras import require
 
     require("train:", "torch")
     from mafsar.training.config import build_config, parse_pairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from mafsar.runtime.encoders import Float32, Frames
+from mafsar.runtime.encoder import Float32, Frames
 
 SCHEMA = 1
 

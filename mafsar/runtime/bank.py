@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mafsar import __version__
 from mafsar.errors import InputError, MismatchError, MissingError
-from mafsar.runtime.encoders import Encoder, Float32, Frames, ModelSpec
-from mafsar.runtime.files import write_safetensors
+from mafsar.files import write_safetensors
+from mafsar.runtime.encoder import Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.scores import Scoring
 from mafsar.runtime.support import SupportClass, SupportSet
 from mafsar.video import Geometry

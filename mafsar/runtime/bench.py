@@ -13,7 +13,7 @@ import numpy as np
 
 from mafsar.data.synthetic import class_names, render_clip, render_video
 from mafsar.errors import InputError
-from mafsar.runtime.encoders import Encoder, Float32, Frames
+from mafsar.runtime.encoder import Encoder, Float32, Frames
 from mafsar.runtime.encoding import Progress
 from mafsar.runtime.memory import peak_bytes
 from mafsar.runtime.parity import Parity, compare

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.files import file_sha256
 from mafsar.model.names import MANIFEST, SHIPPED_BUNDLE
-from mafsar.runtime.encoders import METRICS, ModelSpec
-from mafsar.runtime.files import file_sha256
+from mafsar.runtime.encoder import METRICS, ModelSpec
 from mafsar.video.sampling import segment_times
 
 SCHEMA = 1  # entries may be added to it: a bundle without them opens

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import __version__
-from mafsar.runtime.encoders import Branch, ModelSpec
-from mafsar.runtime.files import write_safetensors
+from mafsar.files import write_safetensors
+from mafsar.runtime.encoder import Branch, ModelSpec
 from mafsar.video import Geometry
 
 CAP_BYTES = 5 << 30

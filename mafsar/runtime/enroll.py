@@ -18,7 +18,7 @@ from mafsar.runtime.bank import (
 )
 from mafsar.runtime.bank_edit import merge, settle
 from mafsar.runtime.cache import FeatureCache, open_cache
-from mafsar.runtime.encoders import Encoder
+from mafsar.runtime.encoder import Encoder
 from mafsar.runtime.encoding import Progress, encode_clips, encode_texts, hash_clips
 from mafsar.runtime.support import (
     SupportClass,

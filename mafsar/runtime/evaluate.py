@@ -15,10 +15,10 @@ from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read
 from mafsar.data.splits import Part, Split, choose_classes, read_split
 from mafsar.data.store import Store, is_store
 from mafsar.errors import InputError, MismatchError
+from mafsar.files import write_text
 from mafsar.runtime.cache import FeatureCache, open_cache
-from mafsar.runtime.encoders import Encoder, Metric
+from mafsar.runtime.encoder import Encoder, Metric
 from mafsar.runtime.encoding import Progress, encode_clips, encode_texts, hash_clips
-from mafsar.runtime.files import write_text
 from mafsar.runtime.scores import Scoring
 from mafsar.runtime.standard import part_clips
 from mafsar.runtime.support import SupportClip, SupportSet, read_support

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
+from mafsar.files import file_sha256
 from mafsar.runtime.bank import Bank, is_bank
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
-from mafsar.runtime.encoders import ModelSpec
-from mafsar.runtime.files import file_sha256
+from mafsar.runtime.encoder import ModelSpec
 from mafsar.runtime.loading import load_model, model_path
 from mafsar.runtime.model_bundles import ADAPTERS_FILE
 

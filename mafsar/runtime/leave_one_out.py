@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.runtime.encoders import Float32
+from mafsar.runtime.encoder import Float32
 from mafsar.runtime.scores import (
     Float64,
     Scoring,

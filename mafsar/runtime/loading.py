@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mafsar.errors import InputError, MafsarError, MissingError, UnavailableError
+from mafsar.extras import require
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest
-from mafsar.runtime.encoders import Encoder
-from mafsar.runtime.extras import require
+from mafsar.runtime.encoder import Encoder
 from mafsar.runtime.model_bundles import ADAPTERS_FILE, bundles_folder, discard_kept, find_kept
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.encoders import Features, Float32, Frames, checked_frames, checked_text
+from mafsar.runtime.encoder import Features, Float32, Frames, checked_frames, checked_text
 from mafsar.runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _SPIN_MICROSECONDS = 20
 
 
 class OnnxEncoder:
-    """A bundle on ONNX Runtime; follows `mafsar.runtime.encoders.Encoder`.
+    """A bundle on ONNX Runtime; follows `mafsar.runtime.encoder.Encoder`.
 
     Args:
         bundle: An opened bundle.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError, MissingError
 from mafsar.runtime.bundle import Bundle, mend
-from mafsar.runtime.encoders import Encoder
+from mafsar.runtime.encoder import Encoder
 from mafsar.runtime.parity import Parity, compare
 
 PROBE_FILE = "probe.safetensors"

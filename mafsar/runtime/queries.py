@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import InputError, MafsarError
-from mafsar.runtime.encoders import Frames, ModelSpec
+from mafsar.runtime.encoder import Frames, ModelSpec
 from mafsar.video import Clip, ClipRequest, Geometry, clip_from_array, load_clips
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mafsar.runtime.files import written_beside
+from mafsar.files import written_beside
 from mafsar.video.fonts import draw_text, shortened, text_width
 
 _INK, _MUTED, _PAPER, _EMPTY = "#14181f", "#667085", "#ffffff", (244, 245, 248)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mafsar import kernels
 from mafsar.errors import InputError
-from mafsar.runtime.encoders import METRICS, Float32, Metric, ModelSpec
+from mafsar.runtime.encoder import METRICS, Float32, Metric, ModelSpec
 
 Float64 = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.data.episodes import Episodes
-from mafsar.runtime.encoders import Float32
+from mafsar.runtime.encoder import Float32
 from mafsar.runtime.encoding import Progress
 from mafsar.runtime.scores import Scoring, match_features
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.errors import UnavailableError
-from mafsar.runtime.encoders import Float32, ModelSpec
+from mafsar.runtime.encoder import Float32, ModelSpec
 from mafsar.runtime.leave_one_out import LeftOut, leave_one_out
 from mafsar.runtime.scores import Scoring
 from mafsar.runtime.support import SupportClass

@@ -20,7 +20,7 @@ from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
 from mafsar.runtime.bundle import Bundle, TokenizerSpec, is_bundle, read_manifest
-from mafsar.runtime.encoders import Features, Float32, Frames, ModelSpec
+from mafsar.runtime.encoder import Features, Float32, Frames, ModelSpec
 from mafsar.runtime.tokenizer import Tokenizer
 
 _CLIP_VOCABULARY = 49408
@@ -28,7 +28,7 @@ _MAX_BATCH = 16  # clips in one run; more are split
 
 
 class TorchEncoder:
-    """A network on torch; follows `mafsar.runtime.encoders.Encoder`.
+    """A network on torch; follows `mafsar.runtime.encoder.Encoder`.
 
     Args:
         network: With weights.

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError, UnavailableError
+from mafsar.files import write_text
 from mafsar.runtime.bundle import Bundle, export_command
 from mafsar.runtime.cuda import Cuda
-from mafsar.runtime.encoders import (
+from mafsar.runtime.encoder import (
     Features,
     Float32,
     Frames,
     checked_frames,
     checked_text,
 )
-from mafsar.runtime.files import write_text
 from mafsar.runtime.onnx_encoder import OnnxEncoder, has_cuda_driver
 from mafsar.runtime.probe import check_probe
 from mafsar.runtime.trt_engine import TrtEngine
@@ -84,7 +84,7 @@ class Device:
 
 
 class TrtEncoder:
-    """A bundle's engines; follows `mafsar.runtime.encoders.Encoder`.
+    """A bundle's engines; follows `mafsar.runtime.encoder.Encoder`.
 
     Args:
         bundle: An opened bundle.

@@ -17,9 +17,9 @@ from safetensors import safe_open
 
 from mafsar.data.catalogue import Catalogue
 from mafsar.errors import InputError, MismatchError, MissingError
+from mafsar.files import write_text
 from mafsar.model.config import MatchConfig
 from mafsar.model.sources import ADAPTERS_FILE
-from mafsar.runtime.files import write_text
 from mafsar.training.checkpoint import (
     Progress,
     last_checkpoint,

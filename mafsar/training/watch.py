@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from mafsar.runtime.files import written_beside
+from mafsar.files import written_beside
 
 METRICS_FILE = "metrics.jsonl"
 CURVES_FILE = "curves.png"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mafsar.runtime.encoders import Features, ModelSpec
+from mafsar.runtime.encoder import Features, ModelSpec
 from mafsar.video import write_video
 
 MOVES = {"goes_left": (-1, 0), "goes_right": (1, 0), "goes_up": (0, -1), "goes_down": (0, 1)}

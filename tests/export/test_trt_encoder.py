@@ -15,9 +15,9 @@ from mafsar.export.bundle_draft import bundle_draft, describe_file
 from safetensors.numpy import load_file, save_file
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.files import file_sha256
 from mafsar.runtime import trt_encoder
 from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.files import file_sha256
 from mafsar.runtime.info import describe, describe_bundle
 from mafsar.runtime.loading import load_model
 from mafsar.runtime.onnx_encoder import OnnxEncoder

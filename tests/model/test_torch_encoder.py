@@ -13,7 +13,7 @@ from mafsar.errors import InputError, UnavailableError
 from mafsar.model.network import build_network
 from mafsar.model.sources import create_network
 from mafsar.model.weights import save_weights, weights_sha256
-from mafsar.runtime.encoders import Encoder
+from mafsar.runtime.encoder import Encoder
 from mafsar.runtime.torch_encoder import TorchEncoder, load_torch_encoder
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mafsar.runtime.cache import FeatureCache
-from mafsar.runtime.encoders import Features, ModelSpec
+from mafsar.runtime.encoder import Features, ModelSpec
 
 FRAMES, SIZE, WIDTH = 4, 32, 16
 

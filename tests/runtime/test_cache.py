@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from mafsar.errors import InputError
+from mafsar.files import write_text, written_beside
 from mafsar.runtime.cache import FeatureCache, cache_folder, clip_key
 from mafsar.runtime.encoding import _Work
 from mafsar.runtime.enroll import enroll
-from mafsar.runtime.files import write_text, written_beside
 from mafsar.runtime.matcher import match_queries
 from mafsar.video import Geometry, write_video
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mafsar.errors import UnavailableError
-from mafsar.runtime.encoders import Features
+from mafsar.runtime.encoder import Features
 from mafsar.runtime.enroll import enroll
 from mafsar.runtime.matcher import match_queries
 

@@ -29,7 +29,7 @@ from mafsar.model.network import TUNABLE_PREFIXES, build_network
 from mafsar.model.open_clip_config import from_open_clip_json
 from mafsar.model.sources import load_trained
 from mafsar.model.weights import base_sha256, weights_sha256
-from mafsar.runtime.encoders import Encoder
+from mafsar.runtime.encoder import Encoder
 from mafsar.runtime.evaluate import evaluate
 from mafsar.runtime.info import describe
 from mafsar.runtime.loading import load_model
