@@ -12,8 +12,8 @@ from mafsar.cli import options as opt
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
+    from mafsar.data.support import SupportSet
     from mafsar.runtime.evaluate import EvalResult
-    from mafsar.runtime.support import SupportSet
 
 
 def evaluate(

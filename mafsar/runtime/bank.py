@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import __version__
+from mafsar.data.support import SupportClass, SupportSet
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.files import write_safetensors
 from mafsar.runtime.encoder import Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.scores import Scoring
-from mafsar.runtime.support import SupportClass, SupportSet
 from mafsar.video import Geometry
 
 if TYPE_CHECKING:

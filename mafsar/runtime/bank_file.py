@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.data.support import SupportClass
 from mafsar.errors import InputError
 from mafsar.runtime.bank import SCHEMA, Bank, BankClip, BankModel, TextChoice, missing_bank
 from mafsar.runtime.scores import Scoring
-from mafsar.runtime.support import SupportClass
 from mafsar.video.geometry import Geometry
 
 _MEND = "make it again with: mafsar enroll SUPPORT -o BANK --overwrite"

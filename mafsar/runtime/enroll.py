@@ -6,6 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from mafsar.data.labels import label_words, nfc
+from mafsar.data.support import (
+    SupportClass,
+    SupportClip,
+    SupportSet,
+    read_support,
+)
 from mafsar.errors import InputError
 from mafsar.runtime.bank import (
     Bank,
@@ -20,12 +26,6 @@ from mafsar.runtime.bank_edit import merge, settle
 from mafsar.runtime.cache import FeatureCache, open_cache
 from mafsar.runtime.encoder import Encoder
 from mafsar.runtime.encoding import Progress, encode_clips, encode_texts, hash_clips
-from mafsar.runtime.support import (
-    SupportClass,
-    SupportClip,
-    SupportSet,
-    read_support,
-)
 from mafsar.runtime.text_choice import TextUse, check_text_use, known_classes
 from mafsar.video import Geometry
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
 from mafsar.data.splits import Part, Split, choose_classes, read_split
 from mafsar.data.store import Store, is_store
+from mafsar.data.support import SupportClip, SupportSet, read_support
 from mafsar.errors import InputError, MismatchError
 from mafsar.files import write_text
 from mafsar.runtime.cache import FeatureCache, open_cache
@@ -21,7 +22,6 @@ from mafsar.runtime.encoder import Encoder, Metric
 from mafsar.runtime.encoding import Progress, encode_clips, encode_texts, hash_clips
 from mafsar.runtime.scores import Scoring
 from mafsar.runtime.standard import part_clips
-from mafsar.runtime.support import SupportClip, SupportSet, read_support
 from mafsar.runtime.tally import confidence_interval, evaluate_features
 from mafsar.runtime.text_choice import TextUse, check_text_use, known_classes
 from mafsar.video import Geometry

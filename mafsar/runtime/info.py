@@ -199,7 +199,7 @@ def _describe_spec(kind: str, spec: ModelSpec) -> dict[str, Any]:
 
 def _describe_path(path: Path) -> dict[str, Any]:
     """A clip or a support."""
-    from mafsar.runtime.support import read_support
+    from mafsar.data.support import read_support
     from mafsar.video import is_frame_folder, is_image, is_video, video_info
 
     if path.is_file() and is_video(path):

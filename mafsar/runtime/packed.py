@@ -10,7 +10,7 @@ from mafsar.data.catalogue import DataClip
 from mafsar.data.frames import StoredFrames
 from mafsar.data.parallel import in_order
 from mafsar.data.store import Store
-from mafsar.runtime.support import SupportClip
+from mafsar.data.support import SupportClip
 from mafsar.video import Clip
 from mafsar.video.sampling import segment_times
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from mafsar.data.catalogue import Catalogue
 from mafsar.data.splits import Part
 from mafsar.data.store import Store, is_store
+from mafsar.data.support import SupportClass, SupportClip, SupportSet
 from mafsar.errors import InputError
-from mafsar.runtime.support import SupportClass, SupportClip, SupportSet
 
 
 def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:

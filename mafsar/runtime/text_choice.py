@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.data.support import SupportClass
 from mafsar.errors import UnavailableError
 from mafsar.runtime.encoder import Float32, ModelSpec
 from mafsar.runtime.leave_one_out import LeftOut, leave_one_out
 from mafsar.runtime.scores import Scoring
-from mafsar.runtime.support import SupportClass
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank import TextChoice

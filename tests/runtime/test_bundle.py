@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mafsar.data.support import SupportClip
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.runtime.bundle import Bundle, temporal_contract
 from mafsar.runtime.cache import FeatureCache
@@ -20,7 +21,6 @@ from mafsar.runtime.encoding import encode_clips
 from mafsar.runtime.enroll import enroll
 from mafsar.runtime.loading import load_bank_model, load_model, starter_path
 from mafsar.runtime.onnx_encoder import OnnxEncoder, thread_waits
-from mafsar.runtime.support import SupportClip
 from mafsar.runtime.tokenizer import Tokenizer
 from mafsar.video import load_clip, write_video
 

@@ -7,8 +7,8 @@ import unicodedata
 import pytest
 
 from mafsar.data.labels import label_words
+from mafsar.data.support import read_support
 from mafsar.errors import InputError, MafsarError, MissingError
-from mafsar.runtime.support import read_support
 
 
 def touch(path, data=b"x"):

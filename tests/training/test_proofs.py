@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from mafsar.data.episodes import draw_episodes
+from mafsar.data.support import SupportSet, read_support
 from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
 from mafsar.model.network import build_network
 from mafsar.runtime.encoding import encode_clips
 from mafsar.runtime.evaluate import evaluate
 from mafsar.runtime.scores import Scoring, match_features
-from mafsar.runtime.support import SupportSet, read_support
 from mafsar.runtime.torch_encoder import TorchEncoder
 from mafsar.video import load_clip
 
