@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mafsar.errors import InputError, MafsarError
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network
-from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.onnx_encoder import OnnxEncoder
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
 
 Frames = NDArray[np.uint8]
 Side = Callable[[Frames], NDArray[np.float32]]  # (B, T, S, S, 3) → features (B, T, E)

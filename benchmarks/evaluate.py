@@ -24,9 +24,9 @@ import numpy as np
 
 from mafsar import kernels
 from mafsar.errors import VideoError
-from mafsar.runtime.cache import FeatureCache, clip_key
+from mafsar.runtime.cache.features import FeatureCache, clip_key
 from mafsar.runtime.encoder import Features, Float32, Frames, ModelSpec
-from mafsar.runtime.evaluate import EvalResult, evaluate
+from mafsar.runtime.evaluation.evaluate import EvalResult, evaluate
 from mafsar.video import Geometry, content_sha256
 
 CLASSES, FRAMES = 20, 8

@@ -17,8 +17,8 @@ from mafsar.export.versions import thresholds
 from mafsar.errors import InputError
 from mafsar.files import file_sha256
 from mafsar.model.names import MANIFEST
-from mafsar.runtime.bundle import ENGINES_FOLDER, Bundle, temporal_contract
-from mafsar.runtime.probe import PROBE_FILE
+from mafsar.runtime.engines.bundle import ENGINES_FOLDER, Bundle, temporal_contract
+from mafsar.runtime.engines.probe import PROBE_FILE
 
 Manifest = dict[str, Any]
 _GRAPHS_AND_WEIGHTS = re.compile(

@@ -14,7 +14,7 @@ from mafsar.export.job import export_held
 
 from mafsar.errors import MafsarError
 from mafsar.extras import require
-from mafsar.runtime.model_bundles import find_kept, kept_path, make_room
+from mafsar.runtime.cache.bundles import find_kept, kept_path, make_room
 
 _NEEDS = ("torch", "open_clip", "onnx", "onnxscript")
 Say = Callable[[str], None]

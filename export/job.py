@@ -23,9 +23,9 @@ from mafsar.export.versions import GRAPHS, made_by
 from mafsar.errors import InputError, MafsarError
 from mafsar.extras import require
 from mafsar.model.names import MANIFEST
-from mafsar.runtime.bundle import Bundle, read_manifest, spec_of
 from mafsar.runtime.encoder import ModelSpec
-from mafsar.runtime.probe import LIMITS, PROBE_FILE
+from mafsar.runtime.engines.bundle import Bundle, read_manifest, spec_of
+from mafsar.runtime.engines.probe import LIMITS, PROBE_FILE
 
 Say = Callable[[str], None]
 

@@ -10,8 +10,8 @@ from mafsar.export.options import ExportOptions
 
 from mafsar.errors import InputError, MissingError
 from mafsar.extras import require
-from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
-from mafsar.runtime.loading import model_path
+from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle
+from mafsar.runtime.engines.loading import model_path
 
 if TYPE_CHECKING:
     from mafsar.model.network import MafsarNetwork

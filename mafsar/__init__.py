@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mafsar.errors import MafsarError
     from mafsar.export.job import export_model
-    from mafsar.runtime.bank import Bank
-    from mafsar.runtime.enroll import enroll
-    from mafsar.runtime.evaluate import evaluate
-    from mafsar.runtime.loading import list_models, load_model
-    from mafsar.runtime.matcher import Match
+    from mafsar.runtime.bank.bank import Bank
+    from mafsar.runtime.bank.enroll import enroll
+    from mafsar.runtime.engines.loading import list_models, load_model
+    from mafsar.runtime.evaluation.evaluate import evaluate
+    from mafsar.runtime.match.matcher import Match
     from mafsar.training.loop import train
 
 # ONNX Runtime of 1.29 and newer reports to its maker, and keeps an identity in the user's cache,
@@ -27,14 +27,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Bank": "mafsar.runtime.bank",
+    "Bank": "mafsar.runtime.bank.bank",
     "MafsarError": "mafsar.errors",
-    "Match": "mafsar.runtime.matcher",
-    "enroll": "mafsar.runtime.enroll",
-    "evaluate": "mafsar.runtime.evaluate",
+    "Match": "mafsar.runtime.match.matcher",
+    "enroll": "mafsar.runtime.bank.enroll",
+    "evaluate": "mafsar.runtime.evaluation.evaluate",
     "export_model": "mafsar.export.job",
-    "list_models": "mafsar.runtime.loading",
-    "load_model": "mafsar.runtime.loading",
+    "list_models": "mafsar.runtime.engines.loading",
+    "load_model": "mafsar.runtime.engines.loading",
     "train": "mafsar.training.loop",
 }
 

@@ -33,7 +33,7 @@ TORCH_ALLOWED = (
     "mafsar/kernels/reference.py",
     "mafsar/kernels/ops",
     "mafsar/data/loader.py",
-    "mafsar/runtime/torch_encoder.py",
+    "mafsar/runtime/engines/torch_encoder.py",
     "export/graphs/trace.py",
     "export/graphs/network_bundle.py",
 )

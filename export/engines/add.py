@@ -20,10 +20,10 @@ from mafsar.export.names import graph_file, weights_file
 from mafsar import errors
 from mafsar.errors import InputError, MafsarError, UnavailableError
 from mafsar.files import write_text
-from mafsar.runtime.bundle import ENGINES_FOLDER
-from mafsar.runtime.cache import cache_folder
+from mafsar.runtime.cache.features import cache_folder
 from mafsar.runtime.encoder import ModelSpec
-from mafsar.runtime.trt_encoder import compute_capability, gpu_name
+from mafsar.runtime.engines.bundle import ENGINES_FOLDER
+from mafsar.runtime.engines.trt_encoder import compute_capability, gpu_name
 
 SCHEMA = 1
 _WITHOUT_GPU = 86  # what is built for where no GPU is and none is named: Ampere's RTX cards

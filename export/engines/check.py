@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError
 from mafsar.runtime.encoder import Float32
-from mafsar.runtime.trt_encoder import Device, load_engine
-from mafsar.runtime.trt_engine import TrtEngine
+from mafsar.runtime.engines.trt_encoder import Device, load_engine
+from mafsar.runtime.engines.trt_engine import TrtEngine
 
 
 class EngineRunner:

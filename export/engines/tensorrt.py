@@ -29,8 +29,8 @@ from mafsar.export.engines.layers import (
 )
 
 from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
+from mafsar.runtime.engines.trt_encoder import MODULES, load_module
 from mafsar.runtime.memory import peak_bytes
-from mafsar.runtime.trt_encoder import MODULES, load_module
 
 INSTALL = 'pip install "mafsar[trt]" (needs a GPU here) or "mafsar[trt-rtx]" (builds without one)'
 

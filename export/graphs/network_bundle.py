@@ -29,9 +29,9 @@ from mafsar.model.names import MANIFEST, SHIPPED, backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
-from mafsar.runtime.bundle import temporal_contract
-from mafsar.runtime.loading import starter_path
-from mafsar.runtime.torch_encoder import known_words
+from mafsar.runtime.engines.bundle import temporal_contract
+from mafsar.runtime.engines.loading import starter_path
+from mafsar.runtime.engines.torch_encoder import known_words
 
 SCHEMA = 1
 TOKENIZER_FILE = "tokenizer.json"
@@ -119,7 +119,7 @@ def open_network(name: str, *, frames: int | None) -> tuple[MafsarNetwork, dict[
     """The network behind a model's name, ready to be exported, and what its manifest adds.
 
     Args:
-        name: As `mafsar.runtime.loading.load_model`, but no bundle.
+        name: As `mafsar.runtime.engines.loading.load_model`, but no bundle.
         frames: Frames of a clip; None leaves the model's. Only plain CLIP can take another number.
 
     Raises:

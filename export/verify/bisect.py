@@ -15,9 +15,9 @@ from mafsar.export.verify.compare import LARGEST_HALF, open_altered
 from numpy.typing import NDArray
 
 from mafsar.errors import InputError
-from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.parity import compare
-from mafsar.runtime.probe import LIMITS, read_probe
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.parity import compare
+from mafsar.runtime.engines.probe import LIMITS, read_probe
 
 # Inside a graph. int8 is noisier there than at its outputs: a softmax near a tie multiplies noise, in
 # sound graphs to 0.94, and what is wrong lies far below.

@@ -17,10 +17,10 @@ from mafsar import kernels
 from mafsar.data.episodes import draw_episodes
 from mafsar.errors import MismatchError
 from mafsar.runtime.encoder import Float32, ModelSpec
-from mafsar.runtime.onnx_encoder import available_threads
-from mafsar.runtime.parity import Parity, compare
-from mafsar.runtime.probe import LIMITS
-from mafsar.runtime.scores import (
+from mafsar.runtime.engines.onnx_encoder import available_threads
+from mafsar.runtime.engines.parity import Parity, compare
+from mafsar.runtime.engines.probe import LIMITS
+from mafsar.runtime.scoring.scores import (
     Scoring,
     fuse,
     text_probabilities,

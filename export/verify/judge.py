@@ -26,9 +26,9 @@ from mafsar.export.verify.compare import (
 )
 from mafsar.export.verify.probe import write_probe
 
-from mafsar.runtime.bundle import spec_of, tokenizer_of
 from mafsar.runtime.encoder import Float32
-from mafsar.runtime.tokenizer import Tokenizer
+from mafsar.runtime.engines.bundle import spec_of, tokenizer_of
+from mafsar.runtime.engines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from mafsar.model.network import MafsarNetwork

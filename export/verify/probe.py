@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mafsar.files import write_safetensors
 from mafsar.runtime.encoder import Float32
-from mafsar.runtime.probe import PROBE_FILE
+from mafsar.runtime.engines.probe import PROBE_FILE
 
 
 def write_probe(

@@ -12,7 +12,7 @@ from mafsar.cli import outputs, table
 from mafsar.errors import InputError, MissingError
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bank import Bank, BankClip
+    from mafsar.runtime.bank.bank import Bank, BankClip
 
 ClassOption = Annotated[
     str | None, typer.Option("--class", metavar="C[,C]", help="Only these classes.")
@@ -107,7 +107,7 @@ def merge(
 
 
 def _load(paths: list[Path]) -> list[Bank]:
-    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.bank.bank import Bank
 
     return [Bank.load(path) for path in paths]
 

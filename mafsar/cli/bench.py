@@ -12,8 +12,8 @@ from mafsar.cli import outputs, table, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bench import BenchResult
     from mafsar.runtime.encoder import Encoder
+    from mafsar.runtime.evaluation.bench import BenchResult
 
 _ENGINES = ("onnx", "trt", "torch")
 
@@ -81,7 +81,7 @@ def bench(
 ) -> None:
     """Time decode, pre-process, encode and match apart, with the parity of what was timed."""
     from mafsar.files import write_text
-    from mafsar.runtime import bench as runtime
+    from mafsar.runtime.evaluation import bench as runtime
 
     outputs.refuse_existing({"--markdown": markdown}, overwrite)
     if seconds is not None and not seconds > 0:
@@ -113,7 +113,7 @@ def _open(
 ) -> tuple[list[Encoder], Encoder]:
     """The encoders to compare, and the one that they are compared with."""
     from mafsar.cli.opening import make_bundle
-    from mafsar.runtime.loading import load_model, precisions_of
+    from mafsar.runtime.engines.loading import load_model, precisions_of
 
     encoders = [
         load_model(model, engine=name, device=device, precision=each, make_bundle=make_bundle)
@@ -132,7 +132,7 @@ def _open(
 
 
 def _show(stream: TextIO, result: BenchResult) -> None:
-    from mafsar.runtime.bench import TITLES, table_rows
+    from mafsar.runtime.evaluation.bench import TITLES, table_rows
 
     words = ("engine", "device", "precision", "stage")
     rows = table.new_table(*(name if name in words else (name, "right") for name in TITLES))

@@ -8,8 +8,8 @@ from mafsar.cli import options as opt
 from mafsar.cli import outputs
 
 if TYPE_CHECKING:
-    from mafsar.runtime.cache import CacheInfo
-    from mafsar.runtime.model_bundles import KeptBundles
+    from mafsar.runtime.cache.bundles import KeptBundles
+    from mafsar.runtime.cache.features import CacheInfo
 
 
 def show(
@@ -20,8 +20,8 @@ def show(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Where the cache is, how much it holds and may hold (MAFSAR_CACHE sets its place)."""
-    from mafsar.runtime.cache import FeatureCache
-    from mafsar.runtime.model_bundles import kept_bundles
+    from mafsar.runtime.cache.bundles import kept_bundles
+    from mafsar.runtime.cache.features import FeatureCache
 
     state, kept = FeatureCache().info(), kept_bundles()
     with outputs.results_to(out, overwrite=overwrite) as stream:
@@ -44,8 +44,8 @@ def clear(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Empty the cache: features and the bundles it keeps; banks are no part of it."""
-    from mafsar.runtime.cache import FeatureCache
-    from mafsar.runtime.model_bundles import clear_kept
+    from mafsar.runtime.cache.bundles import clear_kept
+    from mafsar.runtime.cache.features import FeatureCache
 
     with outputs.results_to(out, overwrite=overwrite) as stream:
         removed, bundles = FeatureCache().clear(), clear_kept()

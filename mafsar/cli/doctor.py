@@ -30,7 +30,7 @@ def doctor(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """What works here, what does not, and the command that mends it."""
-    from mafsar.runtime.doctor import examine
+    from mafsar.runtime.machine.doctor import examine
 
     if bisect is not None:
         _bisect(bisect, out, overwrite=overwrite, json_lines=json_lines)
@@ -65,8 +65,8 @@ def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool
 
     require(f"--bisect {bundle}:", "onnx", extra="graphs")
     from mafsar.export.verify.bisect import bisect
-    from mafsar.runtime.bundle import Bundle
-    from mafsar.runtime.loading import model_path
+    from mafsar.runtime.engines.bundle import Bundle
+    from mafsar.runtime.engines.loading import model_path
 
     opened = Bundle.open(model_path(str(bundle)))
     reduced = [name for name in opened.precisions() if name != "fp32"] or ["fp16"]

@@ -14,9 +14,9 @@ from mafsar.cli import outputs, table, voice
 from mafsar.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.bank.bank import Bank
+    from mafsar.runtime.bank.quality import EnrolReport
     from mafsar.runtime.encoder import Encoder
-    from mafsar.runtime.quality import EnrolReport
 
 
 def enroll(
@@ -75,9 +75,9 @@ def enroll(
 ) -> None:
     """Encode support clips into a bank, and say how good they are."""
     from mafsar.cli.opening import EncoderWish, geometry_of
-    from mafsar.runtime.bank import Bank
-    from mafsar.runtime.enroll import enroll as run
-    from mafsar.runtime.quality import judge
+    from mafsar.runtime.bank.bank import Bank
+    from mafsar.runtime.bank.enroll import enroll as run
+    from mafsar.runtime.bank.quality import judge
 
     if none:
         raise UnavailableError(
@@ -105,7 +105,7 @@ def enroll(
     bank.save(target, images=not no_images, overwrite=True)
     if report is not None:
         from mafsar.files import write_text
-        from mafsar.runtime.report_enroll import enroll_page
+        from mafsar.runtime.report.enroll_page import enroll_page
 
         write_text(report, enroll_page(judged, bank, title=f"Quality of {target.name}"))
     seconds = time.perf_counter() - began
@@ -118,7 +118,7 @@ def enroll(
 
 def _target(out: Path | None, add: Path | None) -> Path:
     """The file to write: ``-o``, else the bank of ``--add`` in place."""
-    from mafsar.runtime.bank import SUFFIX
+    from mafsar.runtime.bank.bank import SUFFIX
 
     target = out or add
     if target is None:

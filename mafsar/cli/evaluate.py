@@ -13,7 +13,7 @@ from mafsar.errors import InputError
 
 if TYPE_CHECKING:
     from mafsar.data.support import SupportSet
-    from mafsar.runtime.evaluate import EvalResult
+    from mafsar.runtime.evaluation.evaluate import EvalResult
 
 
 def evaluate(
@@ -77,7 +77,7 @@ def evaluate(
     """Accuracy over seeded few-shot episodes of a labelled folder."""
     from mafsar.cli.opening import EncoderWish
     from mafsar.data.store import is_store
-    from mafsar.runtime.evaluate import evaluate as run
+    from mafsar.runtime.evaluation.evaluate import evaluate as run
 
     if model is not None and named is not None:
         raise InputError(f"eval {model} --model {named}: name the model once")
@@ -194,7 +194,7 @@ def _tuned(result: EvalResult) -> str:
 
 def _write_confusion(picture: Path, table_file: Path, result: EvalResult) -> None:
     from mafsar.files import written_beside
-    from mafsar.runtime.report_confusion import draw_confusion, write_confusion_csv
+    from mafsar.runtime.report.confusion import draw_confusion, write_confusion_csv
 
     image = draw_confusion(
         result.labels,

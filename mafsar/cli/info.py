@@ -22,7 +22,7 @@ def info(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """What a model, bundle or bank is; counts come from its configuration, nothing is downloaded."""
-    from mafsar.runtime.info import describe
+    from mafsar.runtime.report.describe import describe
 
     facts = describe(thing)
     with outputs.results_to(out, overwrite=overwrite) as stream:

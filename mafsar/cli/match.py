@@ -94,8 +94,8 @@ def match(
     from mafsar.cli import sources
     from mafsar.cli.match_outputs import Outputs, answer_all
     from mafsar.cli.opening import EncoderWish, geometry_of, open_support, say_bank
-    from mafsar.runtime.bank import is_bank
-    from mafsar.runtime.matcher import choose_scoring, match_queries
+    from mafsar.runtime.bank.bank import is_bank
+    from mafsar.runtime.match.matcher import choose_scoring, match_queries
 
     asked = sources.expand(queries)
     wanted = Outputs.plan(

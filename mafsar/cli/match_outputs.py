@@ -19,9 +19,9 @@ from mafsar.errors import InputError, MafsarError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
-    from mafsar.runtime.matcher import Match, QueryError
+    from mafsar.runtime.match.matcher import Match, QueryError
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Run:
 
     def take(self, answer: Match | QueryError) -> None:
         """Files one answer; a picture or video that fails is a failure of its query."""
-        from mafsar.runtime.matcher import QueryError
+        from mafsar.runtime.match.matcher import QueryError
 
         number = len(self.taken)
         self.taken.append(answer)
@@ -158,7 +158,7 @@ class _Run:
         if isinstance(answer, QueryError):
             self.failures.append(answer.error)
             if self._wanted.files.get("--report"):
-                from mafsar.runtime.report import error_section
+                from mafsar.runtime.report.match_page import error_section
 
                 self._sections.append(error_section(answer))
             return
@@ -176,7 +176,7 @@ class _Run:
         report = self._wanted.files.get("--report")
         if report is not None and self._sections:
             from mafsar.files import write_text
-            from mafsar.runtime.report import match_page
+            from mafsar.runtime.report.match_page import match_page
 
             bank = self._bank
             subtitle = (
@@ -194,8 +194,8 @@ class _Run:
         if picture is not None and self._wanted.pictures:
             picture.save(self._wanted.pictures[number])
         if self._wanted.files.get("--report"):
-            from mafsar.runtime.plot import without_header
-            from mafsar.runtime.report import match_section
+            from mafsar.runtime.report.alignment import without_header
+            from mafsar.runtime.report.match_page import match_section
 
             shown = None if picture is None else without_header(picture)
             self._sections.append(match_section(answer, shown))

@@ -10,9 +10,9 @@ from mafsar.cli import options as opt
 from mafsar.cli import table
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
-    from mafsar.runtime.matcher import Match, QueryError
+    from mafsar.runtime.match.matcher import Match, QueryError
 
 _OTHER_COLUMNS = 45  # width of the confidence, the runner-up's score, the seconds and the gaps
 _MOST_WIDE = 240
@@ -24,7 +24,7 @@ def show_table(
     """Prints the answers, one a row, and a summary line."""
     from rich.text import Text
 
-    from mafsar.runtime.matcher import QueryError
+    from mafsar.runtime.match.matcher import QueryError
 
     rows = table.new_table(
         ("query", "fold"), ("action", "fold"), "confidence", ("runner-up", "fold"), ("s", "right")
@@ -75,7 +75,7 @@ def _common_folder(names: Sequence[str]) -> str:
 
 
 def _summary(answers: Sequence[Match | QueryError], bank: Bank, encoder: Encoder) -> str:
-    from mafsar.runtime.matcher import Match
+    from mafsar.runtime.match.matcher import Match
 
     good = [answer for answer in answers if isinstance(answer, Match)]
     seconds = sum(answer.seconds.total for answer in good)

@@ -10,9 +10,9 @@ from mafsar.cli import voice
 from mafsar.errors import MissingError
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
-    from mafsar.runtime.scores import Scoring
+    from mafsar.runtime.scoring.scores import Scoring
     from mafsar.video import Geometry
 
 DEFAULT_MODEL = "tiny"
@@ -30,7 +30,7 @@ class EncoderWish:
 
     def load(self, bank: Bank | None = None) -> Encoder:
         """The encoder: the named model's, else the bank's own, else the default's."""
-        from mafsar.runtime.loading import load_bank_model, load_model
+        from mafsar.runtime.engines.loading import load_bank_model, load_model
 
         options: dict[str, Any] = {
             "engine": self.engine,
@@ -82,8 +82,8 @@ def open_support(
     cache: bool,
 ) -> tuple[Bank, Encoder]:
     """The bank and the encoder for SUPPORT, which is a bank, a folder or a CSV."""
-    from mafsar.runtime.bank import Bank, is_bank
-    from mafsar.runtime.enroll import check_geometry, enroll
+    from mafsar.runtime.bank.bank import Bank, is_bank
+    from mafsar.runtime.bank.enroll import check_geometry, enroll
 
     if is_bank(support):
         bank = Bank.load(support)

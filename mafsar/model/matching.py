@@ -1,6 +1,6 @@
 """Scores of queries against classes: distances, text cosines and their fusion (METHOD section 3).
 
-Differentiable, for training and as the definition; on a device `mafsar.runtime.scores` does the
+Differentiable, for training and as the definition; on a device `mafsar.runtime.scoring.scores` does the
 same with numpy.
 """
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mafsar.data.support import SupportClass
 from mafsar.errors import InputError
-from mafsar.runtime.bank import SCHEMA, Bank, BankClip, BankModel, TextChoice, missing_bank
-from mafsar.runtime.scores import Scoring
+from mafsar.runtime.bank.bank import SCHEMA, Bank, BankClip, BankModel, TextChoice, missing_bank
+from mafsar.runtime.scoring.scores import Scoring
 from mafsar.video.geometry import Geometry
 
 _MEND = "make it again with: mafsar enroll SUPPORT -o BANK --overwrite"

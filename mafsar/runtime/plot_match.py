@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from mafsar.errors import MafsarError
-from mafsar.runtime.answers import Match
-from mafsar.runtime.bank import Bank
-from mafsar.runtime.plot import Strip, draw_match
+from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.match.answers import Match
+from mafsar.runtime.report.alignment import Strip, draw_match
 from mafsar.video import load_clip
 
 

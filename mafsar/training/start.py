@@ -15,7 +15,7 @@ from mafsar.model.initial import random_state
 from mafsar.model.names import parse_model_name
 from mafsar.model.network import TUNABLE_PREFIXES, MafsarNetwork, empty_network
 from mafsar.model.sources import create_network
-from mafsar.runtime.torch_encoder import TorchEncoder
+from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.training.config import TrainConfig, resolved_model
 
 

@@ -18,7 +18,7 @@ from mafsar.data.loader import EpisodeBatch, EpisodeDataset, EpisodeLoader
 from mafsar.data.opening import open_data
 from mafsar.errors import TrainingError
 from mafsar.model.weights import base_sha256
-from mafsar.runtime.torch_encoder import TorchEncoder
+from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.training.config import TrainConfig
 from mafsar.training.episode import Encode, drops_text, run_episode
 from mafsar.training.pretrain import cosine_schedule

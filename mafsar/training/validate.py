@@ -21,8 +21,8 @@ from mafsar.data.frames import ClipFrames
 from mafsar.data.parallel import in_order
 from mafsar.model.config import MatchConfig
 from mafsar.model.network import MafsarNetwork
-from mafsar.runtime.scores import Scoring, cosines, visual_distances
-from mafsar.runtime.tally import confidence_interval
+from mafsar.runtime.evaluation.tally import confidence_interval
+from mafsar.runtime.scoring.scores import Scoring, cosines, visual_distances
 from mafsar.training.config import TrainConfig
 
 Float64 = NDArray[np.float64]

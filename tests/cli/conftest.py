@@ -90,5 +90,5 @@ def pixels(monkeypatch: pytest.MonkeyPatch) -> PixelEncoder:
     """Every model name means the stand-in."""
     encoder = PixelEncoder()
     for name in ("load_model", "load_bank_model"):
-        monkeypatch.setattr(f"mafsar.runtime.loading.{name}", lambda *_, **__: encoder)
+        monkeypatch.setattr(f"mafsar.runtime.engines.loading.{name}", lambda *_, **__: encoder)
     return encoder

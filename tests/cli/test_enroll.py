@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.runtime.bank import Bank
+from mafsar.runtime.bank.bank import Bank
 
 runner = CliRunner()
 app = build_app()

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.runtime.checks import Check
+from mafsar.runtime.machine.check import Check
 
 runner = CliRunner()
 app = build_app()
@@ -71,7 +71,7 @@ def test_doctor_says_what_is_broken_and_how_to_mend_it(monkeypatch: pytest.Monke
         Check("two", "warn", "slow", "do this"),
         Check("three", "fail", "gone", "install that"),
     ]
-    monkeypatch.setattr("mafsar.runtime.doctor.examine", lambda: checks)
+    monkeypatch.setattr("mafsar.runtime.machine.doctor.examine", lambda: checks)
     stdout, stderr = run("doctor", code=1)
     assert "→ do this" in stdout
     assert "→ install that" in stdout
@@ -80,7 +80,7 @@ def test_doctor_says_what_is_broken_and_how_to_mend_it(monkeypatch: pytest.Monke
     lines = [json.loads(line) for line in stdout.splitlines()]
     assert [line["schema"] for line in lines] == [1, 1, 1]
     assert [line["status"] for line in lines] == ["ok", "warn", "fail"]
-    monkeypatch.setattr("mafsar.runtime.doctor.examine", lambda: checks[:2])
+    monkeypatch.setattr("mafsar.runtime.machine.doctor.examine", lambda: checks[:2])
     run("doctor")
 
 

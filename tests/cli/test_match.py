@@ -242,7 +242,7 @@ def test_unexpected_errors_are_one_line_without_debug(
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("mafsar.runtime.loading.load_model", explode)
+    monkeypatch.setattr("mafsar.runtime.engines.loading.load_model", explode)
     words = ["match", scene / "support", scene / "queries" / "goes_up.mp4"]
     _, stderr = run(*words, code=1)
     assert stderr == ("error: RuntimeError: two lines; set MAFSAR_DEBUG=1 for the traceback\n")
@@ -255,7 +255,7 @@ def test_interrupt_is_130(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mafsar.runtime.loading.load_model", interrupt)
+    monkeypatch.setattr("mafsar.runtime.engines.loading.load_model", interrupt)
     _, stderr = run("match", scene / "support", scene / "queries", code=130)
     assert stderr == "error: interrupted\n"
 
@@ -264,7 +264,7 @@ def start(*words: object) -> subprocess.Popen[str]:
     """`mafsar …` with the stand-in, in a process of its own."""
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import conftest, mafsar.runtime.loading as loading\n"
+        "import conftest, mafsar.runtime.engines.loading as loading\n"
         "loading.load_model = lambda *_, **__: conftest.PixelEncoder()\n"
         "from mafsar.cli.app import main\n"
         "sys.argv[1:] = sys.argv[2:]\n"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mafsar.runtime.plot import Strip, draw_match
-from mafsar.runtime.report_confusion import draw_confusion, write_confusion_csv
+from mafsar.runtime.report.alignment import Strip, draw_match
+from mafsar.runtime.report.confusion import draw_confusion, write_confusion_csv
 from mafsar.video import Geometry, load_raw_clip, write_video
 from mafsar.video.fonts import shortened, text_width
 from mafsar.video.overlay import Banner, draw_banner, seen_box, write_overlay

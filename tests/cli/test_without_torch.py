@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mafsar.runtime.loading import starter_path
+from mafsar.runtime.engines.loading import starter_path
 from mafsar.video import write_video
 
 CODE = """

@@ -50,7 +50,7 @@ def main() -> None:
     wanted(not present, f"this environment has {', '.join(present)}")
     import onnxruntime
 
-    from mafsar.runtime.loading import starter_path
+    from mafsar.runtime.engines.loading import starter_path
 
     if len(sys.argv) > 2:
         asked = sys.argv[2].partition("==")[2].rstrip("*")

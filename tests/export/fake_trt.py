@@ -24,7 +24,7 @@ KINDS = {"FLOAT": np.float32, "UINT8": np.uint8}
 
 
 class FakeCuda:
-    """The calls of `mafsar.runtime.cuda.Cuda`; a stream is a list while it is recorded."""
+    """The calls of `mafsar.runtime.engines.cuda_driver.Cuda`; a stream is a list while it is recorded."""
 
     def __init__(self, *, records: bool = True):
         self.buffers = {}

@@ -13,7 +13,7 @@ from mafsar.export.verify.bisect import bisect
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.engines.bundle import Bundle
 
 
 def plant(bundle: Path, graph: str, which: int) -> str:

@@ -23,7 +23,7 @@ from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.model.config import AdapterConfig, ModelConfig, TextConfig, VisionConfig
 from mafsar.model.network import build_network
 from mafsar.model.weights import weights_sha256
-from mafsar.runtime.bundle import Bundle
+from mafsar.runtime.engines.bundle import Bundle
 
 LAYERS, TEXT_LAYERS = 2, 1
 CONFIG = ModelConfig(

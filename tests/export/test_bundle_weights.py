@@ -17,7 +17,7 @@ from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import load_trained
 from mafsar.model.weights import weights_sha256
-from mafsar.runtime.loading import load_model
+from mafsar.runtime.engines.loading import load_model
 
 
 def same(a: MafsarNetwork, b: MafsarNetwork) -> bool:

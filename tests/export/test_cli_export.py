@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.loading import starter_path
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.loading import starter_path
 
 pytestmark = pytest.mark.skipif(
     not starter_path().exists(), reason="the shipped model is not in this checkout"

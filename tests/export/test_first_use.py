@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
 from mafsar.errors import InputError, MismatchError, UnavailableError
-from mafsar.runtime import model_bundles
-from mafsar.runtime.bank import Bank
-from mafsar.runtime.loading import load_bank_model, load_model
+from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.cache.features import bundles as model_bundles
+from mafsar.runtime.engines.loading import load_bank_model, load_model
 from mafsar.video import write_video
 
 SMALL = {
@@ -156,8 +156,8 @@ def test_a_gpu_that_only_torch_can_use_is_used_by_torch(
         asked.append((model, device))
         return OnGpu()
 
-    monkeypatch.setattr("mafsar.runtime.onnx_encoder.has_cuda_driver", lambda: True)
-    monkeypatch.setattr("mafsar.runtime.torch_encoder.load_torch_encoder", by_torch)
+    monkeypatch.setattr("mafsar.runtime.engines.onnx_encoder.has_cuda_driver", lambda: True)
+    monkeypatch.setattr("mafsar.runtime.engines.torch_encoder.load_torch_encoder", by_torch)
     assert load_model(name).choice.startswith("engine: torch on cuda:0 (faster than onnx on cpu: ")
     assert asked == [(name, "cuda")]
     for words in ({"device": "cpu"}, {"engine": "onnx"}, {"device": "cpu", "precision": "fp16"}):

@@ -26,8 +26,8 @@ from mafsar.export.verify.bisect import bisect
 from mafsar.export.verify.clips import calibration_clips, rendered_clips
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
-from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.loading import load_model
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.loading import load_model
 
 INT8 = ExportOptions(precision="int8")
 

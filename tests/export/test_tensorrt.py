@@ -20,8 +20,8 @@ from mafsar.export.job import export_model
 from mafsar.export.options import ExportOptions
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
-from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.trt_encoder import Device
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.trt_encoder import Device
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
@@ -221,7 +221,7 @@ def test_a_broken_tensorrt_does_not_hide_the_sound_one(tmp_path, monkeypatch) ->
     monkeypatch.syspath_prepend(tmp_path)
     for flavours in ({"trt": "broken_trt", "rtx": "sound_trt"}, {"trt": "broken_trt"}):
         monkeypatch.setattr(tensorrt, "MODULES", flavours)
-        monkeypatch.setattr("mafsar.runtime.trt_encoder.MODULES", flavours)
+        monkeypatch.setattr("mafsar.runtime.engines.trt_encoder.MODULES", flavours)
         if "rtx" in flavours:
             assert Toolkit.find(local=87).flavour == "rtx"
             continue

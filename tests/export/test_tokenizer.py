@@ -10,8 +10,8 @@ import open_clip
 import pytest
 from mafsar.export.graphs.tokenizer import write_clip_tokenizer
 
-from mafsar.runtime.bundle import TokenizerSpec
-from mafsar.runtime.tokenizer import Tokenizer
+from mafsar.runtime.engines.bundle import TokenizerSpec
+from mafsar.runtime.engines.tokenizer import Tokenizer
 
 TEXTS = [
     "a photo of juggling balls",

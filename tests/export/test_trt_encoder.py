@@ -16,13 +16,13 @@ from safetensors.numpy import load_file, save_file
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.files import file_sha256
-from mafsar.runtime import trt_encoder
-from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.info import describe, describe_bundle
-from mafsar.runtime.loading import load_model
-from mafsar.runtime.onnx_encoder import OnnxEncoder
-from mafsar.runtime.trt_encoder import Device, TrtEncoder, choose_trt
-from mafsar.runtime.trt_engine import TrtEngine, plan_batches
+from mafsar.runtime.engines import trt_encoder
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.loading import load_model
+from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
+from mafsar.runtime.engines.trt_encoder import Device, TrtEncoder, choose_trt
+from mafsar.runtime.engines.trt_engine import TrtEngine, plan_batches
+from mafsar.runtime.report.describe import describe, describe_bundle
 
 BUCKETS = (1, 4)
 
@@ -301,7 +301,7 @@ def test_what_tensorrt_cannot_do_is_said(
 
 
 def test_without_a_gpu_it_says_so(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mafsar.runtime.trt_encoder.has_cuda_driver", lambda: False)
+    monkeypatch.setattr("mafsar.runtime.engines.trt_encoder.has_cuda_driver", lambda: False)
     with pytest.raises(UnavailableError, match=r"no GPU 0 with a CUDA driver here; use --engine o"):
         load_model(bundle, engine="trt")
     assert load_model(bundle).engine == "onnx"

@@ -21,7 +21,7 @@ from mafsar.model.network import MafsarNetwork, build_network, empty_network
 from mafsar.model.open_clip_config import from_open_clip_json
 from mafsar.model.sources import create_network
 from mafsar.model.weights import from_open_clip
-from mafsar.runtime.info import describe
+from mafsar.runtime.report.describe import describe
 
 SMALL = {
     "embed_dim": 24,

@@ -14,7 +14,7 @@ from mafsar.model.network import build_network
 from mafsar.model.sources import create_network
 from mafsar.model.weights import save_weights, weights_sha256
 from mafsar.runtime.encoder import Encoder
-from mafsar.runtime.torch_encoder import TorchEncoder, load_torch_encoder
+from mafsar.runtime.engines.torch_encoder import TorchEncoder, load_torch_encoder
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_it_follows_the_protocol_and_gives_the_network_s_features(
 def test_many_clips_are_split_without_a_trace(small_config, make_network, clips, monkeypatch):
     encoder = TorchEncoder(make_network(small_config, dtype=torch.float32), device="cpu")
     whole = encoder.encode_query(clips)
-    monkeypatch.setattr("mafsar.runtime.torch_encoder._MAX_BATCH", 2)
+    monkeypatch.setattr("mafsar.runtime.engines.torch_encoder._MAX_BATCH", 2)
     parts = encoder.encode_query(clips)
     np.testing.assert_allclose(parts.frames, whole.frames, rtol=1e-5, atol=1e-5)
 

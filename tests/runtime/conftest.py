@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mafsar.runtime.cache import FeatureCache
+from mafsar.runtime.cache.features import FeatureCache
 from mafsar.runtime.encoder import Features, ModelSpec
 
 FRAMES, SIZE, WIDTH = 4, 32, 16

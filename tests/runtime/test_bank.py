@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mafsar.errors import InputError, MismatchError, MissingError
-from mafsar.runtime.bank import Bank
-from mafsar.runtime.enroll import enroll, open_support
-from mafsar.runtime.matcher import match_queries
+from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.bank.enroll import enroll, open_support
+from mafsar.runtime.match.matcher import match_queries
 from mafsar.video import Geometry
 
 

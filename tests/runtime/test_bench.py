@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.runtime.bench import STAGES, Stage, bench
-from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.loading import starter_path
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.loading import starter_path
+from mafsar.runtime.evaluation.bench import STAGES, Stage, bench
 from mafsar.runtime.memory import peak_bytes
 
 runner = CliRunner()

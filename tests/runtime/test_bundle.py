@@ -15,13 +15,13 @@ import pytest
 
 from mafsar.data.support import SupportClip
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
-from mafsar.runtime.bundle import Bundle, temporal_contract
-from mafsar.runtime.cache import FeatureCache
-from mafsar.runtime.encoding import encode_clips
-from mafsar.runtime.enroll import enroll
-from mafsar.runtime.loading import load_bank_model, load_model, starter_path
-from mafsar.runtime.onnx_encoder import OnnxEncoder, thread_waits
-from mafsar.runtime.tokenizer import Tokenizer
+from mafsar.runtime.bank.enroll import enroll
+from mafsar.runtime.cache.encoding import encode_clips
+from mafsar.runtime.cache.features import FeatureCache
+from mafsar.runtime.engines.bundle import Bundle, temporal_contract
+from mafsar.runtime.engines.loading import load_bank_model, load_model, starter_path
+from mafsar.runtime.engines.onnx_encoder import OnnxEncoder, thread_waits
+from mafsar.runtime.engines.tokenizer import Tokenizer
 from mafsar.video import load_clip, write_video
 
 onnx = pytest.importorskip("onnx", reason="the graphs are made with the onnx package")
@@ -406,7 +406,7 @@ def test_every_file_that_shapes_the_features_is_in_their_hash(bundle):
 
 
 def test_cuda_is_never_quietly_the_cpu(bundle, monkeypatch):
-    from mafsar.runtime import onnx_encoder
+    from mafsar.runtime.engines import onnx_encoder
 
     monkeypatch.setattr(onnx_encoder, "has_cuda_driver", lambda: False)
     with pytest.raises(UnavailableError, match="no GPU driver"):
@@ -419,7 +419,7 @@ def test_cuda_is_never_quietly_the_cpu(bundle, monkeypatch):
 def test_a_session_that_opens_elsewhere_is_refused(bundle, monkeypatch):
     import onnxruntime
 
-    from mafsar.runtime import onnx_encoder
+    from mafsar.runtime.engines import onnx_encoder
 
     class Quiet(onnxruntime.InferenceSession):
         def get_providers(self) -> list[str]:

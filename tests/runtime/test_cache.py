@@ -14,10 +14,10 @@ import pytest
 
 from mafsar.errors import InputError
 from mafsar.files import write_text, written_beside
-from mafsar.runtime.cache import FeatureCache, cache_folder, clip_key
-from mafsar.runtime.encoding import _Work
-from mafsar.runtime.enroll import enroll
-from mafsar.runtime.matcher import match_queries
+from mafsar.runtime.bank.enroll import enroll
+from mafsar.runtime.cache.encoding import _Work
+from mafsar.runtime.cache.features import FeatureCache, cache_folder, clip_key
+from mafsar.runtime.match.matcher import match_queries
 from mafsar.video import Geometry, write_video
 
 KEY = "ab" + "0" * 62
@@ -188,7 +188,7 @@ WRITE_FOREVER = """
 import sys
 import numpy as np
 from pathlib import Path
-from mafsar.runtime.cache import FeatureCache
+from mafsar.runtime.cache.features import FeatureCache
 cache, value = FeatureCache(Path(sys.argv[1])), 0.0
 while True:
     cache.put(sys.argv[2], {"frames": np.full((500, 500), value, np.float32)})
@@ -201,7 +201,7 @@ WRITE_AND_READ = """
 import sys
 import numpy as np
 from pathlib import Path
-from mafsar.runtime.cache import FeatureCache
+from mafsar.runtime.cache.features import FeatureCache
 cache = FeatureCache(Path(sys.argv[1]), cap_bytes=300_000)
 rng = np.random.default_rng(int(sys.argv[2]))
 for _ in range(150):
@@ -251,7 +251,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 def test_a_video_with_many_parts_is_hashed_once(encoder, tmp_path, cache, monkeypatch):
-    from mafsar.runtime import encoding
+    from mafsar.runtime.cache.features import encoding
 
     hashed = []
 
@@ -281,7 +281,7 @@ def test_entries_that_can_only_be_read_are_used_and_stay(cache, monkeypatch):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("mafsar.runtime.cache.os.utime", refuse)
+    monkeypatch.setattr("mafsar.runtime.cache.features.os.utime", refuse)
     np.testing.assert_array_equal(cache.get(KEY)["frames"], entry()["frames"])
     assert cache.get(KEY) is not None
 

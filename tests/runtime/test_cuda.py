@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mafsar.runtime.cuda import candidates
+from mafsar.runtime.engines.cuda_driver import candidates
 
 
 def test_the_system_s_runtime_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,7 +19,9 @@ def test_the_system_s_runtime_comes_first(tmp_path: Path, monkeypatch: pytest.Mo
     class Spec:
         submodule_search_locations = (str(tmp_path / "site/nvidia"),)
 
-    monkeypatch.setattr("mafsar.runtime.cuda.importlib.util.find_spec", lambda _: Spec)
+    monkeypatch.setattr(
+        "mafsar.runtime.engines.cuda_driver.importlib.util.find_spec", lambda _: Spec
+    )
     found = list(candidates(tmp_path))
     assert found[0] == "libcudart.so"
     assert found[-2:] == [str(system), str(package)]

@@ -14,9 +14,9 @@ from mafsar.data.opening import open_data
 from mafsar.data.pack import pack
 from mafsar.data.store import StoreSettings
 from mafsar.errors import InputError, MismatchError, VideoError
-from mafsar.runtime.evaluate import evaluate
-from mafsar.runtime.scores import Scoring
-from mafsar.runtime.tally import confidence_interval, evaluate_features
+from mafsar.runtime.evaluation.evaluate import evaluate
+from mafsar.runtime.evaluation.tally import confidence_interval, evaluate_features
+from mafsar.runtime.scoring.scores import Scoring
 from mafsar.video import Geometry
 
 LABELS = [f"c{i}" for i in range(6)]
@@ -74,7 +74,7 @@ def test_random_features_are_at_chance():
 
 
 def test_batches_of_episodes_do_not_matter(monkeypatch):
-    from mafsar.runtime import tally as module
+    from mafsar.runtime.evaluation import tally as module
 
     episodes = draw_episodes(OWNERS, LABELS, episodes=101, shot=3, query=2)
     whole = evaluate_features(features(), features(1), OWNERS, episodes, Scoring(alpha=0.0))

@@ -8,11 +8,11 @@ import pytest
 
 from mafsar import kernels
 from mafsar.errors import InputError, MafsarError
-from mafsar.runtime import doctor
-from mafsar.runtime.doctor import examine
-from mafsar.runtime.enroll import enroll
-from mafsar.runtime.info import describe
-from mafsar.runtime.loading import list_models
+from mafsar.runtime.bank.enroll import enroll
+from mafsar.runtime.engines.loading import list_models
+from mafsar.runtime.machine import doctor
+from mafsar.runtime.machine.doctor import examine
+from mafsar.runtime.report.describe import describe
 
 
 def test_clip_is_counted_without_weights():

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mafsar.runtime import doctor
-from mafsar.runtime.checks import Check
-from mafsar.runtime.jetson import examine_jetson
+from mafsar.runtime.machine import doctor
+from mafsar.runtime.machine.check import Check
+from mafsar.runtime.machine.jetson import examine_jetson
 
 BOARD = Path(__file__).with_name("boards") / "orin-nano-super.txt"
 
@@ -175,7 +175,7 @@ def test_cameras(missing: str, says: str, mend: str, board: Path, seen) -> None:
 
 
 def test_cameras_of_another_group(board: Path, seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mafsar.runtime.jetson.os.access", lambda *_: False)
+    monkeypatch.setattr("mafsar.runtime.machine.jetson.os.access", lambda *_: False)
     check = seen("cameras")
     assert check.detail.endswith("; no access to video0")
     assert (check.mend or "").startswith("sudo usermod -aG video $USER")
@@ -190,8 +190,8 @@ def test_a_venv_that_hides_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("")
     specs: dict[str, object] = {}
-    monkeypatch.setattr("mafsar.runtime.doctor.importlib.util.find_spec", specs.get)
-    monkeypatch.setattr("mafsar.runtime.doctor.platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("mafsar.runtime.machine.doctor.importlib.util.find_spec", specs.get)
+    monkeypatch.setattr("mafsar.runtime.machine.doctor.platform.machine", lambda: "aarch64")
     (check,) = doctor._tensorrt(system)
     assert (check.status, check.detail) == ("warn", f"{hidden} is hidden from this Python")
     assert check.mend is not None

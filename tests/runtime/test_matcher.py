@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from mafsar.errors import InputError, UnavailableError
-from mafsar.runtime.enroll import enroll
-from mafsar.runtime.matcher import Match, QueryError, match_queries
-from mafsar.runtime.scores import Scoring, class_prototypes, match_features
+from mafsar.runtime.bank.enroll import enroll
+from mafsar.runtime.match.matcher import Match, QueryError, match_queries
+from mafsar.runtime.scoring.scores import Scoring, class_prototypes, match_features
 
 
 def cosine(a, b):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mafsar.errors import UnavailableError
+from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.encoder import Features
-from mafsar.runtime.enroll import enroll
-from mafsar.runtime.matcher import match_queries
+from mafsar.runtime.match.matcher import match_queries
 
 
 def test_off_uses_names_nowhere(encoder, support_folder, make_clip, tmp_path, cache):

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from mafsar.export.job import export_model
 
-from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.enroll import enroll
-from mafsar.runtime.loading import load_model
-from mafsar.runtime.matcher import match_queries
+from mafsar.runtime.bank.enroll import enroll
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.loading import load_model
+from mafsar.runtime.match.matcher import match_queries
 from mafsar.training.loop import train
 
 CLASSES = ("left_down", "right_down", "shrink")

@@ -30,10 +30,10 @@ from mafsar.model.open_clip_config import from_open_clip_json
 from mafsar.model.sources import load_trained
 from mafsar.model.weights import base_sha256, weights_sha256
 from mafsar.runtime.encoder import Encoder
-from mafsar.runtime.evaluate import evaluate
-from mafsar.runtime.info import describe
-from mafsar.runtime.loading import load_model
-from mafsar.runtime.torch_encoder import TorchEncoder
+from mafsar.runtime.engines.loading import load_model
+from mafsar.runtime.engines.torch_encoder import TorchEncoder
+from mafsar.runtime.evaluation.evaluate import evaluate
+from mafsar.runtime.report.describe import describe
 from mafsar.training.checkpoint import last_checkpoint
 from mafsar.training.config import build_config
 from mafsar.training.dry_run import dry_run

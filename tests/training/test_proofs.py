@@ -20,10 +20,10 @@ from mafsar.data.episodes import draw_episodes
 from mafsar.data.support import SupportSet, read_support
 from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
 from mafsar.model.network import build_network
-from mafsar.runtime.encoding import encode_clips
-from mafsar.runtime.evaluate import evaluate
-from mafsar.runtime.scores import Scoring, match_features
-from mafsar.runtime.torch_encoder import TorchEncoder
+from mafsar.runtime.cache.encoding import encode_clips
+from mafsar.runtime.engines.torch_encoder import TorchEncoder
+from mafsar.runtime.evaluation.evaluate import evaluate
+from mafsar.runtime.scoring.scores import Scoring, match_features
 from mafsar.video import load_clip
 
 

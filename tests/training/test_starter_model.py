@@ -14,7 +14,7 @@ from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.model.network import TUNABLE_PREFIXES
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import base_sha256
-from mafsar.runtime.loading import load_model
+from mafsar.runtime.engines.loading import load_model
 from mafsar.training.config import build_config
 from mafsar.training.loop import train
 from mafsar.training.start import start_network

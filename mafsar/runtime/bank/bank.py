@@ -17,11 +17,11 @@ from mafsar.data.support import SupportClass, SupportSet
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.files import write_safetensors
 from mafsar.runtime.encoder import Encoder, Float32, Frames, ModelSpec
-from mafsar.runtime.scores import Scoring
+from mafsar.runtime.scoring.scores import Scoring
 from mafsar.video import Geometry
 
 if TYPE_CHECKING:
-    from mafsar.runtime.matcher import Match
+    from mafsar.runtime.match.matcher import Match
 
 SCHEMA = 1
 SUFFIX = ".safetensors"
@@ -243,19 +243,19 @@ class Bank:
             support: A support set or its path.
             model: The encoder that made this bank; None loads the bank's own.
         """
-        from mafsar.runtime.enroll import enroll
+        from mafsar.runtime.bank.enroll import enroll
 
         return enroll(support, self._own_model if model is None else model, into=self)
 
     def remove(self, *, classes: Sequence[str] = (), clips: Sequence[str] = ()) -> Bank:
         """A bank without the named classes and clips (a path, its last part, or a hash's start)."""
-        from mafsar.runtime.bank_edit import remove
+        from mafsar.runtime.bank.edit import remove
 
         return remove(self, classes, clips)
 
     def merge(self, *others: Bank) -> Bank:
         """One bank of the clips of several that the same model made."""
-        from mafsar.runtime.bank_edit import merge
+        from mafsar.runtime.bank.edit import merge
 
         return merge([self, *others])
 
@@ -268,13 +268,13 @@ class Bank:
             source: A path, or frames (T, H, W, 3), uint8 RGB, with `fps=` or `times=`.
             model: The encoder that made this bank; None loads the bank's own.
             topk: How many classes to list.
-            **options: As `mafsar.runtime.matcher.match_queries`, and `fps`, `times` of an array.
+            **options: As `mafsar.runtime.match.matcher.match_queries`, and `fps`, `times` of an array.
 
         Raises:
             InputError: The clip cannot be read or answered.
         """
-        from mafsar.runtime.matcher import QueryError, match_queries
-        from mafsar.runtime.queries import Query
+        from mafsar.runtime.match.matcher import QueryError, match_queries
+        from mafsar.runtime.match.queries import Query
 
         encoder = self._own_model if model is None else model
         query = Query.of(source, fps=options.pop("fps", None), times=options.pop("times", None))
@@ -286,7 +286,7 @@ class Bank:
     @functools.cached_property
     def _own_model(self) -> Encoder:
         """The model that made this bank, loaded when first needed."""
-        from mafsar.runtime.loading import load_bank_model
+        from mafsar.runtime.engines.loading import load_bank_model
 
         return load_bank_model(self)
 

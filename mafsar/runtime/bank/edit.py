@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mafsar.data.labels import nfc
 from mafsar.errors import InputError, MismatchError, MissingError
-from mafsar.runtime.bank import Bank, BankClip
-from mafsar.runtime.text_choice import decide_text
+from mafsar.runtime.bank.bank import Bank, BankClip
+from mafsar.runtime.bank.text_choice import decide_text
 
 
 def settle(bank: Bank) -> Bank:

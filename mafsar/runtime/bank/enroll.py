@@ -13,7 +13,7 @@ from mafsar.data.support import (
     read_support,
 )
 from mafsar.errors import InputError
-from mafsar.runtime.bank import (
+from mafsar.runtime.bank.bank import (
     Bank,
     BankClip,
     BankModel,
@@ -22,11 +22,11 @@ from mafsar.runtime.bank import (
     clip_size,
     is_bank,
 )
-from mafsar.runtime.bank_edit import merge, settle
-from mafsar.runtime.cache import FeatureCache, open_cache
+from mafsar.runtime.bank.edit import merge, settle
+from mafsar.runtime.bank.text_choice import TextUse, check_text_use, known_classes
+from mafsar.runtime.cache.encoding import Progress, encode_clips, encode_texts, hash_clips
+from mafsar.runtime.cache.features import FeatureCache, open_cache
 from mafsar.runtime.encoder import Encoder
-from mafsar.runtime.encoding import Progress, encode_clips, encode_texts, hash_clips
-from mafsar.runtime.text_choice import TextUse, check_text_use, known_classes
 from mafsar.video import Geometry
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mafsar.runtime.bank import Bank, TextChoice
-from mafsar.runtime.leave_one_out import harmful_clips, leave_one_out
+from mafsar.runtime.bank.bank import Bank, TextChoice
+from mafsar.runtime.scoring.leave_one_out import harmful_clips, leave_one_out
 
 SCHEMA = 1
 _ENOUGH = 5  # clips a class, as the field's 5-shot episodes

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from mafsar.data.support import SupportClass
 from mafsar.errors import UnavailableError
 from mafsar.runtime.encoder import Float32, ModelSpec
-from mafsar.runtime.leave_one_out import LeftOut, leave_one_out
-from mafsar.runtime.scores import Scoring
+from mafsar.runtime.scoring.leave_one_out import LeftOut, leave_one_out
+from mafsar.runtime.scoring.scores import Scoring
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bank import TextChoice
+    from mafsar.runtime.bank.bank import TextChoice
 
 TextUse = Literal["auto", "on", "off"]
 _MARKS = ",.:;!?\"'()"
@@ -74,7 +74,7 @@ def decide_text(
         text: Class text embeddings, (C, E), or None where there are none.
         owners: Class of each clip, (n,), 0 … C − 1.
     """
-    from mafsar.runtime.bank import TextChoice
+    from mafsar.runtime.bank.bank import TextChoice
 
     def off(why: str) -> TextChoice:
         return TextChoice(requested, False, 0.0, why)

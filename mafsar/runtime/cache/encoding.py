@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mafsar.data.store import Store
 from mafsar.data.support import SupportClip
 from mafsar.errors import InputError, VideoError
-from mafsar.runtime.cache import FeatureCache, Tensors, clip_key, text_key
+from mafsar.runtime.cache.features import FeatureCache, Tensors, clip_key, text_key
 from mafsar.runtime.encoder import Encoder, Float32, Frames
 from mafsar.runtime.packed import packed_clips, packed_hashes
 from mafsar.video import Clip, ClipRequest, Geometry, content_sha256, load_clips

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from mafsar.errors import InputError, MafsarError, MissingError, UnavailableError
 from mafsar.extras import require
 from mafsar.model.names import SHIPPED_BUNDLE
-from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle, read_manifest
+from mafsar.runtime.cache.bundles import ADAPTERS_FILE, bundles_folder, discard_kept, find_kept
 from mafsar.runtime.encoder import Encoder
-from mafsar.runtime.model_bundles import ADAPTERS_FILE, bundles_folder, discard_kept, find_kept
+from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle, read_manifest
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bank import Bank
+    from mafsar.runtime.bank.bank import Bank
 
 ENGINES = ("auto", "onnx", "trt", "torch")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -254,7 +254,7 @@ def _torch_on_gpu(name: str, wish: _Wish, encoder: Encoder) -> Encoder | None:
     """torch, where `auto` found the CPU only for ONNX Runtime and torch has the GPU that is here."""
     if (wish.engine, wish.device, encoder.device) != ("auto", "auto", "cpu"):
         return None
-    from mafsar.runtime.onnx_encoder import has_cuda_driver
+    from mafsar.runtime.engines.onnx_encoder import has_cuda_driver
 
     if wish.precision == "int8" or not has_cuda_driver():
         return None
@@ -270,16 +270,16 @@ def _torch_on_gpu(name: str, wish: _Wish, encoder: Encoder) -> Encoder | None:
 
 
 def _load_bundle(bundle: Bundle, wish: _Wish) -> Encoder:
-    from mafsar.runtime.onnx_encoder import OnnxEncoder
+    from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
 
     device, precision = wish.device, wish.precision
     why = None
     if wish.engine == "trt":
-        from mafsar.runtime.trt_encoder import TrtEncoder
+        from mafsar.runtime.engines.trt_encoder import TrtEncoder
 
         return TrtEncoder(bundle, device=device, precision=precision)
     if wish.engine == "auto":
-        from mafsar.runtime.trt_encoder import choose_trt
+        from mafsar.runtime.engines.trt_encoder import choose_trt
 
         fast, why = choose_trt(bundle, device=device, precision=precision)
         if fast is not None:
@@ -311,7 +311,7 @@ def _load_torch(name: str, wish: _Wish) -> Encoder:
             "or use --engine torch"
         )
     require(f"--model {name}:", "torch", "open_clip", otherwise="use --model tiny")
-    from mafsar.runtime.torch_encoder import load_torch_encoder
+    from mafsar.runtime.engines.torch_encoder import load_torch_encoder
 
     return load_torch_encoder(
         name, device=wish.device, precision=wish.precision, threads=wish.threads

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
-from mafsar.runtime.bundle import Bundle
 from mafsar.runtime.encoder import Features, Float32, Frames, checked_frames, checked_text
-from mafsar.runtime.tokenizer import Tokenizer
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError, MissingError
-from mafsar.runtime.bundle import Bundle, mend
 from mafsar.runtime.encoder import Encoder
-from mafsar.runtime.parity import Parity, compare
+from mafsar.runtime.engines.bundle import Bundle, mend
+from mafsar.runtime.engines.parity import Parity, compare
 
 PROBE_FILE = "probe.safetensors"
 # Smallest cosine to the reference, by precision.

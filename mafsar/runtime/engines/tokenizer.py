@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.errors import InputError
-from mafsar.runtime.bundle import TokenizerSpec
+from mafsar.runtime.engines.bundle import TokenizerSpec
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as _Tokenizer

@@ -19,9 +19,9 @@ from mafsar.model.names import SHIPPED, SHIPPED_BUNDLE, backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
-from mafsar.runtime.bundle import Bundle, TokenizerSpec, is_bundle, read_manifest
 from mafsar.runtime.encoder import Features, Float32, Frames, ModelSpec
-from mafsar.runtime.tokenizer import Tokenizer
+from mafsar.runtime.engines.bundle import Bundle, TokenizerSpec, is_bundle, read_manifest
+from mafsar.runtime.engines.tokenizer import Tokenizer
 
 _CLIP_VOCABULARY = 49408
 _MAX_BATCH = 16  # clips in one run; more are split

@@ -17,8 +17,6 @@ import numpy as np
 
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError, UnavailableError
 from mafsar.files import write_text
-from mafsar.runtime.bundle import Bundle, export_command
-from mafsar.runtime.cuda import Cuda
 from mafsar.runtime.encoder import (
     Features,
     Float32,
@@ -26,9 +24,11 @@ from mafsar.runtime.encoder import (
     checked_frames,
     checked_text,
 )
-from mafsar.runtime.onnx_encoder import OnnxEncoder, has_cuda_driver
-from mafsar.runtime.probe import check_probe
-from mafsar.runtime.trt_engine import TrtEngine
+from mafsar.runtime.engines.bundle import Bundle, export_command
+from mafsar.runtime.engines.cuda_driver import Cuda
+from mafsar.runtime.engines.onnx_encoder import OnnxEncoder, has_cuda_driver
+from mafsar.runtime.engines.probe import check_probe
+from mafsar.runtime.engines.trt_engine import TrtEngine
 
 # Flavour as it stands in engine names → the module that runs it; one never loads the other's.
 MODULES = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError, UnavailableError
-from mafsar.runtime.cuda import Cuda
+from mafsar.runtime.engines.cuda_driver import Cuda
 
 Arrays = dict[str, NDArray[Any]]
 _DTYPES: dict[str, type[np.generic]] = {

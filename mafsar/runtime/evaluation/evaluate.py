@@ -17,13 +17,13 @@ from mafsar.data.store import Store, is_store
 from mafsar.data.support import SupportClip, SupportSet, read_support
 from mafsar.errors import InputError, MismatchError
 from mafsar.files import write_text
-from mafsar.runtime.cache import FeatureCache, open_cache
+from mafsar.runtime.bank.text_choice import TextUse, check_text_use, known_classes
+from mafsar.runtime.cache.encoding import Progress, encode_clips, encode_texts, hash_clips
+from mafsar.runtime.cache.features import FeatureCache, open_cache
 from mafsar.runtime.encoder import Encoder, Metric
-from mafsar.runtime.encoding import Progress, encode_clips, encode_texts, hash_clips
-from mafsar.runtime.scores import Scoring
+from mafsar.runtime.evaluation.tally import confidence_interval, evaluate_features
+from mafsar.runtime.scoring.scores import Scoring
 from mafsar.runtime.standard import part_clips
-from mafsar.runtime.tally import confidence_interval, evaluate_features
-from mafsar.runtime.text_choice import TextUse, check_text_use, known_classes
 from mafsar.video import Geometry
 
 SCHEMA = 1

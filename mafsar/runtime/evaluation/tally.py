@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.data.episodes import Episodes
+from mafsar.runtime.cache.encoding import Progress
 from mafsar.runtime.encoder import Float32
-from mafsar.runtime.encoding import Progress
-from mafsar.runtime.scores import Scoring, match_features
+from mafsar.runtime.scoring.scores import Scoring, match_features
 
 _BATCH_BYTES = 64 << 20  # what one batch of episodes may gather
 

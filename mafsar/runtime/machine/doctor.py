@@ -15,13 +15,13 @@ from pathlib import Path
 from mafsar import __version__
 from mafsar.errors import MafsarError
 from mafsar.kernels import OpStatus
-from mafsar.runtime.bundle import Bundle
-from mafsar.runtime.cache import FeatureCache
-from mafsar.runtime.checks import Check, Status
-from mafsar.runtime.jetson import examine_jetson
-from mafsar.runtime.loading import starter_path
-from mafsar.runtime.model_bundles import kept_bundles
-from mafsar.runtime.onnx_encoder import cuda_missing, has_cuda_driver
+from mafsar.runtime.cache.bundles import kept_bundles
+from mafsar.runtime.cache.features import FeatureCache
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.loading import starter_path
+from mafsar.runtime.engines.onnx_encoder import cuda_missing, has_cuda_driver
+from mafsar.runtime.machine.check import Check, Status
+from mafsar.runtime.machine.jetson import examine_jetson
 
 _BASE = ("numpy", "av", "pillow", "safetensors", "tokenizers", "ftfy", "typer", "rich")
 _TRAIN = ("torch", "torchvision", "open_clip_torch", "onnx", "onnxscript")

@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from mafsar.runtime.checks import Check
+from mafsar.runtime.machine.check import Check
 from mafsar.runtime.memory import read_sizes
 
 _JETPACKS = {35: "5", 36: "6", 38: "7", 39: "7"}  # by the major number of L4T

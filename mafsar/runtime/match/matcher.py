@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 
 from mafsar import kernels
 from mafsar.errors import InputError, MafsarError, UnavailableError
-from mafsar.runtime.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
-from mafsar.runtime.bank import Bank, clip_identity, clip_size
+from mafsar.runtime.bank.bank import Bank, clip_identity, clip_size
+from mafsar.runtime.bank.text_choice import TextUse
 from mafsar.runtime.encoder import Encoder, Float32, Metric
-from mafsar.runtime.queries import Query, load_queries
-from mafsar.runtime.scores import Scoring, class_prototypes, match_features, visual_distances
-from mafsar.runtime.text_choice import TextUse
+from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
+from mafsar.runtime.match.queries import Query, load_queries
+from mafsar.runtime.scoring.scores import (
+    Scoring,
+    class_prototypes,
+    match_features,
+    visual_distances,
+)
 from mafsar.video import Clip, content_sha256
 
 __all__ = [

@@ -9,11 +9,11 @@ from typing import Any
 
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.files import file_sha256
-from mafsar.runtime.bank import Bank, is_bank
-from mafsar.runtime.bundle import SUFFIX, Bundle, is_bundle
+from mafsar.runtime.bank.bank import Bank, is_bank
+from mafsar.runtime.cache.bundles import ADAPTERS_FILE
 from mafsar.runtime.encoder import ModelSpec
-from mafsar.runtime.loading import load_model, model_path
-from mafsar.runtime.model_bundles import ADAPTERS_FILE
+from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle
+from mafsar.runtime.engines.loading import load_model, model_path
 
 SCHEMA = 1
 

@@ -6,10 +6,10 @@ from collections import defaultdict
 
 from PIL import Image
 
-from mafsar.runtime import report_page as page
-from mafsar.runtime.bank import Bank
+from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.bank.quality import ClassQuality, ClipQuality, EnrolReport
 from mafsar.runtime.plot_match import support_strip
-from mafsar.runtime.quality import ClassQuality, ClipQuality, EnrolReport
+from mafsar.runtime.report.match_page import page as page
 
 _SIDE, _GAP = 64, 2  # pixels of one frame in a strip, and between two
 
@@ -18,7 +18,7 @@ def enroll_page(report: EnrolReport, bank: Bank, *, title: str) -> str:
     """The whole page.
 
     Args:
-        report: What `mafsar.runtime.quality.judge` said of the bank.
+        report: What `mafsar.runtime.bank.quality.judge` said of the bank.
         bank: The bank, for the clips' pictures.
         title: First line.
     """

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from mafsar.runtime import report_page as page
-from mafsar.runtime.matcher import Match, QueryError, TopK
+from mafsar.runtime.match.matcher import Match, QueryError, TopK
+from mafsar.runtime.report.match_page import page as page
 
 
 def match_section(match: Match, image: Image.Image | None) -> str:
@@ -15,7 +15,7 @@ def match_section(match: Match, image: Image.Image | None) -> str:
 
     Args:
         match: The answer.
-        image: The picture of `mafsar.runtime.plot.draw_match` without its header, or None.
+        image: The picture of `mafsar.runtime.report.alignment.draw_match` without its header, or None.
     """
     answer = match.label if match.label is not None else "none of the classes"
     name = f'<span class="muted">{page.text(match.query)}</span>'

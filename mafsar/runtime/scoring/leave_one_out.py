@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.runtime.encoder import Float32
-from mafsar.runtime.scores import (
+from mafsar.runtime.scoring.scores import (
     Float64,
     Scoring,
     class_prototypes,

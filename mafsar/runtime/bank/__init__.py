@@ -1,0 +1,1 @@
+"""Banks: support clips encoded once, their quality and their text."""

@@ -1,0 +1,1 @@
+"""The cache: features and bundles that need not be made twice."""

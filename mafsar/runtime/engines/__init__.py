@@ -1,0 +1,1 @@
+"""Engines: a bundle or a network behind the one `Encoder` protocol."""

@@ -1,0 +1,1 @@
+"""Evaluation: accuracy over episodes, and times."""

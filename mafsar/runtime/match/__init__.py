@@ -1,0 +1,1 @@
+"""Matching: query clips against a bank."""

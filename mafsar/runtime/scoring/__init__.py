@@ -1,0 +1,1 @@
+"""Scoring: distances, probabilities and leave-one-out."""
