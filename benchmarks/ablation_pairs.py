@@ -13,8 +13,8 @@ from torch import Tensor
 from mafsar.data.episodes import Episodes
 from mafsar.data.loader import EpisodeBatch
 from mafsar.data.parallel import in_processes
-from mafsar.data.synthetic.actions import action, class_names
-from mafsar.data.synthetic.render import render_clip
+from mafsar.synthetic.actions.classes import action, class_names
+from mafsar.synthetic.clips.render import render_clip
 from mafsar.training.config import TrainConfig
 
 # No two parts share a seed, nor any with what the starter was trained on.

@@ -41,13 +41,13 @@ from encoder_sides import (
 )
 
 from mafsar import kernels
-from mafsar.data.synthetic import class_names, render_clip, render_video
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
 from mafsar.runtime.engines.parity import compare
 from mafsar.runtime.machine.system import system_facts
 from mafsar.runtime.match.matcher import match_queries
+from mafsar.synthetic import class_names, render_clip, render_video
 from mafsar.video import load_clip, write_video
 
 RESULTS = Path(__file__).parent / "results"

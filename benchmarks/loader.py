@@ -32,7 +32,7 @@ from mafsar.data.frames import frames_of
 from mafsar.data.loader import EpisodeDataset, EpisodeLoader
 from mafsar.data.opening import open_data
 from mafsar.data.pack import pack
-from mafsar.data.synthetic import class_names, render_video
+from mafsar.synthetic import class_names, render_video
 
 TARGET = 0.05
 WARM = 5  # episodes before the clock starts: the workers are starting

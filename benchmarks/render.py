@@ -17,7 +17,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from mafsar.data.synthetic import class_names, render, render_video
+from mafsar.synthetic import class_names, render_video
+from mafsar.synthetic.clips import render
 
 Job = tuple[int, bool]
 

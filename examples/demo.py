@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mafsar.data.synthetic.demo import write_demo
+from mafsar.synthetic.sets.demo import write_demo
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")

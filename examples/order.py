@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import mafsar
-from mafsar.data.synthetic.demo import DEMO_PAIR
+from mafsar.synthetic.sets.demo import DEMO_PAIR
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")

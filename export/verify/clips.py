@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.data.support import SupportClip, SupportSet, read_support
-from mafsar.data.synthetic import action, class_names, render_clip
 from mafsar.errors import InputError, VideoError
 from mafsar.runtime.encoder import Frames, ModelSpec
+from mafsar.synthetic import action, class_names, render_clip
 
 PROBE_CLIPS = 16
 _CLASSES, _CLIPS = 8, 3

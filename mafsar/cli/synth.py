@@ -14,7 +14,7 @@ from mafsar.cli import options as opt
 from mafsar.cli import outputs, voice
 
 if TYPE_CHECKING:
-    from mafsar.data.synthetic.recipe import Recipe
+    from mafsar.synthetic.sets.recipe import Recipe
 
 SETS = ("motions", "people", "objects", "stream")
 CLIPS, STREAMS = 20, 2
@@ -84,8 +84,8 @@ def synth(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Render a labelled action data set; half of the actions are others run backwards in time."""
-    from mafsar.data.synthetic.files import clear
-    from mafsar.data.synthetic.recipe import Recipe, choose_classes
+    from mafsar.synthetic.sets.files import clear
+    from mafsar.synthetic.sets.recipe import Recipe, choose_classes
 
     folder = _target(out, out_option)
     streamed = kind == "stream"
@@ -116,7 +116,7 @@ def _render_clips(folder: Path, recipe: Recipe, workers: int | None, json_lines:
     from dataclasses import asdict
 
     from mafsar.data.splits import PARTS
-    from mafsar.data.synthetic.dataset import write_dataset
+    from mafsar.synthetic.sets.dataset import write_dataset
 
     began = time.perf_counter()
     parts: dict[str, str] = {}
@@ -146,7 +146,7 @@ def _render_clips(folder: Path, recipe: Recipe, workers: int | None, json_lines:
 
 
 def _render_streams(folder: Path, recipe: Recipe, workers: int | None, json_lines: bool) -> None:
-    from mafsar.data.synthetic.dataset import write_streams
+    from mafsar.synthetic.sets.dataset import write_streams
 
     began = time.perf_counter()
     count, events = 0, 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mafsar.data.synthetic.actions import ACTIONS, Action, action, class_names
-from mafsar.data.synthetic.render import Rendering, render, render_clip, render_video
+from mafsar.synthetic.actions.classes import ACTIONS, Action, action, class_names
+from mafsar.synthetic.clips.render import Rendering, render, render_clip, render_video
 
 __all__ = [
     "ACTIONS",

@@ -1,4 +1,4 @@
-"""``python -m mafsar.data.synthetic``: render the demo, a contact sheet or a clip."""
+"""``python -m mafsar.synthetic``: render the demo, a contact sheet or a clip."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from mafsar.data.synthetic.actions import class_names
-from mafsar.data.synthetic.demo import write_demo
-from mafsar.data.synthetic.render import render_video
-from mafsar.data.synthetic.sheet import contact_sheet
 from mafsar.errors import MafsarError
+from mafsar.synthetic.actions.classes import class_names
+from mafsar.synthetic.clips.render import render_video
+from mafsar.synthetic.sets.demo import write_demo
+from mafsar.synthetic.sets.sheet import contact_sheet
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mafsar.data.synthetic", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m mafsar.synthetic", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     demo = verbs.add_parser("demo", help="a support folder and queries")
     demo.add_argument("folder", type=Path)

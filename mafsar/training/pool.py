@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mafsar.data.parallel import in_processes
-from mafsar.data.synthetic.actions import action
-from mafsar.data.synthetic.captions import class_captions
-from mafsar.data.synthetic.panoramas import paint_panorama_clip
-from mafsar.data.synthetic.render import Rendering, render
-from mafsar.data.synthetic.scene import paint_scene_clip
 from mafsar.model.network import MafsarNetwork
+from mafsar.synthetic.actions.classes import action
+from mafsar.synthetic.clips.captions import class_captions
+from mafsar.synthetic.clips.render import Rendering, render
+from mafsar.synthetic.clips.scene import paint_scene_clip
+from mafsar.synthetic.painting.panoramas import paint_panorama_clip
 from mafsar.training.augment import augment, disguise
 
 COLOUR_CELLS = 4  # a side of the coarse colour map of a frame

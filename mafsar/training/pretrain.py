@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from mafsar.data.synthetic.actions import action
-from mafsar.data.synthetic.captions import caption
-from mafsar.data.synthetic.figure import TRACKED
-from mafsar.data.synthetic.palette import name_of
-from mafsar.data.synthetic.render import POINTS
 from mafsar.model.config import VisionConfig
 from mafsar.model.network import MafsarNetwork
+from mafsar.synthetic.actions.classes import action
+from mafsar.synthetic.clips.captions import caption
+from mafsar.synthetic.clips.render import POINTS
+from mafsar.synthetic.painting.figure import TRACKED
+from mafsar.synthetic.painting.palette import name_of
 from mafsar.training.losses import contrastive_loss
 from mafsar.training.pool import COLOUR_CELLS, MapPool
 from mafsar.training.words import encode

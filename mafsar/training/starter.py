@@ -29,11 +29,11 @@ import torch
 from tokenizers import Tokenizer
 
 from mafsar import kernels
-from mafsar.data.synthetic.actions import class_names, wild_names
 from mafsar.errors import MafsarError
 from mafsar.export.graphs.network_bundle import export_bundle
 from mafsar.model.config import ModelConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
+from mafsar.synthetic.actions.classes import class_names, wild_names
 from mafsar.training.episodic import train_episodes
 from mafsar.training.pool import ClipPool, MapPool, map_pool, map_scenes, render_pool
 from mafsar.training.pretrain import pretrain

@@ -11,9 +11,9 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mafsar.data.synthetic.actions import action
 from mafsar.model.config import MatchConfig
 from mafsar.model.network import MafsarNetwork, build_network
+from mafsar.synthetic.actions.classes import action
 from mafsar.training.pool import ClipPool, partners
 from mafsar.training.scoring import (
     Episodes,

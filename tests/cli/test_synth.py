@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from mafsar.cli.app import build_app
 from mafsar.data.opening import open_data
 from mafsar.data.parallel import in_processes
-from mafsar.data.synthetic import ACTIONS, render_clip
-from mafsar.data.synthetic.recipe import Recipe, choose_classes, clip_seed
+from mafsar.synthetic import ACTIONS, render_clip
+from mafsar.synthetic.sets.recipe import Recipe, choose_classes, clip_seed
 from mafsar.video import load_clip, video_info
 
 runner = CliRunner()

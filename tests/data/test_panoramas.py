@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mafsar.data.synthetic import panoramas
-from mafsar.data.synthetic.photos import Photo
 from mafsar.errors import UnavailableError
+from mafsar.synthetic.painting import panoramas
+from mafsar.synthetic.painting.photos import Photo
 
 
 def directions(high: int) -> np.ndarray:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mafsar.data.synthetic import photos, render_clip
-from mafsar.data.synthetic.scene import paint_scene_clip
 from mafsar.errors import UnavailableError
+from mafsar.synthetic import render_clip
+from mafsar.synthetic.clips.scene import paint_scene_clip
+from mafsar.synthetic.painting import photos
 
 
 @pytest.fixture

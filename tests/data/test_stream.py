@@ -7,8 +7,8 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from mafsar.data.synthetic import stream
-from mafsar.data.synthetic.stream import Stream, plan_stream, stream_classes
+from mafsar.synthetic.clips import stream
+from mafsar.synthetic.clips.stream import Stream, plan_stream, stream_classes
 
 FPS = 8.0
 NAMES = ["wave_both_arms", "bend_forward", "straighten_up", "star_jumps"]

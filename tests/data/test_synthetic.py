@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mafsar.data.synthetic import ACTIONS, class_names, render, render_clip, render_video
-from mafsar.data.synthetic.__main__ import main
-from mafsar.data.synthetic.backgrounds import KINDS
-from mafsar.data.synthetic.body import JOINTS, draw_build, joints, pose
-from mafsar.data.synthetic.figure import TRACKED
-from mafsar.data.synthetic.nuisance import draw_nuisance
-from mafsar.data.synthetic.scene import paint_scene_clip
 from mafsar.errors import InputError
+from mafsar.synthetic import ACTIONS, class_names, render_clip, render_video
+from mafsar.synthetic.__main__ import main
+from mafsar.synthetic.body import JOINTS, draw_build, joints, pose
+from mafsar.synthetic.clips import render
+from mafsar.synthetic.clips.scene import paint_scene_clip
+from mafsar.synthetic.painting.backgrounds import KINDS
+from mafsar.synthetic.painting.figure import TRACKED
+from mafsar.synthetic.painting.nuisance import draw_nuisance
 from mafsar.video import load_clip
 
 HAND = TRACKED.index("l_hand")
@@ -238,7 +239,7 @@ def test_contact_sheet_and_errors_of_the_command(tmp_path: Path) -> None:
 def test_rendering_needs_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['av'] = None\n"
-        "from mafsar.data.synthetic import render_clip\n"
+        "from mafsar.synthetic import render_clip\n"
         "assert render_clip('clap', seed=0).shape == (8, 112, 112, 3)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mafsar.data.synthetic import class_names, render
-from mafsar.data.synthetic.actions import action, wild_names
-from mafsar.data.synthetic.nuisance import draw_nuisance
 from mafsar.errors import InputError
+from mafsar.synthetic import class_names
+from mafsar.synthetic.actions.classes import action, wild_names
+from mafsar.synthetic.clips import render
+from mafsar.synthetic.painting.nuisance import draw_nuisance
 
 NAMES = wild_names(24)
 STEADY = next(seed for seed in range(200) if np.abs(draw_nuisance(seed).shake).max() == 0)

@@ -35,7 +35,7 @@ def wanted(holds: bool, what: str) -> None:
 
 def clips() -> tuple[Path, Path]:
     """Rendered class folders and a query."""
-    from mafsar.data.synthetic import class_names, render_video
+    from mafsar.synthetic import class_names, render_video
 
     for index, name in enumerate(class_names("test")[:3]):
         for clip in range(2):

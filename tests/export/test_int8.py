@@ -186,7 +186,7 @@ def test_adding_and_what_cannot_be(copied: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_unverified_says_so_and_calibrates_on_own_clips(copied: Path, tmp_path: Path) -> None:
-    from mafsar.data.synthetic import render_video
+    from mafsar.synthetic import render_video
 
     for name, count in (("tip_over", 1), ("wave_hand", 2)):
         (tmp_path / "clips" / name).mkdir(parents=True)

@@ -234,7 +234,7 @@ def test_unverified_is_marked(bundle_copy: Path) -> None:
 
 
 def test_the_user_s_clips_and_limit_count(bundle_copy: Path, tmp_path: Path) -> None:
-    from mafsar.data.synthetic import render_video
+    from mafsar.synthetic import render_video
 
     for name in ("wave_hand", "open_arms", "tip_over"):
         for index in range(2):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from mafsar.data.synthetic.actions import action
+from mafsar.synthetic.actions.classes import action
 from mafsar.training.episode import drops_text
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mafsar.data.synthetic.actions import action, wild_names
 from mafsar.model.config import ModelConfig, TextConfig, VisionConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
+from mafsar.synthetic.actions.classes import action, wild_names
 from mafsar.training.augment import cover
 from mafsar.training.episodic import EpisodePlan, train_episodes
 from mafsar.training.pool import (

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from mafsar.data.synthetic import class_names
 from mafsar.kernels import otam_match
+from mafsar.synthetic import class_names
 from mafsar.training.pool import ClipPool, partners, render_pool
 from mafsar.training.scoring import Episodes, draw_episodes, draw_pair_episodes
 from mafsar.training.table import reversed_pairs

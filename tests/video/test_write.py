@@ -11,8 +11,8 @@ import av
 import numpy as np
 import pytest
 
-from mafsar.data.synthetic.render import Take
 from mafsar.errors import InputError, VideoError
+from mafsar.synthetic.clips.render import Take
 from mafsar.video import load_raw_clip, video_info, write_video
 
 

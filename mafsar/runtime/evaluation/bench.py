@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from mafsar.data.synthetic import class_names, render_clip, render_video
 from mafsar.errors import InputError
 from mafsar.runtime.cache.encoding import Progress
 from mafsar.runtime.encoder import Encoder, Float32, Frames
@@ -19,6 +18,7 @@ from mafsar.runtime.engines.parity import Parity, compare
 from mafsar.runtime.machine.system import system_facts
 from mafsar.runtime.memory import peak_bytes
 from mafsar.runtime.scoring.scores import Scoring, match_features
+from mafsar.synthetic import class_names, render_clip, render_video
 from mafsar.video import load_clip
 
 SCHEMA = 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mafsar.data.synthetic.motion import Motion, Sprite, path
-from mafsar.data.synthetic.people import draw_sign
-from mafsar.data.synthetic.tabletop import BASE, Rng, draw_thing, hand_at, held
+from mafsar.synthetic.actions.people import draw_sign
+from mafsar.synthetic.actions.tabletop import BASE, Rng, draw_thing, hand_at, held
+from mafsar.synthetic.motion import Motion, Sprite, path
 
 _NEARER = 0.16  # how much lower in the picture stands what is in front
 

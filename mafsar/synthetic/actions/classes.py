@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from mafsar.data.synthetic import arranging, attempts, exercises, people, tabletop
-from mafsar.data.synthetic.motion import MotionFunction
-from mafsar.data.synthetic.wild import wild_function
 from mafsar.errors import InputError
+from mafsar.synthetic.actions import arranging, attempts, exercises, people, tabletop
+from mafsar.synthetic.actions.wild import wild_function
+from mafsar.synthetic.motion import MotionFunction
 
 Split = Literal["train", "val", "test"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mafsar.data.synthetic.body import field, pose
-from mafsar.data.synthetic.motion import Motion, through
-from mafsar.data.synthetic.people import REST, Rng, draw_side, draw_sign, one_arm, swing_arms
+from mafsar.synthetic.actions.people import REST, Rng, draw_side, draw_sign, one_arm, swing_arms
+from mafsar.synthetic.body import field, pose
+from mafsar.synthetic.motion import Motion, through
 
 
 def _wave_form(progress: np.ndarray) -> np.ndarray:

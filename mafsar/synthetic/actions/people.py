@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mafsar.data.synthetic.body import field, pose
-from mafsar.data.synthetic.motion import Motion, Prop, path, through
+from mafsar.synthetic.body import field, pose
+from mafsar.synthetic.motion import Motion, Prop, path, through
 
 Rng = np.random.Generator
 REST = pose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mafsar.data.synthetic.motion import Motion, Sprite, path
+from mafsar.synthetic.motion import Motion, Sprite, path
 
 Rng = np.random.Generator
 THINGS = ("block", "can", "bottle", "fruit", "car", "ball", "cup")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mafsar.data.synthetic.actions import Action
-from mafsar.data.synthetic.body import J
-from mafsar.data.synthetic.nuisance import Nuisance
+from mafsar.synthetic.actions.classes import Action
+from mafsar.synthetic.body import J
+from mafsar.synthetic.painting.nuisance import Nuisance
 
 
 def class_captions(entry: Action) -> list[str]:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mafsar.data.synthetic.actions import Action, action
-from mafsar.data.synthetic.body import sway
-from mafsar.data.synthetic.captions import frame_words
-from mafsar.data.synthetic.figure import TRACKED
-from mafsar.data.synthetic.nuisance import Nuisance, draw_nuisance
-from mafsar.data.synthetic.stage import POINTS, Stage
 from mafsar.errors import InputError
+from mafsar.synthetic.actions.classes import Action, action
+from mafsar.synthetic.body import sway
+from mafsar.synthetic.clips.captions import frame_words
+from mafsar.synthetic.clips.stage import POINTS, Stage
+from mafsar.synthetic.painting.figure import TRACKED
+from mafsar.synthetic.painting.nuisance import Nuisance, draw_nuisance
 
 __all__ = ["POINTS", "Rendering", "Take", "render", "render_clip", "render_video"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mafsar.data.synthetic.backgrounds import draw_kind, paint_background
-from mafsar.data.synthetic.palette import pick
+from mafsar.synthetic.painting.backgrounds import draw_kind, paint_background
+from mafsar.synthetic.painting.palette import pick
 
 _SCENE_STREAM = 106
 

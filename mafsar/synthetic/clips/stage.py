@@ -9,18 +9,18 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from mafsar.data.synthetic.backgrounds import paint_background, paint_surface
-from mafsar.data.synthetic.body import Build, draw_build
-from mafsar.data.synthetic.canvas import SUPERSAMPLE, Canvas
-from mafsar.data.synthetic.develop import Developer
-from mafsar.data.synthetic.figure import TRACKED, Person
-from mafsar.data.synthetic.motion import Motion
-from mafsar.data.synthetic.nuisance import Nuisance
-from mafsar.data.synthetic.palette import Colour, brightness, pick
-from mafsar.data.synthetic.people import REST
-from mafsar.data.synthetic.textures import field, roll_window
-from mafsar.data.synthetic.things import Tabletop
 from mafsar.errors import InputError
+from mafsar.synthetic.actions.people import REST
+from mafsar.synthetic.body import Build, draw_build
+from mafsar.synthetic.motion import Motion
+from mafsar.synthetic.painting.backgrounds import paint_background, paint_surface
+from mafsar.synthetic.painting.canvas import SUPERSAMPLE, Canvas
+from mafsar.synthetic.painting.develop import Developer
+from mafsar.synthetic.painting.figure import TRACKED, Person
+from mafsar.synthetic.painting.nuisance import Nuisance
+from mafsar.synthetic.painting.palette import Colour, brightness, pick
+from mafsar.synthetic.painting.textures import field, roll_window
+from mafsar.synthetic.painting.things import Tabletop
 
 POINTS = len(TRACKED) + 4
 _COLOUR_STREAM, _BYSTANDER_STREAM = 104, 109

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mafsar.data.synthetic.actions import ACTIONS, Action, action
-from mafsar.data.synthetic.body import Build, draw_build, field, sway
-from mafsar.data.synthetic.motion import Motion
-from mafsar.data.synthetic.nuisance import Nuisance, draw_nuisance
-from mafsar.data.synthetic.people import REST, draw_sign
-from mafsar.data.synthetic.stage import Stage
+from mafsar.synthetic.actions.classes import ACTIONS, Action, action
+from mafsar.synthetic.actions.people import REST, draw_sign
+from mafsar.synthetic.body import Build, draw_build, field, sway
+from mafsar.synthetic.clips.stage import Stage
+from mafsar.synthetic.motion import Motion
+from mafsar.synthetic.painting.nuisance import Nuisance, draw_nuisance
 
 SHORTEST, LONGEST = 0.5, 12.0
 """Seconds that an action takes."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageFilter
 
-from mafsar.data.synthetic.nuisance import Film
+from mafsar.synthetic.painting.nuisance import Film
 
 _NOISE_STREAM = 105
 _LUMA = np.asarray([0.299, 0.587, 0.114], np.float32)

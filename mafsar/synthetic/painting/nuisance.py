@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mafsar.data.synthetic.backgrounds import draw_kind
-from mafsar.data.synthetic.body import Build, draw_build, draw_posture
+from mafsar.synthetic.body import Build, draw_build, draw_posture
+from mafsar.synthetic.painting.backgrounds import draw_kind
 
 _NUISANCE_STREAM = 101
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mafsar.data.synthetic.photos import Photo, read_photo
+from mafsar.synthetic.painting.photos import Photo, read_photo
 
 _PANORAMA_STREAM = 114
 _SHA256 = {

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mafsar.data.synthetic.canvas import Canvas, Point
-from mafsar.data.synthetic.motion import Sprite
-from mafsar.data.synthetic.nuisance import Nuisance
-from mafsar.data.synthetic.palette import Colour, shade
-from mafsar.data.synthetic.tabletop import BASE
+from mafsar.synthetic.actions.tabletop import BASE
+from mafsar.synthetic.motion import Sprite
+from mafsar.synthetic.painting.canvas import Canvas, Point
+from mafsar.synthetic.painting.nuisance import Nuisance
+from mafsar.synthetic.painting.palette import Colour, shade
 
 
 class Tabletop:

@@ -10,13 +10,13 @@ import numpy as np
 
 from mafsar.data.parallel import in_processes
 from mafsar.data.splits import Part
-from mafsar.data.synthetic.actions import action
-from mafsar.data.synthetic.captions import caption
-from mafsar.data.synthetic.files import open_csv, write_manifest, write_tables
-from mafsar.data.synthetic.photos import load_photos
-from mafsar.data.synthetic.recipe import Recipe, choose_classes, clip_seed
-from mafsar.data.synthetic.render import Take
-from mafsar.data.synthetic.stream import Event, plan_stream
+from mafsar.synthetic.actions.classes import action
+from mafsar.synthetic.clips.captions import caption
+from mafsar.synthetic.clips.render import Take
+from mafsar.synthetic.clips.stream import Event, plan_stream
+from mafsar.synthetic.painting.photos import load_photos
+from mafsar.synthetic.sets.files import open_csv, write_manifest, write_tables
+from mafsar.synthetic.sets.recipe import Recipe, choose_classes, clip_seed
 
 SHOTS, SHOT_SECONDS = 5, 2.0
 """Support clips of each class beside the long videos, and how long they usually are."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mafsar.data.synthetic.render import render_video
+from mafsar.synthetic.clips.render import render_video
 
 DEMO_PAIR = ("bend_forward", "straighten_up")
 DEMO_CLASSES = (*DEMO_PAIR, "put_in_box", "take_out_of_box", "wave_hand", "side_bend")

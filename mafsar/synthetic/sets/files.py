@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mafsar.data.splits import PARTS
-from mafsar.data.synthetic.actions import action
-from mafsar.data.synthetic.recipe import Recipe
 from mafsar.errors import InputError
+from mafsar.synthetic.actions.classes import action
+from mafsar.synthetic.sets.recipe import Recipe
 
 MANIFEST = "synth.json"
 

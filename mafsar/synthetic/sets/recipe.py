@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 
 from mafsar.data.splits import PARTS
-from mafsar.data.synthetic.actions import ACTIONS, class_names
-from mafsar.data.synthetic.stream import stream_classes
 from mafsar.errors import InputError
+from mafsar.synthetic.actions.classes import ACTIONS, class_names
+from mafsar.synthetic.clips.stream import stream_classes
 
 Kind = Literal["motions", "people", "objects", "stream"]
 KINDS: tuple[Kind, ...] = ("motions", "people", "objects", "stream")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mafsar.data.synthetic.render import render_clip
+from mafsar.synthetic.clips.render import render_clip
 
 _LABEL_WIDTH = 150
 

@@ -1,0 +1,1 @@
+"""Clips: an action, a person or thing, a place and a camera as frames."""

@@ -1,0 +1,1 @@
+"""Painting: figures, things, places and what cameras do to them."""

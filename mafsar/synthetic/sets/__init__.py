@@ -1,0 +1,1 @@
+"""Sets: labelled folders of rendered clips, and the demo."""
