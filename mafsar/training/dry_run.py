@@ -8,7 +8,7 @@ from typing import Any
 
 from mafsar.data.splits import PARTS
 from mafsar.training.config import TrainConfig, resolved, to_toml
-from mafsar.training.team import team
+from mafsar.training.processes import team
 from mafsar.training.trainer import Trainer, open_clips
 
 MEASURED_STEPS = 20

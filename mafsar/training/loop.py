@@ -28,10 +28,10 @@ from mafsar.training.checkpoint import (
     save_tuned,
 )
 from mafsar.training.config import TrainConfig, build_config, flat, resolved, to_toml
-from mafsar.training.team import team
+from mafsar.training.processes import team
+from mafsar.training.run_log import RunLog
 from mafsar.training.trainer import StepResult, Trainer, open_clips
 from mafsar.training.validate import ValResult
-from mafsar.training.watch import RunLog
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,13 @@ from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.training.config import TrainConfig
 from mafsar.training.episode import Encode, drops_text, run_episode
-from mafsar.training.pretrain import cosine_schedule
+from mafsar.training.processes import Team
 from mafsar.training.start import (
     embed_texts,
     embed_texts_or_none,
     start_network,
 )
-from mafsar.training.team import Team
+from mafsar.training.starter.pretrain import cosine_schedule
 from mafsar.training.validate import Validator
 
 

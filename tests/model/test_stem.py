@@ -14,8 +14,8 @@ from mafsar.model.config import VisionConfig, named_config
 from mafsar.model.network import build_network
 from mafsar.model.stem import ConvStem
 from mafsar.model.stem_table import STEM_CHANNELS, stem_parameters
-from mafsar.training import stem_weights
-from mafsar.training.stem_weights import fold_efficientnet, load_stem_weights
+from mafsar.training.starter.starter import stem_weights
+from mafsar.training.starter.stem_weights import fold_efficientnet, load_stem_weights
 
 SIZE = 32
 # EfficientNet-Lite0 as its authors list it: kernel, stride, expansion, channels, repeats.

@@ -15,7 +15,7 @@ import torch
 from mafsar.model.sources import load_trained
 from mafsar.training.checkpoint import last_checkpoint
 from mafsar.training.loop import train
-from mafsar.training.watch import read_metrics
+from mafsar.training.run_log import read_metrics
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 

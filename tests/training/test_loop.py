@@ -38,9 +38,9 @@ from mafsar.training.checkpoint import last_checkpoint
 from mafsar.training.config import build_config
 from mafsar.training.dry_run import dry_run
 from mafsar.training.loop import StepReport, check_same, train
+from mafsar.training.run_log import read_metrics
 from mafsar.training.start import start_network
 from mafsar.training.validate import fit_match
-from mafsar.training.watch import read_metrics
 
 PARTS = {"train": {"left", "right", "up", "down"}, "val": {"left_up", "right_up", "grow"}}
 

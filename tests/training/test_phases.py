@@ -11,9 +11,17 @@ import torch
 from mafsar.model.config import ModelConfig, TextConfig, VisionConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import action, wild_names
-from mafsar.training.augment import cover
-from mafsar.training.episodic import EpisodePlan, train_episodes
-from mafsar.training.pool import (
+from mafsar.training.starter.accuracy import (
+    Features,
+    draw_episodes,
+    draw_pair_episodes,
+    episode_logits,
+    fit_match,
+    score,
+)
+from mafsar.training.starter.augment import cover
+from mafsar.training.starter.episodic import EpisodePlan, train_episodes
+from mafsar.training.starter.pool import (
     MapPool,
     draw_classes,
     map_pool,
@@ -22,17 +30,9 @@ from mafsar.training.pool import (
     render_pool,
     stem_maps,
 )
-from mafsar.training.pretrain import PretrainPlan, pretrain
-from mafsar.training.scoring import (
-    Features,
-    draw_episodes,
-    draw_pair_episodes,
-    episode_logits,
-    fit_match,
-    score,
-)
-from mafsar.training.table import plain_network, reversed_pairs
-from mafsar.training.words import encode, train_tokenizer
+from mafsar.training.starter.pretrain import PretrainPlan, pretrain
+from mafsar.training.starter.table import plain_network, reversed_pairs
+from mafsar.training.starter.words import encode, train_tokenizer
 
 NAMES = ["raise_both_arms", "lower_both_arms", "clap", "roll_ball_right"]
 SIZE = 32

@@ -19,7 +19,7 @@ from mafsar.model.sources import load_trained
 from mafsar.model.weights import weights_sha256
 from mafsar.training.checkpoint import last_checkpoint
 from mafsar.training.loop import train
-from mafsar.training.watch import read_metrics
+from mafsar.training.run_log import read_metrics
 
 VOLATILE = {"seconds", "wait_share"}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -12,9 +12,9 @@ import pytest
 
 from mafsar.kernels import otam_match
 from mafsar.synthetic import class_names
-from mafsar.training.pool import ClipPool, partners, render_pool
-from mafsar.training.scoring import Episodes, draw_episodes, draw_pair_episodes
-from mafsar.training.table import reversed_pairs
+from mafsar.training.starter.accuracy import Episodes, draw_episodes, draw_pair_episodes
+from mafsar.training.starter.pool import ClipPool, partners, render_pool
+from mafsar.training.starter.table import reversed_pairs
 from mafsar.video import load_clip
 
 CLIPS = 8

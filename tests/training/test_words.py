@@ -8,7 +8,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from mafsar.training.words import encode, known_words, save_tokenizer, train_tokenizer
+from mafsar.training.starter.words import encode, known_words, save_tokenizer, train_tokenizer
 
 TEXTS = ["a person raising both arms", "a red shirt and blue trousers, in the dark", "open lid"]
 CONTEXT = 32

@@ -14,7 +14,7 @@ from torch import Tensor
 from mafsar.kernels import mean_match, otam_match
 from mafsar.model.config import MatchConfig
 from mafsar.model.network import MafsarNetwork
-from mafsar.training.pool import ClipPool, draw_classes
+from mafsar.training.starter.pool import ClipPool, draw_classes
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from mafsar.kernels import otam_match
 from mafsar.model.encoder import encode_frames
 from mafsar.model.network import MafsarNetwork
-from mafsar.training.augment import cover
 from mafsar.training.losses import episode_loss, text_loss
-from mafsar.training.pool import MapPool
-from mafsar.training.pretrain import cosine_schedule
+from mafsar.training.starter.augment import cover
+from mafsar.training.starter.pool import MapPool
+from mafsar.training.starter.pretrain import cosine_schedule
 
 
 @dataclass(frozen=True)

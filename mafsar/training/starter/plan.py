@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mafsar.training.episodic import EpisodePlan
-from mafsar.training.pretrain import PretrainPlan
+from mafsar.training.starter.episodic import EpisodePlan
+from mafsar.training.starter.pretrain import PretrainPlan
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mafsar.synthetic.clips.captions import class_captions
 from mafsar.synthetic.clips.render import Rendering, render
 from mafsar.synthetic.clips.scene import paint_scene_clip
 from mafsar.synthetic.painting.panoramas import paint_panorama_clip
-from mafsar.training.augment import augment, disguise
+from mafsar.training.starter.augment import augment, disguise
 
 COLOUR_CELLS = 4  # a side of the coarse colour map of a frame
 _BATCH = 16  # clips that go through the stem together

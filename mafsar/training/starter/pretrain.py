@@ -26,8 +26,8 @@ from mafsar.synthetic.clips.render import POINTS
 from mafsar.synthetic.painting.figure import TRACKED
 from mafsar.synthetic.painting.palette import name_of
 from mafsar.training.losses import contrastive_loss
-from mafsar.training.pool import COLOUR_CELLS, MapPool
-from mafsar.training.words import encode
+from mafsar.training.starter.pool import COLOUR_CELLS, MapPool
+from mafsar.training.starter.words import encode
 
 _PELVIS = TRACKED.index("pelvis")
 

@@ -1,4 +1,4 @@
-"""Train, measure and export the starter model ``tiny``: ``python -m mafsar.training.starter``.
+"""Train, measure and export the starter model ``tiny``: ``python -m mafsar.training.starter.starter``.
 
 The convolutional stem is EfficientNet-Lite0's and stays as it is. Phase 1 trains both towers on
 rendered frames and captions; phase 2 freezes them and trains the adapters by few-shot episodes of
@@ -34,14 +34,14 @@ from mafsar.export.graphs.network_bundle import export_bundle
 from mafsar.model.config import ModelConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import class_names, wild_names
-from mafsar.training.episodic import train_episodes
-from mafsar.training.pool import ClipPool, MapPool, map_pool, map_scenes, render_pool
-from mafsar.training.pretrain import pretrain
-from mafsar.training.scoring import draw_episodes, encode_pool, fit_match
-from mafsar.training.starter_plan import StarterPlan
-from mafsar.training.stem_weights import load_stem_weights
-from mafsar.training.table import measure, print_table
-from mafsar.training.words import encode, known_words, save_tokenizer, train_tokenizer
+from mafsar.training.starter.accuracy import draw_episodes, encode_pool, fit_match
+from mafsar.training.starter.episodic import train_episodes
+from mafsar.training.starter.plan import StarterPlan
+from mafsar.training.starter.pool import ClipPool, MapPool, map_pool, map_scenes, render_pool
+from mafsar.training.starter.pretrain import pretrain
+from mafsar.training.starter.stem_weights import load_stem_weights
+from mafsar.training.starter.table import measure, print_table
+from mafsar.training.starter.words import encode, known_words, save_tokenizer, train_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,8 @@ def _reporter(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m mafsar.training.starter", description="Train and export the starter model."
+        prog="python -m mafsar.training.starter.starter",
+        description="Train and export the starter model.",
     )
     parser.add_argument("--out", type=Path, required=True, help="the bundle folder to make")
     parser.add_argument("--seed", type=int, default=0)

@@ -14,8 +14,7 @@ from torch import Tensor
 from mafsar.model.config import MatchConfig
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import action
-from mafsar.training.pool import ClipPool, partners
-from mafsar.training.scoring import (
+from mafsar.training.starter.accuracy import (
     Episodes,
     Features,
     draw_episodes,
@@ -24,7 +23,8 @@ from mafsar.training.scoring import (
     episode_logits,
     score,
 )
-from mafsar.training.words import encode
+from mafsar.training.starter.pool import ClipPool, partners
+from mafsar.training.starter.words import encode
 
 _WAY = 5
 
