@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mafsar import kernels
-from mafsar.kernels import numpy_twin, reference
+from mafsar.kernels import numpy_reference as numpy_twin
+from mafsar.kernels import reference
 from mafsar.model import adapters, matching
 from mafsar.model.config import named_config
 from mafsar.model.network import build_network

@@ -19,7 +19,7 @@ struct AdapterWeights {
       *down_bias, *up_weight, *up_bias;
 };
 
-// What the backward pass reads; sizes as mafsar/kernels/ops_adapter_steps.py has them.
+// What the backward pass reads; sizes as mafsar/kernels/torch_ops/adapter_steps.py has them.
 struct AdapterKept {
   void *qkv, *mixed, *attended, *hidden;
 };

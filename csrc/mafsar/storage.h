@@ -10,7 +10,7 @@
 
 namespace mafsar {
 
-// The order of torch's names in mafsar/kernels/ops_adapter.py.
+// The order of torch's names in mafsar/kernels/torch_ops/adapter.py.
 enum class Storage { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
 
 struct Float16 {

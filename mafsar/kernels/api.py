@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mafsar.kernels import numpy_door
+from mafsar.kernels import numpy_ops as numpy_door
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +20,8 @@ def _door(array: object) -> Any:
     """The module that handles `array`. A tensor can only exist once torch is imported."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
-        import mafsar.kernels.ops_cuda  # noqa: F401 - gives the ops their CUDA kernels
-        from mafsar.kernels import ops
+        import mafsar.kernels.torch_ops.matching_cuda  # noqa: F401 - gives the ops their CUDA kernels
+        from mafsar.kernels.torch_ops import matching as ops
 
         return ops
     return numpy_door
@@ -218,7 +218,7 @@ def temporal_adapter(
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(c, torch.Tensor):
         raise TypeError(f"c must be a torch tensor, got {type(c).__name__}")
-    from mafsar.kernels import ops_adapter
+    from mafsar.kernels.torch_ops import adapter as ops_adapter
 
     adapted: Tensor = ops_adapter.temporal_adapter(
         c,

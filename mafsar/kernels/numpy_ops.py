@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mafsar.kernels import checks, numpy_twin
+from mafsar.kernels import checks
+from mafsar.kernels import numpy_reference as numpy_twin
 from mafsar.kernels.dispatch import native
-from mafsar.kernels.numpy_twin import Array
+from mafsar.kernels.numpy_reference import Array
 
 
 def _computing(array: Any) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mafsar.kernels.ops_adapter_steps import (
+from mafsar.kernels.torch_ops.adapter_steps import (
     INPUTS,
     Kept,
     Sizes,

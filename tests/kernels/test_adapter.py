@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mafsar import kernels
-from mafsar.kernels import ops_adapter, reference
+from mafsar.kernels import reference
 from mafsar.kernels.checks_adapter import WEIGHTS
-from mafsar.kernels.ops_adapter_steps import CpuSteps, MostRows
+from mafsar.kernels.torch_ops import adapter as ops_adapter
+from mafsar.kernels.torch_ops.adapter_steps import CpuSteps, MostRows
 
 EPS = 2.0**-23
 INPUTS = ("c", *WEIGHTS)

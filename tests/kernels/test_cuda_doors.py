@@ -13,10 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mafsar.kernels import ops_adapter_cuda, ops_adapter_steps, ops_cuda, reference
+from mafsar.kernels import reference
 from mafsar.kernels.ops_adapter_call import run_backward, run_forward
-from mafsar.kernels.ops_adapter_cuda import CudaSteps
-from mafsar.kernels.ops_adapter_steps import INPUTS, Kept, MostRows, Sizes, Weights
+from mafsar.kernels.torch_ops import adapter_cuda as ops_adapter_cuda
+from mafsar.kernels.torch_ops import adapter_steps as ops_adapter_steps
+from mafsar.kernels.torch_ops import matching_cuda as ops_cuda
+from mafsar.kernels.torch_ops.adapter_cuda import CudaSteps
+from mafsar.kernels.torch_ops.adapter_steps import INPUTS, Kept, MostRows, Sizes, Weights
 
 EPS = 2.0**-23
 

@@ -65,7 +65,8 @@ def test_a_bare_gpu_machine_can_run_these_tests_and_their_benchmark():
     packages = ("av", "PIL", "onnxruntime", "open_clip", "safetensors", "tokenizers", "ftfy")
     blocks = "".join(BLOCK.format(name=name) for name in (*packages, "torchvision", "typer"))
     run_python(
-        blocks + "import mafsar.kernels.ops, mafsar.kernels.ops_adapter, mafsar.model.network\n"
+        blocks
+        + "import mafsar.kernels.torch_ops.matching, mafsar.kernels.torch_ops.adapter, mafsar.model.network\n"
         "import mafsar.model.matching, mafsar.model.adapters"
     )
     allowed = {"torch", "numpy", "mafsar", "pytest"}

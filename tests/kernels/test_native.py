@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from mafsar import kernels
-from mafsar.kernels import dispatch, ops, reference
+from mafsar.kernels import dispatch, reference
+from mafsar.kernels.torch_ops import matching as ops
 
 SIZES = [(1, 1), (1, 7), (7, 1), (7, 7), (8, 8), (8, 17)]
 SCALES = [(0.5, 1.0), (0.1, 2.0), (1e-3, 1.0), (10.0, 1.0), (1e-3, 1e4), (10.0, 1e4)]

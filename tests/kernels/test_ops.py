@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mafsar import kernels
-from mafsar.kernels import ops
+from mafsar.kernels.torch_ops import matching as ops
 
 EIGHT = torch.ones(3, 8, 8)
 QUERY, SUPPORT = torch.ones(2, 3, 8, 4), torch.ones(2, 5, 6, 4)

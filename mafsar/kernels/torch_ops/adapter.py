@@ -1,7 +1,7 @@
 """The torch door of the temporal adapter: ``torch.ops.mafsar.temporal_adapter`` and its gradient.
 
 Large matrix products go to torch's own; what stands between them (layer norm, attention over a few
-frames, GELU) is native. Made as in `mafsar.kernels.ops`: `Library.define` and `impl`, the
+frames, GELU) is native. Made as in `mafsar.kernels.torch_ops.matching`: `Library.define` and `impl`, the
 `autograd.Function` outside, fakes that share the checks.
 """
 
@@ -17,9 +17,9 @@ from mafsar.kernels import ops_adapter_call, reference
 from mafsar.kernels.checks import check_gradient
 from mafsar.kernels.checks_adapter import WEIGHTS, check_temporal_adapter
 from mafsar.kernels.dispatch import has_cuda, log_once, native
-from mafsar.kernels.ops import _library, _once, recording
-from mafsar.kernels.ops_adapter_cuda import STORAGES, CudaSteps
-from mafsar.kernels.ops_adapter_steps import INPUTS, CpuSteps, Kept, Sizes, Steps, Weights
+from mafsar.kernels.torch_ops.adapter_cuda import STORAGES, CudaSteps
+from mafsar.kernels.torch_ops.adapter_steps import INPUTS, CpuSteps, Kept, Sizes, Steps, Weights
+from mafsar.kernels.torch_ops.matching import _library, _once, recording
 
 MOST_FRAMES = 32
 

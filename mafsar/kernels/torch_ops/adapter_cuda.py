@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mafsar.kernels.dispatch import native
-from mafsar.kernels.ops_adapter_steps import MostRows, Sizes, Weights
-from mafsar.kernels.ops_cuda import stream_of
+from mafsar.kernels.torch_ops.adapter_steps import MostRows, Sizes, Weights
+from mafsar.kernels.torch_ops.matching_cuda import stream_of
 
 STORAGES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 # Sooner in float32, where our products have no matrix units. Chosen by counting bytes and

@@ -1,6 +1,6 @@
 """The matching ops on CUDA tensors, where the native module was built with CUDA.
 
-Registered for the CUDA dispatch key, beside the general kernels of `mafsar.kernels.ops`, with the
+Registered for the CUDA dispatch key, beside the general kernels of `mafsar.kernels.torch_ops.matching`, with the
 same checks. Nothing here waits for the device: lengths that lie on it are not looked at, and those
 outside 1 … T count as the nearest in it. What no kernel takes (float64, more than 64 frames, a
 device with too little shared memory) goes to the twin, with one line in the log.
@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mafsar.kernels import checks, ops
+from mafsar.kernels import checks
 from mafsar.kernels.dispatch import has_cuda, log_once, native
+from mafsar.kernels.torch_ops import matching as ops
 
 MOST_FRAMES = 64
 # Blocks for each multiprocessor that a backward pass asks for before it stops cutting its walk.

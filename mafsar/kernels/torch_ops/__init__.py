@@ -1,0 +1,1 @@
+"""The kernels as torch ops, with gradients."""
