@@ -112,7 +112,7 @@ def _open(
     model: str, engines: list[str], device: str, precisions: list[str]
 ) -> tuple[list[Encoder], Encoder]:
     """The encoders to compare, and the one that they are compared with."""
-    from mafsar.cli.opening import make_bundle
+    from mafsar.cli.inputs import make_bundle
     from mafsar.runtime.engines.loading import load_model, precisions_of
 
     encoders = [

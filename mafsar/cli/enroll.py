@@ -74,7 +74,7 @@ def enroll(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Encode support clips into a bank, and say how good they are."""
-    from mafsar.cli.opening import EncoderWish, geometry_of
+    from mafsar.cli.inputs import EncoderWish, geometry_of
     from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.bank.enroll import enroll as run
     from mafsar.runtime.bank.quality import judge
@@ -140,7 +140,7 @@ def _origin(encoder: Encoder) -> dict[str, str]:
 
 
 def _show(judged: EnrolReport, bank: Bank, target: Path, encoder: Encoder, seconds: float) -> None:
-    from mafsar.cli.opening import text_line
+    from mafsar.cli.inputs import text_line
 
     encoding = getattr(sys.stdout, "encoding", None)
     rows = table.new_table(

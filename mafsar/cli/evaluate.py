@@ -75,7 +75,7 @@ def evaluate(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Accuracy over seeded few-shot episodes of a labelled folder."""
-    from mafsar.cli.opening import EncoderWish
+    from mafsar.cli.inputs import EncoderWish
     from mafsar.data.store import is_store
     from mafsar.runtime.evaluation.evaluate import evaluate as run
 

@@ -13,7 +13,7 @@ from mafsar.cli import options as opt
 from mafsar.cli import outputs, voice
 from mafsar.cli.match_csv import csv_columns, csv_row
 from mafsar.cli.match_table import show_table
-from mafsar.cli.sources import Source
+from mafsar.cli.queries import Source
 from mafsar.errors import InputError, MafsarError
 
 if TYPE_CHECKING:
