@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mafsar import kernels
-from mafsar.kernels import numpy_reference as numpy_twin
-from mafsar.kernels import reference
+from mafsar.kernels import numpy_reference, reference
 from mafsar.model import adapters, matching
 from mafsar.model.config import named_config
 from mafsar.model.network import build_network
@@ -313,7 +312,7 @@ def whole_sides(name: str) -> dict[str, tuple[Side, Side]]:
 
         return call
 
-    plain = one_match(lambda q, s: numpy_twin.match("otam", q, s, LAM, None, None))
+    plain = one_match(lambda q, s: numpy_reference.match("otam", q, s, LAM, None, None))
     return {
         f"training step, {name}, 5-way 1-shot": (step, off(step)),
         f"{EPISODES} episodes of 5 × 5": (

@@ -91,13 +91,14 @@ def match(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Name the action of each query clip from a few clips of each class."""
-    from mafsar.cli import queries as sources
+
     from mafsar.cli.inputs import EncoderWish, geometry_of, open_support, say_bank
     from mafsar.cli.match_outputs import Outputs, answer_all
+    from mafsar.cli.queries import expand
     from mafsar.runtime.bank.bank import is_bank
     from mafsar.runtime.match.matcher import choose_scoring, match_queries
 
-    asked = sources.expand(queries)
+    asked = expand(queries)
     wanted = Outputs.plan(
         asked,
         {"--csv": csv, "--report": report, "--out": out},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mafsar.kernels import numpy_ops as numpy_door
+from mafsar.kernels import numpy_ops
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +165,7 @@ def otam_alignment(distances: npt.NDArray[Any], lam: float = 0.5) -> npt.NDArray
         TypeError: If `distances` is not floating.
         ValueError: If the shape or `lam` is not as above.
     """
-    return numpy_door.otam_alignment(distances, lam)
+    return numpy_ops.otam_alignment(distances, lam)
 
 
 def temporal_adapter(

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mafsar.kernels import checks
-from mafsar.kernels import numpy_reference as numpy_twin
+from mafsar.kernels import checks, numpy_reference
 from mafsar.kernels.dispatch import native
 from mafsar.kernels.numpy_reference import Array
 
@@ -52,8 +51,8 @@ def _align(metric: str, distances: Any, lam: float, bidirectional: bool, lengths
     module = native()
     if module is None or array.dtype == np.float64:
         if metric == "otam":
-            return numpy_twin.otam(array, lam, bidirectional, sizes)
-        return numpy_twin.bimhm(array, sizes)
+            return numpy_reference.otam(array, lam, bidirectional, sizes)
+        return numpy_reference.bimhm(array, sizes)
     out = np.empty(array.shape[:-2], dtype=np.float32)
     module.align_forward(
         metric,
@@ -103,7 +102,7 @@ def _match(
     checks.check_lam(lam)
     module = native()
     if module is None or left.dtype == np.float64:
-        return numpy_twin.match(metric, left, right, lam, rows, columns)
+        return numpy_reference.match(metric, left, right, lam, rows, columns)
     *lead, videos, frames, width = left.shape
     out = np.empty((*lead, videos, right.shape[-3]), dtype=np.float32)
     module.match_forward(
@@ -145,13 +144,13 @@ def bimhm_match(
 def mean_match(query: Any, prototypes: Any) -> Array:
     """See `mafsar.kernels.mean_match`."""
     left, right, _, _ = _checked_features(query, prototypes)
-    return numpy_twin.mean_match(left, right)
+    return numpy_reference.mean_match(left, right)
 
 
 def frame_distances(query: Any, prototypes: Any) -> Array:
     """See `mafsar.kernels.frame_distances`."""
     left, right, _, _ = _checked_features(query, prototypes)
-    return numpy_twin.frame_distances(left, right)
+    return numpy_reference.frame_distances(left, right)
 
 
 def otam_alignment(distances: Any, lam: float = 0.5) -> Array:
@@ -160,7 +159,7 @@ def otam_alignment(distances: Any, lam: float = 0.5) -> Array:
     checks.check_lam(lam)
     module = native()
     if module is None or array.dtype == np.float64:
-        return numpy_twin.otam_gradient(array, lam)
+        return numpy_reference.otam_gradient(array, lam)
     ones = np.ones(array.shape[:-2], dtype=np.float32)
     out = np.empty_like(array)
     module.align_backward(

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from mafsar.cli.app import build_app
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.runtime.bank.bank import Bank
-from mafsar.runtime.cache.features import bundles as model_bundles
+from mafsar.runtime.cache import bundles as model_bundles
 from mafsar.runtime.engines.loading import load_bank_model, load_model
 from mafsar.video import write_video
 

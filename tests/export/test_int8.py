@@ -18,7 +18,7 @@ import onnxruntime
 import pytest
 import torch
 from mafsar.export.bundle_draft import bundle_draft
-from mafsar.export.graphs import int8_exceptions as sensitive
+from mafsar.export.graphs import int8_exceptions
 from mafsar.export.graphs.int8 import LARGEST_WEIGHT, mean_product, quantise_weight
 from mafsar.export.job import export_model
 from mafsar.export.options import ExportOptions
@@ -291,16 +291,18 @@ def tamper(path: Path, change: Callable[[onnx.GraphProto], None]) -> None:
 def test_planted_faults_are_caught(
     fault: Callable[[onnx.GraphProto], None], copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = sensitive.write_int8_graphs
+    write = int8_exceptions.write_int8_graphs
 
     def faulty(*arguments: Any) -> list[str]:
         names = write(*arguments)
         tamper(arguments[2] / "query-int8.onnx", fault)
         return names
 
-    monkeypatch.setattr(sensitive, "write_int8_graphs", faulty)
+    monkeypatch.setattr(int8_exceptions, "write_int8_graphs", faulty)
     # No order mends it; trying each product by itself is not what is tested.
-    monkeypatch.setattr(sensitive.Int8Maker, "_by_noise", lambda self: list(self._weights)[-4:])
+    monkeypatch.setattr(
+        int8_exceptions.Int8Maker, "_by_noise", lambda self: list(self._weights)[-4:]
+    )
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     with pytest.raises(
         MismatchError, match=r"onnx int8: on 24 clips .* output query/.* in float32"

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from mafsar.export import bundle_folder as places
+from mafsar.export import bundle_folder
 from mafsar.export.bundle_folder import alone, replace_folder
 
 
@@ -43,7 +43,7 @@ def test_a_folder_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
 ) -> None:
     if not exchanges:
-        monkeypatch.setattr(places, "_exchange", lambda *_: False)
+        monkeypatch.setattr(bundle_folder, "_exchange", lambda *_: False)
     out = tmp_path / "a b [1].mafsar"
     replace_folder(folder(tmp_path / "first", "first"), out)
     replace_folder(folder(tmp_path / "second", "second"), out)
@@ -54,7 +54,7 @@ def test_a_folder_is_replaced(
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux's renameat2")
 def test_there_is_no_moment_without_a_bundle(tmp_path: Path) -> None:
     new, out = folder(tmp_path / "new", "new"), folder(tmp_path / "out", "old")
-    assert places._exchange(new, out)
+    assert bundle_folder._exchange(new, out)
     assert (out / "file").read_text() == "new"
     assert (new / "file").read_text() == "old"
 

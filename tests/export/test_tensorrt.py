@@ -12,8 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mafsar.export.engines import add as engines
 from mafsar.export.engines.add import EngineWish, engine_name, parse_capability, tensorrt
-from mafsar.export.engines.add import add as engines
 from mafsar.export.engines.layers import read_layers
 from mafsar.export.engines.tensorrt import BuildRequest, Toolkit, build
 from mafsar.export.job import export_model

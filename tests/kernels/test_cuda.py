@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mafsar import kernels
 from mafsar.kernels import dispatch, reference
-from mafsar.kernels.torch_ops import matching_cuda as ops_cuda
 
 EPS = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 RUNS = int(os.environ.get("MAFSAR_CUDA_RUNS", "1000"))

@@ -1,4 +1,4 @@
-"""The CUDA doors (ops_cuda, CudaSteps) over emulated kernels: order, strides, slices, depth.
+"""The CUDA doors (matching_cuda, CudaSteps) over emulated kernels: order, strides, slices, depth.
 
 Only the launchers of csrc/cuda are missing here: the native module's CUDA functions are replaced by
 the same kernel bodies on the CPU.
@@ -15,9 +15,7 @@ from torch import Tensor
 
 from mafsar.kernels import reference
 from mafsar.kernels.ops_adapter_call import run_backward, run_forward
-from mafsar.kernels.torch_ops import adapter_cuda as ops_adapter_cuda
-from mafsar.kernels.torch_ops import adapter_steps as ops_adapter_steps
-from mafsar.kernels.torch_ops import matching_cuda as ops_cuda
+from mafsar.kernels.torch_ops import adapter_cuda, adapter_steps, matching_cuda
 from mafsar.kernels.torch_ops.adapter_cuda import CudaSteps
 from mafsar.kernels.torch_ops.adapter_steps import INPUTS, Kept, MostRows, Sizes, Weights
 
@@ -27,14 +25,14 @@ EPS = 2.0**-23
 @pytest.fixture
 def fake(bodies, monkeypatch):
     """CPU tensors through the CUDA doors."""
-    for door in (ops_cuda, ops_adapter_cuda):
+    for door in (matching_cuda, adapter_cuda):
         monkeypatch.setattr(door, "native", lambda: bodies.module)
         monkeypatch.setattr(door, "stream_of", lambda _: 0)
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
-    for cached in (ops_cuda._shared_bytes, ops_cuda._multiprocessors):
+    for cached in (matching_cuda._shared_bytes, matching_cuda._multiprocessors):
         cached.cache_clear()
     yield bodies.module
-    for cached in (ops_cuda._shared_bytes, ops_cuda._multiprocessors):
+    for cached in (matching_cuda._shared_bytes, matching_cuda._multiprocessors):
         cached.cache_clear()
 
 
@@ -58,11 +56,11 @@ def test_distances(generator, metric):
 
     leaf = distances.double().requires_grad_()
     want = twin(leaf)
-    near(ops_cuda._align(metric, distances, 0.5, True, lengths), want)
+    near(matching_cuda._align(metric, distances, 0.5, True, lengths), want)
     slope = torch.autograd.grad(want, leaf, grad.double())[0]
-    near(ops_cuda._align_backward(metric, grad, distances, 0.5, True, lengths), slope)
+    near(matching_cuda._align_backward(metric, grad, distances, 0.5, True, lengths), slope)
     with pytest.raises(ValueError, match="lengths must be between 1 and 9"):
-        ops_cuda._align(metric, distances, 0.5, True, lengths + 1)
+        matching_cuda._align(metric, distances, 0.5, True, lengths + 1)
 
 
 @pytest.mark.parametrize("metric", ["otam", "bimhm"])
@@ -78,9 +76,9 @@ def test_features(fake, generator, metric, case):
         want = reference.otam_match(*leaves, 0.3, own, None)
     else:
         want = reference.bimhm_match(*leaves, own, None)
-    near(ops_cuda._match(metric, query, prototypes, 0.3, own, None), want)
+    near(matching_cuda._match(metric, query, prototypes, 0.3, own, None), want)
     fake.slices.clear()
-    got = ops_cuda._match_backward(metric, grad, query, prototypes, 0.3, own, None)
+    got = matching_cuda._match_backward(metric, grad, query, prototypes, 0.3, own, None)
     for a, b in zip(got, torch.autograd.grad(want, leaves, grad.double()), strict=True):
         near(a, b)
     if case[2] == 30:
@@ -107,7 +105,7 @@ ADAPTED = ("c", "down_weight", "down_bias", "up_weight", "up_bias")
 def test_adapter(generator, monkeypatch, wanted, in_one_call):
     limit = 10**6 if in_one_call else 0
     most = MostRows(limit, limit)
-    monkeypatch.setattr(ops_adapter_cuda, "MOST_ROWS", {torch.float32: most})
+    monkeypatch.setattr(adapter_cuda, "MOST_ROWS", {torch.float32: most})
     clips, frames, heads, width, hidden = 3, 7, 3, 99, 25
     weights = weights_of(width, hidden, generator)
     c = torch.randn(clips, frames, width, generator=generator)
@@ -147,8 +145,8 @@ def test_adapter_in_half_precision(generator):
 
 def test_depth_stops_at_the_first_frozen_step():
     need = dict.fromkeys(INPUTS, False)
-    assert ops_adapter_steps.depth_of(need) == 0
+    assert adapter_steps.depth_of(need) == 0
     for name, depth in (("up_bias", 0), ("down_bias", 1), ("out_weight", 2), ("qkv_bias", 3)):
-        assert ops_adapter_steps.depth_of({**need, name: True}) == depth
+        assert adapter_steps.depth_of({**need, name: True}) == depth
     for name in ("c", "norm_weight", "norm_bias"):
-        assert ops_adapter_steps.depth_of({**need, name: True}) == 4
+        assert adapter_steps.depth_of({**need, name: True}) == 4

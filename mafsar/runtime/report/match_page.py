@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from mafsar.runtime.match.matcher import Match, QueryError, TopK
-from mafsar.runtime.report.match_page import page as page
+from mafsar.runtime.report import page
 
 
 def match_section(match: Match, image: Image.Image | None) -> str:
