@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mafsar.export.graphs.network_bundle import export_bundle, write_tokenizer
-from mafsar.export.job import export_model
-from mafsar.export.options import ExportOptions
 from numpy.typing import NDArray
 
 from mafsar.errors import InputError, MafsarError
+from mafsar.export.graphs.network_bundle import export_bundle, write_tokenizer
+from mafsar.export.job import export_model
+from mafsar.export.options import ExportOptions
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network
 from mafsar.runtime.engines.bundle import Bundle

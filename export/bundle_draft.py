@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mafsar.errors import InputError
 from mafsar.export.bundle_folder import replace_folder, unwritable
 from mafsar.export.versions import thresholds
-
-from mafsar.errors import InputError
 from mafsar.files import file_sha256
 from mafsar.model.names import MANIFEST
 from mafsar.runtime.engines.bundle import ENGINES_FOLDER, Bundle, temporal_contract

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mafsar.errors import MafsarError
 from mafsar.export.bundle_folder import alone, unwritable
 from mafsar.export.job import export_held
-
-from mafsar.errors import MafsarError
 from mafsar.extras import require
 from mafsar.runtime.cache.bundles import find_kept, kept_path, make_room
 

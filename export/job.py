@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mafsar.errors import InputError, MafsarError
 from mafsar.export.bundle_draft import BundleDraft, bundle_draft, check_replaceable
 from mafsar.export.bundle_folder import alone, unwritable
 from mafsar.export.engines.add import add_engines
@@ -19,8 +20,6 @@ from mafsar.export.options import Artefact, ExportOptions, ExportResult
 from mafsar.export.verify.clips import calibration_clips
 from mafsar.export.verify.judge import Judgement
 from mafsar.export.versions import GRAPHS, made_by
-
-from mafsar.errors import InputError, MafsarError
 from mafsar.extras import require
 from mafsar.model.names import MANIFEST
 from mafsar.runtime.encoder import ModelSpec

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mafsar.export.options import ExportOptions
-
 from mafsar.errors import InputError, MissingError
+from mafsar.export.options import ExportOptions
 from mafsar.extras import require
 from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle
 from mafsar.runtime.engines.loading import model_path

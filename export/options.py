@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mafsar.export.engines.add import EngineWish
-
 from mafsar.errors import InputError
+from mafsar.export.engines.add import EngineWish
 
 FORMATS = ("onnx", "trt")
 

@@ -6,9 +6,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mafsar.export.verify.compare import LARGEST_DROP, LIMITS
-
 import mafsar
+from mafsar.export.verify.compare import LARGEST_DROP, LIMITS
 
 # What writes and checks graphs; `onnxruntime` goes by the name of the package that is installed.
 GRAPHS = ("numpy", "onnx", "onnxscript", "onnx-ir", "onnxruntime-gpu", "onnxruntime", "safetensors")

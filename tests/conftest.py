@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    import torch
+
+    from mafsar.model.config import ModelConfig
+    from mafsar.model.network import MafsarNetwork
 
 TEST_DATA_VARIABLE = "MAFSAR_TEST_DATA"
 STARTED_IN = Path.cwd()
@@ -49,3 +58,55 @@ def _interrupts_are_heard() -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's feature cache."""
     monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def make_clip() -> Callable[..., Path]:
+    """Writes a frame folder whose pictures move through colours that depend on `kind`."""
+
+    def write(folder: Path, kind: int, variant: int = 0, count: int = 6) -> Path:
+        folder.mkdir(parents=True)
+        base = np.random.default_rng(1000 + kind).integers(0, 256, (count, 4, 4, 3))
+        noise = np.random.default_rng(kind * 97 + variant).integers(-12, 13, (count, 4, 4, 3))
+        pictures = np.clip(base + noise, 0, 255).astype(np.uint8)
+        for i, picture in enumerate(pictures):
+            image = Image.fromarray(picture).resize((32, 32), Image.Resampling.NEAREST)
+            image.save(folder / f"{i:03d}.png")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def small_config() -> ModelConfig:
+    """N = 9 patches, D = 24, h = 6, E = 16, T = 4, three blocks."""
+    from mafsar.model.config import AdapterConfig, ModelConfig, TextConfig, VisionConfig
+
+    return ModelConfig(
+        name="small",
+        embed_dim=16,
+        vision=VisionConfig(width=24, layers=3, heads=3, patch_size=4, image_size=12),
+        text=TextConfig(width=8, layers=2, heads=2, context_length=7, vocab_size=20),
+        frames=4,
+        adapters=AdapterConfig(),
+    )
+
+
+@pytest.fixture
+def make_network() -> Callable[..., MafsarNetwork]:
+    """Builds a network whose every parameter is random, the zeros of a fresh one included."""
+    import torch
+
+    from mafsar.model.network import build_network
+
+    def make(
+        config: ModelConfig, *, seed: int = 0, dtype: torch.dtype = torch.float64
+    ) -> MafsarNetwork:
+        network = build_network(config, seed=seed).to(dtype)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator).to(dtype))
+        return network
+
+    return make

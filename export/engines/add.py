@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mafsar import errors
+from mafsar.errors import InputError, MafsarError, UnavailableError
 from mafsar.export.bundle_draft import BundleDraft, describe_file
 from mafsar.export.engines.tensorrt import BuildRequest, Toolkit, cannot_build_for
 from mafsar.export.names import graph_file, weights_file
-
-from mafsar import errors
-from mafsar.errors import InputError, MafsarError, UnavailableError
 from mafsar.files import write_text
 from mafsar.runtime.cache.features import cache_folder
 from mafsar.runtime.encoder import ModelSpec

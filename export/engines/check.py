@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mafsar.export.engines.add import BuiltEngine
-from mafsar.export.verify.clips import ClipSet
-from mafsar.export.verify.compare import OnnxRunner, Outputs, compare
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError
+from mafsar.export.engines.add import BuiltEngine
+from mafsar.export.verify.clips import ClipSet
+from mafsar.export.verify.compare import OnnxRunner, Outputs, compare
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.engines.trt_encoder import Device, load_engine
 from mafsar.runtime.engines.trt_engine import TrtEngine

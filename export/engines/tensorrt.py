@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
 from mafsar.export.engines.callbacks import make_logger, make_monitor
 from mafsar.export.engines.layers import (
     Layers,
@@ -27,8 +28,6 @@ from mafsar.export.engines.layers import (
     count_engine,
     count_network,
 )
-
-from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
 from mafsar.runtime.engines.trt_encoder import MODULES, load_module
 from mafsar.runtime.memory import peak_bytes
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from mafsar.export.graphs.weight_store import WeightStore
-from mafsar.export.names import graph_file
 
 from mafsar.errors import MismatchError
+from mafsar.export.graphs.weight_store import WeightStore
+from mafsar.export.names import graph_file
 
 _HALF, _FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 _PRODUCTS = {"MatMul", "Gemm"}

@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
+
 from mafsar.export.graphs.int8_ranges import Seen
 from mafsar.export.graphs.weight_store import WeightStore
 from mafsar.export.names import graph_file
-from numpy.typing import NDArray
 
 LARGEST_WEIGHT = 64  # see above
 _LEAST_SCALE = 1e-4  # of the largest channel's: a channel of zeros still has a scale for its bias

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
-from mafsar.export.verify.compare import open_altered
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError
+from mafsar.export.verify.compare import open_altered
 
 LEVELS = 255  # steps between the least and the largest uint8
 _BITS = (

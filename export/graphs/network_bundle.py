@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.export.bundle_draft import describe_file
 from mafsar.export.bundle_folder import replace_folder
 from mafsar.export.graphs.tokenizer import CLIP_VOCABULARY, write_clip_tokenizer
@@ -21,9 +24,6 @@ from mafsar.export.graphs.weight_store import WeightStore
 from mafsar.export.names import graph_file
 from mafsar.export.verify.compare import Parity, compare, run_graph
 from mafsar.export.versions import CLIP, GRAPHS, NETWORK, made_by, thresholds
-from numpy.typing import NDArray
-
-from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.model.config import parameter_counts
 from mafsar.model.names import MANIFEST, SHIPPED, backbone
 from mafsar.model.network import MafsarNetwork

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
-from mafsar.export.graphs.weight_names import name_weights
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from mafsar.errors import UnavailableError
+from mafsar.export.graphs.weight_names import name_weights
 from mafsar.model.network import MafsarNetwork
 
 OPSET = 20

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
+
 from mafsar.export.names import weights_file
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from mafsar.export.verify.clips import ClipSet
 from numpy.typing import NDArray
 
 from mafsar import kernels
 from mafsar.data.episodes import draw_episodes
 from mafsar.errors import MismatchError
+from mafsar.export.verify.clips import ClipSet
 from mafsar.runtime.encoder import Float32, ModelSpec
 from mafsar.runtime.engines.onnx_encoder import available_threads
 from mafsar.runtime.engines.parity import Parity, compare

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from mafsar.export.bundle_draft import BundleDraft
 from mafsar.export.engines.add import BuiltEngine
 from mafsar.export.names import graph_file
@@ -25,7 +26,6 @@ from mafsar.export.verify.compare import (
     judge,
 )
 from mafsar.export.verify.probe import write_probe
-
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.engines.bundle import spec_of, tokenizer_of
 from mafsar.runtime.engines.tokenizer import Tokenizer

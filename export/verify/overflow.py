@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from mafsar.export.verify.compare import open_altered
 from numpy.typing import NDArray
+
+from mafsar.export.verify.compare import open_altered
 
 
 def largest_half(path: Path, runs: Iterable[Mapping[str, NDArray[Any]]]) -> tuple[str, float]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mafsar.export.verify.clips import PROBE_CLIPS, ClipSet
-from mafsar.export.verify.compare import Outputs
 from numpy.typing import NDArray
 
+from mafsar.export.verify.clips import PROBE_CLIPS, ClipSet
+from mafsar.export.verify.compare import Outputs
 from mafsar.files import write_safetensors
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.engines.probe import PROBE_FILE

@@ -24,7 +24,7 @@ def _door(array: object) -> Any:
         from mafsar.kernels.torch_ops import matching as ops
 
         return ops
-    return numpy_door
+    return numpy_ops
 
 
 def otam(

@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 import torch
+
 from mafsar.export.graphs.network_bundle import export_bundle
 from mafsar.export.job import export_model
-
 from mafsar.model.config import AdapterConfig, ModelConfig, TextConfig, VisionConfig
 from mafsar.model.network import MafsarNetwork, build_network
 

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from mafsar.export import bundle_folder
 from mafsar.export.bundle_folder import alone, replace_folder
 

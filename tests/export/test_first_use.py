@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mafsar.export import first_use
-from mafsar.export.first_use import make_kept
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
 from mafsar.errors import InputError, MismatchError, UnavailableError
+from mafsar.export import first_use
+from mafsar.export.first_use import make_kept
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.cache import bundles as model_bundles
 from mafsar.runtime.engines.loading import load_bank_model, load_model

@@ -13,14 +13,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
+from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.export import job
 from mafsar.export.bundle_draft import bundle_draft
 from mafsar.export.graphs import half
 from mafsar.export.job import export_model
 from mafsar.export.model_source import Source
 from mafsar.export.options import ExportOptions
-
-from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model

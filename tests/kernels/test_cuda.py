@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mafsar import kernels
 from mafsar.kernels import dispatch, reference
+from mafsar.kernels.torch_ops import matching_cuda
 
 EPS = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 RUNS = int(os.environ.get("MAFSAR_CUDA_RUNS", "1000"))
@@ -33,7 +34,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.fail(f"{missing}, and MAFSAR_REQUIRE_CUDA=1")
     if missing:
         pytest.skip(missing)
-    assert ops_cuda  # imported, the kernels are registered
+    assert matching_cuda  # imported, the kernels are registered
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     # A twin that steps in for a kernel would pass every test below.
     for name in ("otam", "bimhm", "otam_match", "bimhm_match"):

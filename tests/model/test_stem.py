@@ -14,7 +14,7 @@ from mafsar.model.config import VisionConfig, named_config
 from mafsar.model.network import build_network
 from mafsar.model.stem import ConvStem
 from mafsar.model.stem_table import STEM_CHANNELS, stem_parameters
-from mafsar.training.starter.starter import stem_weights
+from mafsar.training.starter import stem_weights
 from mafsar.training.starter.stem_weights import fold_efficientnet, load_stem_weights
 
 SIZE = 32

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mafsar.runtime.cache.features import FeatureCache
 from mafsar.runtime.encoder import Features, ModelSpec
@@ -85,23 +84,6 @@ def encoder() -> FakeEncoder:
 @pytest.fixture
 def cache(tmp_path: Path) -> FeatureCache:
     return FeatureCache(tmp_path / "cache")
-
-
-@pytest.fixture
-def make_clip() -> Callable[..., Path]:
-    """Writes a frame folder whose pictures move through colours that depend on `kind`."""
-
-    def write(folder: Path, kind: int, variant: int = 0, count: int = 6) -> Path:
-        folder.mkdir(parents=True)
-        base = np.random.default_rng(1000 + kind).integers(0, 256, (count, 4, 4, 3))
-        noise = np.random.default_rng(kind * 97 + variant).integers(-12, 13, (count, 4, 4, 3))
-        pictures = np.clip(base + noise, 0, 255).astype(np.uint8)
-        for i, picture in enumerate(pictures):
-            image = Image.fromarray(picture).resize((SIZE, SIZE), Image.Resampling.NEAREST)
-            image.save(folder / f"{i:03d}.png")
-        return folder
-
-    return write
 
 
 @pytest.fixture

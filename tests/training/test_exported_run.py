@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from mafsar.export.job import export_model
 
+from mafsar.export.job import export_model
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model

@@ -265,7 +265,3 @@ def main(arguments: list[str] | None = None) -> int:
     beside.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(print_table(metrics["results"]))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

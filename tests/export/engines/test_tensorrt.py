@@ -12,14 +12,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.export.engines import add as engines
-from mafsar.export.engines.add import EngineWish, engine_name, parse_capability, tensorrt
+from mafsar.export.engines import tensorrt
+from mafsar.export.engines.add import EngineWish, engine_name, parse_capability
 from mafsar.export.engines.layers import read_layers
 from mafsar.export.engines.tensorrt import BuildRequest, Toolkit, build
 from mafsar.export.job import export_model
 from mafsar.export.options import ExportOptions
-
-from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.trt_encoder import Device
 

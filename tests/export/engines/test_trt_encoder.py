@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from mafsar.export.bundle_draft import bundle_draft, describe_file
 from safetensors.numpy import load_file, save_file
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.export.bundle_draft import bundle_draft, describe_file
 from mafsar.files import file_sha256
 from mafsar.runtime.engines import trt_encoder
 from mafsar.runtime.engines.bundle import Bundle

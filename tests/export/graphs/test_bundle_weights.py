@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from mafsar.export.graphs.network_bundle import export_bundle
 
 from mafsar.errors import MismatchError, MissingError, UnavailableError
+from mafsar.export.graphs.network_bundle import export_bundle
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import load_trained

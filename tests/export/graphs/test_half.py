@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+
 from mafsar.export.graphs.half import to_half, write_half_graphs
 from mafsar.export.graphs.weight_store import WeightStore
 

@@ -17,6 +17,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+
+from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.export.bundle_draft import bundle_draft
 from mafsar.export.graphs import int8_exceptions
 from mafsar.export.graphs.int8 import LARGEST_WEIGHT, mean_product, quantise_weight
@@ -24,8 +26,6 @@ from mafsar.export.job import export_model
 from mafsar.export.options import ExportOptions
 from mafsar.export.verify.bisect import bisect
 from mafsar.export.verify.clips import calibration_clips, rendered_clips
-
-from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from mafsar.export.graphs.int8_ranges import LEVELS, Histogram, Seen, observe
 
 from mafsar.errors import MismatchError
+from mafsar.export.graphs.int8_ranges import LEVELS, Histogram, Seen, observe
 
 RNG = np.random.default_rng(0)
 TAILS = RNG.standard_t(3, 40_000)

@@ -12,13 +12,13 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+
+from mafsar.errors import UnavailableError
 from mafsar.export.graphs.half import write_half_graphs
 from mafsar.export.graphs.int8 import values_to_see, write_int8_graphs
 from mafsar.export.graphs.int8_ranges import observe
 from mafsar.export.graphs.network_bundle import export_bundle
 from mafsar.export.verify.compare import compare, run_graph
-
-from mafsar.errors import UnavailableError
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import AdapterConfig, ModelConfig, ResNetConfig, TextConfig
 from mafsar.model.network import MafsarNetwork, build_network

@@ -8,8 +8,8 @@ import unicodedata
 import numpy as np
 import open_clip
 import pytest
-from mafsar.export.graphs.tokenizer import write_clip_tokenizer
 
+from mafsar.export.graphs.tokenizer import write_clip_tokenizer
 from mafsar.runtime.engines.bundle import TokenizerSpec
 from mafsar.runtime.engines.tokenizer import Tokenizer
 

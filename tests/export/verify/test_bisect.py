@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from mafsar.export.bundle_draft import bundle_draft
-from mafsar.export.verify.bisect import bisect
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
+from mafsar.export.bundle_draft import bundle_draft
+from mafsar.export.verify.bisect import bisect
 from mafsar.runtime.engines.bundle import Bundle
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from mafsar.export.verify.compare import LARGEST_DROP, OutputParity, Report
 
 from mafsar.errors import MismatchError
+from mafsar.export.verify.compare import LARGEST_DROP, OutputParity, Report
 
 GOOD = Report(
     verified="yes", against="torch fp32", data="rendered", clips=24,

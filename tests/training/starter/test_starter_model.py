@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from mafsar.export.graphs.network_bundle import open_network
 
 from mafsar.errors import InputError, MismatchError
+from mafsar.export.graphs.network_bundle import open_network
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.model.network import TUNABLE_PREFIXES
 from mafsar.model.sources import create_network, load_trained
