@@ -17,8 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from mafsar.synthetic import class_names, render_video
-from mafsar.synthetic.clips import render
+from mafsar.synthetic import class_names, render, render_video
 
 Job = tuple[int, bool]
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from mafsar.errors import InputError
-from mafsar.synthetic import class_names
+from mafsar.synthetic import class_names, render
 from mafsar.synthetic.actions.classes import action, wild_names
-from mafsar.synthetic.clips import render
 from mafsar.synthetic.painting.nuisance import draw_nuisance
 
 NAMES = wild_names(24)

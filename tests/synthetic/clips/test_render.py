@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from mafsar.errors import InputError
-from mafsar.synthetic import ACTIONS, class_names, render_clip, render_video
+from mafsar.synthetic import ACTIONS, class_names, render, render_clip, render_video
 from mafsar.synthetic.__main__ import main
 from mafsar.synthetic.body import JOINTS, draw_build, joints, pose
-from mafsar.synthetic.clips import render
 from mafsar.synthetic.clips.scene import paint_scene_clip
 from mafsar.synthetic.painting.backgrounds import KINDS
 from mafsar.synthetic.painting.figure import TRACKED
