@@ -251,7 +251,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 def test_a_video_with_many_parts_is_hashed_once(encoder, tmp_path, cache, monkeypatch):
-    from mafsar.runtime.cache.features import encoding
+    from mafsar.runtime.cache import encoding
 
     hashed = []
 
