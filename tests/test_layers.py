@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Who may import whom, beside itself, the standard library and third parties.
-COMMON = {"errors", "files", "extras"}
+COMMON = {"choices", "errors", "extras", "files"}
 ARROWS = {
+    "choices": set(),
     "errors": set(),
     "files": set(),
     "extras": set(),

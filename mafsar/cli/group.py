@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mafsar.cli import usage, voice
+from mafsar.cli.wording import worded
 from mafsar.errors import MafsarError
 
 DEBUG_VARIABLE = "MAFSAR_DEBUG"
@@ -169,7 +170,7 @@ def _report(problem: Exception) -> int:
         voice.error("interrupted")
         return EXIT_INTERRUPTED
     if isinstance(problem, MafsarError):
-        voice.error(str(problem))
+        voice.error(worded(problem))
         return EXIT_FAILED
     detail = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
     voice.error(f"{detail}; set {DEBUG_VARIABLE}=1 for the traceback")
