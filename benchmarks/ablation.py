@@ -46,11 +46,12 @@ from ablation_table import write_results
 from torch import Tensor, nn
 
 from mafsar import kernels
+from mafsar.choices import Scoring
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.runtime.evaluation.tally import evaluate_features
-from mafsar.runtime.scoring.scores import Scoring, cosines, match_features
+from mafsar.runtime.scoring.scores import cosines, match_features
 from mafsar.training.config import TrainConfig, build_config, parse_pairs, resolved
 from mafsar.training.episode import Encode, drops_text, run_episode
 from mafsar.training.start import embed_texts, start_network

@@ -46,7 +46,7 @@ from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
 from mafsar.runtime.engines.parity import compare
 from mafsar.runtime.machine.system import system_facts
-from mafsar.runtime.match.matcher import match_queries
+from mafsar.runtime.match.matcher import Matcher
 from mafsar.synthetic import class_names, render_clip, render_video
 from mafsar.video import load_clip, write_video
 
@@ -159,7 +159,7 @@ def one_round(bank, encoder: OnnxEncoder, encode: Side, paths: list[Path]) -> di
     }
     for name, asked in (("one clip", paths[:1]), ("16 clips", paths)):
         began = time.perf_counter()
-        answers = list(match_queries(bank, encoder, asked))
+        answers = list(Matcher(bank, encoder).stream(asked))
         found[name] = (time.perf_counter() - began) / len(asked)
         assert all(answer.label for answer in answers)
     return found

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from mafsar import kernels
+from mafsar.choices import Scoring
 from mafsar.errors import VideoError
 from mafsar.runtime.cache.features import FeatureCache, clip_key
 from mafsar.runtime.encoder import Features, Float32, Frames, ModelSpec
@@ -41,7 +42,7 @@ class CachedOnly:
         self.spec = ModelSpec(
             name="random", backbone="random", frames=FRAMES, image_size=224, embed_dim=embed_dim,
             adapters="trained", text=True, prompts=("a photo of {}",), known_words=None,
-            metric="otam", lam=0.5, alpha=0.5, visual_scale=1.0, text_scale=100.0,
+            scoring=Scoring(),
             weights_sha256="0" * 64, parameters_total=0, parameters_tunable=0,
         )  # fmt: skip
 

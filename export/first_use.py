@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mafsar.errors import MafsarError
+from mafsar.errors import MafsarError, Message, option
 from mafsar.export.bundle_folder import alone, unwritable
 from mafsar.export.job import export_held
 from mafsar.extras import require
@@ -37,8 +37,8 @@ def make_kept(name: str, *, say: Say = lambda _: None, step: Say = lambda _: Non
     kept = find_kept(name)
     if kept is not None:
         return kept
-    what = f"--model {name}: its first use makes a bundle, which"
-    require(what, *_NEEDS, otherwise="use --model tiny")
+    what = Message.of(option(model=name), " (its first use makes a bundle)")
+    require(what, *_NEEDS, otherwise=option(model="tiny"))
     path = kept_path(name)
     try:
         with alone(path):
@@ -50,7 +50,7 @@ def make_kept(name: str, *, say: Say = lambda _: None, step: Say = lambda _: Non
                 result = export_held(name, path, say=step)
             except MafsarError as error:
                 raise type(error)(
-                    f"{error} (first use of {name}; --engine torch does without)"
+                    error, f" (first use of {name}; ", option(engine="torch"), " does without)"
                 ) from error
             gone = make_room(path)
     except OSError as error:

@@ -9,45 +9,96 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from mafsar.version import __version__
+
 if TYPE_CHECKING:
-    from mafsar.errors import MafsarError
+    from mafsar.choices import Scoring
+    from mafsar.errors import (
+        ArgumentTypeError,
+        InputError,
+        LostProcessError,
+        MafsarError,
+        MismatchError,
+        MissingError,
+        TrainingError,
+        UnavailableError,
+        VideoError,
+    )
     from mafsar.export.job import export_model
-    from mafsar.runtime.bank.bank import Bank
+    from mafsar.runtime.bank.bank import Bank, read_bank
+    from mafsar.runtime.bank.edit import merge_banks
     from mafsar.runtime.bank.enroll import enroll
+    from mafsar.runtime.encoder import Encoder, Features, ModelSpec
     from mafsar.runtime.engines.loading import list_models, load_model
     from mafsar.runtime.evaluation.evaluate import evaluate
-    from mafsar.runtime.match.matcher import Match
+    from mafsar.runtime.match.answers import Match
+    from mafsar.runtime.match.matcher import Matcher, match
+    from mafsar.training.config import TrainConfig
     from mafsar.training.loop import train
+    from mafsar.video import Geometry
 
-# ONNX Runtime of 1.29 and newer reports to its maker, and keeps an identity in the user's cache,
-# unless this stands before it is loaded. Who wants that sets it to 0.
+# ONNX Runtime 1.29 and newer reports usage to its maker, and keeps an identity in the user's cache,
+# unless this is set before it is loaded. Set it to 0 to allow telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# The build reads it from here; asking the installed metadata for it takes tens of milliseconds.
-__version__ = "0.1.0"
-
 _HOMES = {
+    "ArgumentTypeError": "mafsar.errors",
     "Bank": "mafsar.runtime.bank.bank",
+    "Encoder": "mafsar.runtime.encoder",
+    "Features": "mafsar.runtime.encoder",
+    "Geometry": "mafsar.video",
+    "InputError": "mafsar.errors",
+    "LostProcessError": "mafsar.errors",
     "MafsarError": "mafsar.errors",
-    "Match": "mafsar.runtime.match.matcher",
+    "Match": "mafsar.runtime.match.answers",
+    "Matcher": "mafsar.runtime.match.matcher",
+    "MismatchError": "mafsar.errors",
+    "MissingError": "mafsar.errors",
+    "ModelSpec": "mafsar.runtime.encoder",
+    "Scoring": "mafsar.choices",
+    "TrainConfig": "mafsar.training.config",
+    "TrainingError": "mafsar.errors",
+    "UnavailableError": "mafsar.errors",
+    "VideoError": "mafsar.errors",
     "enroll": "mafsar.runtime.bank.enroll",
     "evaluate": "mafsar.runtime.evaluation.evaluate",
     "export_model": "mafsar.export.job",
     "list_models": "mafsar.runtime.engines.loading",
     "load_model": "mafsar.runtime.engines.loading",
+    "match": "mafsar.runtime.match.matcher",
+    "merge_banks": "mafsar.runtime.bank.edit",
+    "read_bank": "mafsar.runtime.bank.bank",
     "train": "mafsar.training.loop",
 }
 
 __all__ = [
+    "ArgumentTypeError",
     "Bank",
+    "Encoder",
+    "Features",
+    "Geometry",
+    "InputError",
+    "LostProcessError",
     "MafsarError",
     "Match",
+    "Matcher",
+    "MismatchError",
+    "MissingError",
+    "ModelSpec",
+    "Scoring",
+    "TrainConfig",
+    "TrainingError",
+    "UnavailableError",
+    "VideoError",
     "__version__",
     "enroll",
     "evaluate",
     "export_model",
     "list_models",
     "load_model",
+    "match",
+    "merge_banks",
+    "read_bank",
     "train",
 ]
 
@@ -61,4 +112,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return list(__all__)

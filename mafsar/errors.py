@@ -45,16 +45,19 @@ class Call:
         function: Its public name.
         arguments: Positional arguments; a `Placeholder` is one that the user has to choose.
         options: Keyword arguments.
+        saved_to: Where the result is written, or None.
     """
 
     function: str
     arguments: tuple[Any, ...]
     options: Mapping[str, Any]
+    saved_to: Any = None
 
     def __str__(self) -> str:
         words = [shown(value) for value in self.arguments]
         words += [f"{name}={shown(value)}" for name, value in self.options.items()]
-        return f"mafsar.{self.function}({', '.join(words)})"
+        then = "" if self.saved_to is None else f".save({shown(self.saved_to)})"
+        return f"mafsar.{self.function}({', '.join(words)}){then}"
 
 
 class Placeholder(str):
@@ -66,14 +69,27 @@ class Placeholder(str):
 ANY = Placeholder("ANY")
 
 
+class Message(str):
+    """A sentence that is no error, with its parts: `str` says them in Python's words."""
+
+    parts: tuple[object, ...]
+
+    @classmethod
+    def of(cls, *parts: object) -> Message:
+        """The sentence of these parts."""
+        message = cls("".join(str(part) for part in parts))
+        message.parts = parts
+        return message
+
+
 def option(*names: str, **values: Any) -> Option:
     """Arguments for a message: by name alone, or with the value that was given or is advised."""
     return Option(dict.fromkeys(names, ANY) | values)
 
 
-def call(function: str, *arguments: Any, **options: Any) -> Call:
-    """A call for a message."""
-    return Call(function, arguments, options)
+def call(function: str, *arguments: Any, saved_to: Any = None, **options: Any) -> Call:
+    """A call for a message; `saved_to` adds `.save(…)`."""
+    return Call(function, arguments, options, saved_to)
 
 
 def shown(value: Any) -> str:

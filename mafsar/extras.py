@@ -7,22 +7,25 @@ import importlib.util
 from mafsar.errors import UnavailableError
 
 
-def require(what: str, *packages: str, extra: str = "train", otherwise: str = "") -> None:
+def require(
+    what: object, *packages: str, extra: str = "train", otherwise: object | None = None
+) -> None:
     """Refuses where a package is not installed.
 
     Args:
-        what: Who needs them, as `export runs/h:`; the line begins with it.
+        what: Who needs them; a part of the message, which begins with it.
         packages: Names to import.
         extra: The extra of mafsar that brings them.
-        otherwise: What the user can do instead, as `use --model tiny`.
+        otherwise: Arguments to use instead, a part of the message.
 
     Raises:
         UnavailableError: Names those that are missing and the command that installs them.
     """
     missing = [package for package in packages if not importlib.util.find_spec(package)]
     if missing:
-        instead = f", or {otherwise}" if otherwise else ""
+        instead = () if otherwise is None else (", or use ", otherwise)
         raise UnavailableError(
-            f"{what} needs {' and '.join(missing)}, not installed; "
-            f"pip install 'mafsar[{extra}]'{instead}"
+            what,
+            f": needs {' and '.join(missing)}, not installed; pip install 'mafsar[{extra}]'",
+            *instead,
         )

@@ -12,9 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Who may import whom, beside itself, the standard library and third parties.
-COMMON = {"choices", "errors", "extras", "files"}
+COMMON = {"choices", "errors", "extras", "files", "version"}
 ARROWS = {
     "choices": set(),
+    "version": set(),
     "errors": set(),
     "files": set(),
     "extras": set(),

@@ -25,12 +25,11 @@ from mafsar.export.names import graph_file
 from mafsar.export.verify.compare import Parity, compare, run_graph
 from mafsar.export.versions import CLIP, GRAPHS, NETWORK, made_by, thresholds
 from mafsar.model.config import parameter_counts
-from mafsar.model.names import MANIFEST, SHIPPED, backbone
+from mafsar.model.names import MANIFEST, SHIPPED, SHIPPED_BUNDLE, backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
 from mafsar.runtime.engines.bundle import temporal_contract
-from mafsar.runtime.engines.loading import starter_path
 from mafsar.runtime.engines.torch_encoder import known_words
 
 SCHEMA = 1
@@ -152,7 +151,7 @@ def write_tokenizer(network: MafsarNetwork, path: Path) -> Path:
     config = network.config
     if config.text.vocab_size == CLIP_VOCABULARY:
         return write_clip_tokenizer(path)
-    shipped = starter_path() / TOKENIZER_FILE
+    shipped = SHIPPED_BUNDLE / TOKENIZER_FILE
     if backbone(config.name) == SHIPPED and shipped.is_file():
         shutil.copyfile(shipped, path)
         return path
@@ -193,18 +192,12 @@ def verify_bundle(network: MafsarNetwork, folder: Path) -> Parity:
 
 def describe_model(network: MafsarNetwork) -> dict[str, Any]:
     """The manifest's entries that decide which model a bundle holds."""
-    config, match = network.config, network.config.match
+    config = network.config
     return {
         "frames": config.frames,
         "image_size": config.vision.image_size,
         "prompts": list(config.prompts),
-        "match": {
-            "metric": match.metric,
-            "lam": match.lam,
-            "alpha": match.alpha,
-            "visual_scale": match.visual_scale,
-            "text_scale": match.text_scale,
-        },
+        "match": dataclasses.asdict(config.match),
         "weights_sha256": weights_sha256(network),
     }
 

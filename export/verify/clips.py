@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.data.support import SupportClip, SupportSet, read_support
+from mafsar.data.labelled import LabelledClip
+from mafsar.data.support import SupportSet, read_support
 from mafsar.errors import InputError, VideoError
 from mafsar.runtime.encoder import Frames, ModelSpec
 from mafsar.synthetic import action, class_names, render_clip
@@ -100,7 +101,7 @@ def user_clips(path: Path, spec: ModelSpec) -> ClipSet:
     return _loaded(support, _in_turn(support, most), spec, str(path))
 
 
-def _in_turn(support: SupportSet, most: int) -> list[SupportClip]:
+def _in_turn(support: SupportSet, most: int) -> list[LabelledClip]:
     """Some clips: the first of each class, then the second of each."""
     members = [[c for c in support.clips if c.label == label] for label in support.labels]
     rounds = itertools.zip_longest(*members)
@@ -108,14 +109,14 @@ def _in_turn(support: SupportSet, most: int) -> list[SupportClip]:
 
 
 def _loaded(
-    support: SupportSet, chosen: list[SupportClip], spec: ModelSpec, source: str
+    support: SupportSet, chosen: list[LabelledClip], spec: ModelSpec, source: str
 ) -> ClipSet:
     from mafsar.video import ClipRequest, load_clips
 
     labels = list(support.labels)
     requests = [
         ClipRequest(
-            clip.path, frames=spec.frames, size=spec.image_size, start=clip.start, end=clip.end
+            clip.source, frames=spec.frames, size=spec.image_size, start=clip.start, end=clip.end
         )
         for clip in chosen
     ]
@@ -124,6 +125,6 @@ def _loaded(
         if isinstance(loaded, VideoError):
             raise loaded
         frames.append(loaded.pixels)
-    owners = np.array([labels.index(clip.label or "") for clip in chosen], np.intp)
+    owners = np.array([labels.index(clip.label) for clip in chosen], np.intp)
     texts = tuple(item.text for item in support.classes)
     return ClipSet(np.stack(frames), owners, texts, source)

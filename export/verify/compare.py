@@ -21,7 +21,6 @@ from mafsar.runtime.engines.onnx_encoder import available_threads
 from mafsar.runtime.engines.parity import Parity, compare
 from mafsar.runtime.engines.probe import LIMITS
 from mafsar.runtime.scoring.scores import (
-    Scoring,
     fuse,
     text_probabilities,
     visual_distances,
@@ -322,7 +321,7 @@ def _answers(
     outputs: Outputs, clips: ClipSet, spec: ModelSpec, text: Float32 | None
 ) -> NDArray[np.intp]:
     """Answers to frozen 1-shot episodes, (episodes, way): each class has one query."""
-    scoring = Scoring.of(spec)
+    scoring = spec.scoring
     way = min(5, len(clips.texts))
     episodes = draw_episodes(
         clips.owners, clips.texts, way=way, shot=1, query=1, episodes=EPISODES, seed=0

@@ -192,7 +192,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from mafsar import __version__
+        from mafsar.version import __version__
 
         typer.echo(f"mafsar {__version__}")
         raise typer.Exit

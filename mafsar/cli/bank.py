@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,10 +10,11 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table
+from mafsar.data.labels import NONE_FOLDER
 from mafsar.errors import InputError, MissingError
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bank.bank import Bank, BankClip
+    from mafsar.runtime.bank.bank import Bank, EnrolledClip
 
 ClassOption = Annotated[
     str | None, typer.Option("--class", metavar="C[,C]", help="Only these classes.")
@@ -44,12 +46,12 @@ def list_banks(
                 continue
             rows = table.new_table("class", ("text", "fold"), ("clips", "right"), ("files", "fold"))
             for number, item in enumerate(bank.classes):
-                files = sorted(bank.clips[i].path for i in indices if bank.clips[i].owner == number)
+                files = sorted(bank.clips[i].location for i in indices if bank.targets[i] == number)
                 if files:
                     table.add_row(rows, item.label, item.text, str(len(files)), "\n".join(files))
-            nothing = sorted(bank.clips[i].path for i in indices if bank.clips[i].owner < 0)
-            if nothing:
-                table.add_row(rows, "_none", "", str(len(nothing)), "\n".join(nothing))
+            background = sorted(bank.clips[i].location for i in indices if bank.targets[i] < 0)
+            if background:
+                table.add_row(rows, NONE_FOLDER, "", str(len(background)), "\n".join(background))
             table.show(stream, rows, after=[_summary(path, bank)], widest=160)
 
 
@@ -72,8 +74,11 @@ def remove(
     if out is not None and len(banks) > 1:
         raise InputError(f"--out {out}: one bank at a time; {len(banks)} banks were given")
     outputs.refuse_existing({"--out": out}, overwrite)
+    from mafsar.runtime.bank import edit
+
     smaller = [
-        bank.remove(classes=opt.listed(classes), clips=opt.listed(clips)) for bank in _load(banks)
+        edit.remove(bank, classes=opt.listed(classes), clips=opt.listed(clips))
+        for bank in _load(banks)
     ]
     # Nothing is written before every bank has been found to hold what was named.
     for path, bank in zip(banks, smaller, strict=True):
@@ -100,23 +105,26 @@ def merge(
     if out is None:
         raise InputError("bank merge: no place for the merged bank; add -o BANK.safetensors")
     outputs.refuse_existing({"--out": out}, overwrite)
-    first, *others = _load(banks)
-    merged = _kept(first.merge(*others), classes, clips)
+    from mafsar.runtime.bank.edit import merge_banks
+
+    merged = _kept(merge_banks(*_load(banks)), classes, clips)
     merged.save(out, overwrite=True)
     _say_written(out, merged, json_lines)
 
 
 def _load(paths: list[Path]) -> list[Bank]:
-    from mafsar.runtime.bank.bank import Bank
+    from mafsar.runtime.bank.bank import read_bank
 
-    return [Bank.load(path) for path in paths]
+    return [read_bank(path) for path in paths]
 
 
 def _kept(bank: Bank, classes: str | None, clips: str | None) -> Bank:
     """The bank with only the named classes and clips; all of it where neither was named."""
     chosen = set(_chosen(bank, classes, clips))
-    drop = {clip.path for i, clip in enumerate(bank.clips) if i not in chosen}
-    return bank.remove(clips=sorted(drop)) if drop else bank
+    from mafsar.runtime.bank.edit import remove
+
+    drop = {clip.location for i, clip in enumerate(bank.clips) if i not in chosen}
+    return remove(bank, clips=sorted(drop)) if drop else bank
 
 
 def _chosen(bank: Bank, classes: str | None, clips: str | None) -> list[int]:
@@ -134,7 +142,7 @@ def _chosen(bank: Bank, classes: str | None, clips: str | None) -> list[int]:
     chosen = [
         i
         for i, clip in enumerate(bank.clips)
-        if (not wanted or (clip.owner >= 0 and nfc(bank.labels[clip.owner]) in wanted))
+        if (not wanted or (not clip.is_background and nfc(clip.label) in wanted))
         and (not names or any(_is_called(clip, name) for name in names))
     ]
     if not chosen:
@@ -142,15 +150,16 @@ def _chosen(bank: Bank, classes: str | None, clips: str | None) -> list[int]:
     return chosen
 
 
-def _is_called(clip: BankClip, name: str) -> bool:
+def _is_called(clip: EnrolledClip, name: str) -> bool:
     """Whether `name` is the clip's path, its last part, or 8 or more digits of its hash."""
     by_hash = len(name) >= 8 and clip.content_sha256.startswith(name)
-    return by_hash or name in (clip.path, Path(clip.path).name)
+    return by_hash or name in (clip.location, Path(clip.location).name)
 
 
 def _json(path: Path, bank: Bank, indices: list[int] | None = None) -> dict[str, Any]:
     shown = [bank.clips[i] for i in (range(len(bank.clips)) if indices is None else indices)]
-    labels = bank.labels
+    count = Counter(clip.label for clip in shown)
+    place = {label: number for number, label in enumerate((NONE_FOLDER, *bank.labels))}
     return {
         "schema": 1,
         "bank": str(path),
@@ -164,21 +173,21 @@ def _json(path: Path, bank: Bank, indices: list[int] | None = None) -> dict[str,
             {
                 "label": item.label,
                 "text": item.text,
-                "clips": sum(clip.owner == index for clip in shown),
+                "clips": count[item.label],
             }
-            for index, item in enumerate(bank.classes)
-            if any(clip.owner == index for clip in shown)
+            for item in bank.classes
+            if count[item.label]
         ],
         "clips": [
             {
-                "path": clip.path,
-                "label": labels[clip.owner] if clip.owner >= 0 else None,
+                "path": clip.location,
+                "label": None if clip.is_background else clip.label,
                 "start": clip.start,
                 "end": clip.end,
                 "duration_seconds": clip.duration_seconds,
                 "content_sha256": clip.content_sha256,
             }
-            for clip in sorted(shown, key=lambda clip: (clip.owner, clip.path))
+            for clip in sorted(shown, key=lambda clip: (place[clip.label], clip.location))
         ],
     }
 

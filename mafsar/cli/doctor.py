@@ -63,7 +63,7 @@ def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool
 
     from mafsar.extras import require
 
-    require(f"--bisect {bundle}:", "onnx", extra="graphs")
+    require(f"--bisect {bundle}", "onnx", extra="graphs")
     from mafsar.export.verify.bisect import bisect
     from mafsar.runtime.engines.bundle import Bundle
     from mafsar.runtime.engines.loading import model_path

@@ -15,7 +15,7 @@ from mafsar.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank.bank import Bank
-    from mafsar.runtime.bank.quality import EnrolReport
+    from mafsar.runtime.bank.quality import EnrollReport
     from mafsar.runtime.encoder import Encoder
 
 
@@ -74,10 +74,11 @@ def enroll(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Encode support clips into a bank, and say how good they are."""
-    from mafsar.cli.inputs import EncoderWish, geometry_of
-    from mafsar.runtime.bank.bank import Bank
+    from mafsar.cli.inputs import engine_choice, geometry_of, load_encoder
+    from mafsar.runtime.bank.bank import read_bank
     from mafsar.runtime.bank.enroll import enroll as run
     from mafsar.runtime.bank.quality import judge
+    from mafsar.runtime.encoder import provenance
 
     if none:
         raise UnavailableError(
@@ -87,15 +88,15 @@ def enroll(
     target = _target(out, add)
     outputs.refuse_existing({"--out": out, "--report": report}, overwrite)
     began = time.perf_counter()
-    wish = EncoderWish(model, engine, device, precision, cache=not no_cache)
-    into = None if add is None else Bank.load(add)
-    encoder = wish.load(into)
+    held = None if add is None else read_bank(add)
+    choice = engine_choice(engine, device, precision, cache=not no_cache)
+    encoder = load_encoder(model, choice, held)
     options: dict[str, Any] = {"text": text, "geometry": geometry_of(roi, fit, rotate, hflip)}
     with voice.progress("encoding clips") as bar:
         bank = run(
             support,
             encoder,
-            into=into,
+            add_to=held,
             cache=not no_cache,
             images=report is not None or not no_images,
             progress=bar,
@@ -110,7 +111,7 @@ def enroll(
         write_text(report, enroll_page(judged, bank, title=f"Quality of {target.name}"))
     seconds = time.perf_counter() - began
     if json_lines:
-        facts = {"bank": str(target), "seconds": seconds} | _origin(encoder)
+        facts = {"bank": str(target), "seconds": seconds} | provenance(encoder)
         outputs.print_json(sys.stdout, judged.to_json() | facts)
     else:
         _show(judged, bank, target, encoder, seconds)
@@ -129,17 +130,7 @@ def _target(out: Path | None, add: Path | None) -> Path:
     return target
 
 
-def _origin(encoder: Encoder) -> dict[str, str]:
-    return {
-        "model": encoder.spec.name,
-        "adapters": encoder.spec.adapters,
-        "engine": encoder.engine,
-        "precision": encoder.precision,
-        "device": encoder.device,
-    }
-
-
-def _show(judged: EnrolReport, bank: Bank, target: Path, encoder: Encoder, seconds: float) -> None:
+def _show(judged: EnrollReport, bank: Bank, target: Path, encoder: Encoder, seconds: float) -> None:
     from mafsar.cli.inputs import text_line
 
     encoding = getattr(sys.stdout, "encoding", None)

@@ -75,7 +75,7 @@ def evaluate(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Accuracy over seeded few-shot episodes of a labelled folder."""
-    from mafsar.cli.inputs import EncoderWish
+    from mafsar.cli.inputs import engine_choice, load_encoder
     from mafsar.data.store import is_store
     from mafsar.runtime.evaluation.evaluate import evaluate as run
 
@@ -99,7 +99,8 @@ def evaluate(
             clips, text = _standard(dataset, root, lists, data, split, part, text)
             split, part = None, "test"
         assert clips is not None
-        encoder = EncoderWish(model or named, engine, device, precision, not no_cache).load()
+        choice = engine_choice(engine, device, precision, cache=not no_cache)
+        encoder = load_encoder(model or named, choice)
         options: dict[str, Any] = {"metric": metric, "text": text, "part": part}
         with voice.progress("evaluating") as bar:
             result = run(
@@ -139,7 +140,7 @@ def _standard(
 ) -> tuple[SupportSet, str]:
     """The clips of a standard data set's part, and whether its class names are there to use."""
     from mafsar.data.opening import open_data
-    from mafsar.runtime.standard import part_clips
+    from mafsar.data.support import part_clips
 
     catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
     clips, named = part_clips(catalogue, part)

@@ -2,56 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mafsar.choices import EngineChoice
 from mafsar.cli import voice
+from mafsar.cli.wording import worded
 from mafsar.errors import MissingError
+from mafsar.model.names import SHIPPED
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
-    from mafsar.runtime.scoring.scores import Scoring
+    from mafsar.runtime.match.matcher import Matcher
     from mafsar.video import Geometry
 
-DEFAULT_MODEL = "tiny"
+
+def engine_choice(engine: Any, device: str, precision: Any, *, cache: bool = True) -> EngineChoice:
+    """What the flags ask of the engine; a first use of a model makes its bundle."""
+    return EngineChoice(engine, device, precision, cache=cache, make_bundle=make_bundle)
 
 
-@dataclass(frozen=True)
-class EncoderWish:
-    """What the user asked of the encoder."""
+def load_encoder(model: str | None, choice: EngineChoice, bank: Bank | None = None) -> Encoder:
+    """The encoder: the named model's, else the bank's own, else the default's; says which."""
+    from mafsar.runtime.engines.loading import load_bank_model, open_model
 
-    model: str | None
-    engine: str
-    device: str
-    precision: str
-    cache: bool = True
-
-    def load(self, bank: Bank | None = None) -> Encoder:
-        """The encoder: the named model's, else the bank's own, else the default's."""
-        from mafsar.runtime.engines.loading import load_bank_model, load_model
-
-        options: dict[str, Any] = {
-            "engine": self.engine,
-            "device": self.device,
-            "precision": self.precision,
-            "cache": self.cache,
-            "make_bundle": make_bundle,
-        }
-        if bank is not None and self.model is None:
-            encoder = load_bank_model(bank, **options)
-        else:
-            encoder = load_model(self.model or DEFAULT_MODEL, **options)
-        voice.note(encoder.spec.notice)
-        if encoder.spec.tuned == "none":
-            voice.note(f"{encoder.spec.name}: no trained adapters, runs as plain frozen CLIP")
-        voice.note(encoder.choice)
-        return encoder
+    if bank is not None and model is None:
+        encoder = load_bank_model(bank.model, bank.path, choice)
+    else:
+        encoder = open_model(model or SHIPPED, choice)
+    voice.note(encoder.spec.notice)
+    if encoder.spec.tuned == "none":
+        voice.note(f"{encoder.spec.name}: no trained adapters, runs as plain frozen CLIP")
+    voice.note(worded(encoder.choice))
+    return encoder
 
 
 def make_bundle(name: str) -> Path:
-    """The cache's bundle of a model that is none; a first use makes it, and says so."""
+    """The bundle in the cache of a model that is not one; a first use makes it, and says so."""
     from mafsar.export.first_use import make_kept
 
     with voice.progress(f"first use of {name}", total=None) as bar:
@@ -75,41 +63,48 @@ def geometry_of(
 
 def open_support(
     support: str,
-    wish: EncoderWish,
+    model: str | None,
+    choice: EngineChoice,
     *,
     text: Any,
     geometry: Geometry | None,
-    cache: bool,
 ) -> tuple[Bank, Encoder]:
     """The bank and the encoder for SUPPORT, which is a bank, a folder or a CSV."""
-    from mafsar.runtime.bank.bank import Bank, is_bank
+    from mafsar.runtime.bank.bank import is_bank, read_bank
     from mafsar.runtime.bank.enroll import check_geometry, enroll
 
     if is_bank(support):
-        bank = Bank.load(support)
+        bank = read_bank(support)
         check_geometry(bank, geometry)
-        return bank, wish.load(bank)
+        return bank, load_encoder(model, choice, bank)
     if not Path(support).exists():
         raise MissingError(
             f"SUPPORT {support}: no such file or folder; give a folder of class folders"
             " (support/CLASS/clip.mp4), a CSV path,label, or a bank (.safetensors)"
         )
-    encoder = wish.load()
+    encoder = load_encoder(model, choice)
     with voice.progress("encoding the support") as bar:
         bank = enroll(
-            support, encoder, text=text, geometry=geometry, cache=cache, images=False, progress=bar
+            support,
+            encoder,
+            text=text,
+            geometry=geometry,
+            cache=choice.cache,
+            images=False,
+            progress=bar,
         )
     return bank, encoder
 
 
-def say_bank(bank: Bank, use_text: bool, scoring: Scoring) -> None:
+def say_bank(matcher: Matcher) -> None:
     """Say once what was passed over and whether class names count in this match."""
+    bank, scoring = matcher.bank, matcher.scoring
     for line in bank.notes:
         voice.note(f"note: {line}")
     choice = bank.text_choice
-    if (use_text, scoring.alpha) == (choice.used, choice.alpha):
+    if (matcher.use_text, scoring.alpha) == (choice.used, choice.alpha):
         voice.note(text_line(bank))
-    elif use_text:
+    elif matcher.use_text:
         voice.note(f"text: on, alpha {scoring.alpha:g} (asked for)")
     else:
         voice.note("text: off (asked for)")

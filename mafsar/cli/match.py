@@ -92,11 +92,11 @@ def match(
 ) -> None:
     """Name the action of each query clip from a few clips of each class."""
 
-    from mafsar.cli.inputs import EncoderWish, geometry_of, open_support, say_bank
+    from mafsar.cli.inputs import engine_choice, geometry_of, open_support, say_bank
     from mafsar.cli.match_outputs import Outputs, answer_all
     from mafsar.cli.queries import expand
     from mafsar.runtime.bank.bank import is_bank
-    from mafsar.runtime.match.matcher import choose_scoring, match_queries
+    from mafsar.runtime.match.matcher import Matcher
 
     asked = expand(queries)
     wanted = Outputs.plan(
@@ -109,27 +109,26 @@ def match(
     )
     bank, encoder = open_support(
         support,
-        EncoderWish(model, engine, device, precision, cache=not no_cache),
+        model,
+        engine_choice(engine, device, precision, cache=not no_cache),
         text=text,
         geometry=geometry_of(roi, fit, rotate, hflip),
-        cache=not no_cache,
     )
-    # A support that was just enrolled has made its choice of text by what was asked.
-    choice: dict[str, Any] = {
+    chosen: dict[str, Any] = {
+        # A support that was just enrolled has made its choice of text by what was asked.
         "text": text if is_bank(support) else "auto",
-        "alpha": alpha,
         "metric": metric,
+        "threshold": threshold,
     }
-    answers = match_queries(
+    matcher = Matcher(
         bank,
         encoder,
-        asked,
         topk=topk,
-        threshold=threshold,
+        alpha=alpha,
         keep_query=keep_query,
         evidence=wanted.needs_evidence,
         batch=batch,
-        **choice,
+        **chosen,
     )
-    say_bank(bank, *choose_scoring(bank, **choice))
-    answer_all(answers, asked, bank, encoder, wanted, topk=topk)
+    say_bank(matcher)
+    answer_all(matcher.stream(asked), asked, bank, encoder, wanted, topk=topk)

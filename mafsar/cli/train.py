@@ -70,7 +70,7 @@ def train(
     """Train what adapts a CLIP, episode by episode; needs the train extra."""
     from mafsar.extras import require
 
-    require("train:", "torch")
+    require("train", "torch")
     from mafsar.training.config import build_config, parse_pairs
 
     flags = {

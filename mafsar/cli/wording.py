@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mafsar.errors import ANY, Call, MafsarError, Option, Placeholder
+from mafsar.errors import ANY, Call, MafsarError, Message, Option, Placeholder
 
 # Arguments whose flag is not their own name with dashes.
 FLAGS = {
@@ -36,11 +36,11 @@ VERBS = {
 }
 
 
-def worded(problem: BaseException) -> str:
-    """The message of an exception as the command line says it."""
-    if not isinstance(problem, MafsarError):
-        return str(problem)
-    return "".join(_said(part) for part in problem.parts)
+def worded(said: object) -> str:
+    """An exception or a message as the command line says it; anything else as it is."""
+    if isinstance(said, (MafsarError, Message)):
+        return "".join(_said(part) for part in said.parts)
+    return str(said)
 
 
 def _said(part: object) -> str:
@@ -49,10 +49,9 @@ def _said(part: object) -> str:
     if isinstance(part, Call):
         words = [VERBS.get(part.function, part.function)]
         words += [_value(value) for value in part.arguments]
-        return " ".join(["mafsar", *words, *_flags(part.options)])
-    if isinstance(part, MafsarError):
-        return worded(part)
-    return str(part)
+        target = [] if part.saved_to is None else ["-o", _value(part.saved_to)]
+        return " ".join(["mafsar", *words, *target, *_flags(part.options)])
+    return worded(part)
 
 
 def _flags(values: Mapping[str, Any]) -> Iterable[str]:

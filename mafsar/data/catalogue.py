@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.data.labelled import LabelledClip
 from mafsar.data.presets import Preset
 from mafsar.data.splits import PARTS, Part
 from mafsar.errors import InputError
@@ -31,28 +32,6 @@ class DataClass:
 
 
 @dataclass(frozen=True)
-class DataClip:
-    """One clip.
-
-    Attributes:
-        name: Path relative to the data, posix, with the seconds taken where given; as listed for
-            a clip that is missing. Unique within its class.
-        path: Video file or frame folder; None where it is missing.
-        label: Its class.
-        part: Its class's part.
-        start: First second taken, or None for the beginning.
-        end: Last second taken, or None for the end.
-    """
-
-    name: str
-    path: Path | None
-    label: str
-    part: Part
-    start: float | None = None
-    end: float | None = None
-
-
-@dataclass(frozen=True)
 class PartData:
     """One part's classes and clips, by index.
 
@@ -65,7 +44,7 @@ class PartData:
 
     labels: tuple[str, ...]
     texts: tuple[str | None, ...]
-    clips: tuple[DataClip, ...]
+    clips: tuple[LabelledClip, ...]
     owners: NDArray[np.int64]
 
 
@@ -87,8 +66,8 @@ class Catalogue:
     title: str
     root: Path
     classes: tuple[DataClass, ...]
-    clips: tuple[DataClip, ...]
-    missing: tuple[DataClip, ...] = ()
+    clips: tuple[LabelledClip, ...]
+    missing: tuple[LabelledClip, ...] = ()
     preset: Preset | None = None
     absent: tuple[tuple[Part, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -119,7 +98,7 @@ def assemble(
     title: str,
     root: Path,
     classes: Sequence[DataClass],
-    clips: Sequence[DataClip],
+    clips: Sequence[LabelledClip],
     *,
     preset: Preset | None = None,
     absent: Sequence[tuple[Part, str]] = (),
@@ -132,7 +111,7 @@ def assemble(
     """
     classes = sorted(classes, key=lambda item: PARTS.index(item.part))
     order = {item.label: i for i, item in enumerate(classes)}
-    unique: dict[tuple[str, str], DataClip] = {}
+    unique: dict[tuple[str, str], LabelledClip] = {}
     owner: dict[str, str] = {}
     for clip in clips:
         name = _printable(clip.name)

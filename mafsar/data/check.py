@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
-from mafsar.data.catalogue import Catalogue, DataClip
+from mafsar.data.catalogue import Catalogue
+from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
 from mafsar.data.splits import PARTS, Part
 from mafsar.data.store import Store, is_store
@@ -37,7 +38,7 @@ class ClipReport:
         height: Of the picture, pixels.
     """
 
-    clip: DataClip
+    clip: LabelledClip
     status: Status
     detail: str = ""
     frames: int | None = None
@@ -132,7 +133,7 @@ def _check_store(catalogue: Catalogue, frames: int) -> Iterator[ClipReport]:
         yield _judged(ClipReport(clip, "ok", frames=counts[clip.label, clip.name]), frames)
 
 
-def _check(clip: DataClip, frames: int) -> ClipReport:
+def _check(clip: LabelledClip, frames: int) -> ClipReport:
     """Looks at one clip; what is wrong with it is its result, not an exception."""
     assert clip.path is not None
     try:
@@ -150,7 +151,7 @@ def _judged(report: ClipReport, frames: int) -> ClipReport:
     return ClipReport(**values)
 
 
-def _video(clip: DataClip, path: Path) -> ClipReport:
+def _video(clip: LabelledClip, path: Path) -> ClipReport:
     info = video_info(path)
     raw = load_raw_clip(path, frames=1, start=clip.start, end=clip.end, threads=1)
     count = info["frames"]
@@ -168,7 +169,7 @@ def _video(clip: DataClip, path: Path) -> ClipReport:
     )
 
 
-def _pictures(clip: DataClip, folder: Path) -> ClipReport:
+def _pictures(clip: LabelledClip, folder: Path) -> ClipReport:
     raw = load_raw_clip(folder, frames=1)
     return ClipReport(
         clip,

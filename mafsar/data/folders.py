@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mafsar.data.catalogue import Catalogue, DataClass, DataClip, assemble
+from mafsar.data.catalogue import Catalogue, DataClass, assemble
+from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import PARTS, Part, Split, read_split
 from mafsar.data.tables import read_rows, read_seconds, read_texts
@@ -75,12 +76,12 @@ def _parts(
     return parts, absent
 
 
-def _folder_clips(root: Path) -> tuple[list[DataClip], list[str]]:
+def _folder_clips(root: Path) -> tuple[list[LabelledClip], list[str]]:
     folders = sorted(
         (entry for entry in root.iterdir() if entry.is_dir() and not is_system_file(entry)),
         key=lambda entry: nfc(entry.name),
     )
-    clips: list[DataClip] = []
+    clips: list[LabelledClip] = []
     notes: list[str] = []
     for folder in folders:
         if folder.name == NONE_FOLDER:
@@ -90,15 +91,16 @@ def _folder_clips(root: Path) -> tuple[list[DataClip], list[str]]:
         if not found:
             notes.append(f"{folder}: a class folder without a clip")
         clips += [
-            DataClip(path.relative_to(root).as_posix(), path, folder.name, "test") for path in found
+            LabelledClip(path, folder.name, name=path.relative_to(root).as_posix(), part="test")
+            for path in found
         ]
     if not clips:
         raise InputError(f"--data {root}: no class folder with a clip; {_LAYOUT}")
     return clips, notes
 
 
-def _table_clips(table: Path) -> tuple[list[DataClip], list[str]]:
-    clips: list[DataClip] = []
+def _table_clips(table: Path) -> tuple[list[LabelledClip], list[str]]:
+    clips: list[LabelledClip] = []
     notes: list[str] = []
     nothing = 0
     for line, row in read_rows(table, ("path", "label", "start", "end"), required=2):
@@ -110,17 +112,11 @@ def _table_clips(table: Path) -> tuple[list[DataClip], list[str]]:
             nothing += 1
             continue
         path = table.parent / row["path"]
-        name = Path(row["path"]).as_posix() + _span(start, end)
+        name = Path(row["path"]).as_posix() + seconds_taken(start, end)
         there = path if path.exists() else None
-        clips.append(DataClip(name, there, row["label"], "test", start, end))
+        clips.append(LabelledClip(there, row["label"], start, end, name, "test"))
     if nothing:
         notes.append(f"{nothing} clips of nothing ({NONE_FOLDER}) have no class; passed over")
     if not clips:
         raise InputError(f"--data {table}: no clip of any class; {_LAYOUT}")
     return clips, notes
-
-
-def _span(start: float | None, end: float | None) -> str:
-    if start is None and end is None:
-        return ""
-    return f"[{'' if start is None else f'{start:g}'}–{'' if end is None else f'{end:g}'} s]"

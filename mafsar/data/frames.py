@@ -1,4 +1,4 @@
-"""Frames of a clip for the loader: from a store or decoded, then cropped as METHOD has it.
+"""Frames of a clip: from a store or decoded, then cropped as METHOD has it.
 
 Training: short side 256/224·S, one random S×S crop a clip, the same for all its frames, and a
 mirror where the data set allows it. Testing: the centre crop that `mafsar.video.load_clip` makes.
@@ -6,17 +6,21 @@ mirror where the data set allows it. Testing: the centre crop that `mafsar.video
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from mafsar.data.catalogue import Catalogue, DataClip
+from mafsar.data.catalogue import Catalogue
+from mafsar.data.labelled import LabelledClip
+from mafsar.data.parallel import in_order
 from mafsar.data.store import Store, is_store
 from mafsar.errors import MissingError
-from mafsar.video import Geometry, load_clip, load_raw_clip
+from mafsar.video import Clip, Geometry, load_clip, load_raw_clip
 from mafsar.video.picture import Picture
 from mafsar.video.preprocess import resize, short_side_size, to_square
 from mafsar.video.sampling import segment_times
@@ -31,21 +35,21 @@ class ClipFrames(Protocol):
     """Where frames come from; a T-tuple of moments, random in their segments with an ``rng``."""
 
     def training(
-        self, clip: DataClip, *, frames: int, short_side: int, rng: np.random.Generator
+        self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
     ) -> np.ndarray:
         """uint8 RGB, (T, H, W, 3), min(H, W) = ``short_side``, at random moments."""
         ...
 
-    def testing(self, clip: DataClip, *, frames: int, size: int) -> np.ndarray:
+    def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
         """uint8 RGB, (T, S, S, 3), at the middles of the segments, centre crop."""
         ...
 
 
 class DecodedFrames:
-    """Frames decoded from the clips themselves, each time anew."""
+    """Frames decoded from the clips themselves, at each call."""
 
     def training(
-        self, clip: DataClip, *, frames: int, short_side: int, rng: np.random.Generator
+        self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
     ) -> np.ndarray:
         """See `ClipFrames`; every moment of a segment is equally likely."""
         return load_raw_clip(
@@ -58,7 +62,7 @@ class DecodedFrames:
             threads=1,
         ).frames
 
-    def testing(self, clip: DataClip, *, frames: int, size: int) -> np.ndarray:
+    def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
         """See `ClipFrames`; byte for byte what matching sees."""
         return load_clip(
             _path(clip), frames=frames, size=size, start=clip.start, end=clip.end, threads=1
@@ -73,13 +77,13 @@ class StoredFrames:
         self.store = store
 
     def training(
-        self, clip: DataClip, *, frames: int, short_side: int, rng: np.random.Generator
+        self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
     ) -> np.ndarray:
         """See `ClipFrames`; of a segment, the moments that were kept in it are equally likely."""
         jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames, rng)))
         return _each(jpegs, lambda jpeg: _decode_short_side(jpeg, short_side))
 
-    def testing(self, clip: DataClip, *, frames: int, size: int) -> np.ndarray:
+    def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
         """See `ClipFrames`; the same frames as decoded where F is an odd multiple of T."""
         jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames)))
         return _each(jpegs, lambda jpeg: to_square(Picture.of(_decode(jpeg)), size, _WHOLE))
@@ -121,7 +125,52 @@ def training_crop(
     return np.ascontiguousarray(crop)
 
 
-def _path(clip: DataClip) -> Path:
+def packed_hashes(store: Store, clips: Sequence[LabelledClip], workers: int) -> list[str]:
+    """Hashes of all frames that are kept of each clip: a copy under another name has the same."""
+
+    def digest(clip: LabelledClip) -> str:
+        found = hashlib.sha256(b"packed frames\n")
+        for jpeg in store.read(clip, range(store.settings.frames)):
+            found.update(len(jpeg).to_bytes(8, "little") + jpeg)
+        return found.hexdigest()
+
+    return list(in_order(digest, clips, workers=max(1, workers)))
+
+
+def packed_clips(
+    store: Store, clips: Sequence[LabelledClip], *, frames: int, size: int, workers: int
+) -> Iterator[Clip]:
+    """Clips of a packed data set as a model takes them, in order; nothing is decoded again.
+
+    Args:
+        store: Holds them.
+        clips: Of the store's catalogue.
+        frames: T.
+        size: S, pixels.
+        workers: Threads that decode the JPEGs.
+
+    Raises:
+        MissingError: A clip is not in the store.
+    """
+    source = StoredFrames(store)
+
+    def load(clip: LabelledClip) -> Clip:
+        began = time.perf_counter()
+        pixels = source.testing(clip, frames=frames, size=size)
+        duration, fps = store.duration(clip)
+        return Clip(
+            pixels=pixels,
+            times_seconds=segment_times(duration, frames),
+            duration_seconds=duration,
+            fps=fps,
+            decode_seconds=time.perf_counter() - began,
+            preprocess_seconds=0.0,
+        )
+
+    yield from in_order(load, clips, workers=max(1, workers))
+
+
+def _path(clip: LabelledClip) -> Path:
     if clip.path is None:
         raise MissingError(f"{clip.name}: is missing; mafsar data check lists what is")
     return clip.path

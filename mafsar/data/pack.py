@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mafsar.data.catalogue import Catalogue, DataClip
+from mafsar.data.catalogue import Catalogue
+from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
 from mafsar.data.store import (
     APPLICATION_ID,
@@ -65,7 +66,7 @@ class PackResult:
 class _Packed:
     """One clip's frames, or why there are none."""
 
-    clip: DataClip
+    clip: LabelledClip
     jpegs: Sequence[bytes] = ()
     shown: Sequence[int] = ()
     duration_seconds: float = 0.0
@@ -213,7 +214,7 @@ def _check_same(
 def _fill(
     connection: sqlite3.Connection,
     classes: dict[str, int],
-    waiting: Sequence[DataClip],
+    waiting: Sequence[LabelledClip],
     settings: StoreSettings,
     workers: int,
     progress: Progress | None,
@@ -268,7 +269,7 @@ def _insert(
     )
 
 
-def _pack_clip(clip: DataClip, settings: StoreSettings) -> _Packed:
+def _pack_clip(clip: LabelledClip, settings: StoreSettings) -> _Packed:
     """Decodes and compresses one clip; what is wrong with it is its result, not an exception."""
     assert clip.path is not None
     try:

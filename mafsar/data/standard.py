@@ -6,8 +6,9 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from mafsar.data.catalogue import Catalogue, DataClass, DataClip, assemble
+from mafsar.data.catalogue import Catalogue, DataClass, assemble
 from mafsar.data.index import ClipIndex
+from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import class_key, label_words
 from mafsar.data.lists import (
     FORMATS,
@@ -50,7 +51,7 @@ def _from_folders(chosen: Preset, index: ClipIndex) -> Catalogue:
     """Every video of the classes' folders."""
     classes = [item for part in PARTS for item in _named_classes(chosen, part)]
     by_key = {class_key(item.label): item for item in classes}
-    clips: list[DataClip] = []
+    clips: list[LabelledClip] = []
     strange: dict[str, int] = {}
     for found in index.clips:
         key = index.class_of(found, by_key)
@@ -58,7 +59,9 @@ def _from_folders(chosen: Preset, index: ClipIndex) -> Catalogue:
             folder = found.name.rpartition("/")[0] or "."
             strange[folder] = strange.get(folder, 0) + 1
             continue
-        clips.append(DataClip(found.name, found.path, by_key[key].label, by_key[key].part))
+        clips.append(
+            LabelledClip(found.path, by_key[key].label, name=found.name, part=by_key[key].part)
+        )
     notes = []
     if strange:
         folders = ", ".join(list(strange)[:3]) + (", …" if len(strange) > 3 else "")
@@ -90,7 +93,7 @@ def _from_lists(chosen: Preset, index: ClipIndex, folder: Path) -> Catalogue:
     for item, line in named:
         found = index.find(line.path, item.label, keys)
         name, path = (line.path, None) if found is None else (found.name, found.path)
-        clips.append(DataClip(name, path, item.label, item.part))
+        clips.append(LabelledClip(path, item.label, name=name, part=item.part))
     here_labels = {item.label for item in classes}
     absent = [
         (part, item.label)

@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar.data.catalogue import Catalogue, DataClass, DataClip, assemble
+from mafsar.data.catalogue import Catalogue, DataClass, assemble
+from mafsar.data.labelled import LabelledClip
 from mafsar.data.presets import preset
 from mafsar.errors import InputError, MismatchError, MissingError
 
@@ -119,7 +120,7 @@ class Store:
             for label, text, part in self._rows("SELECT label, text, part FROM classes ORDER BY id")
         ]
         clips = [
-            DataClip(name, None if problem else self.path, label, part)
+            LabelledClip(None if problem else self.path, label, name=name, part=part)
             for name, problem, label, part in self._rows(
                 "SELECT name, problem, label, part FROM clips JOIN classes ON classes.id = class"
             )
@@ -141,7 +142,7 @@ class Store:
         )
         return {(label, name): len(set(json.loads(frames))) for label, name, frames in rows}
 
-    def duration(self, clip: DataClip) -> tuple[float, float | None]:
+    def duration(self, clip: LabelledClip) -> tuple[float, float | None]:
         """Seconds and frames a second of a clip; None where it had no clock.
 
         Raises:
@@ -150,7 +151,7 @@ class Store:
         seconds, fps = self._row(clip, "duration_seconds, fps")
         return float(seconds), fps
 
-    def read(self, clip: DataClip, segments: Sequence[int]) -> list[bytes]:
+    def read(self, clip: LabelledClip, segments: Sequence[int]) -> list[bytes]:
         """The JPEGs that segments of a clip show.
 
         Args:
@@ -167,7 +168,7 @@ class Store:
         found = dict(self._rows(f"SELECT id, jpeg FROM frames WHERE id IN ({marks})", [*{*wanted}]))
         return [found[frame] for frame in wanted]
 
-    def _row(self, clip: DataClip, columns: str) -> Any:
+    def _row(self, clip: LabelledClip, columns: str) -> Any:
         rows = self._rows(
             f"SELECT {columns} FROM clips JOIN classes ON classes.id = class "
             "WHERE label = ? AND name = ? AND problem IS NULL",

@@ -5,14 +5,19 @@ Labels are Unicode, compared in NFC and printed as given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from mafsar.data.catalogue import Catalogue
+from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
-from mafsar.data.store import Store
+from mafsar.data.splits import Part
+from mafsar.data.store import Store, is_store
 from mafsar.data.tables import read_rows, read_seconds, read_texts
-from mafsar.errors import InputError, MissingError
+from mafsar.errors import InputError, MissingError, option
+from mafsar.video.array import ArrayClip
 from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
 
 _LAYOUT = (
@@ -34,32 +39,6 @@ class SupportClass:
 
 
 @dataclass(frozen=True)
-class SupportClip:
-    """One clip of a support.
-
-    Attributes:
-        path: Video file, image or frame folder.
-        label: Its class; None for a clip of nothing.
-        start: First second taken, or None for the beginning.
-        end: Last second taken, or None for the end.
-    """
-
-    path: Path
-    label: str | None
-    start: float | None = None
-    end: float | None = None
-
-    @property
-    def name(self) -> str:
-        """Path and, where given, the seconds taken, for messages and reports."""
-        if self.start is None and self.end is None:
-            return str(self.path)
-        start = "" if self.start is None else f"{self.start:g}"
-        end = "" if self.end is None else f"{self.end:g}"
-        return f"{self.path}[{start}–{end} s]"
-
-
-@dataclass(frozen=True)
 class SupportSet:
     """The classes and clips that a user gave.
 
@@ -67,16 +46,15 @@ class SupportSet:
         path: Folder or CSV it was read from.
         classes: In order of label.
         clips: Clips of the classes, in order of class and path.
-        none_clips: Clips of nothing (`_none`).
+        none_clips: Background clips (`_none`).
         notes: What was passed over, one sentence each.
-        store: The packed data set that holds their frames, each clip's path being its name there;
-            None: the paths are files.
+        store: The packed data set that holds their frames; None: the paths are files.
     """
 
     path: Path
     classes: tuple[SupportClass, ...]
-    clips: tuple[SupportClip, ...]
-    none_clips: tuple[SupportClip, ...] = ()
+    clips: tuple[LabelledClip, ...]
+    none_clips: tuple[LabelledClip, ...] = ()
     notes: tuple[str, ...] = field(default=())
     store: Store | None = None
 
@@ -91,17 +69,34 @@ class SupportSet:
         )
 
 
-def read_support(path: str | Path) -> SupportSet:
-    """Reads a support folder or CSV.
+def read_support(
+    support: SupportSet | str | Path | Mapping[str, Iterable[Any]],
+    *,
+    fps: float | None = None,
+    times: Sequence[float] | None = None,
+) -> SupportSet:
+    """Reads a support.
 
     Args:
-        path: A folder of class folders, or a CSV `path,label[,start,end]`.
+        support: A folder of class folders, a CSV `path,label[,start,end]`, or clips by label:
+            `{"wave": [path, array, list of frames, list of PIL images, …]}`.
+        fps: Frames a second, of frames in memory.
+        times: Instead of `fps`: when each frame is first shown, seconds; for all clips in memory.
 
     Raises:
         MissingError: Nothing is there, or a clip that the CSV names is not.
         InputError: It holds no class, a class has no clip, or a line cannot be read.
     """
-    path = Path(path)
+    if isinstance(support, Mapping):
+        return _read_mapping(support, fps, times)
+    if fps is not None or times is not None:
+        raise InputError(
+            option("fps"), " and ", option("times"), " describe frames in memory; files have "
+            "their own clock"
+        )  # fmt: skip
+    if isinstance(support, SupportSet):
+        return support
+    path = Path(support)
     if not path.exists():
         raise MissingError(f"{path}: no such support; {_LAYOUT}")
     if path.is_dir():
@@ -121,8 +116,8 @@ def _read_folder(root: Path) -> SupportSet:
     if not any(folder.name != NONE_FOLDER for folder in folders):
         why = f"{len(loose)} clips but no class folder" if loose else "no class folder"
         raise InputError(f"{root}: {why}; {_LAYOUT}")
-    clips: list[SupportClip] = []
-    none_clips: list[SupportClip] = []
+    clips: list[LabelledClip] = []
+    none_clips: list[LabelledClip] = []
     for folder in folders:
         found = find_clips(folder)
         if not found:
@@ -131,9 +126,9 @@ def _read_folder(root: Path) -> SupportSet:
                 "or remove the folder"
             )
         if folder.name == NONE_FOLDER:
-            none_clips += [SupportClip(clip, None) for clip in found]
+            none_clips += [LabelledClip(clip, NONE_FOLDER) for clip in found]
         else:
-            clips += [SupportClip(clip, folder.name) for clip in found]
+            clips += [LabelledClip(clip, folder.name) for clip in found]
     notes: tuple[str, ...] = ()
     if loose:
         notes = (f"{root}: {len(loose)} clips beside the class folders were passed over",)
@@ -141,8 +136,8 @@ def _read_folder(root: Path) -> SupportSet:
 
 
 def _read_csv(path: Path) -> SupportSet:
-    clips: list[SupportClip] = []
-    none_clips: list[SupportClip] = []
+    clips: list[LabelledClip] = []
+    none_clips: list[LabelledClip] = []
     for line, row in read_rows(path, ("path", "label", "start", "end"), required=2):
         where = f"{path} line {line}"
         clip_path = path.parent / row["path"]
@@ -152,39 +147,96 @@ def _read_csv(path: Path) -> SupportSet:
         if end is not None and end <= (start or 0.0):
             raise InputError(f"{where}: end must be after start, got {start or 0:g} and {end:g}")
         if nfc(row["label"]) == NONE_FOLDER:
-            none_clips.append(SupportClip(clip_path, None, start, end))
+            none_clips.append(LabelledClip(clip_path, NONE_FOLDER, start, end))
         else:
-            clips.append(SupportClip(clip_path, row["label"], start, end))
+            clips.append(LabelledClip(clip_path, row["label"], start, end))
     if not clips:
         raise InputError(f"{path}: no clip of any class; {_LAYOUT}")
     texts = path.parent / TEXT_TABLE
     return _assemble(path, clips, none_clips, texts, ())
 
 
+def _read_mapping(
+    support: Mapping[str, Iterable[Any]], fps: float | None, times: Sequence[float] | None
+) -> SupportSet:
+    clips: list[LabelledClip] = []
+    for label, sources in support.items():
+        if not isinstance(label, str) or not label.strip():
+            raise InputError(f"a label is a text that is not empty, got {label!r}")
+        if isinstance(sources, (str, Path)) or not isinstance(sources, Iterable):
+            raise InputError(f"class {label!r}: give a list of clips, got {sources!r}")
+        before = len(clips)
+        for number, source in enumerate(sources, start=1):
+            if isinstance(source, (str, Path)):
+                path = Path(source)
+                if not path.exists():
+                    raise MissingError(f"class {label!r}: no such clip: {path}; check the path")
+                clips.append(LabelledClip(path, label))
+                continue
+            try:
+                array = ArrayClip.of(source, fps=fps, times=times)
+            except InputError as error:
+                raise InputError(f"class {label!r}, clip {number}: ", error) from error
+            clips.append(LabelledClip(None, label, name=f"{label}, clip {number}", array=array))
+        if len(clips) == before:
+            raise InputError(f"class {label!r} has no clip; add one or remove the class")
+    shown = [clip for clip in clips if not clip.is_background]
+    if not shown:
+        raise InputError("a support needs a class: {'wave': [clip, …], …}, got none")
+    background = [clip for clip in clips if clip.is_background]
+    return _assemble(Path("support"), shown, background, Path(TEXT_TABLE), (), texts={})
+
+
 def _assemble(
     path: Path,
-    clips: Sequence[SupportClip],
-    none_clips: Sequence[SupportClip],
+    clips: Sequence[LabelledClip],
+    none_clips: Sequence[LabelledClip],
     table: Path,
     notes: tuple[str, ...],
+    texts: Mapping[str, str] | None = None,
 ) -> SupportSet:
     """Joins spellings that NFC makes equal, sorts, and gives every class its text."""
     labels: dict[str, str] = {}
     for clip in clips:
-        if clip.label is not None:
-            labels.setdefault(nfc(clip.label), clip.label)
-    texts = read_texts(table, labels)
+        labels.setdefault(nfc(clip.label), clip.label)
+    texts = read_texts(table, labels) if texts is None else texts
     classes = tuple(
         SupportClass(labels[key], texts.get(key, label_words(labels[key])))
         for key in sorted(labels)
     )
     ordered = sorted(clips, key=_order)
-    joined = [
-        SupportClip(clip.path, labels[nfc(clip.label or "")], clip.start, clip.end)
-        for clip in ordered
-    ]
+    joined = [replace(clip, label=labels[nfc(clip.label)]) for clip in ordered]
     return SupportSet(path, classes, tuple(joined), tuple(none_clips), notes)
 
 
-def _order(clip: SupportClip) -> tuple[str, list[tuple[int, int, str]], float]:
-    return nfc(clip.label or ""), natural_key(str(clip.path)), clip.start or 0.0
+def _order(clip: LabelledClip) -> tuple[str, list[tuple[int, int, str]], float]:
+    return nfc(clip.label), natural_key(str(clip.path or clip.name)), clip.start or 0.0
+
+
+def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:
+    """The clips of one part of a data set, as evaluation reads them.
+
+    Args:
+        catalogue: The data set; of a packed one, the clips' frames are taken from the store.
+        part: Train, val or test.
+
+    Returns:
+        The clips, and whether every class has a name: where one has only a number, no text tower
+        can read it.
+
+    Raises:
+        InputError: The part has no class, or a class no clip.
+    """
+    data = catalogue.select(part)
+    empty = set(data.labels) - {clip.label for clip in data.clips}
+    if empty:
+        raise InputError(
+            f"{catalogue.title}: no clip of {', '.join(sorted(empty)[:5])} is in "
+            f"{catalogue.root}; mafsar data check lists what is missing"
+        )
+    classes = tuple(
+        SupportClass(label, text or label)
+        for label, text in zip(data.labels, data.texts, strict=True)
+    )
+    store = Store(catalogue.root) if is_store(catalogue.root) else None
+    return SupportSet(catalogue.root, classes, data.clips, store=store), None not in data.texts

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from mafsar.choices import Scoring
 from mafsar.errors import InputError
 from mafsar.model.names import ModelName, known_names, parse_model_name
 from mafsar.model.resnet_config import ResNetConfig
@@ -18,7 +19,6 @@ from mafsar.model.stem_table import STEM_CHANNELS, STEM_NAMES, STEM_STRIDE, stem
 
 __all__ = [
     "AdapterConfig",
-    "MatchConfig",
     "ModelConfig",
     "ModelName",
     "ResNetConfig",
@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 Activation = Literal["quickgelu", "gelu"]
-Metric = Literal["otam", "bimhm", "mean"]
 
 # Pixel statistics of CLIP's training data, red, green, blue, for pixels in 0–1.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -123,25 +122,6 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True)
-class MatchConfig:
-    """How a query is scored against the classes (METHOD section 3)."""
-
-    metric: Metric = "otam"
-    lam: float = 0.5  # λ of OTAM's soft minimum
-    alpha: float = 0.5  # weight of the text term
-    visual_scale: float = 1.0
-    text_scale: float = 100.0
-
-    def __post_init__(self) -> None:
-        if self.metric not in ("otam", "bimhm", "mean"):
-            raise InputError(f"match.metric must be otam, bimhm or mean, got {self.metric!r}")
-        if not 0 <= self.alpha <= 1:
-            raise InputError(f"match.alpha must be in 0–1, got {self.alpha}")
-        if self.lam <= 0:
-            raise InputError(f"match.lam must be > 0, got {self.lam}")
-
-
-@dataclass(frozen=True)
 class ModelConfig:
     """One model: two towers, what adapts them (None: plain frozen CLIP), prompts and pixels."""
 
@@ -152,7 +132,7 @@ class ModelConfig:
     frames: int = 8  # T; it belongs to the model
     adapters: AdapterConfig | None = field(default_factory=AdapterConfig)
     fully_tuned: bool = False  # the vision tower's own weights are tuned
-    match: MatchConfig = field(default_factory=MatchConfig)
+    match: Scoring = field(default_factory=Scoring)
     prompts: tuple[str, ...] = ("a photo of {}",)
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
@@ -225,7 +205,7 @@ class ModelConfig:
         if isinstance(values.get("adapters"), Mapping):
             values["adapters"] = _from_mapping(AdapterConfig, values["adapters"], "adapters.")
         if isinstance(values.get("match"), Mapping):
-            values["match"] = _from_mapping(MatchConfig, values["match"], "match.")
+            values["match"] = _from_mapping(Scoring, values["match"], "match.")
         for name in ("prompts", "mean", "std"):
             if name in values:
                 values[name] = tuple(values[name])

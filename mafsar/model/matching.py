@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mafsar import kernels
+from mafsar.choices import Scoring
 from mafsar.errors import InputError
+from mafsar.kernels.metrics import visual_distances, visual_logits
 from mafsar.kernels.reference import unit_vectors
-from mafsar.model.config import MatchConfig
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ClassScores:
 def class_scores(
     query: Tensor,
     prototypes: Tensor,
-    match: MatchConfig,
+    match: Scoring,
     *,
     pooled: Tensor | None = None,
     text: Tensor | None = None,
@@ -67,24 +67,7 @@ def class_scores(
     return ClassScores(fused, distances, visual, worded)
 
 
-def visual_distances(query: Tensor, prototypes: Tensor, match: MatchConfig) -> Tensor:
-    """The metric between every query (Q, Tq, E) and every prototype (C, Ts, E), (Q, C)."""
-    if match.metric == "mean":
-        return kernels.mean_match(query, prototypes)
-    distances = kernels.frame_distances(query, prototypes)  # (Q, C, Tq, Ts)
-    if match.metric == "bimhm":
-        return kernels.bimhm(distances)
-    return kernels.otam(distances, lam=match.lam)
-
-
-def visual_logits(distances: Tensor, frames: int, match: MatchConfig) -> Tensor:
-    """visual_scale · (−OTAM, −T · Bi-MHM or −T · mean); `frames` is the query's T."""
-    # OTAM is a sum over the frames already; the other two are means.
-    factor = 1 if match.metric == "otam" else frames
-    return -match.visual_scale * factor * distances
-
-
-def text_logits(pooled: Tensor, text: Tensor, match: MatchConfig) -> Tensor:
+def text_logits(pooled: Tensor, text: Tensor, match: Scoring) -> Tensor:
     """text_scale · cos(pooled, text) of every (Q, E) and every (C, E), (Q, C)."""
     cosines = unit_vectors(pooled) @ unit_vectors(text).transpose(-1, -2)  # (Q, C)
     return match.text_scale * cosines

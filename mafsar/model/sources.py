@@ -17,9 +17,10 @@ from typing import Any
 
 from torch import Tensor
 
+from mafsar.choices import Scoring
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.model.bundle_weights import load_bundle_network
-from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
+from mafsar.model.config import AdapterConfig, ModelConfig
 from mafsar.model.initial import random_state
 from mafsar.model.names import MANIFEST, SHIPPED_BUNDLE, ModelName, backbone, parse_model_name
 from mafsar.model.network import (
@@ -139,7 +140,7 @@ def _own_file(name: ModelName, *, adapters: bool, seed: int) -> MafsarNetwork:
         )
     if adapters and network.config.adapters is None:
         config = dataclasses.replace(
-            network.config, name=str(name), adapters=AdapterConfig(), match=MatchConfig()
+            network.config, name=str(name), adapters=AdapterConfig(), match=Scoring()
         )
         towers = network.state_dict()
         return _assemble(_with_text_scale(config, towers), towers, seed)

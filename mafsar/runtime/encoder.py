@@ -9,14 +9,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.errors import InputError
+from mafsar.choices import Scoring
+from mafsar.errors import InputError, Message, MismatchError, option
 
-Branch = Literal["query", "support"]
-Metric = Literal["otam", "bimhm", "mean"]
 Float32 = NDArray[np.float32]
 Frames = NDArray[np.uint8]
-
-METRICS: tuple[Metric, ...] = ("otam", "bimhm", "mean")
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Features:
             self.frames.shape[0],
             self.frames.shape[2],
         ):
-            raise ValueError(
+            raise InputError(
                 "features must be frames (B, T, E) and pooled (B, E), "
                 f"got {self.frames.shape} and {self.pooled.shape}"
             )
@@ -71,11 +68,7 @@ class ModelSpec:
         text: Whether the model has a text tower.
         prompts: Templates with `{}`; a class's embedding is the mean over them.
         known_words: Lower-case words the text tower has been trained on; None = open vocabulary.
-        metric: Default distance of METHOD section 3.
-        lam: OTAM's soft-min temperature.
-        alpha: Weight of the text term when text is used, 0–1.
-        visual_scale: Factor on the negative distances before the softmax.
-        text_scale: Factor on the text cosines before the softmax.
+        scoring: How its features become scores, with the α that holds when text is used.
         weights_sha256: Hash of the weights by name and bytes, the same for every engine.
         parameters_total: Parameters, text tower included.
         parameters_tunable: Parameters that training tunes.
@@ -96,11 +89,7 @@ class ModelSpec:
     text: bool
     prompts: tuple[str, ...]
     known_words: frozenset[str] | None
-    metric: Metric
-    lam: float
-    alpha: float
-    visual_scale: float
-    text_scale: float
+    scoring: Scoring
     weights_sha256: str
     parameters_total: int
     parameters_tunable: int
@@ -150,7 +139,7 @@ class Encoder(Protocol):
     engine: str
     device: str
     precision: str
-    choice: str
+    choice: Message
 
     def encode_query(self, frames: Frames) -> Features:
         """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
@@ -166,6 +155,106 @@ class Encoder(Protocol):
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Which model answered, and what it ran on; names as in the JSON of every verb.
+
+    Attributes:
+        model: Name of the model.
+        adapters: "trained" or "none".
+        engine: "onnx", "trt" or "torch".
+        precision: "fp32", "fp16" or "int8".
+        device: "cpu" or "cuda:N".
+    """
+
+    model: str
+    adapters: str
+    engine: str
+    precision: str
+    device: str
+
+
+def provenance(encoder: Encoder) -> dict[str, str]:
+    """The fields of `Provenance` that an encoder gives."""
+    return {
+        "model": encoder.spec.name,
+        "adapters": encoder.spec.adapters,
+        "engine": encoder.engine,
+        "precision": encoder.precision,
+        "device": encoder.device,
+    }
+
+
+@dataclass(frozen=True)
+class BankModel:
+    """What a bank says of the model that made it.
+
+    Attributes:
+        name: Its name, as shown.
+        path: Where it was loaded from, or None.
+        adapters: "trained" or "none".
+        weights_sha256: Hash of its weights.
+        preprocess: Size, frames, resampling, mean, std.
+        prompts: Templates of the class texts.
+        scoring: Metric, scales and the model's own α.
+    """
+
+    name: str
+    path: str | None
+    adapters: Literal["none", "trained"]
+    weights_sha256: str
+    preprocess: dict[str, Any]
+    prompts: tuple[str, ...]
+    scoring: Scoring
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> BankModel:
+        """What a bank keeps of a model."""
+        return cls(
+            spec.name,
+            spec.path,
+            spec.adapters,
+            spec.weights_sha256,
+            spec.preprocess_json(),
+            spec.prompts,
+            spec.scoring,
+        )
+
+    def check(self, spec: ModelSpec, bank: str) -> None:
+        """Refuses a model that did not make the bank.
+
+        Args:
+            spec: The model at hand.
+            bank: What messages call the bank.
+
+        Raises:
+            MismatchError: Weights, pre-processing or prompts differ; says which, and what to do.
+        """
+        fix = (
+            "; enroll the clips again with ",
+            option(model=spec.path or spec.name),
+            ", or match without it",
+        )
+        if self.weights_sha256 != spec.weights_sha256:
+            raise MismatchError(
+                f"{bank}: made by {self.name} (weights {self.weights_sha256[:12]}), "
+                f"not by {spec.name} (weights {spec.weights_sha256[:12]})",
+                *fix,
+            )
+        if self.preprocess != spec.preprocess_json():
+            raise MismatchError(
+                f"{bank}: made with pre-processing {self.preprocess}, the model has "
+                f"{spec.preprocess_json()}",
+                *fix,
+            )
+        if self.prompts != spec.prompts:
+            raise MismatchError(
+                f"{bank}: made with prompts {list(self.prompts)}, the model has "
+                f"{list(spec.prompts)}",
+                *fix,
+            )
 
 
 def checked_frames(spec: ModelSpec, frames: Frames) -> Frames:

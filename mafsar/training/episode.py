@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mafsar.choices import Scoring
 from mafsar.data.loader import EpisodeBatch
-from mafsar.model.config import MatchConfig
-from mafsar.model.matching import visual_distances, visual_logits
+from mafsar.kernels.metrics import visual_distances, visual_logits
 from mafsar.training.config import TrainConfig
 from mafsar.training.losses import episode_loss, text_loss
 
@@ -51,7 +51,7 @@ def run_episode(
     encode: Encode,
     batch: EpisodeBatch,
     texts: Tensor | None,
-    match: MatchConfig,
+    match: Scoring,
     *,
     guided: bool,
     smooth: float,

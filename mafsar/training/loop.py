@@ -15,10 +15,10 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from mafsar.choices import Scoring
 from mafsar.data.catalogue import Catalogue
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.files import write_text
-from mafsar.model.config import MatchConfig
 from mafsar.model.sources import ADAPTERS_FILE
 from mafsar.training.checkpoint import (
     Progress,
@@ -84,7 +84,7 @@ class TrainResult:
     episodes: int
     best_step: int
     val_accuracy: float | None
-    match: MatchConfig
+    match: Scoring
     seconds: float
 
 
@@ -278,7 +278,7 @@ def _result(run: Trainer, out: Path, done: Progress) -> TrainResult:
     )
 
 
-def kept_match(run: Path) -> MatchConfig:
+def kept_match(run: Path) -> Scoring:
     """α and scales of a run's best weights."""
     with safe_open(run / ADAPTERS_FILE, framework="pt") as file:
-        return MatchConfig(**json.loads(file.metadata()["config"])["match"])
+        return Scoring(**json.loads(file.metadata()["config"])["match"])

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mafsar.choices import Scoring
 from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
-from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
+from mafsar.model.config import AdapterConfig, ModelConfig
 from mafsar.model.initial import random_state
 from mafsar.model.names import parse_model_name
 from mafsar.model.network import TUNABLE_PREFIXES, MafsarNetwork, empty_network
@@ -121,7 +122,7 @@ def _model_config(found: ModelConfig, config: TrainConfig) -> ModelConfig:
     adapters: AdapterConfig | None = parts
     if fields.tune == "full":
         adapters = parts.prototypes_only() if fields.tpcm else None
-    match = MatchConfig(
+    match = Scoring(
         metric=config.metric,
         lam=config.lam,
         alpha=(config.alpha or 0.0) if config.text else 0.0,

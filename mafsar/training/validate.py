@@ -15,14 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mafsar.data.catalogue import DataClip, PartData
+from mafsar.choices import Scoring
+from mafsar.data.catalogue import PartData
 from mafsar.data.episodes import Episodes, draw_episodes
 from mafsar.data.frames import ClipFrames
+from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
-from mafsar.model.config import MatchConfig
+from mafsar.kernels.metrics import visual_logits
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.evaluation.tally import confidence_interval
-from mafsar.runtime.scoring.scores import Scoring, cosines, visual_distances
+from mafsar.runtime.scoring.scores import class_distances, cosines, softmax
 from mafsar.training.config import TrainConfig
 
 Float64 = NDArray[np.float64]
@@ -49,7 +51,7 @@ class ValResult:
     accuracy_visual: float
     accuracy_text: float | None
     ci95: float
-    match: MatchConfig
+    match: Scoring
 
 
 class Validator:
@@ -97,9 +99,8 @@ class Validator:
         network.train(was_training)
         match = network.config.match
         distances = _distances(query, support, self.episodes, match)
-        # OTAM is a sum over the frames already; the other two are means.
-        frames = 1 if match.metric == "otam" else query.shape[1]
-        visual = -frames * distances  # (n, Q, C)
+        raw = dataclasses.replace(match, visual_scale=1.0)
+        visual = visual_logits(distances, query.shape[1], raw)  # (n, Q, C)
         text = None
         if self._texts is not None:
             words = self._texts.float().cpu().numpy()[self.episodes.classes]  # (n, C, E)
@@ -142,7 +143,7 @@ class Validator:
     def _batches(self, network: MafsarNetwork) -> Iterator[tuple[int, np.ndarray]]:
         shape = {"frames": network.config.frames, "size": network.config.vision.image_size}
 
-        def load(clip: DataClip) -> np.ndarray:
+        def load(clip: LabelledClip) -> np.ndarray:
             return self._source.testing(clip, **shape)
 
         waiting: list[np.ndarray] = []
@@ -153,7 +154,7 @@ class Validator:
                 waiting = []
 
 
-def fit_match(visual: Float64, text: Float64 | None, match: MatchConfig) -> MatchConfig:
+def fit_match(visual: Float64, text: Float64 | None, match: Scoring) -> Scoring:
     """Chooses visual_scale by likelihood, then α by accuracy; query i's class is i.
 
     Args:
@@ -164,7 +165,7 @@ def fit_match(visual: Float64, text: Float64 | None, match: MatchConfig) -> Matc
     right = np.arange(visual.shape[-1])
 
     def likelihood(scale: float) -> float:
-        return float(np.log(_softmax(scale * visual)[:, right, right] + 1e-300).mean())
+        return float(np.log(softmax(scale * visual)[:, right, right] + 1e-300).mean())
 
     match = dataclasses.replace(match, visual_scale=max(SCALES, key=likelihood))
     if text is None:
@@ -180,7 +181,7 @@ def fit_match(visual: Float64, text: Float64 | None, match: MatchConfig) -> Matc
 
 def _choose_clips(
     data: PartData, config: TrainConfig
-) -> tuple[tuple[DataClip, ...], NDArray[np.int64]]:
+) -> tuple[tuple[LabelledClip, ...], NDArray[np.int64]]:
     """At most `val.clips` of each class, the same for a seed."""
     most = config.val.clips or len(data.clips)
     rng = np.random.default_rng([config.seed, 5])
@@ -192,7 +193,7 @@ def _choose_clips(
 
 
 def _distances(
-    query: np.ndarray, support: np.ndarray, episodes: Episodes, match: MatchConfig
+    query: np.ndarray, support: np.ndarray, episodes: Episodes, match: Scoring
 ) -> Float64:
     """The metric of every episode's queries against its prototypes, (n, Q, C)."""
     scoring = Scoring(metric=match.metric, lam=match.lam)
@@ -202,15 +203,15 @@ def _distances(
         shots = support[episodes.support[taken]]  # (b, C, K, T, E)
         prototypes = shots.mean(axis=2, dtype=np.float64).astype(np.float32)
         asked = query[episodes.queries[taken, :, 0]]  # (b, Q, T, E)
-        parts.append(visual_distances(asked, prototypes, scoring))
+        parts.append(class_distances(asked, prototypes, scoring))
     return np.concatenate(parts)
 
 
-def _fused(visual: Float64, text: Float64 | None, match: MatchConfig) -> Float64:
-    scores = _softmax(match.visual_scale * visual)
+def _fused(visual: Float64, text: Float64 | None, match: Scoring) -> Float64:
+    scores = softmax(match.visual_scale * visual)
     if text is None:
         return scores
-    return match.alpha * _softmax(text) + (1 - match.alpha) * scores
+    return match.alpha * softmax(text) + (1 - match.alpha) * scores
 
 
 def _right(scores: Float64) -> Float64:
@@ -218,9 +219,3 @@ def _right(scores: Float64) -> Float64:
     hits = scores.argmax(axis=-1) == np.arange(scores.shape[-1])
     share: Float64 = hits.mean(axis=-1)
     return share
-
-
-def _softmax(logits: Float64) -> Float64:
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    out: Float64 = shifted / shifted.sum(axis=-1, keepdims=True)
-    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mafsar.video.array import clip_from_array
+from mafsar.video.array import ArrayClip, clip_from_array
 from mafsar.video.clip import Clip, RawClip, load_clip, load_raw_clip
 from mafsar.video.container import video_info
 from mafsar.video.geometry import Geometry
@@ -24,6 +24,7 @@ from mafsar.video.write import write_video
 __all__ = [
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
+    "ArrayClip",
     "Clip",
     "ClipRequest",
     "Geometry",

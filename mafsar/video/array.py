@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,56 @@ from mafsar.video.preprocess import to_square
 from mafsar.video.sampling import frames_shown, segment_times
 
 _WHOLE = Geometry()
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayClip:
+    """Frames in memory, in place of a file.
+
+    Attributes:
+        pixels: RGB, (N, H, W, 3), uint8, N ≥ 1.
+        fps: Frames in a second, or None.
+        times: Instead of `fps`: when each frame is first shown, seconds, (N,), ascending.
+    """
+
+    pixels: np.ndarray
+    fps: float | None = None
+    times: tuple[float, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"ArrayClip({self.pixels.shape})"
+
+    @classmethod
+    def of(
+        cls,
+        source: Any,
+        *,
+        fps: float | None = None,
+        times: Sequence[float] | np.ndarray | None = None,
+    ) -> ArrayClip:
+        """Reads an array (N, H, W, 3), a list of frames or a list of PIL images.
+
+        Raises:
+            InputError: It is none of these, frames differ in size, or `fps` and `times` do not fit.
+        """
+        pixels = source
+        if not isinstance(source, np.ndarray):
+            pixels = np.stack([np.asarray(frame) for frame in source])
+        _array_clock(pixels, fps, times)
+        return cls(pixels, fps, None if times is None else tuple(float(t) for t in times))
+
+    def load(self, *, frames: int, size: int, geometry: Geometry = _WHOLE) -> Clip:
+        """The clip as a model takes it."""
+        return clip_from_array(
+            self.pixels, fps=self.fps, times=self.times, frames=frames, size=size, geometry=geometry
+        )
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Hash (hex) of shape, pixels and clock: equal for equal frames at equal times."""
+        digest = hashlib.sha256(f"array {self.pixels.shape} {self.fps} {self.times}\n".encode())
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        return digest.hexdigest()
 
 
 def clip_from_array(

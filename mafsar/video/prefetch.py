@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mafsar.errors import MafsarError, VideoError
+from mafsar.video.array import ArrayClip
 from mafsar.video.clip import Clip, load_clip
 from mafsar.video.geometry import Geometry
 
@@ -17,9 +18,9 @@ _WHOLE = Geometry()
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """The arguments of one `load_clip`."""
+    """The arguments of one `load_clip`; frames in memory may stand in place of a path."""
 
-    path: Path | str
+    source: Path | str | ArrayClip
     frames: int
     size: int
     geometry: Geometry = _WHOLE
@@ -83,8 +84,12 @@ def _is_one(requests: Iterable[ClipRequest]) -> bool:
 def _load(request: ClipRequest, threads: int | None) -> Clip | VideoError:
     """Loads one clip; what is wrong with it is its result, not an exception."""
     try:
+        if isinstance(request.source, ArrayClip):
+            return request.source.load(
+                frames=request.frames, size=request.size, geometry=request.geometry
+            )
         return load_clip(
-            request.path,
+            request.source,
             frames=request.frames,
             size=request.size,
             geometry=request.geometry,
@@ -95,4 +100,4 @@ def _load(request: ClipRequest, threads: int | None) -> Clip | VideoError:
     except VideoError as error:
         return error
     except MafsarError as error:
-        return VideoError(str(error))
+        return VideoError(*error.parts)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mafsar.choices import Scoring
 from mafsar.runtime.encoder import Features, ModelSpec
 from mafsar.video import write_video
 
@@ -32,11 +33,7 @@ class PixelEncoder:
             text=True,
             prompts=("a photo of {}",),
             known_words=frozenset({"goes", "left", "right", "up"}),
-            metric="otam",
-            lam=0.5,
-            alpha=0.3,
-            visual_scale=1.0,
-            text_scale=100.0,
+            scoring=Scoring("otam", lam=0.5, alpha=0.3, visual_scale=1.0, text_scale=100.0),
             weights_sha256="0" * 64,
             parameters_total=0,
             parameters_tunable=0,
@@ -89,6 +86,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pixels(monkeypatch: pytest.MonkeyPatch) -> PixelEncoder:
     """Every model name means the stand-in."""
     encoder = PixelEncoder()
-    for name in ("load_model", "load_bank_model"):
+    for name in ("open_model", "load_bank_model"):
         monkeypatch.setattr(f"mafsar.runtime.engines.loading.{name}", lambda *_, **__: encoder)
     return encoder

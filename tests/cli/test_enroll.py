@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.bank.bank import read_bank
 
 runner = CliRunner()
 app = build_app()
@@ -36,7 +36,7 @@ def test_enroll_writes_a_bank_and_says_how_good_it_is(scene: Path, tmp_path: Pat
     assert stdout.count("3 of 3") == 4
     assert f"wrote {path}: 4 classes, 12 clips" in stdout
     assert "engine: onnx on cpu" in stderr
-    assert Bank.load(path).labels == ("goes_down", "goes_left", "goes_right", "goes_up")
+    assert read_bank(path).labels == ("goes_down", "goes_left", "goes_right", "goes_up")
     _, stderr = run("enroll", scene / "support", "-o", path, code=1)
     assert f"--out {path}: exists already" in stderr
     run("enroll", scene / "support", "-o", path, "-y")
@@ -65,7 +65,7 @@ def test_a_mislabelled_clip_stands_out_in_the_report(scene: Path, tmp_path: Path
     assert "taken for goes_up" in card[: card.index("</div></div>")]
     assert page.count("data:image/jpeg;base64,") == 13
     assert "<script" not in page
-    assert Bank.load(tmp_path / "b.safetensors").images is None
+    assert read_bank(tmp_path / "b.safetensors").images is None
 
 
 def test_adding_in_place_and_elsewhere(scene: Path, tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_adding_in_place_and_elsewhere(scene: Path, tmp_path: Path) -> None:
     path, other = tmp_path / "b.safetensors", tmp_path / "all.safetensors"
     run("enroll", half, "-o", path, "--text", "off")
     run("enroll", rest, "--add", path, "-o", other)
-    assert len(Bank.load(path).classes) == 2
-    assert len(Bank.load(other).classes) == 4
+    assert len(read_bank(path).classes) == 2
+    assert len(read_bank(other).classes) == 4
     run("enroll", rest, "--add", path)
-    assert len(Bank.load(path).clips) == 12
+    assert len(read_bank(path).clips) == 12
     _, stderr = run("enroll", rest, "--add", path, "--text", "on", code=1)
     assert "--text off" in stderr
 
@@ -104,7 +104,7 @@ def test_geometry_is_kept_in_the_bank(scene: Path, tmp_path: Path) -> None:
     path = tmp_path / "b.safetensors"
     picture = ["--roi", "0,0,1,0.5", "--fit", "pad", "--rotate", "90", "--hflip"]
     run("enroll", scene / "support", "-o", path, *picture)
-    kept = Bank.load(path).geometry
+    kept = read_bank(path).geometry
     assert (kept.roi, kept.fit, kept.rotate, kept.hflip) == ((0, 0, 1, 0.5), "pad", 90, True)
     query = scene / "queries" / "goes_up.mp4"
     run("match", path, query)
@@ -129,10 +129,10 @@ def test_bank_list(bank: Path) -> None:
 def test_bank_remove(bank: Path, tmp_path: Path) -> None:
     smaller = tmp_path / "s.safetensors"
     run("bank", "remove", bank, "--class", "goes_up", "-o", smaller)
-    assert len(Bank.load(bank).classes) == 4
-    assert Bank.load(smaller).labels == ("goes_down", "goes_left", "goes_right")
+    assert len(read_bank(bank).classes) == 4
+    assert read_bank(smaller).labels == ("goes_down", "goes_left", "goes_right")
     run("bank", "remove", bank, "--clip", "0.mp4")
-    assert len(Bank.load(bank).clips) == 8
+    assert len(read_bank(bank).clips) == 8
     _, stderr = run("bank", "remove", bank, "--class", "goes_upp", code=1)
     assert "goes_up" in stderr
     _, stderr = run("bank", "remove", bank, code=1)
@@ -144,13 +144,13 @@ def test_bank_merge(bank: Path, tmp_path: Path) -> None:
     run("bank", "remove", bank, "--class", "goes_up,goes_down", "-o", left)
     run("bank", "remove", bank, "--class", "goes_left,goes_right", "-o", right)
     run("bank", "merge", left, right, "-o", both)
-    merged, whole = Bank.load(both), Bank.load(bank)
+    merged, whole = read_bank(both), read_bank(bank)
     assert merged.labels == whole.labels
     assert (merged.query == whole.query).all()
     _, stderr = run("bank", "merge", left, right, "-o", both, code=1)
     assert "exists already" in stderr
     run("bank", "merge", left, right, "-o", both, "-y", "--class", "goes_up,goes_left")
-    assert Bank.load(both).labels == ("goes_left", "goes_up")
+    assert read_bank(both).labels == ("goes_left", "goes_up")
     _, stderr = run("bank", "merge", left, "-o", tmp_path / "x.safetensors", code=1)
     assert "name two or more" in stderr
     _, stderr = run("bank", "merge", left, right, code=1)

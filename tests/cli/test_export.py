@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
+from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.engines.bundle import Bundle
-from mafsar.runtime.engines.loading import starter_path
 
 pytestmark = pytest.mark.skipif(
-    not starter_path().exists(), reason="the shipped model is not in this checkout"
+    not SHIPPED_BUNDLE.exists(), reason="the shipped model is not in this checkout"
 )
 runner = CliRunner()
 app = build_app()
@@ -28,7 +28,7 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_onnx_is_verified_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mafsar.export.engines.tensorrt.MODULES", {"trt": "no_such_tensorrt"})
-    before = {path.name: path.read_bytes() for path in starter_path().iterdir()}
+    before = {path.name: path.read_bytes() for path in SHIPPED_BUNDLE.iterdir()}
     done = runner.invoke(app, ["export", "--engine", "onnx", "--json"])
     assert done.exit_code == 0, done.stderr
     (line,) = [json.loads(text) for text in done.stdout.splitlines()]
@@ -41,7 +41,7 @@ def test_onnx_is_verified_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
         r"^exported in \d+ s, peak memory 0\.[1-9] GB$|[1-9]\.\d GB$", done.stderr, re.MULTILINE
     )
     assert report["largest_half"][1] < 65504
-    assert {path.name: path.read_bytes() for path in starter_path().iterdir()} == before
+    assert {path.name: path.read_bytes() for path in SHIPPED_BUNDLE.iterdir()} == before
     assert Bundle.open("tiny.mafsar").precisions() == ["fp32", "fp16"]
 
     again = runner.invoke(app, ["export"])

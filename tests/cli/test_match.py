@@ -146,7 +146,7 @@ def test_topk_metric_alpha_and_text(scene: Path) -> None:
     best = worded["topk"][0]
     assert math.isclose(best["score"], best["text_score"], abs_tol=1e-9)
     _, stderr = run(*words, "--alpha", "0.5", code=1)
-    assert "text is off; add --text on" in stderr
+    assert "text is off; use --text on" in stderr
 
 
 def test_a_threshold_needs_calibration(scene: Path) -> None:
@@ -242,7 +242,7 @@ def test_unexpected_errors_are_one_line_without_debug(
     def explode(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("mafsar.runtime.engines.loading.load_model", explode)
+    monkeypatch.setattr("mafsar.runtime.engines.loading.open_model", explode)
     words = ["match", scene / "support", scene / "queries" / "goes_up.mp4"]
     _, stderr = run(*words, code=1)
     assert stderr == ("error: RuntimeError: two lines; set MAFSAR_DEBUG=1 for the traceback\n")
@@ -255,7 +255,7 @@ def test_interrupt_is_130(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mafsar.runtime.engines.loading.load_model", interrupt)
+    monkeypatch.setattr("mafsar.runtime.engines.loading.open_model", interrupt)
     _, stderr = run("match", scene / "support", scene / "queries", code=130)
     assert stderr == "error: interrupted\n"
 
@@ -265,7 +265,7 @@ def start(*words: object) -> subprocess.Popen[str]:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import conftest, mafsar.runtime.engines.loading as loading\n"
-        "loading.load_model = lambda *_, **__: conftest.PixelEncoder()\n"
+        "loading.open_model = lambda *_, **__: conftest.PixelEncoder()\n"
         "from mafsar.cli.app import main\n"
         "sys.argv[1:] = sys.argv[2:]\n"
         "main()\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mafsar.runtime.engines.loading import starter_path
+from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.video import write_video
 
 CODE = """
@@ -37,7 +37,7 @@ assert "torch" not in sys.modules
 """
 
 
-@pytest.mark.skipif(not starter_path().exists(), reason="the shipped model is not in this checkout")
+@pytest.mark.skipif(not SHIPPED_BUNDLE.exists(), reason="the shipped model is not in this checkout")
 def test_the_verbs_of_an_edge_device(tmp_path: Path) -> None:
     square = np.full((16, 16, 3), 255, np.uint8)
     for name, step in (("left", -4), ("right", 4)):

@@ -43,7 +43,7 @@ def test_class_folders_with_every_kind_of_clip(tmp_path, make_clip):
         ("brush_hair", "c.WebM"), ("brush_hair", "frames"),
     ]  # fmt: skip
     assert [clip.path.name for clip in support.none_clips] == ["idle.mkv"]
-    assert support.none_clips[0].label is None
+    assert support.none_clips[0].is_background
 
 
 @pytest.mark.parametrize(

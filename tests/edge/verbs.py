@@ -50,14 +50,14 @@ def main() -> None:
     wanted(not present, f"this environment has {', '.join(present)}")
     import onnxruntime
 
-    from mafsar.runtime.engines.loading import starter_path
+    from mafsar.model.names import SHIPPED_BUNDLE
 
     if len(sys.argv) > 2:
         asked = sys.argv[2].partition("==")[2].rstrip("*")
         wanted(onnxruntime.__version__.startswith(asked), f"ONNX Runtime {onnxruntime.__version__}")
     support, query = clips()
     bundle = Path("own.mafsar")
-    shutil.copytree(starter_path(), bundle)
+    shutil.copytree(SHIPPED_BUNDLE, bundle)
     model = ("--model", str(bundle))
 
     answers = [json.loads(line) for line in mafsar("match", str(support), str(query), *model,

@@ -20,7 +20,7 @@ from mafsar.cli.app import build_app
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.export import first_use
 from mafsar.export.first_use import make_kept
-from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.bank.bank import read_bank
 from mafsar.runtime.cache import bundles as model_bundles
 from mafsar.runtime.engines.loading import load_bank_model, load_model
 from mafsar.video import write_video
@@ -135,7 +135,7 @@ def test_a_bank_finds_its_model_in_the_cache(
     place, name, _ = cache
     monkeypatch.setenv("MAFSAR_CACHE", str(place))
     mafsar.enroll(support, load_model(name), text="off").save(tmp_path / "b.safetensors")
-    assert load_bank_model(Bank.load(tmp_path / "b.safetensors")).engine == "onnx"
+    assert load_bank_model(read_bank(tmp_path / "b.safetensors").model).engine == "onnx"
     assert load_model(name).spec.path is None  # not the cache's, which may be cleared
     assert load_model(name, engine="torch").engine == "torch"
     assert load_model(name, cache=False).engine == "torch"
@@ -192,7 +192,7 @@ def test_what_was_killed_in_the_middle_is_never_used(
         raise MismatchError("planted")
 
     monkeypatch.setattr(first_use, "export_held", export)
-    with pytest.raises(MismatchError, match=r"planted \(first use of .*--engine torch"):
+    with pytest.raises(MismatchError, match=r"planted \(first use of .*engine='torch'"):
         make_kept(name)
 
 
@@ -204,7 +204,7 @@ def test_a_damaged_bundle_in_the_cache_is_made_again(
     kept = model_bundles.kept_path(name)
     shutil.copytree(whole, kept)
     (kept / "weights-fp32.bin").write_bytes(b"cut")
-    with pytest.raises(MismatchError, match=r"3 bytes.*mafsar export MODEL -o .* --overwrite"):
+    with pytest.raises(MismatchError, match=r"3 bytes.*mafsar\.export_model\(model, out=.*, overwrite=True"):
         load_model(name, engine="onnx", device="cpu")
 
     def make(asked: str) -> Path:

@@ -391,7 +391,7 @@ def test_an_overflow_of_half_is_caught(bundle_copy: Path) -> None:
 
 
 def test_default_places(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr("mafsar.runtime.engines.loading.starter_path", lambda: small)
+    monkeypatch.setattr("mafsar.runtime.engines.loading.SHIPPED_BUNDLE", small)
     monkeypatch.chdir(tmp_path)
     assert export_model("tiny").path == Path("tiny.mafsar")
     assert "query-fp16.onnx" not in {path.name for path in small.iterdir()}

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
+from mafsar.choices import Scoring
 from mafsar.errors import InputError
 from mafsar.model.config import (
     AdapterConfig,
-    MatchConfig,
     ModelConfig,
     TextConfig,
     VisionConfig,
@@ -66,9 +66,7 @@ def test_clip_s_own_size():
 @pytest.mark.parametrize("plain", [False, True])
 def test_json_comes_back_the_same(plain):
     config = named_config("tiny").plain() if plain else named_config("tiny")
-    config = dataclasses.replace(
-        config, match=MatchConfig("bimhm", alpha=0.25), prompts=("{}", "a {}")
-    )
+    config = dataclasses.replace(config, match=Scoring("bimhm", alpha=0.25), prompts=("{}", "a {}"))
     document = json.loads(json.dumps(config.to_json(), allow_nan=False))
     assert ModelConfig.from_json(document) == config
 
@@ -94,9 +92,9 @@ def test_an_unknown_key_names_the_nearest():
         (lambda: VisionConfig(24, 1, 3, 5, 12), "vision.image_size must be a multiple"),
         (lambda: TextConfig(8, 1, 2, activation="relu"), "quickgelu or gelu, got 'relu'"),
         (lambda: AdapterConfig(ratio=0), "adapters.ratio"),
-        (lambda: MatchConfig("dtw"), "otam, bimhm or mean, got 'dtw'"),
-        (lambda: MatchConfig(alpha=1.5), "match.alpha"),
-        (lambda: MatchConfig(lam=0), "match.lam"),
+        (lambda: Scoring("dtw"), "otam, bimhm, mean, got 'dtw'"),
+        (lambda: Scoring(alpha=1.5), "alpha must be"),
+        (lambda: Scoring(lam=0), "lam must be"),
         (lambda: dataclasses.replace(named_config("tiny"), prompts=("a photo",)), "hold one {}"),
         (lambda: dataclasses.replace(named_config("tiny"), prompts=()), "prompts"),
         (lambda: dataclasses.replace(named_config("tiny"), frames=0), "frames must be ≥ 1"),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from mafsar.choices import Scoring
 from mafsar.errors import InputError
-from mafsar.model.config import MatchConfig
 from mafsar.model.matching import class_scores
 from mafsar.model.prototypes import class_prototypes
 
@@ -19,7 +19,7 @@ def drawn(*shape, seed=0):
 @pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
 @pytest.mark.parametrize("with_text", [True, False])
 def test_scores_are_the_restatement(metric, with_text, restatement):
-    match = MatchConfig(metric, lam=0.3, alpha=0.4, visual_scale=1.7, text_scale=9.0)
+    match = Scoring(metric, lam=0.3, alpha=0.4, visual_scale=1.7, text_scale=9.0)
     query, prototypes = drawn(3, 4, 8, seed=1), drawn(5, 4, 8, seed=2)
     pooled, text = drawn(3, 8, seed=3), drawn(5, 8, seed=4) if with_text else None
     got = class_scores(query, prototypes, match, pooled=pooled, text=text)
@@ -52,12 +52,12 @@ def test_the_restatement_of_otam_has_the_known_values(restatement):
 
 def test_a_text_score_needs_the_pooled_features():
     with pytest.raises(InputError, match="pooled is missing"):
-        class_scores(drawn(1, 4, 8), drawn(2, 4, 8), MatchConfig(), text=drawn(2, 8))
+        class_scores(drawn(1, 4, 8), drawn(2, 4, 8), Scoring(), text=drawn(2, 8))
 
 
 @pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
 def test_gradients_of_the_scores(metric):
-    match = MatchConfig(metric, text_scale=5.0)
+    match = Scoring(metric, text_scale=5.0)
 
     def fused(query, prototypes, pooled, text):
         return class_scores(query, prototypes, match, pooled=pooled, text=text).fused
@@ -71,7 +71,7 @@ def test_gradients_of_the_scores(metric):
 def test_a_zero_vector_has_cosine_0_and_no_gradient():
     pooled = torch.zeros(1, 4, dtype=torch.float64, requires_grad=True)
     got = class_scores(
-        drawn(1, 3, 4), drawn(2, 3, 4, seed=1), MatchConfig(), pooled=pooled, text=drawn(2, 4)
+        drawn(1, 3, 4), drawn(2, 3, 4, seed=1), Scoring(), pooled=pooled, text=drawn(2, 4)
     )
     assert not got.text_logits.any()
     got.fused[0, 0].backward()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mafsar.choices import Scoring
 from mafsar.runtime.cache.features import FeatureCache
 from mafsar.runtime.encoder import Features, ModelSpec
 
@@ -32,10 +34,12 @@ class FakeEncoder:
         values: dict[str, Any] = {
             "name": "fake", "backbone": "fake", "frames": FRAMES, "image_size": SIZE,
             "embed_dim": WIDTH, "adapters": "trained", "text": True, "prompts": ("a clip of {}",),
-            "known_words": None, "metric": "otam", "lam": 0.5, "alpha": 0.3, "visual_scale": 4.0,
-            "text_scale": 10.0, "weights_sha256": "1" * 64, "parameters_total": 10,
+            "known_words": None, "scoring": Scoring("otam", 0.5, 0.3, 4.0, 10.0), "weights_sha256": "1" * 64, "parameters_total": 10,
             "parameters_tunable": 5,
         }  # fmt: skip
+        for name in ("metric", "lam", "alpha", "visual_scale", "text_scale"):
+            if name in changes:
+                values["scoring"] = replace(values["scoring"], **{name: changes.pop(name)})
         self.spec = ModelSpec(**(values | changes))
         self.calls: dict[str, int] = {"query": 0, "support": 0, "text": 0}
         rng = np.random.default_rng(7)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mafsar.choices import Scoring
 from mafsar.data.loader import EpisodeBatch
-from mafsar.model.config import MatchConfig
 from mafsar.training.config import TrainConfig
 from mafsar.training.episode import drops_text, run_episode
 
@@ -74,7 +74,7 @@ def test_the_loss_is_the_method_s(guided: bool, alpha: float) -> None:
 
     numbers = torch.arange(clips, dtype=torch.uint8).reshape(WAY, SHOT + QUERY, 1, 1, 1, 1)
     batch = EpisodeBatch(0, numbers[:, :SHOT], numbers[:, SHOT:], torch.arange(WAY))
-    match = MatchConfig(alpha=alpha, visual_scale=1.7, text_scale=3.0)
+    match = Scoring(alpha=alpha, visual_scale=1.7, text_scale=3.0)
     result = run_episode(
         encode, batch, torch.tensor(texts).float(), match, guided=guided, smooth=0.1
     )
@@ -115,7 +115,7 @@ def test_without_text_the_loss_is_the_visual_term_alone() -> None:
 
     clips = torch.zeros(WAY, 1, 1, 1, 1, 1, dtype=torch.uint8)
     batch = EpisodeBatch(0, clips, clips, torch.arange(WAY))
-    result = run_episode(encode, batch, None, MatchConfig(alpha=0.9), guided=True, smooth=0.1)
+    result = run_episode(encode, batch, None, Scoring(alpha=0.9), guided=True, smooth=0.1)
     assert result.text is None
     assert torch.equal(result.loss, result.visual)
 

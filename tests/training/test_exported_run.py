@@ -11,7 +11,7 @@ from mafsar.export.job import export_model
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model
-from mafsar.runtime.match.matcher import match_queries
+from mafsar.runtime.match.matcher import Matcher
 from mafsar.training.loop import train
 
 CLASSES = ("left_down", "right_down", "shrink")
@@ -32,7 +32,7 @@ def test_a_bundle_answers_as_the_run_does(small_run, moving_squares: Path, tmp_p
         encoder = load_model(name, engine=engine, device="cpu")
         assert encoder.engine == engine
         bank = enroll(support, encoder, text="on", cache=False)
-        found = list(match_queries(bank, encoder, queries, text="on", topk=len(CLASSES)))
+        found = list(Matcher(bank, encoder, text="on", topk=len(CLASSES)).stream(queries))
         scores = [{item.label: item.score for item in answer.topk} for answer in found]
         return [answer.label for answer in found], np.array(
             [[score[label] for label in CLASSES] for score in scores]

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from mafsar.choices import Scoring
 from mafsar.data.frames import DecodedFrames
 from mafsar.data.opening import open_data
 from mafsar.data.pack import pack
@@ -24,7 +25,7 @@ from mafsar.errors import (
     MissingError,
     TrainingError,
 )
-from mafsar.model.config import MatchConfig, parameter_counts
+from mafsar.model.config import parameter_counts
 from mafsar.model.network import TUNABLE_PREFIXES, build_network
 from mafsar.model.open_clip_config import from_open_clip_json
 from mafsar.model.sources import load_trained
@@ -76,7 +77,7 @@ def test_a_run_leaves_a_model_and_all_there_is_to_watch(small_run, tmp_path: Pat
 
     model = load_model(str(out), device="cpu")
     assert isinstance(model, Encoder)
-    assert (model.spec.adapters, model.spec.alpha) == ("trained", result.match.alpha)
+    assert (model.spec.adapters, model.spec.scoring.alpha) == ("trained", result.match.alpha)
     clips = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), dtype=np.uint8)
     with torch.inference_mode():
         wanted, _ = end.encode_query(torch.from_numpy(clips))
@@ -165,7 +166,7 @@ def test_full_tuning_changes_the_vision_tower_alone(small_run, tmp_path: Path) -
     assert changed == {"visual"}
     assert not any(name.startswith(TUNABLE_PREFIXES) for name in end)
     spec = load_model(str(tmp_path / "run"), device="cpu").spec
-    assert (spec.adapters, spec.tuned, spec.metric) == ("none", "full", "otam")
+    assert (spec.adapters, spec.tuned, spec.scoring.metric) == ("none", "full", "otam")
     facts = describe(tmp_path / "run")
     visual = sum(value.numel() for name, value in end.items() if name.startswith("visual."))
     assert (facts["tuned"], facts["parameters_tunable"]) == ("full", visual)
@@ -267,11 +268,11 @@ def test_alpha_and_scale_are_fitted() -> None:
     right = np.eye(3) * 0.1
     visual = right + rng.normal(scale=0.02, size=(400, 3, 3))
     text = rng.normal(scale=5.0, size=(400, 3, 3))
-    match = fit_match(visual, text, MatchConfig())
+    match = fit_match(visual, text, Scoring())
     assert match.alpha <= 0.2
     assert match.visual_scale > 8  # a gap of 0.1 says little at scale 1
     # A visual term that is often wrong and sure of it, a text term that is right.
-    assert fit_match(10 * text, visual, MatchConfig()).alpha > 0.5
+    assert fit_match(10 * text, visual, Scoring()).alpha > 0.5
 
 
 @pytest.mark.slow

@@ -16,21 +16,22 @@ import open_clip
 import pytest
 import torch
 
+from mafsar.choices import Scoring
 from mafsar.data.episodes import draw_episodes
 from mafsar.data.support import SupportSet, read_support
-from mafsar.model.config import AdapterConfig, MatchConfig, ModelConfig
+from mafsar.model.config import AdapterConfig, ModelConfig
 from mafsar.model.network import build_network
 from mafsar.runtime.cache.encoding import encode_clips
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.runtime.evaluation.evaluate import evaluate
-from mafsar.runtime.scoring.scores import Scoring, match_features
+from mafsar.runtime.scoring.scores import match_features
 from mafsar.video import load_clip
 
 
 @pytest.fixture(scope="module")
 def encoder(small_clip_config: ModelConfig) -> TorchEncoder:
     """A network whose adapters and text tokens do something: all drawn at random."""
-    match = MatchConfig(text_scale=20.0)
+    match = Scoring(text_scale=20.0)
     config = dataclasses.replace(small_clip_config, adapters=AdapterConfig(), match=match)
     network = build_network(config, seed=3)
     generator = torch.Generator().manual_seed(5)

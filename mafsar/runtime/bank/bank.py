@@ -1,4 +1,4 @@
-"""Banks: the encoded support clips of some classes, in one safetensors file with its origins."""
+"""Banks: the encoded support clips of some classes, a plain value in one safetensors file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar import __version__
-from mafsar.data.support import SupportClass, SupportSet
-from mafsar.errors import InputError, MismatchError, MissingError
+from mafsar.choices import Metric, Scoring, TextUse
+from mafsar.data.labelled import LabelledClip
+from mafsar.data.labels import NONE_FOLDER
+from mafsar.data.support import SupportClass
+from mafsar.errors import InputError, MissingError, Placeholder, call, option
 from mafsar.files import write_safetensors
-from mafsar.runtime.encoder import Encoder, Float32, Frames, ModelSpec
-from mafsar.runtime.scoring.scores import Scoring
+from mafsar.runtime.bank.text_choice import TextChoice
+from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
+from mafsar.runtime.engines.loading import load_bank_model
+from mafsar.version import __version__
 from mafsar.video import Geometry
 
 if TYPE_CHECKING:
-    from mafsar.runtime.match.matcher import Match
+    from mafsar.runtime.match.answers import Match
 
 SCHEMA = 1
 SUFFIX = ".safetensors"
@@ -29,62 +33,23 @@ _KEY = "mafsar"
 
 
 @dataclass(frozen=True)
-class BankModel:
-    """The model that a bank was made with.
+class EnrolledClip(LabelledClip):
+    """One clip of a bank; its `path` is where it was when it was enrolled.
 
     Attributes:
-        name: Its name, as shown.
-        path: Where it was loaded from, or None.
-        adapters: "trained" or "none".
-        weights_sha256: Hash of its weights.
-        preprocess: Size, frames, resampling, mean, std.
-        prompts: Templates of the class texts.
-        scoring: Metric, scales and the model's own α.
-    """
-
-    name: str
-    path: str | None
-    adapters: Literal["none", "trained"]
-    weights_sha256: str
-    preprocess: dict[str, Any]
-    prompts: tuple[str, ...]
-    scoring: Scoring
-
-    @classmethod
-    def of(cls, spec: ModelSpec) -> BankModel:
-        """What a bank keeps of a model."""
-        return cls(
-            spec.name,
-            spec.path,
-            spec.adapters,
-            spec.weights_sha256,
-            spec.preprocess_json(),
-            spec.prompts,
-            Scoring.of(spec),
-        )
-
-
-@dataclass(frozen=True)
-class BankClip:
-    """One clip of a bank.
-
-    Attributes:
-        path: Where it was, as found at enrolment.
-        owner: Index of its class; −1 for a clip of nothing.
-        content_sha256: Hash of the file's (or the frame folder's) bytes.
-        size_bytes: Of the file; 0 for a frame folder.
-        start: First second taken, or None.
-        end: Last second taken, or None.
+        content_sha256: Hash of the bytes of the file, of the frame folder or of the frames.
+        size_bytes: Of the file; 0 for a frame folder and for frames in memory.
         duration_seconds: Length of what was taken.
     """
 
-    path: str
-    owner: int
-    content_sha256: str
-    size_bytes: int
-    start: float | None
-    end: float | None
-    duration_seconds: float
+    content_sha256: str = ""
+    size_bytes: int = 0
+    duration_seconds: float = 0.0
+
+    @property
+    def location(self) -> str:
+        """Its path as text; the name of frames that were in memory."""
+        return self.name if self.path is None else str(self.path)
 
     @property
     def identity(self) -> tuple[str, float, float]:
@@ -92,26 +57,11 @@ class BankClip:
         return clip_identity(self.content_sha256, self.start, self.end)
 
 
-@dataclass(frozen=True)
-class TextChoice:
-    """Whether class names take part, and why.
-
-    Attributes:
-        requested: What the user asked for.
-        used: Whether class texts are used.
-        alpha: Weight of the text term; 0 where not used.
-        why: One sentence.
-    """
-
-    requested: Literal["auto", "on", "off"]
-    used: bool
-    alpha: float
-    why: str
-
-
 @dataclass(frozen=True, repr=False, eq=False)
 class Bank:
-    """Encoded clips of C classes. Nothing in it changes: `add` and the others return a new one.
+    """Encoded clips of C classes.
+
+    A bank never changes: `mafsar.enroll(…, add_to=bank)` and `mafsar.merge_banks` return new ones.
 
     Attributes:
         classes: The classes, in order of label.
@@ -132,7 +82,7 @@ class Bank:
 
     classes: tuple[SupportClass, ...]
     words_known: tuple[bool, ...]
-    clips: tuple[BankClip, ...]
+    clips: tuple[EnrolledClip, ...]
     query: Float32
     pooled: Float32
     support: Float32 | None
@@ -151,15 +101,27 @@ class Bank:
             f"{self.model.name}; text {'on' if self.text_choice.used else 'off'})"
         )
 
+    def __len__(self) -> int:
+        """How many clips it holds."""
+        return len(self.clips)
+
+    @property
+    def name(self) -> str:
+        """What messages call it: its file, or "this bank"."""
+        return "this bank" if self.path is None else str(self.path)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes' labels, in order."""
         return tuple(item.label for item in self.classes)
 
-    @property
-    def owners(self) -> NDArray[np.intp]:
-        """Class of each clip, (n,); −1 for a clip of nothing."""
-        return np.array([clip.owner for clip in self.clips], np.intp)
+    @functools.cached_property
+    def targets(self) -> NDArray[np.intp]:
+        """Index of each clip's class, (n,); −1 for a background clip."""
+        index = {label: i for i, label in enumerate(self.labels)} | {NONE_FOLDER: -1}
+        found = np.array([index[clip.label] for clip in self.clips], np.intp)
+        found.flags.writeable = False
+        return found
 
     @property
     def scoring(self) -> Scoring:
@@ -176,26 +138,19 @@ class Bank:
         Raises:
             MismatchError: Weights, pre-processing or prompts differ; says which, and what to do.
         """
-        name = self.path or "this bank"
-        mend = f"enrol the clips again with --model {spec.path or spec.name}, or match without it"
-        if self.model.weights_sha256 != spec.weights_sha256:
-            raise MismatchError(
-                f"{name}: made by {self.model.name} (weights {self.model.weights_sha256[:12]}), "
-                f"not by {spec.name} (weights {spec.weights_sha256[:12]}); {mend}"
-            )
-        if self.model.preprocess != spec.preprocess_json():
-            raise MismatchError(
-                f"{name}: made with pre-processing {self.model.preprocess}, the model has "
-                f"{spec.preprocess_json()}; {mend}"
-            )
-        if self.model.prompts != spec.prompts:
-            raise MismatchError(
-                f"{name}: made with prompts {list(self.model.prompts)}, the model has "
-                f"{list(spec.prompts)}; {mend}"
-            )
+        self.model.check(spec, self.name)
+
+    @functools.cached_property
+    def encoder(self) -> Encoder:
+        """The model that made this bank, loaded when first needed.
+
+        Raises:
+            MissingError: No model with the bank's weights is found.
+        """
+        return load_bank_model(self.model, self.path)
 
     def save(self, path: str | Path, *, images: bool = True, overwrite: bool = False) -> Path:
-        """Writes the bank as one `.safetensors` file, beside and renamed.
+        """Writes the bank as one `.safetensors` file, beside its place and renamed.
 
         Args:
             path: The file.
@@ -209,7 +164,7 @@ class Bank:
         if path.suffix != SUFFIX:
             raise InputError(f"{path}: a bank ends in {SUFFIX}; name it {path.stem}{SUFFIX}")
         if path.exists() and not overwrite:
-            raise InputError(f"{path}: exists already; add --overwrite to replace it")
+            raise InputError(f"{path}: exists already; replace it with ", option(overwrite=True))
         tensors = {
             "query": self.query,
             "pooled": self.pooled,
@@ -224,71 +179,76 @@ class Bank:
         )
         return path
 
-    @staticmethod
-    def load(path: str | Path) -> Bank:
-        """Reads a bank.
-
-        Raises:
-            MissingError: No such file.
-            InputError: It is no bank, is damaged, or a newer mafsar wrote it.
-        """
-        from mafsar.runtime.bank_file import read_bank
-
-        return read_bank(Path(path))
-
-    def add(self, support: SupportSet | str | Path, model: Encoder | None = None) -> Bank:
-        """A bank that also holds the clips of `support`; what it holds is not encoded again.
-
-        Args:
-            support: A support set or its path.
-            model: The encoder that made this bank; None loads the bank's own.
-        """
-        from mafsar.runtime.bank.enroll import enroll
-
-        return enroll(support, self._own_model if model is None else model, into=self)
-
-    def remove(self, *, classes: Sequence[str] = (), clips: Sequence[str] = ()) -> Bank:
-        """A bank without the named classes and clips (a path, its last part, or a hash's start)."""
-        from mafsar.runtime.bank.edit import remove
-
-        return remove(self, classes, clips)
-
-    def merge(self, *others: Bank) -> Bank:
-        """One bank of the clips of several that the same model made."""
-        from mafsar.runtime.bank.edit import merge
-
-        return merge([self, *others])
-
     def match(
-        self, source: Any, model: Encoder | None = None, *, topk: int = 5, **options: Any
-    ) -> Match:
-        """Names the action of one clip.
+        self,
+        source: Any,
+        model: Encoder | None = None,
+        *,
+        topk: int = 5,
+        text: TextUse = "auto",
+        alpha: float | None = None,
+        metric: Metric | None = None,
+        threshold: float | Literal["auto", "off"] = "auto",
+        keep_query: bool = False,
+        fps: float | None = None,
+        times: Sequence[float] | None = None,
+    ) -> Match | list[Match]:
+        """Names the action of one clip or of several; a convenience for `mafsar.Matcher`.
 
         Args:
-            source: A path, or frames (T, H, W, 3), uint8 RGB, with `fps=` or `times=`.
-            model: The encoder that made this bank; None loads the bank's own.
-            topk: How many classes to list.
-            **options: As `mafsar.runtime.match.matcher.match_queries`, and `fps`, `times` of an array.
+            source: A path, frames (T, H, W, 3), uint8 RGB, a list of frames or of PIL images: one
+                clip. A folder or a list of such: several.
+            model: The encoder that made this bank; None loads the bank's own, once.
+            topk: As `mafsar.Matcher`, like all that follow.
+            text: See `mafsar.Matcher`.
+            alpha: See `mafsar.Matcher`.
+            metric: See `mafsar.Matcher`.
+            threshold: See `mafsar.Matcher`.
+            keep_query: See `mafsar.Matcher`.
+            fps: Frames a second, of frames in memory.
+            times: Instead of `fps`: when each frame is first shown, seconds.
+
+        Returns:
+            One `Match`, or a list of them in the order of the clips.
 
         Raises:
-            InputError: The clip cannot be read or answered.
+            InputError: A clip cannot be read or answered.
         """
-        from mafsar.runtime.match.matcher import QueryError, match_queries
-        from mafsar.runtime.match.queries import Query
+        from mafsar.runtime.match.matcher import Matcher
 
-        encoder = self._own_model if model is None else model
-        query = Query.of(source, fps=options.pop("fps", None), times=options.pop("times", None))
-        answer = next(iter(match_queries(self, encoder, [query], topk=topk, **options)))
-        if isinstance(answer, QueryError):
-            raise InputError(answer.error)
-        return answer
+        matcher = Matcher(
+            self,
+            model,
+            topk=topk,
+            text=text,
+            alpha=alpha,
+            metric=metric,
+            threshold=threshold,
+            keep_query=keep_query,
+        )
+        return matcher(source, fps=fps, times=times)
 
-    @functools.cached_property
-    def _own_model(self) -> Encoder:
-        """The model that made this bank, loaded when first needed."""
-        from mafsar.runtime.engines.loading import load_bank_model
+    def report(self, path: str | Path) -> Path:
+        """Writes the quality of this bank as one HTML page: each clip judged by the others.
 
-        return load_bank_model(self)
+        Args:
+            path: The page; an existing one is replaced.
+        """
+        from mafsar.runtime.report.enroll_page import write_quality_page
+
+        return write_quality_page(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        """The classes with their first clips, for notebooks."""
+        from mafsar.runtime.report.page import bank_cell
+
+        firsts: list[tuple[str, str, Frames | None]] = []
+        for number, item in enumerate(self.classes):
+            members = np.flatnonzero(self.targets == number)
+            strip = None if self.images is None else self.images[members[0]]
+            count = f"{len(members)} clip{'' if len(members) == 1 else 's'}"
+            firsts.append((item.label, count, strip))
+        return bank_cell(repr(self), firsts)
 
     def _to_json(self) -> dict[str, Any]:
         return {
@@ -302,7 +262,18 @@ class Bank:
                 {"label": item.label, "text": item.text, "words_known": known}
                 for item, known in zip(self.classes, self.words_known, strict=True)
             ],
-            "clips": [asdict(clip) for clip in self.clips],
+            "clips": [
+                {
+                    "path": clip.location,
+                    "owner": int(target),
+                    "content_sha256": clip.content_sha256,
+                    "size_bytes": clip.size_bytes,
+                    "start": clip.start,
+                    "end": clip.end,
+                    "duration_seconds": clip.duration_seconds,
+                }
+                for clip, target in zip(self.clips, self.targets, strict=True)
+            ],
         }
 
 
@@ -313,9 +284,9 @@ def clip_identity(
     return (content_sha256, start or 0.0, float("inf") if end is None else end)
 
 
-def clip_size(path: Path) -> int:
-    """Bytes of a clip's file; 0 for a frame folder."""
-    return path.stat().st_size if path.is_file() else 0
+def clip_size(path: Path | None) -> int:
+    """Bytes of a clip's file; 0 for a frame folder and for frames in memory."""
+    return path.stat().st_size if path is not None and path.is_file() else 0
 
 
 def is_bank(path: str | Path) -> bool:
@@ -324,6 +295,96 @@ def is_bank(path: str | Path) -> bool:
     return path.suffix == SUFFIX and not path.is_dir()
 
 
-def missing_bank(path: Path) -> MissingError:
-    """The error for a bank file that is not there."""
-    return MissingError(f"{path}: no such bank; make it with: mafsar enroll SUPPORT -o {path}")
+def read_bank(path: str | Path) -> Bank:
+    """Reads and checks a bank file.
+
+    Raises:
+        MissingError: No such file.
+        InputError: It is not a bank, is damaged, or a newer mafsar wrote it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    fix = ("; make it again with ", call("enroll", Placeholder("support"), saved_to=path))
+    if not path.is_file():
+        raise MissingError(
+            f"{path}: no such bank; make it with ",
+            call("enroll", Placeholder("support"), saved_to=path),
+        )
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: damaged or not a safetensors file ({error})", *fix) from error
+    if text is None:
+        raise InputError(f"{path}: a safetensors file, but not a bank", *fix)
+    try:
+        data = json.loads(text)
+        if data["kind"] != "bank":
+            raise InputError(f"{path}: holds {data['kind']}, not a bank", *fix)
+        if data["schema"] != SCHEMA:
+            raise InputError(
+                f"{path}: written by mafsar {data['made_by']} in schema {data['schema']}, this "
+                f"version reads {SCHEMA}; pip install -U mafsar, or make it again",
+            )
+        bank = _from_json(path, data, tensors)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: damaged bank ({error!r})", *fix) from error
+    damage = _damage(bank)
+    if damage is not None:
+        raise InputError(f"{path}: damaged bank: {damage}", *fix)
+    return bank
+
+
+def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Bank:
+    model = dict(data["model"])
+    model["prompts"] = tuple(model["prompts"])
+    model["scoring"] = Scoring(**model["scoring"])
+    classes = tuple(SupportClass(item["label"], item["text"]) for item in data["classes"])
+    return Bank(
+        classes=classes,
+        words_known=tuple(bool(item["words_known"]) for item in data["classes"]),
+        clips=tuple(_clip_of(entry, classes) for entry in data["clips"]),
+        query=tensors["query"],
+        pooled=tensors["pooled"],
+        support=tensors.get("support"),
+        text=tensors.get("text"),
+        model=BankModel(**model),
+        geometry=Geometry.from_json(data["geometry"]),
+        text_choice=TextChoice(**data["text"]),
+        images=tensors.get("images"),
+        path=path,
+    )
+
+
+def _clip_of(entry: dict[str, Any], classes: Sequence[SupportClass]) -> EnrolledClip:
+    values = dict(entry)
+    owner = values.pop("owner")
+    if not -1 <= owner < len(classes):
+        raise ValueError(f"class {owner} of a clip")
+    label = NONE_FOLDER if owner < 0 else classes[owner].label
+    return EnrolledClip(Path(values.pop("path")), label, **values)
+
+
+def _damage(bank: Bank) -> str | None:
+    """What of the tensors does not fit the lists beside them, or None."""
+    n, classes = len(bank.clips), len(bank.classes)
+    width = bank.query.shape[-1] if bank.query.ndim == 3 else -1
+    whole = (n, bank.query.shape[1] if bank.query.ndim == 3 else -1, width)
+    wanted: list[tuple[str, NDArray[Any] | None, tuple[int, ...]]] = [
+        ("query", bank.query, whole),
+        ("pooled", bank.pooled, (n, width)),
+        ("support", bank.support, whole),
+        ("text", bank.text, (classes, width)),
+    ]
+    for name, tensor, shape in wanted:
+        if tensor is None:
+            continue
+        if tensor.dtype != np.float32 or tensor.shape != shape or not np.isfinite(tensor).all():
+            return f"{name} is {tensor.dtype} {tensor.shape}, expected finite float32 {shape}"
+    if classes == 0 or set(range(classes)) - {int(target) for target in bank.targets}:
+        return "a class without clips"
+    return None

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mafsar.data.labels import nfc
-from mafsar.errors import InputError, MismatchError, MissingError
-from mafsar.runtime.bank.bank import Bank, BankClip
+from mafsar.data.labels import NONE_FOLDER, nfc
+from mafsar.errors import InputError, MismatchError, MissingError, option
+from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.bank.text_choice import decide_text
 
 
@@ -23,62 +22,60 @@ def settle(bank: Bank) -> Bank:
     what was added first.
     """
     order = sorted(range(len(bank.classes)), key=lambda i: nfc(bank.classes[i].label))
-    new_index = {old: new for new, old in enumerate(order)}
-    clips = [replace(clip, owner=new_index.get(clip.owner, -1)) for clip in bank.clips]
-    last = len(order)
+    settled = _take_classes(bank, order)
+    last = len(order)  # background clips stand behind those of the classes
     rows = sorted(
-        range(len(clips)),
-        key=lambda i: (clips[i].owner % (last + 1), clips[i].identity, clips[i].path),
+        range(len(settled)),
+        key=lambda i: (
+            settled.targets[i] % (last + 1),
+            settled.clips[i].identity,
+            settled.clips[i].name,
+        ),
     )
-    taken = np.array(rows, np.intp)
-    settled = replace(
-        _take(bank, taken, [clips[i] for i in rows]),
-        classes=tuple(bank.classes[i] for i in order),
-        words_known=tuple(bank.words_known[i] for i in order),
-        text=None if bank.text is None else bank.text[np.array(order, np.intp)],
-    )
-    return _with_text_choice(settled)
+    return _with_text_choice(_take_clips(settled, rows))
 
 
-def remove(bank: Bank, classes: Sequence[str], clips: Sequence[str]) -> Bank:
+def remove(bank: Bank, *, classes: Sequence[str] = (), clips: Sequence[str] = ()) -> Bank:
     """The bank without the named classes and clips; a class without clips goes too.
+
+    Args:
+        bank: The bank, which stays as it is.
+        classes: Labels.
+        clips: Each by its path, the last part of it, or the first 8 or more digits of its hash.
 
     Raises:
         MissingError: A name is not in the bank.
         InputError: Nothing is named, or nothing would be left.
     """
     if not classes and not clips:
-        raise InputError("nothing to remove; name a --class or a --clip")
+        raise InputError(
+            "nothing to remove; name ", option("class_names"), " or ", option("clip_names")
+        )
     gone_classes = {_class_index(bank, label) for label in classes}
     gone_clips = {i for name in clips for i in _clip_indices(bank, name)}
     kept = [
         i
-        for i, clip in enumerate(bank.clips)
-        if i not in gone_clips and clip.owner not in gone_classes
+        for i, target in enumerate(bank.targets)
+        if i not in gone_clips and int(target) not in gone_classes
     ]
-    owners = {bank.clips[i].owner for i in kept} - {-1}
-    if not owners:
-        raise InputError(f"{bank.path or 'this bank'}: no class would be left")
-    order = sorted(owners)
-    new_index = {old: new for new, old in enumerate(order)}
-    rest = [replace(bank.clips[i], owner=new_index.get(bank.clips[i].owner, -1)) for i in kept]
-    return settle(
-        replace(
-            _take(bank, np.array(kept, np.intp), rest),
-            classes=tuple(bank.classes[i] for i in order),
-            words_known=tuple(bank.words_known[i] for i in order),
-            text=None if bank.text is None else bank.text[np.array(order, np.intp)],
-        )
-    )
+    left = sorted({int(bank.targets[i]) for i in kept} - {-1})
+    if not left:
+        raise InputError(f"{bank.name}: no class would be left")
+    return settle(_take_classes(_take_clips(bank, kept), left))
 
 
-def merge(banks: Sequence[Bank]) -> Bank:
-    """One bank of all clips; the same clip of the same class is kept once.
+def merge_banks(*banks: Bank) -> Bank:
+    """One bank of the clips of several; the same clip of the same class is kept once.
+
+    Args:
+        banks: At least one; all made by the same model with the same geometry.
 
     Raises:
         MismatchError: The banks are of different models, pre-processing, prompts or geometry.
         InputError: A class has two texts, or only some of the banks have text.
     """
+    if not banks:
+        raise InputError("nothing to merge; give one or more banks")
     first = banks[0]
     for other in banks[1:]:
         first = _merge_two(first, other)
@@ -91,18 +88,22 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
     if (a.weights_sha256, a.preprocess, a.prompts) != (b.weights_sha256, b.preprocess, b.prompts):
         raise MismatchError(
             f"{names}: made by different models ({a.name}, {b.name}: weights, pre-processing or "
-            "prompts differ); enrol the clips of one of them again"
+            "prompts differ); enroll the clips of one of them again"
         )
     if left.geometry != right.geometry:
         raise MismatchError(
-            f"{names}: made with different --roi, --fit, --rotate or --hflip; enrol one of them again"
+            f"{names}: made with different ",
+            option("roi", "fit", "rotate", "hflip"),
+            "; enroll the clips of one of them again",
         )
     if (left.text is None, left.support is None) != (right.text is None, right.support is None):
-        raise InputError(f"{names}: one was enrolled with --text off; enrol it again without")
+        raise InputError(
+            f"{names}: one was enrolled with ", option(text="off"), "; enroll it again without"
+        )
     labels = {nfc(item.label): i for i, item in enumerate(left.classes)}
     classes, known = list(left.classes), list(left.words_known)
     new_rows: list[int] = []
-    owner_of: dict[int, int] = {-1: -1}
+    label_of = {NONE_FOLDER: NONE_FOLDER}
     for i, item in enumerate(right.classes):
         key = nfc(item.label)
         if key not in labels:
@@ -113,14 +114,13 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
         elif classes[labels[key]].text != item.text:
             raise InputError(
                 f"class {item.label!r} has the text {classes[labels[key]].text!r} in one bank and "
-                f"{item.text!r} in the other; enrol one of them again with the same labels.csv"
+                f"{item.text!r} in the other; enroll one of them again with the same labels.csv"
             )
-        owner_of[i] = labels[key]
-    here = {(clip.owner, clip.identity) for clip in left.clips}
-    moved = [replace(clip, owner=owner_of[clip.owner]) for clip in right.clips]
-    kept = [i for i, clip in enumerate(moved) if (clip.owner, clip.identity) not in here]
-    rows = np.array(kept, np.intp)
-    extra = _take(right, rows, [moved[i] for i in kept])
+        label_of[item.label] = classes[labels[key]].label
+    here = {(clip.label, clip.identity) for clip in left.clips}
+    moved = tuple(replace(clip, label=label_of[clip.label]) for clip in right.clips)
+    kept = [i for i, clip in enumerate(moved) if (clip.label, clip.identity) not in here]
+    extra = _take_clips(replace(right, clips=moved), kept)
     images = None
     if left.images is not None and extra.images is not None:
         images = np.concatenate([left.images, extra.images])
@@ -142,11 +142,12 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
     )
 
 
-def _take(bank: Bank, rows: NDArray[np.intp], clips: Sequence[BankClip]) -> Bank:
-    """The bank with some of its clips, which may have been changed."""
+def _take_clips(bank: Bank, kept: Sequence[int]) -> Bank:
+    """The bank with some of its clips, in the order given."""
+    rows = np.array(kept, np.intp)
     return replace(
         bank,
-        clips=tuple(clips),
+        clips=tuple(bank.clips[i] for i in kept),
         query=bank.query[rows],
         pooled=bank.pooled[rows],
         support=None if bank.support is None else bank.support[rows],
@@ -154,8 +155,19 @@ def _take(bank: Bank, rows: NDArray[np.intp], clips: Sequence[BankClip]) -> Bank
     )
 
 
+def _take_classes(bank: Bank, kept: Sequence[int]) -> Bank:
+    """The bank with some of its classes, in the order given; clips stay as they are."""
+    rows = np.array(kept, np.intp)
+    return replace(
+        bank,
+        classes=tuple(bank.classes[i] for i in kept),
+        words_known=tuple(bank.words_known[i] for i in kept),
+        text=None if bank.text is None else bank.text[rows],
+    )
+
+
 def _with_text_choice(bank: Bank) -> Bank:
-    rows = np.flatnonzero(bank.owners >= 0)
+    rows = np.flatnonzero(bank.targets >= 0)
     choice = decide_text(
         bank.text_choice.requested,
         classes=bank.classes,
@@ -165,7 +177,7 @@ def _with_text_choice(bank: Bank) -> Bank:
         pooled=bank.pooled[rows],
         support=bank.frames(use_text=True)[rows],
         text=bank.text,
-        owners=bank.owners[rows],
+        owners=bank.targets[rows],
     )
     return replace(bank, text_choice=choice)
 
@@ -175,18 +187,19 @@ def _class_index(bank: Bank, label: str) -> int:
     if nfc(label) not in keys:
         near = difflib.get_close_matches(nfc(label), keys, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(bank.labels[:8])}"
-        raise MissingError(f"{bank.path or 'this bank'}: no class {label!r}; {hint}")
+        raise MissingError(f"{bank.name}: no class {label!r}; {hint}")
     return keys.index(nfc(label))
 
 
 def _clip_indices(bank: Bank, name: str) -> list[int]:
     """Clips by path, by its last part, or by the first 8 or more digits of the content's hash."""
-    hits = [i for i, clip in enumerate(bank.clips) if clip.path == name]
-    hits = hits or [i for i, clip in enumerate(bank.clips) if Path(clip.path).name == name]
+    paths = [str(clip.path) for clip in bank.clips]
+    hits = [i for i, path in enumerate(paths) if path == name]
+    hits = hits or [i for i, path in enumerate(paths) if Path(path).name == name]
     if not hits and len(name) >= 8:
         hits = [i for i, clip in enumerate(bank.clips) if clip.content_sha256.startswith(name)]
     if not hits:
-        near = difflib.get_close_matches(name, [Path(clip.path).name for clip in bank.clips], 1)
-        hint = f"did you mean {near[0]}?" if near else "see: mafsar bank list BANK"
-        raise MissingError(f"{bank.path or 'this bank'}: no clip {name!r}; {hint}")
+        near = difflib.get_close_matches(name, [Path(path).name for path in paths], 1)
+        hint = f"did you mean {near[0]}?" if near else "its clips are listed by bank.clips"
+        raise MissingError(f"{bank.name}: no clip {name!r}; {hint}")
     return hits

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from mafsar.data.labels import label_words, nfc
-from mafsar.data.support import (
-    SupportClass,
-    SupportClip,
-    SupportSet,
-    read_support,
-)
-from mafsar.errors import InputError
+from mafsar.choices import OnError, Progress, TextUse, check_choice
+from mafsar.data.labelled import LabelledClip
+from mafsar.data.labels import NONE_FOLDER, label_words, nfc
+from mafsar.data.support import SupportClass, SupportSet, read_support
+from mafsar.errors import InputError, MafsarError, option
+from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import (
     Bank,
-    BankClip,
-    BankModel,
-    TextChoice,
+    EnrolledClip,
     clip_identity,
     clip_size,
     is_bank,
+    read_bank,
 )
-from mafsar.runtime.bank.edit import merge, settle
-from mafsar.runtime.bank.text_choice import TextUse, check_text_use, known_classes
-from mafsar.runtime.cache.encoding import Progress, encode_clips, encode_texts, hash_clips
+from mafsar.runtime.bank.edit import merge_banks, settle
+from mafsar.runtime.bank.text_choice import TextChoice, check_text_use, known_classes
+from mafsar.runtime.cache.encoding import (
+    EncodedClips,
+    encode_clips,
+    encode_texts,
+    refuse_unreadable,
+    try_hash_clips,
+)
 from mafsar.runtime.cache.features import FeatureCache, open_cache
-from mafsar.runtime.encoder import Encoder
+from mafsar.runtime.encoder import BankModel, Encoder, ModelSpec
+from mafsar.runtime.engines.loading import load_model
 from mafsar.video import Geometry
 
 
 def enroll(
-    support: SupportSet | str | Path,
-    model: Encoder,
+    support: SupportSet | str | Path | Mapping[str, Iterable[Any]],
+    model: Encoder | str | Path | None = None,
     *,
     text: TextUse | None = None,
     geometry: Geometry | None = None,
-    into: Bank | None = None,
+    add_to: Bank | None = None,
+    fps: float | None = None,
+    times: Sequence[float] | None = None,
+    on_error: OnError = "raise",
     cache: FeatureCache | bool = True,
     images: bool = True,
     batch: int | None = None,
@@ -46,78 +55,81 @@ def enroll(
     """Encodes the clips of a support into a bank.
 
     Args:
-        support: A support set, or the path of a folder or CSV.
-        model: The encoder.
-        text: Whether class names take part: "auto" (the default) decides by leave-one-out, "off"
-            encodes no names at all.
-        geometry: What the user said about the picture.
-        into: A bank that the clips are added to; its text and geometry hold, and what it has is
+        support: A folder of class folders, a CSV, a support set, or clips by label:
+            `{"wave": [path, array, list of frames, list of PIL images, …]}`; arrays are uint8 RGB,
+            (T, H, W, 3).
+        model: The encoder, or the name or path of a model; None = the model of `add_to`, else
+            `tiny`.
+        text: Whether class names take part: "auto" decides by leave-one-out, "off" encodes no
+            names at all. None = that of `add_to`, else "auto".
+        geometry: Which part of the picture the model sees.
+        add_to: A bank that the clips are added to; its text and geometry hold, and what it has is
             not encoded again.
+        fps: Frames a second, of frames in memory.
+        times: Instead of `fps`: when each frame is first shown, seconds.
+        on_error: "raise" lists all clips that cannot be read in one error; "skip" goes on without
+            them and names them in the bank's `notes`.
         cache: The feature cache; True = the user's own, False = none.
         images: Whether to keep small pictures of the clips, for plots without the clips.
-        batch: Clips a call of the encoder; None = what suits the device.
+        batch: Clips a call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
 
+    Returns:
+        The bank.
+
     Raises:
-        MafsarError: The support or one of its clips cannot be read, or `into` does not fit.
+        MafsarError: The support or one of its clips cannot be read, or `add_to` does not fit.
     """
-    if isinstance(support, (str, Path)):
-        support = read_support(support)
-    if into is not None:
-        into.check_model(model.spec)
-        text, geometry = _of_bank(into, text, geometry)
-        images = images and into.images is not None
+    check_choice("on_error", on_error, ("raise", "skip"))
+    support = read_support(support, fps=fps, times=times)
+    encoder = _encoder_for(model, add_to)
+    if add_to is not None:
+        add_to.check_model(encoder.spec)
+        text, geometry = _of_bank(add_to, text, geometry)
+        images = images and add_to.images is not None
     requested = text or "auto"
     geometry = geometry or Geometry()
-    worded = check_text_use(model.spec, requested)
-    classes = _agree_on_texts(support, into)
-    clips, content, notes = _fresh_clips(support, into, workers)
-    if into is not None and not clips:
-        return replace(into, notes=(*support.notes, *notes))
+    worded = check_text_use(encoder.spec, requested)
+    classes = _agree_on_texts(support, add_to)
+    clips, content, notes = _fresh_clips(support, add_to, workers, on_error)
+    notes = [*support.notes, *notes]
+    if add_to is not None and not clips:
+        return replace(add_to, notes=tuple(notes))
+    text_of = {nfc(item.label): item.text for item in classes}
     store = open_cache(cache)
-    texts: list[str | None] = [
-        None if clip.label is None else classes[_owner(classes, clip)].text for clip in clips
-    ]
     encoded = encode_clips(
-        model,
+        encoder,
         clips,
-        texts if worded and model.spec.text_in_support else None,
+        [text_of.get(nfc(clip.label)) for clip in clips]
+        if worded and encoder.spec.text_in_support
+        else None,
         content=content,
         geometry=geometry,
         cache=store,
         images=images,
+        on_error=on_error,
         batch=batch,
         workers=workers,
         progress=progress,
     )
-    rows = tuple(
-        BankClip(
-            str(clip.path),
-            -1 if clip.label is None else _owner(classes, clip),
-            encoded.content_sha256[i],
-            clip_size(clip.path),
-            clip.start,
-            clip.end,
-            float(encoded.durations_seconds[i]),
-        )
-        for i, clip in enumerate(clips)
-    )
-    bank = Bank(
-        classes=classes,
-        words_known=known_classes(model.spec, classes),
-        clips=rows,
-        query=encoded.query,
-        pooled=encoded.pooled,
-        support=encoded.support,
-        text=encode_texts(model, [item.text for item in classes], store) if worded else None,
-        model=BankModel.of(model.spec),
+    notes += [f"{error}; left out" for error in encoded.failed.values()]
+    clips = [clip for i, clip in enumerate(clips) if i not in encoded.failed]
+    classes = _with_clips(classes, clips, add_to)
+    texts = [item.text for item in classes]
+    bank = _bank_of(
+        encoder.spec,
+        classes,
+        clips,
+        encoded,
+        text=encode_texts(encoder, texts, store) if worded else None,
         geometry=geometry,
         text_choice=TextChoice(requested, False, 0.0, ""),
-        images=encoded.images,
-        notes=(*support.notes, *notes),
+        notes=tuple(notes),
     )
-    return settle(bank) if into is None else merge([replace(into, notes=()), bank])
+    if add_to is None:
+        return settle(bank)
+    return merge_banks(replace(add_to, notes=()), bank)
 
 
 def open_support(
@@ -128,8 +140,6 @@ def open_support(
     geometry: Geometry | None = None,
     cache: FeatureCache | bool = True,
     images: bool = False,
-    batch: int | None = None,
-    workers: int = 2,
     progress: Progress | None = None,
 ) -> Bank:
     """The bank of a support, whichever form it has: a bank file is read, the rest is enrolled.
@@ -137,27 +147,17 @@ def open_support(
     Args:
         path: Bank, folder or CSV.
         model: The encoder; it must be the one that made the bank.
-        text: As `enroll`; a bank has its own choice, which `match_queries` can override.
+        text: As `enroll`; a bank has its own choice, which a `Matcher` can override.
         geometry: As `enroll`; for a bank it must be the bank's own.
         cache: As `enroll`.
         images: As `enroll`.
-        batch: As `enroll`.
-        workers: As `enroll`.
         progress: As `enroll`.
     """
     if not is_bank(path):
         return enroll(
-            path,
-            model,
-            text=text,
-            geometry=geometry,
-            cache=cache,
-            images=images,
-            batch=batch,
-            workers=workers,
-            progress=progress,
+            path, model, text=text, geometry=geometry, cache=cache, images=images, progress=progress
         )
-    bank = Bank.load(path)
+    bank = read_bank(path)
     bank.check_model(model.spec)
     check_geometry(bank, geometry)
     return bank
@@ -171,70 +171,128 @@ def check_geometry(bank: Bank, geometry: Geometry | None) -> None:
     """
     if geometry is not None and geometry != bank.geometry:
         raise InputError(
-            f"{bank.path or 'this bank'}: enrolled with {_said(bank.geometry)}, asked for "
-            f"{_said(geometry)}; leave the flags away or enrol the clips again"
+            f"{bank.name}: enrolled with ",
+            option(**bank.geometry.to_json()),
+            ", asked for ",
+            option(**geometry.to_json()),
+            "; omit these, or enroll the clips again",
         )
 
 
-def _said(geometry: Geometry) -> str:
-    values = geometry.to_json()
-    return " ".join(f"{name}={value}" for name, value in values.items())
+def _encoder_for(model: Encoder | str | Path | None, add_to: Bank | None) -> Encoder:
+    if model is None and add_to is not None:
+        return add_to.encoder
+    if model is None or isinstance(model, (str, Path)):
+        return load_model(SHIPPED if model is None else model)
+    return model
 
 
 def _of_bank(
-    into: Bank, text: TextUse | None, geometry: Geometry | None
+    bank: Bank, text: TextUse | None, geometry: Geometry | None
 ) -> tuple[TextUse, Geometry]:
-    check_geometry(into, geometry)
-    requested = into.text_choice.requested
+    check_geometry(bank, geometry)
+    requested = bank.text_choice.requested
     if text is not None and text != requested:
         raise InputError(
-            f"{into.path or 'this bank'}: enrolled with --text {requested}, asked for --text "
-            f"{text}; leave it away or enrol all clips into a new bank"
+            f"{bank.name}: enrolled with ",
+            option(text=requested),
+            ", asked for ",
+            option(text=text),
+            "; omit it, or enroll all clips into a new bank",
         )
-    return requested, into.geometry
+    return requested, bank.geometry
 
 
-def _agree_on_texts(support: SupportSet, into: Bank | None) -> tuple[SupportClass, ...]:
+def _agree_on_texts(support: SupportSet, held: Bank | None) -> tuple[SupportClass, ...]:
     """The support's classes; one that the bank has keeps the bank's label and, by default, text."""
-    if into is None:
+    if held is None:
         return support.classes
-    held = {nfc(item.label): item for item in into.classes}
+    known = {nfc(item.label): item for item in held.classes}
     agreed: list[SupportClass] = []
     for item in support.classes:
-        here = held.get(nfc(item.label))
+        here = known.get(nfc(item.label))
         own_default = item.text == label_words(item.label)
         agreed.append(here if here is not None and own_default else item)
     return tuple(agreed)
 
 
 def _fresh_clips(
-    support: SupportSet, into: Bank | None, workers: int
-) -> tuple[list[SupportClip], list[str], list[str]]:
+    support: SupportSet, held: Bank | None, workers: int, on_error: OnError
+) -> tuple[list[LabelledClip], list[str], list[str]]:
     """Clips that neither the bank nor the support itself has already under the same class.
 
     Returns:
         The clips, the hashes of their content, and a sentence for every one left out.
     """
     seen: dict[tuple[str, tuple[str, float, float]], str] = {}
-    if into is not None:
-        for held in into.clips:
-            label = "" if held.owner < 0 else nfc(into.labels[held.owner])
-            seen[(label, held.identity)] = held.path
-    fresh: list[SupportClip] = []
+    for clip in held.clips if held is not None else ():
+        seen[nfc(clip.label), clip.identity] = clip.name
+    fresh: list[LabelledClip] = []
     content: list[str] = []
     notes: list[str] = []
     clips = (*support.clips, *support.none_clips)
-    for clip, digest in zip(clips, hash_clips(clips, workers), strict=True):
-        key = (nfc(clip.label or ""), clip_identity(digest, clip.start, clip.end))
-        if key in seen:
-            notes.append(f"{clip.name}: the same clip as {seen[key]}; it counts once")
+    hashes = try_hash_clips(clips, workers)
+    bad = [each for each in hashes if isinstance(each, MafsarError)]
+    if on_error == "raise" or len(bad) == len(clips):
+        refuse_unreadable(bad)
+    for each, digest in zip(clips, hashes, strict=True):
+        if isinstance(digest, MafsarError):
+            notes.append(f"{digest}; left out")
             continue
-        seen[key] = clip.name
-        fresh.append(clip)
+        key = (nfc(each.label), clip_identity(digest, each.start, each.end))
+        if key in seen:
+            notes.append(f"{each.name}: the same clip as {seen[key]}; it counts once")
+            continue
+        seen[key] = each.name
+        fresh.append(each)
         content.append(digest)
     return fresh, content, notes
 
 
-def _owner(classes: tuple[SupportClass, ...], clip: SupportClip) -> int:
-    key = nfc(clip.label or "")
-    return next(i for i, item in enumerate(classes) if nfc(item.label) == key)
+def _with_clips(
+    classes: tuple[SupportClass, ...], clips: Sequence[LabelledClip], held: Bank | None
+) -> tuple[SupportClass, ...]:
+    """The classes that have a clip left.
+
+    Raises:
+        InputError: None has.
+    """
+    here = {nfc(clip.label) for clip in clips}
+    kept = tuple(item for item in classes if nfc(item.label) in here)
+    if not kept and held is None:
+        raise InputError("no clip of any class could be read")
+    return kept
+
+
+def _bank_of(
+    spec: ModelSpec,
+    classes: tuple[SupportClass, ...],
+    clips: Sequence[LabelledClip],
+    encoded: EncodedClips,
+    **rest: Any,
+) -> Bank:
+    label_of = {nfc(item.label): item.label for item in classes} | {NONE_FOLDER: NONE_FOLDER}
+    enrolled = tuple(
+        EnrolledClip(
+            clip.path,
+            label_of[nfc(clip.label)],
+            clip.start,
+            clip.end,
+            name=clip.name,
+            content_sha256=encoded.content_sha256[i],
+            size_bytes=clip_size(clip.path),
+            duration_seconds=float(encoded.durations_seconds[i]),
+        )
+        for i, clip in enumerate(clips)
+    )
+    return Bank(
+        classes=classes,
+        words_known=known_classes(spec, classes),
+        clips=enrolled,
+        query=encoded.query,
+        pooled=encoded.pooled,
+        support=encoded.support,
+        model=BankModel.of(spec),
+        images=encoded.images,
+        **rest,
+    )

@@ -60,7 +60,7 @@ class ClassQuality:
 
 
 @dataclass(frozen=True)
-class EnrolReport:
+class EnrollReport:
     """How good a support is.
 
     Attributes:
@@ -86,10 +86,10 @@ class EnrolReport:
         return {"schema": SCHEMA} | asdict(self)
 
 
-def judge(bank: Bank) -> EnrolReport:
+def judge(bank: Bank) -> EnrollReport:
     """Judges every clip of a bank by the others."""
-    rows = np.flatnonzero(bank.owners >= 0)
-    owners = bank.owners[rows]
+    rows = np.flatnonzero(bank.targets >= 0)
+    owners = bank.targets[rows]
     use_text = bank.text_choice.used
     query, support = bank.query[rows], bank.frames(use_text=use_text)[rows]
     pooled, text = bank.pooled[rows], bank.text if use_text else None
@@ -105,7 +105,7 @@ def judge(bank: Bank) -> EnrolReport:
         best = int(others[scores[others].argmax()]) if len(others) else None
         clips.append(
             ClipQuality(
-                path=bank.clips[row].path,
+                path=bank.clips[row].location,
                 label=bank.labels[owners[i]],
                 duration_seconds=bank.clips[row].duration_seconds,
                 right=bool(left_out.right[i]) if judged else None,
@@ -124,10 +124,10 @@ def judge(bank: Bank) -> EnrolReport:
         judged_here = (owners == index) & left_out.judged
         right = int(left_out.right[judged_here].sum()) if judged_here.any() else None
         classes.append(ClassQuality(item.label, item.text, int((owners == index).sum()), right))
-    return EnrolReport(
+    return EnrollReport(
         tuple(classes),
         tuple(clips),
-        int((bank.owners < 0).sum()),
+        int((bank.targets < 0).sum()),
         left_out.accuracy,
         bank.text_choice,
         bank.notes,
@@ -139,8 +139,10 @@ def _twin(bank: Bank, row: int) -> str | None:
     """A clip of another class with the same content."""
     clip = bank.clips[row]
     for other in bank.clips:
-        if other.owner not in (-1, clip.owner) and other.identity == clip.identity:
-            return other.path
+        if other.label == clip.label or other.is_background:
+            continue
+        if other.identity == clip.identity:
+            return other.location
     return None
 
 

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.choices import Scoring, TextUse
 from mafsar.data.support import SupportClass
-from mafsar.errors import UnavailableError
+from mafsar.errors import UnavailableError, option
 from mafsar.runtime.encoder import Float32, ModelSpec
 from mafsar.runtime.scoring.leave_one_out import LeftOut, leave_one_out
-from mafsar.runtime.scoring.scores import Scoring
 
-if TYPE_CHECKING:
-    from mafsar.runtime.bank.bank import TextChoice
-
-TextUse = Literal["auto", "on", "off"]
 _MARKS = ",.:;!?\"'()"
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+
+
+@dataclass(frozen=True)
+class TextChoice:
+    """Whether class names take part, and why.
+
+    Attributes:
+        requested: What the user asked for.
+        used: Whether class texts are used.
+        alpha: Weight of the text term; 0 where not used.
+        why: One sentence.
+    """
+
+    requested: TextUse
+    used: bool
+    alpha: float
+    why: str
 
 
 def known_classes(spec: ModelSpec, classes: Sequence[SupportClass]) -> tuple[bool, ...]:
@@ -45,7 +57,9 @@ def check_text_use(spec: ModelSpec, requested: TextUse) -> bool:
         UnavailableError: Text is asked for and the model has no text tower.
     """
     if requested == "on" and not spec.text:
-        raise UnavailableError(f"--text on: {spec.name} has no text tower; use --text off")
+        raise UnavailableError(
+            option(text="on"), f": {spec.name} has no text tower; use ", option(text="off")
+        )
     return spec.text and requested != "off"
 
 
@@ -74,7 +88,6 @@ def decide_text(
         text: Class text embeddings, (C, E), or None where there are none.
         owners: Class of each clip, (n,), 0 … C − 1.
     """
-    from mafsar.runtime.bank.bank import TextChoice
 
     def off(why: str) -> TextChoice:
         return TextChoice(requested, False, 0.0, why)

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mafsar import __version__
 from mafsar.files import file_sha256
 from mafsar.model.names import MANIFEST, parse_model_name
 from mafsar.runtime.cache.features import CAP_BYTES, FeatureCache, cache_folder
 from mafsar.runtime.engines.bundle import SUFFIX
+from mafsar.version import __version__
 
 ADAPTERS_FILE = "adapters.safetensors"  # what makes a folder a run folder
 _RECIPE = 1  # of the graphs; another one makes new bundles

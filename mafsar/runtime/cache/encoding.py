@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.choices import OnError, Progress
+from mafsar.data.frames import packed_clips, packed_hashes
+from mafsar.data.labelled import LabelledClip
 from mafsar.data.store import Store
-from mafsar.data.support import SupportClip
-from mafsar.errors import InputError, VideoError
+from mafsar.errors import InputError, MafsarError, VideoError, option
 from mafsar.runtime.cache.features import FeatureCache, Tensors, clip_key, text_key
 from mafsar.runtime.encoder import Encoder, Float32, Frames
-from mafsar.runtime.packed import packed_clips, packed_hashes
-from mafsar.video import Clip, ClipRequest, Geometry, content_sha256, load_clips
+from mafsar.video import ArrayClip, Clip, ClipRequest, Geometry, content_sha256, load_clips
 
-Progress = Callable[[int, int, str], None]
 _THUMBNAIL = 64  # pixels
 
 
@@ -34,6 +35,8 @@ class EncodedClips:
         content_sha256: Of each clip.
         images: Small pictures, (n, T, 64, 64, 3), or None.
         encoded: Clips that went through the encoder in this call.
+        failed: Errors of clips that were left out, by their index in what was asked for; the
+            other fields have no row for them.
     """
 
     query: Float32
@@ -43,6 +46,7 @@ class EncodedClips:
     content_sha256: tuple[str, ...]
     images: Frames | None
     encoded: int
+    failed: Mapping[int, MafsarError] = field(default_factory=dict)
 
 
 def encode_texts(
@@ -67,26 +71,50 @@ def encode_texts(
 
 
 def hash_clips(
-    clips: Sequence[SupportClip], workers: int = 2, store: Store | None = None
+    clips: Sequence[LabelledClip], workers: int = 2, store: Store | None = None
 ) -> list[str]:
-    """Hashes of the clips' content, in threads; a video with many parts is read once."""
+    """Hashes of the clips' content, in threads; a video with many parts is read once.
+
+    Raises:
+        VideoError: Some cannot be read; names all of them.
+    """
     if store is not None:
         return packed_hashes(store, clips, workers)
-    paths = list(dict.fromkeys(clip.path for clip in clips))
+    found = try_hash_clips(clips, workers)
+    refuse_unreadable([each for each in found if isinstance(each, MafsarError)])
+    return [each for each in found if isinstance(each, str)]
+
+
+def try_hash_clips(clips: Sequence[LabelledClip], workers: int = 2) -> list[str | MafsarError]:
+    """The hash of each clip's content, or the error that it has instead."""
+    sources = {_source_key(clip): clip.source for clip in clips}
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        hashes = dict(zip(paths, pool.map(content_sha256, paths), strict=True))
-    return [hashes[clip.path] for clip in clips]
+        hashes = dict(zip(sources, pool.map(_hash, sources.values()), strict=True))
+    return [hashes[_source_key(clip)] for clip in clips]
+
+
+def refuse_unreadable(errors: Sequence[MafsarError]) -> None:
+    """Raises one error that names all clips that cannot be read; nothing where there is none."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        parts: list[object] = [f"{len(errors)} clips cannot be read"]
+        for error in dict.fromkeys(errors):
+            parts += [" · ", error]
+        parts += ["; fix or remove them, or go on without them by ", option(on_error="skip")]
+        raise VideoError(*parts)
 
 
 def encode_clips(
     encoder: Encoder,
-    clips: Sequence[SupportClip],
+    clips: Sequence[LabelledClip],
     texts: Sequence[str | None] | None = None,
     *,
     content: Sequence[str] | None = None,
     geometry: Geometry | None = None,
     cache: FeatureCache | None = None,
     images: bool = False,
+    on_error: OnError = "raise",
     batch: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
@@ -102,17 +130,19 @@ def encode_clips(
         geometry: What the user said about the picture.
         cache: Where features are kept, or None.
         images: Whether small pictures are wanted.
+        on_error: "raise" names all clips that cannot be decoded in one error, after the others
+            have been encoded; "skip" leaves them out.
         batch: Clips a call of the encoder; None = 1 on a CPU, where a batch gains little, else 8.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
         store: The packed data set that holds the clips; None: they are files.
 
     Raises:
-        VideoError: A clip cannot be decoded.
+        VideoError: Some clips cannot be decoded; names all of them.
         InputError: A geometry for clips whose frames are packed already.
     """
     if store is not None and geometry not in (None, Geometry()):
-        raise InputError(f"{store.path}: its frames are packed as they are; leave the geometry out")
+        raise InputError(f"{store.path}: its frames are packed as they are; omit the geometry")
     hashes = hash_clips(clips, workers, store) if content is None else content
     work = _Work(encoder, geometry or Geometry(), cache, images, store)
     keys = [
@@ -128,7 +158,7 @@ def encode_clips(
         if any(key not in found for key in needed.values()):
             waiting.setdefault(tuple(needed.values()), i)
     todo = list(waiting.values())
-    _encode_missing(
+    bad = _encode_missing(
         work,
         [(clips[i], keys[i], None if texts is None else texts[i]) for i in todo],
         found,
@@ -136,7 +166,36 @@ def encode_clips(
         workers=workers,
         progress=progress,
     )
-    return _gather(keys, hashes, found, with_support=texts is not None, encoded=len(todo))
+    # A clip whose content another has failed with it.
+    failed = {
+        i: bad[tuple(needed.values())]
+        for i, needed in enumerate(keys)
+        if tuple(needed.values()) in bad
+    }
+    if on_error == "raise":
+        refuse_unreadable(list(failed.values()))
+    kept = [i for i in range(len(clips)) if i not in failed]
+    if not kept:
+        refuse_unreadable(list(failed.values()))
+    return _gather(
+        [keys[i] for i in kept],
+        [hashes[i] for i in kept],
+        found,
+        with_support=texts is not None,
+        encoded=len(todo) - len(bad),
+        failed=failed,
+    )
+
+
+def _hash(source: Path | ArrayClip) -> str | MafsarError:
+    try:
+        return source.sha256 if isinstance(source, ArrayClip) else content_sha256(source)
+    except MafsarError as error:
+        return error
+
+
+def _source_key(clip: LabelledClip) -> object:
+    return clip.path if clip.array is None else id(clip.array)
 
 
 @dataclass(frozen=True)
@@ -147,7 +206,7 @@ class _Work:
     images: bool
     store: Store | None
 
-    def keys(self, clip: SupportClip, content: str, text: str | None) -> dict[str, str]:
+    def keys(self, clip: LabelledClip, content: str, text: str | None) -> dict[str, str]:
         """Cache keys of all that is wanted of a clip, by what it is."""
         branches = ["query"] + ["support"] * (text is not None) + ["images"] * self.images
         return {
@@ -173,14 +232,14 @@ class _Work:
             return precision
         return f"{precision} {bundle.graphs_sha256(precision)}"
 
-    def load(self, clips: Sequence[SupportClip], workers: int) -> Iterator[Clip | VideoError]:
+    def load(self, clips: Sequence[LabelledClip], workers: int) -> Iterator[Clip | VideoError]:
         """The clips as the model takes them, loaded ahead."""
         frames, size = self.encoder.spec.frames, self.encoder.spec.image_size
         if self.store is not None:
             return packed_clips(self.store, clips, frames=frames, size=size, workers=workers)
         requests = [
             ClipRequest(
-                clip.path,
+                clip.source,
                 frames=frames,
                 size=size,
                 geometry=self.geometry,
@@ -202,16 +261,21 @@ class _Work:
 
 def _encode_missing(
     work: _Work,
-    jobs: Sequence[tuple[SupportClip, dict[str, str], str | None]],
+    jobs: Sequence[tuple[LabelledClip, dict[str, str], str | None]],
     found: dict[str, Tensors],
     *,
     batch: int,
     workers: int,
     progress: Progress | None,
-) -> None:
-    """Decodes ahead in threads and encodes what is missing, batch by batch."""
+) -> dict[tuple[str, ...], MafsarError]:
+    """Decodes ahead in threads and encodes what is missing, batch by batch.
+
+    Returns:
+        The errors of clips that cannot be decoded, by their cache keys.
+    """
+    failed: dict[tuple[str, ...], MafsarError] = {}
     if not jobs:
-        return
+        return failed
     wanted = sorted({text for _, _, text in jobs if text is not None})
     embeddings = encode_texts(work.encoder, wanted, work.cache) if wanted else None
     rows = {text: i for i, text in enumerate(wanted)}
@@ -220,13 +284,15 @@ def _encode_missing(
         zip(jobs, work.load([clip for clip, _, _ in jobs], workers), strict=True)
     ):
         if isinstance(clip, VideoError):
-            raise clip
-        pending.append((clip, keys, text))
-        if len(pending) == batch or done + 1 == len(jobs):
+            failed[tuple(keys.values())] = clip
+        else:
+            pending.append((clip, keys, text))
+        if pending and (len(pending) == batch or done + 1 == len(jobs)):
             _encode_batch(work, pending, found, embeddings, rows)
             pending = []
         if progress is not None:
             progress(done + 1, len(jobs), "encoding clips")
+    return failed
 
 
 def _encode_batch(
@@ -277,6 +343,7 @@ def _gather(
     *,
     with_support: bool,
     encoded: int,
+    failed: Mapping[int, MafsarError],
 ) -> EncodedClips:
     query = [found[key["query"]] for key in keys]
     support = None
@@ -292,4 +359,5 @@ def _gather(
         tuple(hashes),
         np.stack(images) if images else None,
         encoded,
+        failed,
     )

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar import __version__
+from mafsar.choices import Branch
 from mafsar.files import write_safetensors
-from mafsar.runtime.encoder import Branch, ModelSpec
+from mafsar.runtime.encoder import ModelSpec
+from mafsar.version import __version__
 from mafsar.video import Geometry
 
 CAP_BYTES = 5 << 30
@@ -161,7 +162,7 @@ class FeatureCache:
         except OSError as error:
             self._writable = False
             _log.warning(
-                "feature cache %s cannot be written (%s); set MAFSAR_CACHE or use --no-cache",
+                "feature cache %s cannot be written (%s); set MAFSAR_CACHE to a folder of yours",
                 self.folder,
                 error.strerror or error,
             )

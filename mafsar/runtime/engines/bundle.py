@@ -5,15 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.choices import Scoring
+from mafsar.errors import (
+    InputError,
+    MismatchError,
+    MissingError,
+    Placeholder,
+    UnavailableError,
+    call,
+    option,
+)
 from mafsar.files import file_sha256
 from mafsar.model.names import MANIFEST, SHIPPED_BUNDLE
-from mafsar.runtime.encoder import METRICS, ModelSpec
+from mafsar.runtime.encoder import ModelSpec
 from mafsar.video.sampling import segment_times
 
 SCHEMA = 1  # entries may be added to it: a bundle without them opens
@@ -76,13 +84,14 @@ class Bundle:
             }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
-                f"{path / MANIFEST}: damaged manifest ({error!r}); {mend(path)}"
+                f"{path / MANIFEST}: damaged manifest ({error!r}); ", *fix(path)
             ) from error
         temporal = manifest.get("temporal")
         if temporal not in (None, temporal_contract(spec.frames)):
             raise MismatchError(
                 f"{path / MANIFEST}: wants frames of other moments of a clip ({temporal}) than this "
-                f"version takes; pip install -U mafsar, or {mend(path)}"
+                "version takes; pip install -U mafsar, or ",
+                *fix(path),
             )
         for name, (sha256, size) in files.items():
             _check_file(path, name, sha256, size)
@@ -95,7 +104,7 @@ class Bundle:
             wanted.append("support-fp32.onnx")
         for name in wanted:
             if name not in files:
-                raise MissingError(f"{path / MANIFEST}: lists no {name}; {mend(path)}")
+                raise MissingError(f"{path / MANIFEST}: lists no {name}; ", *fix(path))
         return bundle
 
     def graph(self, branch: str, precision: str) -> Path:
@@ -110,9 +119,10 @@ class Bundle:
             return self.path / name
         has = ", ".join(self.precisions()) or "none"
         raise UnavailableError(
-            f"{self.path}: no {name} (precisions here: {has}); use --precision "
-            f"{(self.precisions() or ['fp32'])[0]}, or make it: "
-            f"{export_command(self.path, f'--precision {precision}')}"
+            f"{self.path}: no {name} (precisions here: {has}); use ",
+            option(precision=(self.precisions() or ["fp32"])[0]),
+            ", or make it: ",
+            *export_hint(self.path, precision=precision),
         )
 
     def graphs_sha256(self, precision: str) -> str:
@@ -145,20 +155,20 @@ def read_manifest(path: Path) -> dict[str, Any]:
         InputError: It cannot be read or is of another schema.
     """
     if not path.is_dir():
-        raise MissingError(f"{path}: no such bundle; {mend(path)}")
+        raise MissingError(f"{path}: no such bundle; ", *fix(path))
     file = path / MANIFEST
     if not file.is_file():
-        raise MissingError(f"{file}: missing, so this is no bundle; {mend(path)}")
+        raise MissingError(f"{file}: missing, so this is not a bundle; ", *fix(path))
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         schema = manifest["schema"]
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(f"{file}: cannot be read ({error!r}); {mend(path)}") from error
+        raise InputError(f"{file}: cannot be read ({error!r}); ", *fix(path)) from error
     if schema != SCHEMA:
         newer = isinstance(schema, int) and schema > SCHEMA
         update = "pip install -U mafsar, or " if newer else ""
         raise InputError(
-            f"{file}: schema {schema}, this version reads {SCHEMA}; {update}{mend(path)}"
+            f"{file}: schema {schema}, this version reads {SCHEMA}; {update}", *fix(path)
         )
     return dict(manifest)
 
@@ -177,35 +187,36 @@ def temporal_contract(frames: int) -> dict[str, Any]:
     return {"clock": "container, seconds", "moments": [round(float(t), 6) for t in moments]}
 
 
-def mend(path: Path) -> str:
-    """The command that makes a bundle whole again."""
+def fix(path: Path) -> tuple[object, ...]:
+    """What makes a bundle whole again, as parts of a message."""
     if path.parent == SHIPPED_BUNDLE.parent:
-        return "install again: pip install --force-reinstall --no-deps mafsar"
-    place = shlex.quote(str(path))
-    return f"copy it again, or export it again: mafsar export MODEL -o {place} --overwrite"
+        return ("install again: pip install --force-reinstall --no-deps mafsar",)
+    again = call("export_model", Placeholder("model"), out=str(path), overwrite=True)
+    return ("copy it again, or export it again: ", again)
 
 
-def export_command(path: Path, options: str) -> str:
-    """The command that adds to a bundle; the shipped one is copied, and named anew."""
+def export_hint(path: Path, **options: Any) -> tuple[object, ...]:
+    """What adds to a bundle, as parts of a message; the shipped one is copied under its name."""
     if path.resolve().parent != SHIPPED_BUNDLE.parent:
-        return f"mafsar export {shlex.quote(str(path))} {options}"
-    return f"mafsar export {path.stem} {options}, then --model {path.stem}{SUFFIX}"
+        return (call("export_model", str(path), **options),)
+    copy = f"{path.stem}{SUFFIX}"
+    return (call("export_model", path.stem, **options), ", then ", option(model=copy))
 
 
 def _check_file(path: Path, name: str, sha256: str, size_bytes: int) -> None:
     if Path(name).name != name:
-        raise InputError(f"{path / MANIFEST}: lists {name!r}, outside the bundle; {mend(path)}")
+        raise InputError(f"{path / MANIFEST}: lists {name!r}, outside the bundle; ", *fix(path))
     file = path / name
     if not file.is_file():
-        raise MissingError(f"{file}: missing from the bundle; {mend(path)}")
+        raise MissingError(f"{file}: missing from the bundle; ", *fix(path))
     found = file.stat().st_size
     if found != size_bytes:
         raise MismatchError(
-            f"{file}: {found} bytes, the manifest says {size_bytes}: damaged; {mend(path)}"
+            f"{file}: {found} bytes, the manifest says {size_bytes}: damaged; ", *fix(path)
         )
     if file_sha256(file) != sha256:
         raise MismatchError(
-            f"{file}: its sha256 differs from the manifest's: damaged or changed; {mend(path)}"
+            f"{file}: its sha256 differs from the manifest's: damaged or changed; ", *fix(path)
         )
 
 
@@ -218,14 +229,14 @@ def _check_engines(path: Path, engines: Any) -> None:
         for name, entry in engines.items()
     )
     if not whole:
-        raise InputError(f"{path / MANIFEST}: damaged manifest (engines); {mend(path)}")
+        raise InputError(f"{path / MANIFEST}: damaged manifest (engines); ", *fix(path))
 
 
 def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
     """The model that a manifest describes; KeyError, TypeError or ValueError where it is damaged."""
     match, preprocess = manifest["match"], manifest["preprocess"]
-    if manifest["adapters"] not in ("none", "trained") or match["metric"] not in METRICS:
-        raise ValueError(f"adapters {manifest['adapters']!r}, metric {match['metric']!r}")
+    if manifest["adapters"] not in ("none", "trained"):
+        raise ValueError(f"adapters {manifest['adapters']!r}")
     known = manifest["known_words"]
     mean, std = (tuple(float(v) for v in preprocess[name]) for name in ("mean", "std"))
     return ModelSpec(
@@ -238,11 +249,13 @@ def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
         text=bool(manifest["text"]),
         prompts=tuple(str(prompt) for prompt in manifest["prompts"]),
         known_words=None if known is None else frozenset(str(word) for word in known),
-        metric=match["metric"],
-        lam=float(match["lam"]),
-        alpha=float(match["alpha"]),
-        visual_scale=float(match["visual_scale"]),
-        text_scale=float(match["text_scale"]),
+        scoring=Scoring(
+            metric=match["metric"],
+            lam=float(match["lam"]),
+            alpha=float(match["alpha"]),
+            visual_scale=float(match["visual_scale"]),
+            text_scale=float(match["text_scale"]),
+        ),
         weights_sha256=str(manifest["weights_sha256"]),
         parameters_total=int(manifest["parameters_total"]),
         parameters_tunable=int(manifest["parameters_tunable"]),

@@ -10,7 +10,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from mafsar.errors import UnavailableError
+from mafsar.errors import UnavailableError, option
 
 _NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12")
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
@@ -37,8 +37,8 @@ class Cuda:
         if status != 0:
             reason = self._library.cudaGetErrorString(status).decode()
             raise UnavailableError(
-                f"CUDA could not {what}: {reason} ({status}); free memory on the GPU or use "
-                "--engine onnx --device cpu"
+                f"CUDA could not {what}: {reason} ({status}); free memory on the GPU or use ",
+                option(engine="onnx", device="cpu"),
             )
 
     def allocate(self, size_bytes: int) -> int:
@@ -130,8 +130,9 @@ def _load() -> ctypes.CDLL:
         except OSError:
             continue
     raise UnavailableError(
-        "--engine trt: the CUDA runtime (libcudart.so) is not found; pip install "
-        "nvidia-cuda-runtime, on a Jetson: sudo apt install nvidia-jetpack"
+        option(engine="trt"),
+        ": the CUDA runtime (libcudart.so) is not found; pip install nvidia-cuda-runtime, on a "
+        "Jetson: sudo apt install nvidia-jetpack",
     )
 
 

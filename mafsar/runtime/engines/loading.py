@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from mafsar.errors import InputError, MafsarError, MissingError, UnavailableError
+from mafsar.choices import PRECISIONS, Engine, EngineChoice, MakeBundle, Precision
+from mafsar.errors import MafsarError, Message, MissingError, UnavailableError, call, option
 from mafsar.extras import require
-from mafsar.model.names import SHIPPED_BUNDLE
+from mafsar.model.names import (
+    OPEN_CLIP_NAMES,
+    SHIPPED,
+    SHIPPED_BUNDLE,
+    known_names,
+    parse_model_name,
+)
 from mafsar.runtime.cache.bundles import ADAPTERS_FILE, bundles_folder, discard_kept, find_kept
-from mafsar.runtime.encoder import Encoder
+from mafsar.runtime.encoder import BankModel, Encoder
 from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle, read_manifest
-
-if TYPE_CHECKING:
-    from mafsar.runtime.bank.bank import Bank
-
-ENGINES = ("auto", "onnx", "trt", "torch")
-PRECISIONS = ("fp32", "fp16", "int8")
-MakeBundle = Callable[[str], Path]
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,8 @@ class ModelCard:
 def list_models() -> list[ModelCard]:
     """The models that have a short name, the default first."""
     from mafsar.model.config import named_config
-    from mafsar.model.names import OPEN_CLIP_NAMES, SHIPPED
 
-    cards = [ModelCard(SHIPPED, "the shipped starter, an ONNX bundle", is_bundle(starter_path()))]
+    cards = [ModelCard(SHIPPED, "the shipped starter, an ONNX bundle", is_bundle(SHIPPED_BUNDLE))]
     for name, clip in OPEN_CLIP_NAMES.items():
         size = named_config(name).vision.image_size
         what = f"open_clip's {clip}, tag openai, {size} px; needs mafsar[train] and its weights"
@@ -52,29 +50,97 @@ def list_models() -> list[ModelCard]:
     return cards
 
 
-def starter_path() -> Path:
-    """Where the shipped bundle lies."""
-    return SHIPPED_BUNDLE
-
-
 def model_path(name: str) -> Path:
     """Where a model's name would lie as a file or folder; that of `tiny` is the shipped bundle."""
-    return starter_path() if name == "tiny" else Path(name).expanduser()
+    return SHIPPED_BUNDLE if name == SHIPPED else Path(name).expanduser()
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """One engine that runs models.
+
+    Attributes:
+        name: As users choose it.
+        takes: What it runs: "bundle" or "network".
+        missing: Why `engine="auto"` does not take it here, or None; an empty reason needs no
+            words. Of a network it is asked with no bundle.
+        load: Opens the model; raises where that fails.
+    """
+
+    name: Engine
+    takes: Literal["bundle", "network"]
+    missing: Callable[[Bundle, EngineChoice], Message | None]
+    load: Callable[[ModelSource, EngineChoice], Encoder]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that was found by its name.
+
+    Attributes:
+        name: What the user typed.
+        bundle: Its bundle; None for a model that only torch can run.
+    """
+
+    name: str
+    bundle: Bundle | None
+
+    def opened(self) -> Bundle:
+        """The bundle of a source that has one."""
+        assert self.bundle is not None, f"{self.name} has no bundle"
+        return self.bundle
+
+
+def _trt_missing(bundle: Bundle, choice: EngineChoice) -> Message | None:
+    from mafsar.runtime.engines.trt_encoder import trt_missing
+
+    return trt_missing(bundle, choice.device, choice.precision)
+
+
+def _load_trt(source: ModelSource, choice: EngineChoice) -> Encoder:
+    from mafsar.runtime.engines.trt_encoder import TrtEncoder
+
+    return TrtEncoder(source.opened(), device=choice.device, precision=choice.precision)
+
+
+def _load_onnx(source: ModelSource, choice: EngineChoice) -> Encoder:
+    from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
+
+    return OnnxEncoder(
+        source.opened(), device=choice.device, precision=choice.precision, threads=choice.threads
+    )
+
+
+def _load_torch(source: ModelSource, choice: EngineChoice) -> Encoder:
+    require(option(model=source.name), "torch", "open_clip", otherwise=option(model=SHIPPED))
+    from mafsar.runtime.engines.torch_encoder import load_torch_encoder
+
+    return load_torch_encoder(
+        source.name, device=choice.device, precision=choice.precision, threads=choice.threads
+    )
+
+
+# In the order in which `engine="auto"` tries those that take what there is.
+ENGINE_TABLE = (
+    EngineRow("trt", "bundle", _trt_missing, _load_trt),
+    EngineRow("onnx", "bundle", lambda *_: None, _load_onnx),
+    EngineRow("torch", "network", lambda *_: None, _load_torch),
+)
 
 
 def load_model(
-    name: str | Path = "tiny",
+    name: str | Path = SHIPPED,
     *,
-    engine: str = "auto",
+    engine: Engine | Literal["auto"] = "auto",
     device: str = "auto",
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     threads: int | None = None,
     cache: bool = True,
     make_bundle: MakeBundle | None = None,
 ) -> Encoder:
     """Loads a model.
 
-    A model that is no bundle runs on the bundle that the cache keeps of it, where there is one;
+    A model that is not a bundle runs on the bundle that the cache keeps of it, where there is one;
     else on torch.
 
     Args:
@@ -97,33 +163,81 @@ def load_model(
         UnavailableError: Engine, device or precision is not there; says what to install.
         MismatchError: A bundle's files are not those of its manifest.
     """
-    _check(engine, precision, device)
+    return open_model(name, EngineChoice(engine, device, precision, threads, cache, make_bundle))
+
+
+def open_model(name: str | Path, choice: EngineChoice) -> Encoder:
+    """Loads a model on what was chosen; errors as `load_model`."""
     name = str(name)
     path = model_path(name)
-    wish = _Wish(engine, device, precision, threads)
-    if name == "tiny" or is_bundle(path):
-        return (
-            _load_bundle(Bundle.open(path), wish) if engine != "torch" else _load_torch(name, wish)
-        )
+    if name == SHIPPED or is_bundle(path):
+        bundle = None if choice.engine == "torch" else Bundle.open(path)
+        return _open(ModelSource(name, bundle), choice)
     _check_exists(name)
-    if cache and engine in ("auto", "onnx"):
-        kept = find_kept(name) if make_bundle is None else make_bundle(name)
-        if kept is not None:
+    if choice.cache and choice.engine in ("auto", "onnx"):
+        bundle = _kept_bundle(name, choice.make_bundle)
+        if bundle is not None:
+            encoder = _open(ModelSource(name, _of_source(bundle, path)), choice)
+            return _torch_on_gpu(name, choice, encoder) or encoder
+    return _open(ModelSource(name, None), choice)
+
+
+def _open(source: ModelSource, choice: EngineChoice) -> Encoder:
+    """The first engine of the table that takes the source and is here, or the one asked for."""
+    takes = "network" if source.bundle is None else "bundle"
+    if choice.engine != "auto":
+        (row,) = (row for row in ENGINE_TABLE if row.name == choice.engine)
+        if row.takes == "bundle" and source.bundle is None:
+            raise _needs_bundle(source.name, choice)
+        return row.load(source, choice)
+    rows = [row for row in ENGINE_TABLE if row.takes == takes]
+    why: object = ""
+    for row in rows[:-1]:
+        reason: object = row.missing(source.opened(), choice)
+        if reason is None:
             try:
-                bundle = Bundle.open(kept)
-            except MafsarError:  # damaged since: made again, where it can be
-                if make_bundle is None:
-                    raise
-                discard_kept(kept)
-                bundle = Bundle.open(make_bundle(name))
-            encoder = _load_bundle(_of_source(bundle, path), wish)
-            return _torch_on_gpu(name, wish, encoder) or encoder
-    return _load_torch(name, wish)
+                return row.load(source, choice)
+            except MafsarError as error:
+                reason = error
+        why = reason
+    encoder = rows[-1].load(source, choice)
+    if str(why):
+        encoder.choice = Message.of(f"engine: {encoder.engine} on {encoder.device} (", why, ")")
+    return encoder
+
+
+def _needs_bundle(name: str, choice: EngineChoice) -> UnavailableError:
+    asked = {"engine": choice.engine}
+    if choice.precision != "fp32":
+        asked["precision"] = choice.precision
+    return UnavailableError(
+        option(engine=choice.engine),
+        f": {name} is not a bundle; make one: ",
+        call("export_model", name, out="NAME.mafsar", **asked),
+        ", then ",
+        option(model="NAME.mafsar"),
+        "; or use ",
+        option(engine="torch"),
+    )
+
+
+def _kept_bundle(name: str, make_bundle: MakeBundle | None) -> Bundle | None:
+    """The bundle that the cache keeps of a model, made where that is wanted."""
+    kept = find_kept(name) if make_bundle is None else make_bundle(name)
+    if kept is None:
+        return None
+    try:
+        return Bundle.open(kept)
+    except MafsarError:  # damaged since: made again, where it can be
+        if make_bundle is None:
+            raise
+        discard_kept(kept)
+        return Bundle.open(make_bundle(name))
 
 
 def precisions_of(
-    name: str | Path, engine: str, *, make_bundle: MakeBundle | None = None
-) -> list[str]:
+    name: str | Path, engine: Engine, *, make_bundle: MakeBundle | None = None
+) -> list[Precision]:
     """The precisions that a model has on an engine, fp32 first.
 
     Args:
@@ -136,7 +250,7 @@ def precisions_of(
     """
     name = str(name)
     path = model_path(name)
-    if name != "tiny" and not is_bundle(path):
+    if name != SHIPPED and not is_bundle(path):
         if engine != "onnx" or make_bundle is None:
             return ["fp32"]
         path = make_bundle(name)
@@ -151,97 +265,59 @@ def precisions_of(
 
 
 def load_bank_model(
-    bank: Bank,
-    *,
-    engine: str = "auto",
-    device: str = "auto",
-    precision: str = "fp32",
-    threads: int | None = None,
-    cache: bool = True,
-    make_bundle: MakeBundle | None = None,
+    model: BankModel, bank: Path | None = None, choice: EngineChoice | None = None
 ) -> Encoder:
     """Loads the model that made a bank: by its recorded path, the bank's folder or the cache.
 
     Args:
-        bank: The bank.
-        engine: As `load_model`.
-        device: As `load_model`.
-        precision: As `load_model`.
-        threads: As `load_model`.
-        cache: As `load_model`.
-        make_bundle: As `load_model`.
+        model: What the bank says of it.
+        bank: The bank's file, or None.
+        choice: Engine, device and precision; None = "auto".
 
     Raises:
         MissingError: No model with the bank's weights is found; names it.
     """
-    wanted = bank.model.weights_sha256
-    name: str | None = None
-    for path in _bundles_near(bank):
-        try:
-            if read_manifest(path).get("weights_sha256") == wanted:
-                name = str(path)
-                break
-        except MafsarError:
-            continue
-    trained = Path(bank.model.path or "")
-    if name is None and (trained.suffix == ".safetensors" or (trained / ADAPTERS_FILE).is_file()):
-        name = str(trained) if trained.exists() else None
-    if name is None and not Path(bank.model.name).suffix and ":" in bank.model.name:
-        name = bank.model.name
-    if name is None:
-        from mafsar.model.names import known_names
-
-        name = bank.model.name if bank.model.name in known_names() else None
-    where = f"{bank.path or 'this bank'}: made by {bank.model.name} (weights {wanted[:12]})"
+    said = "this bank" if bank is None else str(bank)
+    name = _name_of(model, bank)
     if name is None:
         raise MissingError(
-            f"{where}, which is not at {bank.model.path}, beside the bank or in "
-            f"{bundles_folder()}; give its place with --model"
+            f"{said}: made by {model.name} (weights {model.weights_sha256[:12]}), which is not at "
+            f"{model.path}, beside the bank or in {bundles_folder()}; give its place with ",
+            option("model"),
         )
-    encoder = load_model(
-        name,
-        engine=engine,
-        device=device,
-        precision=precision,
-        threads=threads,
-        cache=cache,
-        make_bundle=make_bundle,
-    )
-    bank.check_model(encoder.spec)
+    encoder = open_model(name, choice or EngineChoice())
+    model.check(encoder.spec, said)
     return encoder
 
 
-def _bundles_near(bank: Bank) -> Iterator[Path]:
+def _name_of(model: BankModel, bank: Path | None) -> str | None:
+    """What `load_model` takes for the model of a bank, or None where it is not found."""
+    for path in _bundles_near(model, bank):
+        try:
+            if read_manifest(path).get("weights_sha256") == model.weights_sha256:
+                return str(path)
+        except MafsarError:
+            continue
+    trained = Path(model.path or "")
+    if trained.suffix == ".safetensors" or (trained / ADAPTERS_FILE).is_file():
+        if trained.exists():
+            return str(trained)
+    if not Path(model.name).suffix and ":" in model.name:
+        return model.name
+    return model.name if model.name in known_names() else None
+
+
+def _bundles_near(model: BankModel, bank: Path | None) -> Iterator[Path]:
     """Bundles that may be the bank's, the likeliest first."""
-    if bank.model.path:
-        yield Path(bank.model.path)
-    yield starter_path()
+    if model.path:
+        yield Path(model.path)
+    yield SHIPPED_BUNDLE
     folders = [bundles_folder()]
-    if bank.path is not None:
-        folders.insert(0, bank.path.resolve().parent)
+    if bank is not None:
+        folders.insert(0, bank.resolve().parent)
     for folder in folders:
         if folder.is_dir():
             yield from sorted(folder.glob(f"*{SUFFIX}"))
-
-
-def _check(engine: str, precision: str, device: str) -> None:
-    if engine not in ENGINES:
-        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    kind, _, index = device.partition(":")
-    if device not in ("auto", "cpu") and not (kind == "cuda" and (not index or index.isdigit())):
-        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
-
-
-@dataclass(frozen=True)
-class _Wish:
-    """What was asked of the encoder."""
-
-    engine: str
-    device: str
-    precision: str
-    threads: int | None
 
 
 def _of_source(bundle: Bundle, source: Path) -> Bundle:
@@ -250,69 +326,28 @@ def _of_source(bundle: Bundle, source: Path) -> Bundle:
     return replace(bundle, spec=replace(bundle.spec, path=where))
 
 
-def _torch_on_gpu(name: str, wish: _Wish, encoder: Encoder) -> Encoder | None:
+def _torch_on_gpu(name: str, choice: EngineChoice, encoder: Encoder) -> Encoder | None:
     """torch, where `auto` found the CPU only for ONNX Runtime and torch has the GPU that is here."""
-    if (wish.engine, wish.device, encoder.device) != ("auto", "auto", "cpu"):
+    if (choice.engine, choice.device, encoder.device) != ("auto", "auto", "cpu"):
         return None
     from mafsar.runtime.engines.onnx_encoder import has_cuda_driver
 
-    if wish.precision == "int8" or not has_cuda_driver():
+    if choice.precision == "int8" or not has_cuda_driver():
         return None
     if importlib.util.find_spec("torch") is None:
         return None
     try:
-        found = _load_torch(name, replace(wish, device="cuda"))
+        found = _load_torch(ModelSource(name, None), replace(choice, device="cuda"))
     except UnavailableError:
         return None  # a torch without CUDA
     why = encoder.choice.partition("(")[2].rstrip(")")
-    found.choice = f"engine: torch on {found.device} (faster than onnx on cpu: {why})"
+    found.choice = Message.of(f"engine: torch on {found.device} (faster than onnx on cpu: {why})")
     return found
-
-
-def _load_bundle(bundle: Bundle, wish: _Wish) -> Encoder:
-    from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
-
-    device, precision = wish.device, wish.precision
-    why = None
-    if wish.engine == "trt":
-        from mafsar.runtime.engines.trt_encoder import TrtEncoder
-
-        return TrtEncoder(bundle, device=device, precision=precision)
-    if wish.engine == "auto":
-        from mafsar.runtime.engines.trt_encoder import choose_trt
-
-        fast, why = choose_trt(bundle, device=device, precision=precision)
-        if fast is not None:
-            return fast
-    encoder = OnnxEncoder(bundle, device=device, precision=precision, threads=wish.threads)
-    if why is not None:
-        encoder.choice = f"engine: onnx on {encoder.device} ({why})"
-    return encoder
 
 
 def _check_exists(name: str) -> None:
     """Raises where a name is neither a path nor a model's name."""
-    from mafsar.model.names import parse_model_name
-
     if not Path(name).expanduser().exists():
         if Path(name).suffix in (SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")
         parse_model_name(name)
-
-
-def _load_torch(name: str, wish: _Wish) -> Encoder:
-    if wish.engine in ("onnx", "trt"):
-        options = f"--engine {wish.engine}"
-        if wish.precision != "fp32":
-            options += f" --precision {wish.precision}"
-        raise UnavailableError(
-            f"--engine {wish.engine}: {name} is no bundle; make one: mafsar export "
-            f"{shlex.quote(name)} -o NAME.mafsar {options}, then --model NAME.mafsar; "
-            "or use --engine torch"
-        )
-    require(f"--model {name}:", "torch", "open_clip", otherwise="use --model tiny")
-    from mafsar.runtime.engines.torch_encoder import load_torch_encoder
-
-    return load_torch_encoder(
-        name, device=wish.device, precision=wish.precision, threads=wish.threads
-    )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.errors import InputError, MismatchError, UnavailableError
+from mafsar.choices import check_device
+from mafsar.errors import InputError, Message, MismatchError, UnavailableError, option
 from mafsar.runtime.encoder import Features, Float32, Frames, checked_frames, checked_text
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.tokenizer import Tokenizer
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # Its package for aarch64 has no CUDA.
-_INSTALL_CUDA = (
-    "use --engine trt" if platform.machine() == "aarch64" else "pip install 'mafsar[cuda]'"
+_INSTALL_CUDA: tuple[object, ...] = (
+    ("use ", option(engine="trt"))
+    if platform.machine() == "aarch64"
+    else ("pip install 'mafsar[cuda]'",)
 )
 _MAX_BATCH = 32  # clips in one run; more are split
 _BRIEF_SPIN = (1, 26)  # the first ONNX Runtime that can be told how long
@@ -67,7 +70,7 @@ class OnnxEncoder:
         self._tokenizer: Tokenizer | None = None
         bundle.graph("query", precision)  # a precision that is not there is said now
         self.device, why = self._choose_device(device)
-        self.choice = f"engine: onnx on {self.device} ({why})"
+        self.choice = Message.of(f"engine: onnx on {self.device} (", why, ")")
 
     def __repr__(self) -> str:
         return f"OnnxEncoder({self.spec.name!r}, {self.device}, {self.precision})"
@@ -86,7 +89,7 @@ class OnnxEncoder:
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
         if self.bundle.tokenizer is None:
-            raise UnavailableError(f"{self.spec.name} has no text tower; use --text off")
+            raise UnavailableError(f"{self.spec.name} has no text tower; use ", option(text="off"))
         if self._tokenizer is None:
             self._tokenizer = Tokenizer(self.bundle.tokenizer)
         rows = []
@@ -113,7 +116,8 @@ class OnnxEncoder:
         if not np.isfinite(joined.frames).all():
             raise MismatchError(
                 f"{self.bundle.path}: the {branch} graph gave numbers that are not finite in "
-                f"{self.precision}; use --precision fp32"
+                f"{self.precision}; use ",
+                option(precision="fp32"),
             )
         return joined
 
@@ -153,13 +157,17 @@ class OnnxEncoder:
         # ONNX Runtime opens on the CPU with no more than a log line where CUDA is not to be had.
         if wanted not in session.get_providers():
             raise UnavailableError(
-                f"--device {device}: ONNX Runtime opened {path.name} on "
-                f"{', '.join(session.get_providers())} instead; {_INSTALL_CUDA} and see mafsar doctor"
+                option(device=device),
+                f": ONNX Runtime opened {path.name} on {', '.join(session.get_providers())} "
+                "instead; ",
+                *_INSTALL_CUDA,
+                " and see mafsar doctor",
             )
         return session
 
     def _choose_device(self, device: str) -> tuple[str, str]:
         """The device and why."""
+        check_device(device)
         if device == "cpu":
             return "cpu", "asked for"
         if self.precision == "int8":
@@ -167,37 +175,40 @@ class OnnxEncoder:
             if device == "auto":
                 return "cpu", "int8 is for CPUs"
             raise UnavailableError(
-                f"--device {device} --precision int8: int8 graphs are for CPUs; use --device cpu, "
-                "or --precision fp16"
+                option(device=device, precision="int8"),
+                ": int8 graphs are for CPUs; use ",
+                option(device="cpu"),
+                ", or ",
+                option(precision="fp16"),
             )
-        kind, _, index = device.partition(":")
-        if kind == "cuda" and (not index or index.isdigit()):
+        _, _, index = device.partition(":")
+        if device != "auto":
             chosen = f"cuda:{index or 0}"
             missing = cuda_missing()
             if missing is not None:
-                raise UnavailableError(f"--device {device}: {missing}; or use --device cpu")
+                raise UnavailableError(
+                    option(device=device), ": ", missing, "; or use ", option(device="cpu")
+                )
             self._sessions["query"] = self._open("query", chosen)
             return chosen, "asked for"
-        if device != "auto":
-            raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
         missing = cuda_missing()
         if missing is not None:
             return "cpu", missing
         try:
             self._sessions["query"] = self._open("query", "cuda:0")
         except UnavailableError:
-            return "cpu", f"ONNX Runtime cannot use the GPU here; {_INSTALL_CUDA}"
+            return "cpu", Message.of("ONNX Runtime cannot use the GPU here; ", *_INSTALL_CUDA)
         return "cuda:0", "a GPU is here"
 
 
-def cuda_missing() -> str | None:
+def cuda_missing() -> Message | None:
     """Why ONNX Runtime cannot use CUDA here and what would help, or None."""
     if not has_cuda_driver():
-        return "no GPU driver here"
+        return Message.of("no GPU driver here")
     import onnxruntime
 
     if _CUDA not in onnxruntime.get_available_providers():
-        return f"a GPU is here, but this ONNX Runtime has no CUDA; {_INSTALL_CUDA}"
+        return Message.of("a GPU is here, but this ONNX Runtime has no CUDA; ", *_INSTALL_CUDA)
     return None
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.errors import MismatchError, MissingError
+from mafsar.errors import MismatchError, MissingError, option
 from mafsar.runtime.encoder import Encoder
-from mafsar.runtime.engines.bundle import Bundle, mend
+from mafsar.runtime.engines.bundle import Bundle, fix
 from mafsar.runtime.engines.parity import Parity, compare
 
 PROBE_FILE = "probe.safetensors"
@@ -26,7 +27,7 @@ def read_probe(bundle: Bundle) -> dict[str, NDArray[Any]]:
     from safetensors.numpy import load_file
 
     if PROBE_FILE not in bundle.manifest["files"]:
-        raise MissingError(f"{bundle.path}: has no {PROBE_FILE}; {mend(bundle.path)}")
+        raise MissingError(f"{bundle.path}: has no {PROBE_FILE}; ", *fix(bundle.path))
     return dict(load_file(bundle.path / PROBE_FILE))
 
 
@@ -36,7 +37,7 @@ def check_probe(
     batches: tuple[int, int],
     *,
     limit: float,
-    again: str,
+    again: Sequence[object],
 ) -> Parity:
     """Compares an encoder with the probe's reference, in batches of two sizes.
 
@@ -45,7 +46,7 @@ def check_probe(
         bundle: Its bundle.
         batches: Clips a call.
         limit: Least cosine accepted when what it runs was made; passes where it is the lower one.
-        again: The command that makes what the encoder runs anew.
+        again: What makes the encoder's files again, as parts of a message.
 
     Returns:
         The worst of all outputs.
@@ -76,7 +77,9 @@ def check_probe(
     if not worst.min_cosine >= limit:
         raise MismatchError(
             f"{bundle.path}: {encoder.engine} {encoder.precision} on {encoder.device} does not give "
-            f"the reference's features ({worst}, at least {limit} wanted); {again}, or use "
-            "--engine onnx"
+            f"the reference's features ({worst}, at least {limit} wanted); ",
+            *again,
+            ", or use ",
+            option(engine="onnx"),
         )
     return worst

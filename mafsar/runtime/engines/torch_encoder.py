@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mafsar.errors import InputError, MismatchError, UnavailableError
+from mafsar.choices import check_device
+from mafsar.errors import InputError, Message, MismatchError, UnavailableError, option
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import parameter_counts
 from mafsar.model.names import SHIPPED, SHIPPED_BUNDLE, backbone
@@ -58,20 +59,23 @@ class TorchEncoder:
         self.device, why = _choose_device(device)
         if precision not in ("fp32", "fp16"):
             raise UnavailableError(
-                f"--precision {precision}: the torch engine computes fp32 and, on CUDA, fp16; "
-                "use --precision fp32"
+                option(precision=precision),
+                ": the torch engine computes fp32 and, on CUDA, fp16; use ",
+                option(precision="fp32"),
             )
         if precision == "fp16" and self.device == "cpu":
             raise UnavailableError(
-                "--precision fp16: the torch engine has it on CUDA only; use --precision fp32"
+                option(precision="fp16"),
+                ": the torch engine has it on CUDA only; use ",
+                option(precision="fp32"),
             )
         self.precision = precision
         if bundle is None:
             self.spec = network_spec(network, notice=notice, path=path)
-            reason = f"{self.spec.name} is no bundle"
+            reason = f"{self.spec.name} is not a bundle"
         else:
             self.spec, reason = bundle.spec, "asked for"
-        self.choice = f"engine: torch on {self.device} ({reason}; {why})"
+        self.choice = Message.of(f"engine: torch on {self.device} ({reason}; {why})")
         self._network = network.to(self.device).eval()
         self._tokenizer: Tokenizer | None = None
         if bundle is not None and bundle.tokenizer is not None:
@@ -122,8 +126,8 @@ class TorchEncoder:
         joined = parts[0] if len(parts) == 1 else Features.concatenate(parts)
         if not np.isfinite(joined.frames).all():
             raise MismatchError(
-                f"{self.spec.name}: features that are not finite in {self.precision}; "
-                "use --precision fp32"
+                f"{self.spec.name}: features that are not finite in {self.precision}; use ",
+                option(precision="fp32"),
             )
         return joined
 
@@ -140,7 +144,8 @@ class TorchEncoder:
             except ImportError as error:
                 raise UnavailableError(
                     f"{self.spec.name}: its tokenizer is open_clip's, which is not installed; "
-                    "pip install 'mafsar[train]', or use --text off"
+                    "pip install 'mafsar[train]', or use ",
+                    option(text="off"),
                 ) from error
             if self._clip_tokenizer is None:
                 self._clip_tokenizer = SimpleTokenizer(context_length=config.context_length)
@@ -149,8 +154,8 @@ class TorchEncoder:
             path = SHIPPED_BUNDLE / "tokenizer.json"
             if self.spec.backbone != SHIPPED or not path.is_file():
                 raise UnavailableError(
-                    f"{self.spec.name}: no tokenizer for its {config.vocab_size} tokens; "
-                    "use --text off"
+                    f"{self.spec.name}: no tokenizer for its {config.vocab_size} tokens; use ",
+                    option(text="off"),
                 )
             spec = TokenizerSpec(path, config.context_length, "clip")
             self._tokenizer = Tokenizer(spec)
@@ -158,7 +163,8 @@ class TorchEncoder:
         if int(tokens.max(initial=0)) >= config.vocab_size:
             raise MismatchError(
                 f"{self.spec.name}: its tokenizer has more tokens than its {config.vocab_size} "
-                "embeddings; use --text off"
+                "embeddings; use ",
+                option(text="off"),
             )
         return tokens
 
@@ -212,7 +218,7 @@ def network_spec(
     network: MafsarNetwork, *, notice: str | None = None, path: str | None = None
 ) -> ModelSpec:
     """What the runtime must know of a network."""
-    config, match = network.config, network.config.match
+    config = network.config
     total, tunable = parameter_counts(config.tunable())
     return ModelSpec(
         name=config.name,
@@ -224,11 +230,7 @@ def network_spec(
         text=True,
         prompts=config.prompts,
         known_words=known_words(config.name),
-        metric=match.metric,
-        lam=match.lam,
-        alpha=match.alpha,
-        visual_scale=match.visual_scale,
-        text_scale=match.text_scale,
+        scoring=config.match,
         weights_sha256=weights_sha256(network),
         parameters_total=total,
         parameters_tunable=tunable,
@@ -262,14 +264,15 @@ def _choose_device(device: str) -> tuple[str, str]:
         if torch.cuda.is_available():
             return "cuda:0", "a GPU is here"
         return "cpu", "torch sees no GPU"
-    kind, _, index = device.partition(":")
-    if kind != "cuda" or (index and not index.isdigit()):
-        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
+    check_device(device)
+    _, _, index = device.partition(":")
     count = torch.cuda.device_count()
     if int(index or 0) >= count:
         raise UnavailableError(
-            f"--device {device}: torch sees {count or 'no'} GPU{'s' if count > 1 else ''} here; "
-            "use --device cpu and see mafsar doctor"
+            option(device=device),
+            f": torch sees {count or 'no'} GPU{'s' if count > 1 else ''} here; use ",
+            option(device="cpu"),
+            " and see mafsar doctor",
         )
     return f"cuda:{index or 0}", "asked for"
 

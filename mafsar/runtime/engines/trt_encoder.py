@@ -15,7 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from mafsar.errors import InputError, MafsarError, MismatchError, MissingError, UnavailableError
+from mafsar.errors import (
+    InputError,
+    MafsarError,
+    Message,
+    MismatchError,
+    MissingError,
+    UnavailableError,
+    option,
+)
 from mafsar.files import write_text
 from mafsar.runtime.encoder import (
     Features,
@@ -24,12 +32,13 @@ from mafsar.runtime.encoder import (
     checked_frames,
     checked_text,
 )
-from mafsar.runtime.engines.bundle import Bundle, export_command
+from mafsar.runtime.engines.bundle import Bundle, export_hint
 from mafsar.runtime.engines.cuda_driver import Cuda
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder, has_cuda_driver
 from mafsar.runtime.engines.probe import check_probe
 from mafsar.runtime.engines.trt_engine import TrtEngine
 
+_TRT = option(engine="trt")
 # Flavour as it stands in engine names → the module that runs it; one never loads the other's.
 MODULES = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
@@ -63,7 +72,7 @@ class Device:
         capability = compute_capability(index)
         if capability is None:
             raise UnavailableError(
-                f"--engine trt: no GPU {index} with a CUDA driver here; use --engine onnx"
+                _TRT, f": no GPU {index} with a CUDA driver here; use ", option(engine="onnx")
             )
         modules, broken = {}, []
         for flavour, name in MODULES.items():
@@ -77,8 +86,9 @@ class Device:
             raise broken[0]
         if not modules:
             raise UnavailableError(
-                '--engine trt: no TensorRT is installed; pip install "mafsar[trt]", on a Jetson use '
-                "the system's: python3 -m venv --system-site-packages"
+                _TRT,
+                ': no TensorRT is installed; pip install "mafsar[trt]", on a Jetson use the '
+                "system's: python3 -m venv --system-site-packages",
             )
         return cls(Cuda(index), index, capability, modules, gpu_name(index))
 
@@ -109,7 +119,9 @@ class TrtEncoder:
     ) -> None:
         kind, _, index = device.partition(":")
         if kind not in ("auto", "cuda"):
-            raise InputError(f"--engine trt runs on a GPU; --device {device} needs --engine onnx")
+            raise InputError(
+                _TRT, " runs on a GPU; ", option(device=device), " needs ", option(engine="onnx")
+            )
         self._here = Device.here(int(index or 0)) if here is None else here
         self.bundle, self.spec = bundle, bundle.spec
         self.precision = precision
@@ -121,7 +133,7 @@ class TrtEncoder:
         self._words = OnnxEncoder(bundle, device="cpu")
         self._verify()
         entry = bundle.manifest["engines"][self._names["query"]]
-        self.choice = (
+        self.choice = Message.of(
             f"engine: trt on {self.device} ({entry['flavour']}{entry['version']}, {precision}, "
             f"sm{entry['compute_capability'].replace('.', '')}, verified)"
         )
@@ -153,7 +165,8 @@ class TrtEncoder:
         if not np.isfinite(features.frames).all():
             raise MismatchError(
                 f"{self.bundle.path}: the {branch} engine gave numbers that are not finite in "
-                f"{self.precision}; use --precision fp32"
+                f"{self.precision}; use ",
+                option(precision="fp32"),
             )
         return features
 
@@ -177,26 +190,29 @@ class TrtEncoder:
         wanted = " or ".join(f"{f}{version}" for f, version in versions.items())
         sm = self._here.compute_capability.replace(".", "")
         raise UnavailableError(
-            f"--engine trt: {self.bundle.path} has no {self.precision} {branch} engine for "
-            f"sm{sm}/{wanted} (engines here: {has}); "
-            + export_command(self.bundle.path, f"--engine trt --precision {self.precision}")
+            _TRT,
+            f": {self.bundle.path} has no {self.precision} {branch} engine for "
+            f"sm{sm}/{wanted} (engines here: {has}); ",
+            *export_hint(self.bundle.path, engine="trt", precision=self.precision),
         )
 
     def _load(self, name: str) -> TrtEngine:
         """Opens an engine that was built from this bundle's files."""
         entry, path = self.bundle.manifest["engines"][name], self.bundle.path / name
-        again = engine_command(self.bundle.path, entry)
+        again = engine_hint(self.bundle.path, entry)
         files = self.bundle.manifest["files"]
         made_of = {entry["graph"]: entry["graph_sha256"], entry["weights"]: entry["weights_sha256"]}
         for file, sha256 in made_of.items():
             if files.get(file, {}).get("sha256") != sha256:
-                raise MismatchError(f"{path}: built from another {file} than the bundle's; {again}")
+                raise MismatchError(
+                    f"{path}: built from another {file} than the bundle's; ", *again
+                )
         if entry["model_sha256"] != self.spec.weights_sha256:
-            raise MismatchError(f"{path}: built for another model than the bundle's; {again}")
+            raise MismatchError(f"{path}: built for another model than the bundle's; ", *again)
         try:
             return load_engine(path, entry, self._here)
         except MafsarError as error:
-            raise type(error)(f"{error}; {again}") from error
+            raise type(error)(error, "; ", *again) from error
 
     def _verify(self) -> None:
         """Runs the probe once a device and engine, and notes beside the engines that it passed."""
@@ -207,7 +223,7 @@ class TrtEncoder:
         if all(_passed(car, sha256, on) for car, sha256 in zip(cars, hashes, strict=True)):
             return
         limit = min(float(engines[n].get("min_cosine", 1)) for n in self._names.values())
-        again = engine_command(self.bundle.path, engines[self._names["query"]])
+        again = engine_hint(self.bundle.path, engines[self._names["query"]])
         sizes = _probe_batches(engines[self._names["query"]]["buckets"])
         check_probe(self, self.bundle, sizes, limit=limit, again=again)
         for car, name in zip(cars, self._names.values(), strict=True):
@@ -245,7 +261,7 @@ def load_engine(path: Path, entry: Mapping[str, Any], device: Device) -> TrtEngi
     try:
         return TrtEngine(plan, device.modules[entry["flavour"]], device.cuda, entry["buckets"])
     except MismatchError as error:
-        raise MismatchError(f"{path}: {error}") from error
+        raise MismatchError(f"{path}: ", error) from error
 
 
 def load_module(flavour: str) -> Any:
@@ -260,16 +276,21 @@ def load_module(flavour: str) -> Any:
     except (ImportError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnavailableError(
-            f"--engine trt: {name} is installed but cannot be loaded ({reason}); install it "
-            "again or see mafsar doctor"
+            _TRT,
+            f": {name} is installed but cannot be loaded ({reason}); install it again or see "
+            "mafsar doctor",
         ) from error
 
 
-def engine_command(bundle: Path, entry: Mapping[str, Any]) -> str:
-    """The command that builds an engine again."""
-    sizes = ",".join(str(size) for size in entry["buckets"])
-    options = f"--engine trt --precision {entry['precision']} --batch {sizes} --overwrite"
-    return export_command(bundle, options)
+def engine_hint(bundle: Path, entry: Mapping[str, Any]) -> tuple[object, ...]:
+    """What builds an engine again, as parts of a message."""
+    return export_hint(
+        bundle,
+        engine="trt",
+        precision=entry["precision"],
+        batch=[int(size) for size in entry["buckets"]],
+        overwrite=True,
+    )
 
 
 def _probe_batches(buckets: Sequence[int]) -> tuple[int, int]:
@@ -324,29 +345,24 @@ def _driver_device(index: int) -> tuple[ctypes.CDLL, ctypes.c_int] | None:
     return (driver, device) if driver.cuDeviceGet(ctypes.byref(device), index) == 0 else None
 
 
-def choose_trt(
-    bundle: Bundle, *, device: str, precision: str
-) -> tuple[TrtEncoder | None, str | None]:
-    """What `--engine auto` does where a GPU is.
+def trt_missing(bundle: Bundle, device: str, precision: str) -> Message | None:
+    """Why `engine="auto"` does not take TensorRT for a bundle, or None where it can be tried.
 
     Returns:
-        The encoder, or None and why not, with the command that would do better; (None, None) where
-        no GPU is and nothing is to be said.
+        The reason, with the command that would do better; an empty one where no GPU is, which
+        needs no words.
     """
     capability = None if device == "cpu" else compute_capability()
     if capability is None:
-        return None, None
+        return Message.of()
     engines = bundle.manifest.get("engines", {}).values()
     if not any(
         entry["compute_capability"] == capability and entry["precision"] == precision
         for entry in engines
     ):
         sm = capability.replace(".", "")
-        return None, (
-            f"no {precision} TensorRT engine for sm{sm}; "
-            + export_command(bundle.path, f"--engine trt --precision {precision}")
+        return Message.of(
+            f"no {precision} TensorRT engine for sm{sm}; ",
+            *export_hint(bundle.path, engine="trt", precision=precision),
         )
-    try:
-        return TrtEncoder(bundle, device=device, precision=precision), None
-    except MafsarError as error:
-        return None, str(error).removeprefix("--engine trt: ")
+    return None

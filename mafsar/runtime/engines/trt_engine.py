@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.errors import MismatchError, UnavailableError
+from mafsar.errors import MismatchError, UnavailableError, option
 from mafsar.runtime.engines.cuda_driver import Cuda
 
 Arrays = dict[str, NDArray[Any]]
@@ -74,7 +74,8 @@ class _Bucket:
         self._context = engine.create_execution_context()
         if self._context is None:
             raise UnavailableError(
-                f"--engine trt: no memory for a context of batch {batch}; free some on the GPU"
+                option(engine="trt"),
+                f": no memory for a context of batch {batch}; free some on the GPU",
             )
         if not self._context.set_optimization_profile_async(profile, self._stream):
             raise MismatchError(f"the engine has no profile {profile} for batch {batch}")
@@ -118,8 +119,9 @@ class _Bucket:
             self._cuda.to_device(buffer.device, buffer.host, buffer.size_bytes, self._stream)
         if not self._context.execute_async_v3(self._stream):
             raise UnavailableError(
-                "--engine trt: TensorRT could not enqueue the engine; build it again on this "
-                "device, or use --engine onnx"
+                option(engine="trt"),
+                ": TensorRT could not enqueue the engine; build it again on this device, or use ",
+                option(engine="onnx"),
             )
         for buffer in self.outputs.values():
             self._cuda.to_host(buffer.host, buffer.device, buffer.size_bytes, self._stream)

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from mafsar.choices import Progress
 from mafsar.errors import InputError
-from mafsar.runtime.cache.encoding import Progress
 from mafsar.runtime.encoder import Encoder, Float32, Frames
 from mafsar.runtime.engines.parity import Parity, compare
 from mafsar.runtime.machine.system import system_facts
 from mafsar.runtime.memory import peak_bytes
-from mafsar.runtime.scoring.scores import Scoring, match_features
+from mafsar.runtime.scoring.scores import match_features
 from mafsar.synthetic import class_names, render_clip, render_video
 from mafsar.video import load_clip
 
@@ -246,7 +246,7 @@ def _time(
     for _ in range(_WARM_UP):
         features = encoder.encode_query(frames)
     prototypes = np.repeat(features.frames[:1], _WAY, axis=0)
-    scoring = Scoring.of(encoder.spec)
+    scoring = encoder.spec.scoring
     ends = None if seconds is None else time.perf_counter() + seconds
     while (len(encoded) < until) if ends is None else (time.perf_counter() < ends):
         began = time.perf_counter()

@@ -11,26 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.choices import Metric, Progress, TextUse
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
+from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.splits import Part, Split, choose_classes, read_split
 from mafsar.data.store import Store, is_store
-from mafsar.data.support import SupportClip, SupportSet, read_support
-from mafsar.errors import InputError, MismatchError
+from mafsar.data.support import SupportSet, part_clips, read_support
+from mafsar.errors import InputError, MismatchError, option
 from mafsar.files import write_text
-from mafsar.runtime.bank.text_choice import TextUse, check_text_use, known_classes
-from mafsar.runtime.cache.encoding import Progress, encode_clips, encode_texts, hash_clips
+from mafsar.runtime.bank.text_choice import check_text_use, known_classes
+from mafsar.runtime.cache.encoding import encode_clips, encode_texts, hash_clips
 from mafsar.runtime.cache.features import FeatureCache, open_cache
-from mafsar.runtime.encoder import Encoder, Metric
+from mafsar.runtime.encoder import Encoder, Provenance, provenance
+from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.evaluation.tally import confidence_interval, evaluate_features
-from mafsar.runtime.scoring.scores import Scoring
-from mafsar.runtime.standard import part_clips
 from mafsar.video import Geometry
 
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class EvalResult:
+@dataclass(frozen=True, kw_only=True)
+class EvalResult(Provenance):
     """What `mafsar eval --json` prints, and the confusion matrix.
 
     Attributes:
@@ -48,9 +49,6 @@ class EvalResult:
         text: Whether class names took part.
         clips_encoded: Clips that this call encoded; those in the cache are not among them.
         seconds: Wall time of all of it.
-        model: Name of the model.
-        adapters: "trained" or "none".
-        engine: "onnx", "trt" or "torch".
         why_text: Why text was used or not, one sentence; not part of the JSON.
         labels: The classes' labels; not part of the JSON.
         confusion: Answers, (C, C), rows = true class, columns = answer; not part of the JSON.
@@ -73,9 +71,6 @@ class EvalResult:
     text: bool
     clips_encoded: int
     seconds: float
-    model: str
-    adapters: str
-    engine: str
     why_text: str = field(default="", repr=False)
     labels: tuple[str, ...] = field(default=(), repr=False)
     confusion: NDArray[np.int64] = field(
@@ -96,7 +91,7 @@ class EvalResult:
 
 
 def evaluate(
-    model: Encoder,
+    model: Encoder | str | Path,
     data: SupportSet | str | Path,
     *,
     split: Split | str | Path | None = None,
@@ -119,7 +114,7 @@ def evaluate(
     """Measures accuracy over seeded episodes.
 
     Args:
-        model: The encoder.
+        model: The encoder, or the name or path of a model.
         data: Labelled clips: a support set, or the path of a folder of class folders, of a CSV or
             of a packed data set.
         split: Which classes belong to which part; None = every class is a test class. A packed
@@ -136,7 +131,7 @@ def evaluate(
         alpha: Weight of the text term; None = the model's.
         geometry: What the user said about the picture.
         cache: The feature cache; True = the user's own, False = none.
-        batch: Clips a call of the encoder; None = what suits the device.
+        batch: Clips a call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
 
@@ -144,15 +139,17 @@ def evaluate(
         MafsarError: The data cannot be read, or has too few classes or clips.
     """
     start = time.perf_counter()
+    if isinstance(model, (str, Path)):
+        model = load_model(model)
     if isinstance(data, (str, Path)):
         data, split, part = _read(Path(data), split, part)
     chosen = _choose(data, split, part)
     chosen, content, again = _each_once(chosen, hash_clips(chosen.clips, workers, data.store))
     labels = [item.label for item in chosen.classes]
     index = {label: i for i, label in enumerate(labels)}
-    owners = np.array([index[clip.label or ""] for clip in chosen.clips], np.intp)
+    owners = np.array([index[clip.label] for clip in chosen.clips], np.intp)
     use_text, why = _use_text(model, chosen, text)
-    scoring = Scoring.of(model.spec, metric=metric, alpha=alpha if use_text else 0.0)
+    scoring = model.spec.scoring.with_choices(metric=metric, alpha=alpha if use_text else 0.0)
     frozen = _frozen_episodes(
         chosen, owners, labels, episodes_file, way, shot, query, episodes, seed
     )
@@ -199,15 +196,13 @@ def evaluate(
         text=use_text,
         clips_encoded=encoded.encoded,
         seconds=time.perf_counter() - start,
-        model=model.spec.name,
-        adapters=model.spec.adapters,
-        engine=model.engine,
         why_text=why,
         labels=tuple(labels),
         confusion=tally.confusion,
         seconds_match=time.perf_counter() - matching,
         clips_again=again,
         tuned=model.spec.tuned,
+        **provenance(model),
     )
 
 
@@ -226,7 +221,7 @@ def _read(
     if not is_store(path):
         return read_support(path), split, part
     if split is not None:
-        raise InputError(f"--split {split}: {path} is packed and holds its own split")
+        raise InputError(option(split=split), f": {path} is packed and holds its own split")
     clips, _ = part_clips(Store(path).catalogue(), part)
     return clips, None, "test"
 
@@ -235,7 +230,9 @@ def _choose(data: SupportSet, split: Split | str | Path | None, part: Part) -> S
     """The clips of a part's classes."""
     if split is None:
         if part != "test":
-            raise InputError(f"--part {part}: without --split every class is a test class")
+            raise InputError(
+                option(part=part), ": without ", option("split"), " every class is a test class"
+            )
         return data
     split = read_split(split) if isinstance(split, (str, Path)) else split
     labels = set(choose_classes(split, part, data.labels))
@@ -252,7 +249,7 @@ def _each_once(data: SupportSet, content: Sequence[str]) -> tuple[SupportSet, li
     Returns:
         The rest, the content hash of each, and how many were left out.
     """
-    first: dict[tuple[str, float | None, float | None], tuple[SupportClip, str]] = {}
+    first: dict[tuple[str, float | None, float | None], tuple[LabelledClip, str]] = {}
     for clip, sha256 in zip(data.clips, content, strict=True):
         first.setdefault((sha256, clip.start, clip.end), (clip, sha256))
     clips = tuple(clip for clip, _ in first.values())
@@ -313,15 +310,20 @@ def _same_as_asked(
     }
     asked = {"way": way, "shot": shot, "query": query, "episodes": episodes, "seed": seed}
     if holds != asked:
-        flags = " ".join(f"--{name} {n}" for name, n in holds.items() if n != asked[name])
+        differing = {name: n for name, n in holds.items() if n != asked[name]}
         raise MismatchError(
-            f"{path}: frozen with {flags}; add these flags, or name another --episodes-file"
+            f"{path}: frozen with ",
+            option(**differing),
+            "; add these, or name another ",
+            option("episodes_file"),
         )
     return found
 
 
-def _clip_name(data: SupportSet, clip: SupportClip) -> str:
+def _clip_name(data: SupportSet, clip: LabelledClip) -> str:
     """A clip's name relative to the data, the same wherever the data lies."""
+    if data.store is not None or clip.path is None:
+        return clip.name
     root = data.path if data.path.is_dir() else data.path.parent
     path = clip.path.relative_to(root) if clip.path.is_relative_to(root) else clip.path
-    return replace(clip, path=path).name
+    return f"{path}{seconds_taken(clip.start, clip.end)}"

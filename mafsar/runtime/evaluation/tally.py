@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.choices import Progress, Scoring
 from mafsar.data.episodes import Episodes
-from mafsar.runtime.cache.encoding import Progress
 from mafsar.runtime.encoder import Float32
-from mafsar.runtime.scoring.scores import Scoring, match_features
+from mafsar.runtime.scoring.scores import match_features
 
 _BATCH_BYTES = 64 << 20  # what one batch of episodes may gather
 

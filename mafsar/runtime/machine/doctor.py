@@ -12,16 +12,16 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mafsar import __version__
 from mafsar.errors import MafsarError
 from mafsar.kernels import OpStatus
+from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.cache.bundles import kept_bundles
 from mafsar.runtime.cache.features import FeatureCache
 from mafsar.runtime.engines.bundle import Bundle
-from mafsar.runtime.engines.loading import starter_path
 from mafsar.runtime.engines.onnx_encoder import cuda_missing, has_cuda_driver
 from mafsar.runtime.machine.check import Check, Status
 from mafsar.runtime.machine.jetson import examine_jetson
+from mafsar.version import __version__
 
 _BASE = ("numpy", "av", "pillow", "safetensors", "tokenizers", "ftfy", "typer", "rich")
 _TRAIN = ("torch", "torchvision", "open_clip_torch", "onnx", "onnxscript")
@@ -234,7 +234,7 @@ def _cache() -> list[Check]:
 
 
 def _starter() -> list[Check]:
-    path = starter_path()
+    path = SHIPPED_BUNDLE
     try:
         bundle = Bundle.open(path)
     except MafsarError as error:

@@ -9,7 +9,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mafsar import __version__
+from mafsar.version import __version__
 
 
 def system_facts() -> dict[str, str]:

@@ -3,144 +3,171 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import kernels
-from mafsar.errors import InputError, MafsarError, UnavailableError
-from mafsar.runtime.bank.bank import Bank, clip_identity, clip_size
-from mafsar.runtime.bank.text_choice import TextUse
-from mafsar.runtime.encoder import Encoder, Float32, Metric
+from mafsar.choices import Metric, Scoring, TextUse
+from mafsar.errors import InputError, MafsarError, UnavailableError, option
+from mafsar.model.names import SHIPPED
+from mafsar.runtime.bank.bank import Bank, clip_identity, clip_size, is_bank, read_bank
+from mafsar.runtime.bank.enroll import check_geometry, enroll
+from mafsar.runtime.encoder import Encoder, Float32, provenance
+from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
-from mafsar.runtime.match.queries import Query, load_queries
-from mafsar.runtime.scoring.scores import (
-    Scoring,
-    class_prototypes,
-    match_features,
-    visual_distances,
-)
-from mafsar.video import Clip, content_sha256
-
-__all__ = [
-    "ClipTimes",
-    "Evidence",
-    "Match",
-    "QueryError",
-    "Seconds",
-    "TopK",
-    "choose_scoring",
-    "match_queries",
-]
+from mafsar.runtime.match.queries import Query, clips_in, is_one_clip
+from mafsar.runtime.scoring.scores import class_distances, class_prototypes, match_features
+from mafsar.video import ArrayClip, Clip, ClipRequest, Geometry, content_sha256, load_clips
 
 _LONG = 3.0  # times the longest support clip
 
 
-def match_queries(
-    bank: Bank,
-    encoder: Encoder,
-    sources: Iterable[Any],
-    *,
-    topk: int = 5,
-    text: TextUse = "auto",
-    alpha: float | None = None,
-    metric: Metric | None = None,
-    threshold: float | str = "auto",
-    keep_query: bool = False,
-    evidence: bool = False,
-    batch: int | None = None,
-    workers: int = 2,
-) -> Iterator[Match | QueryError]:
-    """Names the action of each source, in order, as soon as it is known.
+class Matcher:
+    """Names the action of clips by the classes of a bank.
+
+    Scoring and prototypes are chosen once; a matcher is called as often as there are clips.
+
+        matcher = mafsar.Matcher(mafsar.read_bank("actions.safetensors"))
+        matcher("query.mp4").label
 
     Args:
         bank: The classes. Its geometry holds for the queries too.
-        encoder: The encoder that made it.
-        sources: `Query`s, paths, or arrays (T, H, W, 3), uint8 RGB.
+        encoder: The encoder that made it; None loads the bank's own.
         topk: How many classes an answer lists.
-        text: "auto" = the bank's own choice.
-        alpha: Weight of the text term; None = the bank's.
+        text: Whether class names take part; "auto" = the bank's own choice.
+        alpha: Weight of the text term, 0–1; None = the bank's.
         metric: Visual metric; None = the model's.
         threshold: "auto" or "off"; a number needs a calibrated bank.
         keep_query: Whether a support clip with the query's very content stays in the support.
-        evidence: Whether answers carry what plots need.
-        batch: Clips a call of the encoder; None = 1 on a CPU, else 8.
+        evidence: Whether answers carry what `Match.plot` needs; None = where one clip is asked.
+        batch: Clips a call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
 
-    Raises:
-        MafsarError: Before the first answer, where options or model do not fit the bank. A source
-            that fails later is a `QueryError` among the answers.
-    """
-    bank.check_model(encoder.spec)
-    if topk < 1:
-        raise InputError(f"topk must be ≥ 1, got {topk}")
-    if threshold not in ("auto", "off"):
-        raise UnavailableError(
-            f"--threshold {threshold}: p_none is not calibrated in this version; use auto or off"
-        )
-    use_text, scoring = choose_scoring(bank, text=text, alpha=alpha, metric=metric)
-    if isinstance(sources, (str, Path, np.ndarray)):
-        sources = [sources]
-    queries = [Query.of(source) for source in sources]
-    size = batch or (1 if encoder.device == "cpu" else 8)
-    answerer = _Answerer(bank, encoder, scoring, use_text, topk, keep_query, evidence)
-    return answerer.run(queries, size, workers)
-
-
-def choose_scoring(
-    bank: Bank, *, text: TextUse = "auto", alpha: float | None = None, metric: Metric | None = None
-) -> tuple[bool, Scoring]:
-    """Whether class names take part in a match, and its scoring.
+    Attributes:
+        bank: The classes.
+        encoder: The encoder.
+        use_text: Whether class names take part.
+        scoring: How features become scores: metric, λ, α and scales.
 
     Raises:
-        InputError: The options contradict each other or the bank has no texts.
+        MafsarError: Options or model do not fit the bank.
     """
-    name = bank.path or "this bank"
-    use_text = bank.text_choice.used if text == "auto" else text == "on"
-    if use_text and bank.text is None:
-        raise InputError(
-            f"{name}: holds no class texts, it was enrolled with --text off or by a model without "
-            "text; enrol the clips again with --text on"
-        )
-    if not use_text:
-        if alpha:
-            raise InputError(f"--alpha {alpha:g}: text is off; add --text on")
-        return False, bank.model.scoring.with_user(metric=metric, alpha=0.0)
-    own = bank.text_choice.alpha if bank.text_choice.used else bank.model.scoring.alpha
-    chosen = own if alpha is None else alpha
-    return True, bank.model.scoring.with_user(metric=metric, alpha=chosen)
 
+    def __init__(
+        self,
+        bank: Bank,
+        encoder: Encoder | None = None,
+        *,
+        topk: int = 5,
+        text: TextUse = "auto",
+        alpha: float | None = None,
+        metric: Metric | None = None,
+        threshold: float | Literal["auto", "off"] = "auto",
+        keep_query: bool = False,
+        evidence: bool | None = None,
+        batch: int | None = None,
+        workers: int = 2,
+    ) -> None:
+        if topk < 1:
+            raise InputError(f"topk must be ≥ 1, got {topk}")
+        if batch is not None and batch < 1:
+            raise InputError(f"batch must be ≥ 1, got {batch}")
+        if threshold not in ("auto", "off"):
+            raise UnavailableError(
+                option(threshold=threshold),
+                ": p_none is not calibrated in this version; use ",
+                option(threshold="auto"),
+                " or ",
+                option(threshold="off"),
+            )
+        self.bank = bank
+        self.encoder = bank.encoder if encoder is None else encoder
+        bank.check_model(self.encoder.spec)
+        self.use_text, self.scoring = _choose_scoring(bank, text, alpha, metric)
+        self._topk = topk
+        self._keep_query = keep_query
+        self._evidence = evidence
+        self._batch = batch or (1 if self.encoder.device == "cpu" else 8)
+        self._workers = workers
+        self._support = bank.frames(use_text=self.use_text)
+        self._prototypes: dict[bytes, Float32] = {}
 
-@dataclass(frozen=True)
-class _Answerer:
-    bank: Bank
-    encoder: Encoder
-    scoring: Scoring
-    use_text: bool
-    topk: int
-    keep_query: bool
-    evidence: bool
-    _whole: dict[bytes, Float32] = field(default_factory=dict)
+    def __repr__(self) -> str:
+        return f"Matcher({self.bank!r}, {self.encoder!r}, {self.scoring.metric})"
 
-    def run(self, queries: list[Query], size: int, workers: int) -> Iterator[Match | QueryError]:
+    def __call__(
+        self,
+        source: Any,
+        *,
+        fps: float | None = None,
+        times: Sequence[float] | None = None,
+    ) -> Match | list[Match]:
+        """Names the action of one clip or of several.
+
+        Args:
+            source: A path, frames (T, H, W, 3), uint8 RGB, a list of frames or of PIL images: one
+                clip. A folder or a list of such: several, answered in batches.
+            fps: Frames a second, of frames in memory.
+            times: Instead of `fps`: when each frame is first shown, seconds, ascending.
+
+        Returns:
+            One `Match`, or a list of them in the order of the clips.
+
+        Raises:
+            InputError: A clip cannot be read or answered; `stream` goes on with the others.
+        """
+        one = is_one_clip(source)
+        queries = [Query.of(clip, fps=fps, times=times) for clip in clips_in(source)]
+        evidence = one if self._evidence is None else self._evidence
+        answers: list[Match] = []
+        for answer in self._run(queries, evidence):
+            if isinstance(answer, QueryError):
+                raise InputError(answer.cause) from answer.cause
+            answers.append(answer)
+        return answers[0] if one else answers
+
+    def stream(self, sources: Iterable[Any]) -> Iterator[Match | QueryError]:
+        """Names the action of each clip as soon as it is known, in order.
+
+        Args:
+            sources: `Query`s, paths, arrays (T, H, W, 3), uint8 RGB, or lists of frames.
+
+        Yields:
+            A `Match`, or a `QueryError` for a clip that cannot be read or answered.
+        """
+        queries = [Query.of(source) for source in sources]
+        return self._run(queries, bool(self._evidence))
+
+    def _run(self, queries: Sequence[Query], evidence: bool) -> Iterator[Match | QueryError]:
         """Encodes the queries in batches and answers them in order, failed ones in their place."""
-        clips = load_queries(queries, self.encoder.spec, self.bank.geometry, workers=workers)
+        spec = self.encoder.spec
+        # A list, not a generator: one clip alone is decoded by all the threads of its decoder.
+        requests = [
+            ClipRequest(
+                query.source,
+                frames=spec.frames,
+                size=spec.image_size,
+                geometry=self.bank.geometry,
+            )
+            for query in queries
+        ]
+        clips = load_clips(requests, workers=self._workers)
         waiting: list[tuple[Query, Clip | MafsarError]] = []
         good = 0
         for query, clip in zip(queries, clips, strict=True):
             waiting.append((query, clip))
             good += not isinstance(clip, MafsarError)
-            if good == size or (good == 0 and isinstance(clip, MafsarError)):
-                yield from self._answer_batch(waiting)
+            if good == self._batch or (good == 0 and isinstance(clip, MafsarError)):
+                yield from self._answer_batch(waiting, evidence)
                 waiting, good = [], 0
-        yield from self._answer_batch(waiting)
+        yield from self._answer_batch(waiting, evidence)
 
     def _answer_batch(
-        self, batch: list[tuple[Query, Clip | MafsarError]]
+        self, batch: list[tuple[Query, Clip | MafsarError]], evidence: bool
     ) -> Iterator[Match | QueryError]:
         pixels = [clip.pixels for _, clip in batch if not isinstance(clip, MafsarError)]
         if pixels:
@@ -150,36 +177,46 @@ class _Answerer:
         row = 0
         for query, clip in batch:
             if isinstance(clip, MafsarError):
-                yield QueryError(query.name, str(clip))
+                yield QueryError(query.name, clip)
                 continue
+            frames, pooled = features.frames[row], features.pooled[row]
             try:
-                yield self._answer(query, clip, features.frames[row], features.pooled[row], seconds)
+                yield self._answer(query, clip, frames, pooled, seconds, evidence)
             except MafsarError as error:
-                yield QueryError(query.name, str(error))
+                yield QueryError(query.name, error)
             row += 1
 
     def _answer(
-        self, query: Query, clip: Clip, frames: Float32, pooled: Float32, encode_seconds: float
+        self,
+        query: Query,
+        clip: Clip,
+        frames: Float32,
+        pooled: Float32,
+        encode_seconds: float,
+        evidence: bool,
     ) -> Match:
         start = time.perf_counter()
-        owners, warnings = self._owners_without(query)
+        targets, warnings = self._targets_without(query)
         read_seconds = time.perf_counter() - start
         start += read_seconds
-        classes = np.unique(owners[owners >= 0])
+        classes = np.unique(targets[targets >= 0])
         if len(classes) == 0:
             raise InputError(
                 f"{query.name}: no support clip is left besides the query itself; add clips, or "
-                "keep it with --keep-query"
+                "keep it with ",
+                option(keep_query=True),
             )
-        support = self.bank.frames(use_text=self.use_text)
-        prototypes = self._prototypes(support, owners, classes)
         text = None
         if self.use_text and self.bank.text is not None:
             text = self.bank.text[classes]
         scores = match_features(
-            frames[None], prototypes, self.scoring, pooled=pooled[None], text=text
+            frames[None],
+            self._prototypes_of(targets, classes),
+            self.scoring,
+            pooled=pooled[None],
+            text=text,
         )
-        order = np.argsort(-scores.fused[0], kind="stable")[: self.topk]
+        order = np.argsort(-scores.fused[0], kind="stable")[: self._topk]
         top = tuple(
             TopK(
                 self.bank.labels[classes[i]],
@@ -190,15 +227,13 @@ class _Answerer:
             for i in order
         )
         shown = None
-        if self.evidence:
-            members = np.flatnonzero(owners == classes[order[0]])
-            shown = self._show(clip, frames, members, support)
-        match_seconds = time.perf_counter() - start
+        if evidence:
+            shown = self._show(clip, frames, np.flatnonzero(targets == classes[order[0]]))
         parts = (
             clip.decode_seconds + read_seconds,
             clip.preprocess_seconds,
             encode_seconds,
-            match_seconds,
+            time.perf_counter() - start,
         )
         return Match(
             query=query.name,
@@ -213,50 +248,48 @@ class _Answerer:
                 tuple(float(value) for value in clip.times_seconds),
                 None if clip.fps is None else float(clip.fps),
             ),
-            model=self.encoder.spec.name,
-            adapters=self.encoder.spec.adapters,
-            engine=self.encoder.engine,
-            precision=self.encoder.precision,
-            device=self.encoder.device,
             warning="; ".join(warnings + self._warnings(clip, len(classes))) or None,
             evidence=shown,
+            **provenance(self.encoder),
         )
 
-    def _prototypes(
-        self, support: Float32, owners: NDArray[np.intp], classes: NDArray[np.intp]
-    ) -> Float32:
+    def _prototypes_of(self, targets: NDArray[np.intp], classes: NDArray[np.intp]) -> Float32:
         """Prototypes of the classes that are left, made once for one set of clips."""
-        key = owners.tobytes()
-        if key not in self._whole:
+        key = targets.tobytes()
+        if key not in self._prototypes:
             position = np.full(len(self.bank.classes) + 1, -1)
             position[classes] = np.arange(len(classes))
-            self._whole.clear()
-            self._whole[key] = class_prototypes(support, position[owners], len(classes))
-        return self._whole[key]
+            self._prototypes.clear()
+            self._prototypes[key] = class_prototypes(self._support, position[targets], len(classes))
+        return self._prototypes[key]
 
-    def _owners_without(self, query: Query) -> tuple[NDArray[np.intp], list[str]]:
+    def _targets_without(self, query: Query) -> tuple[NDArray[np.intp], list[str]]:
         """Classes of the bank's clips, with −1 for those that are the query's very content."""
-        owners = self.bank.owners
-        if self.keep_query or query.path is None:
-            return owners, []
+        targets = self.bank.targets
+        if self._keep_query:
+            return targets, []
         # A long video is hashed only where a support clip has its very size.
         size = clip_size(query.path)
         if not any(clip.size_bytes == size for clip in self.bank.clips):
-            return owners, []
-        identity = clip_identity(content_sha256(query.path), None, None)
+            return targets, []
+        source = query.source
+        content = source.sha256 if isinstance(source, ArrayClip) else content_sha256(source)
+        identity = clip_identity(content, None, None)
+        targets = targets.copy()
         warnings = []
         for i, clip in enumerate(self.bank.clips):
-            if owners[i] >= 0 and clip.identity == identity:
-                label = self.bank.labels[owners[i]]
-                owners[i] = -1
-                warnings.append(f"support clip {clip.path} is this very clip and was left out")
-                if not (owners == self.bank.labels.index(label)).any():
+            if targets[i] >= 0 and clip.identity == identity:
+                number = targets[i]
+                targets[i] = -1
+                warnings.append(f"support clip {clip.name} is this very clip and was left out")
+                if not (targets == number).any():
+                    label = self.bank.labels[number]
                     warnings.append(f"class {label} has no other clip and was left out")
-        return owners, warnings
+        return targets, warnings
 
     def _warnings(self, clip: Clip, classes: int) -> list[str]:
         warnings = []
-        longest = max(item.duration_seconds for item in self.bank.clips if item.owner >= 0)
+        longest = max(item.duration_seconds for item in self.bank.clips if not item.is_background)
         if longest > 0 and clip.duration_seconds > _LONG * longest:
             warnings.append(
                 f"{clip.duration_seconds:.1f} s long, more than 3 times the longest support clip "
@@ -266,17 +299,104 @@ class _Answerer:
             warnings.append("only one class: its score is always 1, and p_none is not calibrated")
         return warnings
 
-    def _show(
-        self, clip: Clip, frames: Float32, members: NDArray[np.intp], support: Float32
-    ) -> Evidence:
+    def _show(self, clip: Clip, frames: Float32, members: NDArray[np.intp]) -> Evidence:
         """The nearest clip of the answered class and how its frames align with the query's."""
-        distances = visual_distances(frames[None], support[members], self.scoring)[0]
+        distances = class_distances(frames[None], self._support[members], self.scoring)[0]
         nearest = int(members[int(distances.argmin())])
-        grid = kernels.frame_distances(frames[None], support[nearest][None])[0, 0]
+        grid = kernels.frame_distances(frames[None], self._support[nearest][None])[0, 0]
         alignment = kernels.otam_alignment(grid, lam=self.scoring.lam)
         return Evidence(
+            self.bank,
             clip.pixels,
             nearest,
             np.asarray(grid, np.float32),
             np.asarray(alignment, np.float32),
         )
+
+
+def match(
+    support: Any,
+    query: Any,
+    model: Encoder | str | Path | None = None,
+    *,
+    topk: int = 5,
+    text: TextUse = "auto",
+    alpha: float | None = None,
+    metric: Metric | None = None,
+    threshold: float | Literal["auto", "off"] = "auto",
+    geometry: Geometry | None = None,
+    keep_query: bool = False,
+    fps: float | None = None,
+    times: Sequence[float] | None = None,
+) -> Match | list[Match]:
+    """Names the action of clips from a few clips of each class, in one call.
+
+    For more than one call, `enroll` once and use a `Matcher`.
+
+    Args:
+        support: A bank or its file, or what `mafsar.enroll` takes.
+        query: What `Matcher` takes: one clip, a folder or a list.
+        model: The encoder, or the name or path of a model; None = the bank's own, else `tiny`.
+        topk: See `Matcher`.
+        text: See `Matcher`; of a support that is enrolled here, see `mafsar.enroll`.
+        alpha: See `Matcher`.
+        metric: See `Matcher`.
+        threshold: See `Matcher`.
+        geometry: Which part of the picture the model sees; None = the bank's.
+        keep_query: See `Matcher`.
+        fps: Frames a second, of query frames in memory.
+        times: Instead of `fps`: when each frame is first shown, seconds.
+
+    Returns:
+        One `Match`, or a list of them in the order of the clips.
+
+    Raises:
+        MafsarError: Support, query or model cannot be read or do not fit.
+    """
+    held = None
+    if isinstance(support, Bank):
+        held = support
+    elif isinstance(support, (str, Path)) and is_bank(support):
+        held = read_bank(support)
+    if isinstance(model, (str, Path)):
+        model = load_model(model)
+    if held is None:
+        held = enroll(support, model or load_model(SHIPPED), text=text, geometry=geometry)
+        text = "auto"  # what was asked for is in the bank now
+    check_geometry(held, geometry)
+    matcher = Matcher(
+        held,
+        model,
+        topk=topk,
+        text=text,
+        alpha=alpha,
+        metric=metric,
+        threshold=threshold,
+        keep_query=keep_query,
+    )
+    return matcher(query, fps=fps, times=times)
+
+
+def _choose_scoring(
+    bank: Bank, text: TextUse, alpha: float | None, metric: Metric | None
+) -> tuple[bool, Scoring]:
+    """Whether class names take part in a match, and its scoring.
+
+    Raises:
+        InputError: The options contradict each other or the bank has no texts.
+    """
+    use_text = bank.text_choice.used if text == "auto" else text == "on"
+    if use_text and bank.text is None:
+        raise InputError(
+            f"{bank.name}: holds no class texts, it was enrolled with ",
+            option(text="off"),
+            " or by a model without text; enroll the clips again with ",
+            option(text="on"),
+        )
+    scoring = bank.model.scoring
+    if not use_text:
+        if alpha:
+            raise InputError(option(alpha=alpha), ": text is off; use ", option(text="on"))
+        return False, scoring.with_choices(metric=metric, alpha=0.0)
+    own = bank.text_choice.alpha if bank.text_choice.used else scoring.alpha
+    return True, scoring.with_choices(metric=metric, alpha=own if alpha is None else alpha)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.files import file_sha256
-from mafsar.runtime.bank.bank import Bank, is_bank
+from mafsar.runtime.bank.bank import Bank, is_bank, read_bank
 from mafsar.runtime.cache.bundles import ADAPTERS_FILE
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle
@@ -35,7 +36,7 @@ def describe(thing: str | Path) -> dict[str, Any]:
     if name == "tiny" or is_bundle(path):
         return describe_bundle(Bundle.open(path))
     if is_bank(path) and path.is_file():
-        return describe_bank(Bank.load(path))
+        return describe_bank(read_bank(path))
     if (path / ADAPTERS_FILE).is_file():
         return describe_run(path)
     if path.suffix == ".engine" and path.is_file():
@@ -145,14 +146,14 @@ def describe_name(name: str) -> dict[str, Any]:
 
 def describe_bank(bank: Bank) -> dict[str, Any]:
     """Facts of a bank."""
-    counts = [int((bank.owners == index).sum()) for index in range(len(bank.classes))]
+    counts = [int((bank.targets == index).sum()) for index in range(len(bank.classes))]
     return {
         "schema": SCHEMA,
         "kind": "bank",
         "path": None if bank.path is None else str(bank.path),
         "classes": dict(zip(bank.labels, counts, strict=True)),
-        "clips": int((bank.owners >= 0).sum()),
-        "none_clips": int((bank.owners < 0).sum()),
+        "clips": int((bank.targets >= 0).sum()),
+        "none_clips": int((bank.targets < 0).sum()),
         "text": bank.text_choice.used,
         "alpha": bank.text_choice.alpha,
         "why_text": bank.text_choice.why,
@@ -185,13 +186,7 @@ def _describe_spec(kind: str, spec: ModelSpec) -> dict[str, Any]:
         "text": spec.text,
         "prompts": list(spec.prompts),
         "known_words": None if known is None else len(known),
-        "match": {
-            "metric": spec.metric,
-            "lam": spec.lam,
-            "alpha": spec.alpha,
-            "visual_scale": spec.visual_scale,
-            "text_scale": spec.text_scale,
-        },
+        "match": asdict(spec.scoring),
         "preprocess": spec.preprocess_json(),
         "weights_sha256": spec.weights_sha256,
     }
@@ -212,7 +207,7 @@ def _describe_path(path: Path) -> dict[str, Any]:
     support = read_support(path)
     counts = dict.fromkeys(support.labels, 0)
     for clip in support.clips:
-        counts[clip.label or ""] += 1
+        counts[clip.label] += 1
     return {
         "schema": SCHEMA,
         "kind": "support",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 
 from PIL import Image
 
+from mafsar.files import write_text
 from mafsar.runtime.bank.bank import Bank
-from mafsar.runtime.bank.quality import ClassQuality, ClipQuality, EnrolReport
-from mafsar.runtime.plot_match import support_strip
+from mafsar.runtime.bank.pictures import clip_frames
+from mafsar.runtime.bank.quality import ClassQuality, ClipQuality, EnrollReport, judge
 from mafsar.runtime.report import page
 
 _SIDE, _GAP = 64, 2  # pixels of one frame in a strip, and between two
 
 
-def enroll_page(report: EnrolReport, bank: Bank, *, title: str) -> str:
+def enroll_page(report: EnrollReport, bank: Bank, *, title: str) -> str:
     """The whole page.
 
     Args:
@@ -37,14 +39,21 @@ def enroll_page(report: EnrolReport, bank: Bank, *, title: str) -> str:
     return page.page(title, _subtitle(report, bank), body)
 
 
-def _subtitle(report: EnrolReport, bank: Bank) -> str:
+def write_quality_page(bank: Bank, path: Path) -> Path:
+    """Judges every clip of a bank by the others and writes the page."""
+    title = "Quality of this bank" if bank.path is None else f"Quality of {bank.path.name}"
+    write_text(path, enroll_page(judge(bank), bank, title=title))
+    return path
+
+
+def _subtitle(report: EnrollReport, bank: Bank) -> str:
     return (
         f"{len(report.classes)} classes, {len(report.clips)} clips, model {bank.model.name};"
         f" class names {'count' if report.text.used else 'do not count'} ({report.text.why})"
     )
 
 
-def _overview(report: EnrolReport) -> str:
+def _overview(report: EnrollReport) -> str:
     if report.accuracy is None:
         headline = "Not testable: no class has a second clip"
     else:
@@ -99,7 +108,7 @@ def _strip(bank: Bank, index: int) -> Image.Image:
     if bank.images is not None:
         frames = bank.images[index]
     else:
-        frames = support_strip(bank, index, _SIDE).frames
+        frames = clip_frames(bank, index, _SIDE).frames
     columns, side = min(4, len(frames)), frames.shape[1]
     pitch = side + _GAP
     rows = -(-len(frames) // columns)
@@ -114,6 +123,6 @@ def _indices(bank: Bank) -> dict[tuple[str, str], list[int]]:
     """Places of the bank's clips by class and path; one file may hold several clips."""
     places: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, clip in enumerate(bank.clips):
-        if clip.owner >= 0:
-            places[bank.labels[clip.owner], clip.path].append(index)
+        if not clip.is_background:
+            places[clip.label, clip.location].append(index)
     return places

@@ -7,6 +7,8 @@ import html
 import io
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 _STYLE = """
@@ -96,3 +98,41 @@ def picture(image: Image.Image, alt: str, *, quality: int = 88) -> str:
     image.convert("RGB").save(data, "JPEG", quality=quality, optimize=True, subsampling=0)
     code = base64.b64encode(data.getvalue()).decode("ascii")
     return f'<img class="picture" alt="{text(alt)}" src="data:image/jpeg;base64,{code}">'
+
+
+def match_cell(
+    title: str,
+    rows: Sequence[tuple[str, float, str]],
+    image: Image.Image | None,
+    alt: str,
+) -> str:
+    """One answer as a cell of a notebook: picture and bars."""
+    shown = "" if image is None else picture(image, alt)
+    return f"<div><style>{_STYLE_OF_CELLS}</style><p>{text(title)}</p>{shown}{bars(rows)}</div>"
+
+
+def bank_cell(title: str, classes: Sequence[tuple[str, str, NDArray[np.uint8] | None]]) -> str:
+    """A bank as a cell of a notebook: each class's label, count of clips and first clip.
+
+    Args:
+        title: One line.
+        classes: Label, count and the small frames (T, S, S, 3) of a clip, or None.
+    """
+    lines = []
+    for label, count, frames in classes:
+        shown = ""
+        if frames is not None:
+            shown = picture(Image.fromarray(np.concatenate(list(frames), axis=1)), label)
+        lines.append(f"<tr><td>{text(label)}</td><td>{text(count)}</td><td>{shown}</td></tr>")
+    return f"<div><p>{text(title)}</p><table>{''.join(lines)}</table></div>"
+
+
+# Notebooks have their own colours: only what bars need is set, and only where bars are.
+_STYLE_OF_CELLS = """
+.bars { display: grid; grid-template-columns: minmax(90px, max-content) 1fr max-content;
+  gap: 7px 14px; align-items: center; max-width: 760px; }
+.track { background: #8883; border-radius: 5px; height: 10px; overflow: hidden; }
+.track i { display: block; height: 100%; background: #a5b4fc; border-radius: 5px; }
+.track.first i { background: #4f46e5; }
+.picture { max-width: 100%; height: auto; }
+"""

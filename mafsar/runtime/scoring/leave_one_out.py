@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.choices import Scoring
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.scoring.scores import (
     Float64,
-    Scoring,
+    class_distances,
     class_prototypes,
     fuse,
     text_probabilities,
-    visual_distances,
     visual_probabilities,
 )
 
@@ -113,10 +113,10 @@ def harmful_clips(
         changed = distances.copy()
         rest = ((sums[own] - support[away]) / (counts[own] - 1)).astype(np.float32)
         if len(outside):
-            changed[outside, own] = visual_distances(query[outside], rest[None], scoring)[:, 0]
+            changed[outside, own] = class_distances(query[outside], rest[None], scoring)[:, 0]
         if counts[own] > 2:
             pairs = (sums[own] - support[away] - support[inside]) / (counts[own] - 2)
-            changed[inside, own] = visual_distances(
+            changed[inside, own] = class_distances(
                 query[inside, None], pairs.astype(np.float32)[:, None], scoring
             )[:, 0, 0]
             kept = others
@@ -135,7 +135,7 @@ def _distances(
     """Distances of every clip to every class, without itself in its own class, (n, C)."""
     classes = int(owners.max()) + 1
     prototypes = class_prototypes(support, owners, classes)
-    distances = visual_distances(query, prototypes, scoring)
+    distances = class_distances(query, prototypes, scoring)
     counts = np.bincount(owners, minlength=classes)
     judged = np.flatnonzero(counts[owners] > 1)
     if len(judged):
@@ -144,7 +144,7 @@ def _distances(
         )
         own = owners[judged]
         rest = (sums[own] - support[judged]) / (counts[own] - 1)[:, None, None]
-        distances[judged, own] = visual_distances(
+        distances[judged, own] = class_distances(
             query[judged, None], rest.astype(np.float32)[:, None], scoring
         )[:, 0, 0]
     return distances

@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar import kernels
+from mafsar.choices import Scoring
 from mafsar.errors import InputError
-from mafsar.runtime.encoder import METRICS, Float32, Metric, ModelSpec
+from mafsar.kernels.metrics import visual_distances, visual_logits
+from mafsar.runtime.encoder import Float32
 
 Float64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How features become scores.
-
-    Attributes:
-        metric: Distance between two sequences of frames.
-        lam: OTAM's soft-min temperature.
-        alpha: Weight of the text term, 0–1; 0 uses no text.
-        visual_scale: Factor on the negative distances before the softmax.
-        text_scale: Factor on the text cosines before the softmax.
-    """
-
-    metric: Metric = "otam"
-    lam: float = 0.5
-    alpha: float = 0.5
-    visual_scale: float = 1.0
-    text_scale: float = 100.0
-
-    def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise InputError(f"metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
-        if not 0.0 <= self.alpha <= 1.0:
-            raise InputError(f"alpha must be between 0 and 1, got {self.alpha:g}")
-
-    @classmethod
-    def of(
-        cls, spec: ModelSpec, *, metric: Metric | None = None, alpha: float | None = None
-    ) -> Scoring:
-        """The model's own scoring, with the user's metric and α where given."""
-        scoring = cls(spec.metric, spec.lam, spec.alpha, spec.visual_scale, spec.text_scale)
-        return scoring.with_user(metric=metric, alpha=alpha)
-
-    def with_user(self, *, metric: Metric | None = None, alpha: float | None = None) -> Scoring:
-        """The same with the metric and α that are not None."""
-        return replace(
-            self,
-            metric=self.metric if metric is None else metric,
-            alpha=self.alpha if alpha is None else float(alpha),
-        )
 
 
 @dataclass(frozen=True)
@@ -94,17 +54,6 @@ def class_prototypes(frames: Float32, owners: NDArray[np.intp], classes: int) ->
     return out
 
 
-def visual_distances(query: Float32, prototypes: Float32, scoring: Scoring) -> Float64:
-    """The metric between every query (..., Q, T, E) and every prototype (..., C, T, E)."""
-    if scoring.metric == "otam":
-        distances = kernels.otam_match(query, prototypes, lam=scoring.lam)
-    elif scoring.metric == "bimhm":
-        distances = kernels.bimhm_match(query, prototypes)
-    else:
-        distances = kernels.mean_match(query, prototypes)
-    return np.asarray(distances, np.float64)
-
-
 def cosines(left: Float32, right: Float32) -> Float64:
     """`a·b / (max(‖a‖, 1e-6) · max(‖b‖, 1e-6))` of (..., Q, E) and (..., C, E) → (..., Q, C)."""
     a, b = np.asarray(left, np.float64), np.asarray(right, np.float64)
@@ -130,7 +79,7 @@ def match_features(
         pooled: Time means of the queries' raw features, (..., Q, E); needed with text.
         text: Raw class text embeddings, (..., C, E); None = no text term, and α counts as 0.
     """
-    distances = visual_distances(query, prototypes, scoring)
+    distances = class_distances(query, prototypes, scoring)
     visual = visual_probabilities(distances, query.shape[-2], scoring)
     if text is None:
         return Scores(visual, visual, None, distances)
@@ -140,16 +89,19 @@ def match_features(
     return Scores(fuse(visual, worded, scoring), visual, worded, distances)
 
 
+def class_distances(query: Float32, prototypes: Float32, scoring: Scoring) -> Float64:
+    """The metric between every query (..., Q, T, E) and every prototype (..., C, T, E), float64."""
+    return np.asarray(visual_distances(query, prototypes, scoring), np.float64)
+
+
 def visual_probabilities(distances: Float64, frames: int, scoring: Scoring) -> Float64:
     """Softmax over classes of the visual logits; `frames` is the query's T."""
-    # OTAM sums over the frames by itself; the other two metrics are means over them.
-    factor = 1.0 if scoring.metric == "otam" else float(frames)
-    return _softmax(-scoring.visual_scale * factor * distances)
+    return softmax(visual_logits(distances, frames, scoring))
 
 
 def text_probabilities(pooled: Float32, text: Float32, scoring: Scoring) -> Float64:
     """Softmax over classes of the text logits, from (..., Q, E) and (..., C, E)."""
-    return _softmax(scoring.text_scale * cosines(pooled, text))
+    return softmax(scoring.text_scale * cosines(pooled, text))
 
 
 def fuse(visual: Float64, text: Float64, scoring: Scoring) -> Float64:
@@ -157,6 +109,7 @@ def fuse(visual: Float64, text: Float64, scoring: Scoring) -> Float64:
     return scoring.alpha * text + (1.0 - scoring.alpha) * visual
 
 
-def _softmax(logits: Float64) -> Float64:
+def softmax(logits: Float64) -> Float64:
+    """Softmax over the last axis, the largest logit subtracted first."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mafsar.kernels import mean_match, otam_match
-from mafsar.model.config import MatchConfig
+from mafsar.choices import Scoring
+from mafsar.kernels.metrics import visual_distances, visual_logits
 from mafsar.model.network import MafsarNetwork
 from mafsar.training.starter.pool import ClipPool, draw_classes
 
@@ -120,21 +120,18 @@ def encode_pool(
 
 
 def episode_logits(
-    features: Features, episodes: Episodes, match: MatchConfig, *, with_text: bool
+    features: Features, episodes: Episodes, match: Scoring, *, with_text: bool
 ) -> tuple[Tensor, Tensor]:
     """Return visual and text logits of every episode, (n, Q, C) each."""
     support = (features.support if with_text else features.query)[
         torch.from_numpy(episodes.support)
     ]
     query = features.query[torch.from_numpy(episodes.query)]
-    if match.metric == "mean":
-        visual = -query.shape[2] * mean_match(query, support)
-    else:
-        visual = -otam_match(query, support, lam=match.lam)
+    visual = visual_logits(visual_distances(query, support, match), query.shape[2], match)
     unit = torch.nn.functional.normalize
     words = unit(features.texts, dim=-1)[torch.from_numpy(episodes.classes)]  # (n, C, E)
     pooled = unit(features.pooled, dim=-1)[torch.from_numpy(episodes.query)]  # (n, Q, E)
-    return match.visual_scale * visual, match.text_scale * pooled @ words.transpose(1, 2)
+    return visual, match.text_scale * pooled @ words.transpose(1, 2)
 
 
 def score(visual: Tensor, text: Tensor | None, alpha: float) -> Score:
@@ -147,7 +144,7 @@ def score(visual: Tensor, text: Tensor | None, alpha: float) -> Score:
     return Score(100 * float(each.mean()), 196 * float(each.std()) / math.sqrt(len(each)))
 
 
-def fit_match(features: Features, episodes: Episodes, match: MatchConfig) -> MatchConfig:
+def fit_match(features: Features, episodes: Episodes, match: Scoring) -> Scoring:
     """Choose visual_scale by likelihood and α by accuracy on validation episodes."""
     raw = dataclasses.replace(match, visual_scale=1.0)
     visual, text = episode_logits(features, episodes, raw, with_text=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from mafsar.model.config import MatchConfig
+from mafsar.choices import Scoring
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import action
 from mafsar.training.starter.accuracy import (
@@ -103,7 +103,7 @@ def _row(
     features: Features,
     frozen: Episodes,
     pairs: Episodes,
-    match: MatchConfig,
+    match: Scoring,
     *,
     with_text: bool = False,
 ) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def test_the_manifest_is_the_runtime_s(network, bundle, tokenizer):
 def test_plain_clip_has_no_support_graph(plain):
     assert not (plain / "support-fp32.onnx").exists()
     spec = Bundle.open(plain).spec
-    assert (spec.adapters, spec.metric, spec.text_in_support) == ("none", "mean", False)
+    assert (spec.adapters, spec.scoring.metric, spec.text_in_support) == ("none", "mean", False)
     assert spec.parameters_tunable > 0  # what training would tune
 
 

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
+from mafsar.choices import Scoring
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.bank.quality import judge
 from mafsar.runtime.scoring.leave_one_out import harmful_clips, leave_one_out
-from mafsar.runtime.scoring.scores import Scoring
 
 
 def plain_mean_distance(query, shots):

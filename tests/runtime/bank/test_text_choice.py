@@ -10,7 +10,7 @@ import pytest
 from mafsar.errors import UnavailableError
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.encoder import Features
-from mafsar.runtime.match.matcher import match_queries
+from mafsar.runtime.match.matcher import Matcher
 
 
 def test_off_uses_names_nowhere(encoder, support_folder, make_clip, tmp_path, cache):
@@ -18,14 +18,14 @@ def test_off_uses_names_nowhere(encoder, support_folder, make_clip, tmp_path, ca
     assert encoder.calls["support"] == encoder.calls["text"] == 0
     assert (bank.support, bank.text) == (None, None)
     assert (bank.text_choice.used, bank.text_choice.alpha) == (False, 0.0)
-    (answer,) = match_queries(bank, encoder, [make_clip(tmp_path / "q", 1, 9)])
+    (answer,) = Matcher(bank, encoder).stream([make_clip(tmp_path / "q", 1, 9)])
     assert all(item.text_score is None for item in answer.topk)
     renamed = tmp_path / "renamed"
     shutil.copytree(support_folder, renamed)
     for i, folder in enumerate(sorted(renamed.iterdir())):
         folder.rename(renamed / f"{i}{'xyz'[i]}")
     other = enroll(renamed, encoder, text="off", cache=cache)
-    (same,) = match_queries(other, encoder, [tmp_path / "q"])
+    (same,) = Matcher(other, encoder).stream([tmp_path / "q"])
     assert [item.score for item in same.topk] == [item.score for item in answer.topk]
 
 
@@ -106,7 +106,7 @@ def test_a_model_without_text(make_encoder, support_folder, cache):
     choice = enroll(support_folder, mute, cache=cache).text_choice
     assert not choice.used
     assert "no text tower" in choice.why
-    with pytest.raises(UnavailableError, match="--text off"):
+    with pytest.raises(UnavailableError, match="use text='off'"):
         enroll(support_folder, mute, text="on", cache=cache)
 
 
@@ -115,6 +115,6 @@ def test_plain_clip_has_no_support_branch(make_encoder, support_folder, make_cli
     bank = enroll(support_folder, plain, text="on", cache=cache)
     assert plain.calls["support"] == 0
     assert bank.support is None
-    (answer,) = match_queries(bank, plain, [make_clip(tmp_path / "q", 2, 9)])
+    (answer,) = Matcher(bank, plain).stream([make_clip(tmp_path / "q", 2, 9)])
     assert answer.adapters == "none"
     assert answer.topk[0].text_score is not None

@@ -17,7 +17,7 @@ from mafsar.files import write_text, written_beside
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.cache.encoding import _Work
 from mafsar.runtime.cache.features import FeatureCache, cache_folder, clip_key
-from mafsar.runtime.match.matcher import match_queries
+from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry, write_video
 
 KEY = "ab" + "0" * 62
@@ -29,10 +29,10 @@ def entry(value: float = 1.0) -> dict[str, np.ndarray]:
 
 def test_a_second_call_encodes_only_the_query(encoder, support_folder, make_clip, tmp_path, cache):
     query = make_clip(tmp_path / "q", 1, 9)
-    list(match_queries(enroll(support_folder, encoder, cache=cache), encoder, [query]))
+    list(Matcher(enroll(support_folder, encoder, cache=cache), encoder).stream([query]))
     assert encoder.calls == {"query": 10, "support": 9, "text": 3}
     first = dict(encoder.calls)
-    list(match_queries(enroll(support_folder, encoder, cache=cache), encoder, [query]))
+    list(Matcher(enroll(support_folder, encoder, cache=cache), encoder).stream([query]))
     assert encoder.calls["query"] - first["query"] == 1
     assert encoder.calls["support"] == first["support"]
     assert encoder.calls["text"] == first["text"]
@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_written_is_said_once(encoder, support_folder, t
     assert len(bank.clips) == 9
     said = [record.getMessage() for record in caplog.records if "cache" in record.getMessage()]
     assert len(said) == 1
-    assert "--no-cache" in said[0]
+    assert "MAFSAR_CACHE" in said[0]
 
 
 # Run as programs of their own: under importlib's mode no other process can import a test module.

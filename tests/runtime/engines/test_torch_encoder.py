@@ -43,7 +43,7 @@ def test_it_follows_the_protocol_and_gives_the_network_s_features(
         np.testing.assert_array_equal(features.pooled, want[1].numpy())
         assert features.frames.dtype == np.float32
     spec = encoder.spec
-    assert (spec.adapters, spec.text_in_support, spec.metric) == ("trained", True, "otam")
+    assert (spec.adapters, spec.text_in_support, spec.scoring.metric) == ("trained", True, "otam")
     assert spec.weights_sha256 == weights_sha256(network)
 
 
@@ -59,7 +59,7 @@ def test_a_clip_by_name_runs_as_plain_clip_and_says_so(capsys):
     encoder = load_torch_encoder("tiny:random", device="cpu")
     spec = encoder.spec
     assert (spec.name, spec.backbone, spec.adapters) == ("tiny:random", "tiny", "none")
-    assert spec.metric == "mean"
+    assert spec.scoring.metric == "mean"
     assert "random weights" in (spec.notice or "")
     assert spec.parameters_tunable > 0  # what training would tune
     with pytest.raises(InputError, match="no support branch"):
@@ -98,9 +98,9 @@ def test_text_is_the_mean_over_the_prompts_by_open_clip_s_tokenizer(small_config
     ("options", "error", "words"),
     [
         ({"device": "gpu"}, InputError, "auto, cpu, cuda or cuda:N, got 'gpu'"),
-        ({"device": "cuda:99"}, UnavailableError, "--device cuda:99: torch sees"),
-        ({"precision": "fp16"}, UnavailableError, "--precision fp16"),
-        ({"precision": "int8"}, UnavailableError, "--precision int8"),
+        ({"device": "cuda:99"}, UnavailableError, "device='cuda:99': torch sees"),
+        ({"precision": "fp16"}, UnavailableError, "precision='fp16'"),
+        ({"precision": "int8"}, UnavailableError, "precision='int8'"),
         ({"threads": 0}, InputError, "threads must be ≥ 1"),
     ],
 )

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
+from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.engines.bundle import Bundle
-from mafsar.runtime.engines.loading import starter_path
 from mafsar.runtime.evaluation.bench import STAGES, Stage, bench
 from mafsar.runtime.memory import peak_bytes
 
@@ -51,7 +51,7 @@ def test_parity_is_of_the_batch_that_was_timed(make_encoder) -> None:
     assert eight.max_error > 1e-3
 
 
-@pytest.mark.skipif(not starter_path().exists(), reason="the shipped model is not in this checkout")
+@pytest.mark.skipif(not SHIPPED_BUNDLE.exists(), reason="the shipped model is not in this checkout")
 def test_engines_side_by_side(tmp_path: Path) -> None:
     file = tmp_path / "b.md"
     line = f"bench tiny --engine onnx,onnx --batch 1,2 --runs 2 --markdown {file} --json"
@@ -69,7 +69,8 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
         assert row["min_cosine"] == pytest.approx(1.0, abs=1e-6)
         assert row["max_error"] < 1e-4
         assert row["system"]["mafsar"]
-        assert 10 < row["peak_mb"] <= round(peak_bytes() / 1e6)  # of this very process
+        # Of this very process; the kernel's counters lag by some pages a thread.
+        assert 10 < row["peak_mb"] <= 1.01 * peak_bytes() / 1e6
         assert np.isfinite([stage["mean"] for stage in row["milliseconds"].values()]).all()
     table = file.read_text(encoding="utf-8")
     assert table.count("| onnx | cpu | fp32 |") == 8  # encode and match of each
@@ -103,7 +104,7 @@ def test_precisions_stand_side_by_side(tmp_path: Path) -> None:
     from mafsar.export.job import export_model
     from mafsar.export.options import ExportOptions
 
-    bundle = Path(shutil.copytree(starter_path(), tmp_path / "own.mafsar"))
+    bundle = Path(shutil.copytree(SHIPPED_BUNDLE, tmp_path / "own.mafsar"))
     export_model(bundle, options=ExportOptions(precision="fp16", verify=False))
     assert Bundle.open(bundle).precisions() == ["fp32", "fp16"]
     out = tmp_path / "rows.jsonl"

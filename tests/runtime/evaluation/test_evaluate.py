@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mafsar import kernels
+from mafsar.choices import Scoring
 from mafsar.data.episodes import draw_episodes
 from mafsar.data.opening import open_data
 from mafsar.data.pack import pack
@@ -16,7 +17,6 @@ from mafsar.data.store import StoreSettings
 from mafsar.errors import InputError, MismatchError, VideoError
 from mafsar.runtime.evaluation.evaluate import evaluate
 from mafsar.runtime.evaluation.tally import confidence_interval, evaluate_features
-from mafsar.runtime.scoring.scores import Scoring
 from mafsar.video import Geometry
 
 LABELS = [f"c{i}" for i in range(6)]
@@ -156,7 +156,7 @@ def test_episodes_are_frozen_in_a_file(encoder, support_folder, cache, tmp_path)
     second = evaluate(encoder, support_folder, **asked)
     assert file.read_bytes() == before
     assert second.accuracy == first.accuracy
-    with pytest.raises(MismatchError, match="frozen with --way 2; add these flags"):
+    with pytest.raises(MismatchError, match="frozen with way=2; add these"):
         evaluate(encoder, support_folder, **(asked | {"way": 3}))
     moved = support_folder.rename(tmp_path / "moved")
     assert evaluate(encoder, moved, **asked).accuracy == first.accuracy
@@ -173,7 +173,7 @@ def test_parts_of_a_split(encoder, support_folder, cache, tmp_path):
     assert encoder.calls["query"] == 6
     with pytest.raises(InputError, match="--way 1 or less"):
         evaluate(encoder, support_folder, split=split, part="train", way=2, cache=cache)
-    with pytest.raises(InputError, match="--part val"):
+    with pytest.raises(InputError, match="part='val'"):
         evaluate(encoder, support_folder, part="val", cache=cache)
 
 
@@ -199,7 +199,7 @@ def test_a_packed_data_set_answers_as_the_clips_it_was_made_of(
     assert evaluate(encoder, store, **asked).clips_encoded == 0  # features of a store are cached
     with pytest.raises(InputError, match="packed and holds its own split"):
         evaluate(encoder, store, split={}, **asked)
-    with pytest.raises(InputError, match="leave the geometry out"):
+    with pytest.raises(InputError, match="omit the geometry"):
         evaluate(encoder, store, geometry=Geometry.parse(fit="pad"), **asked)
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mafsar.choices import Scoring
 from mafsar.errors import InputError, UnavailableError
 from mafsar.runtime.bank.enroll import enroll
-from mafsar.runtime.match.matcher import Match, QueryError, match_queries
-from mafsar.runtime.scoring.scores import Scoring, class_prototypes, match_features
+from mafsar.runtime.match.matcher import Match, Matcher, QueryError
+from mafsar.runtime.scoring.scores import class_prototypes, match_features
 
 
 def cosine(a, b):
@@ -94,14 +95,14 @@ def test_scores_follow_the_method(metric):
 def test_the_nearest_class_is_named(encoder, support_folder, make_clip, tmp_path, cache):
     bank = enroll(support_folder, encoder, cache=cache)
     clips = [make_clip(tmp_path / f"query{kind}", kind, variant=50) for kind in range(3)]
-    answers = list(match_queries(bank, encoder, clips))
+    answers = list(Matcher(bank, encoder).stream(clips))
     assert [answer.label for answer in answers] == ["clap_hands", "jump", "wave"]
     assert [answer.query for answer in answers] == [str(clip) for clip in clips]
 
 
 def test_json_has_the_names_of_the_contract(encoder, support_folder, make_clip, tmp_path, cache):
     bank = enroll(support_folder, encoder, text="on", cache=cache)
-    (answer,) = match_queries(bank, encoder, [make_clip(tmp_path / "q", 1, 9)], topk=2)
+    (answer,) = Matcher(bank, encoder, topk=2).stream([make_clip(tmp_path / "q", 1, 9)])
     line = json.loads(json.dumps(answer.to_json(), allow_nan=False))
     assert list(line) == [
         "schema", "query", "label", "score", "p_none", "none", "topk", "seconds", "clip", "model",
@@ -123,7 +124,7 @@ def test_json_has_the_names_of_the_contract(encoder, support_folder, make_clip, 
 
 def test_scores_of_all_classes_sum_to_one(encoder, support_folder, make_clip, tmp_path, cache):
     bank = enroll(support_folder, encoder, cache=cache)
-    (answer,) = match_queries(bank, encoder, [make_clip(tmp_path / "q", 1, 9)], topk=50)
+    (answer,) = Matcher(bank, encoder, topk=50).stream([make_clip(tmp_path / "q", 1, 9)])
     assert len(answer.topk) == 3
     assert sum(item.score for item in answer.topk) == pytest.approx(1.0)
 
@@ -135,8 +136,8 @@ def test_a_broken_query_is_said_in_its_place(encoder, support_folder, make_clip,
     good = [make_clip(tmp_path / f"q{i}", i, 9) for i in range(2)]
     for batch in (1, 2, 8):
         answers = list(
-            match_queries(
-                bank, encoder, [good[0], broken, tmp_path / "gone.mp4", good[1]], batch=batch
+            Matcher(bank, encoder, batch=batch).stream(
+                [good[0], broken, tmp_path / "gone.mp4", good[1]]
             )
         )
         kinds = [type(answer) for answer in answers]
@@ -150,13 +151,13 @@ def test_a_broken_query_is_said_in_its_place(encoder, support_folder, make_clip,
 def test_the_query_itself_is_left_out_of_the_support(encoder, support_folder, cache):
     bank = enroll(support_folder, encoder, cache=cache)
     query = support_folder / "jump" / "clip1"
-    (kept,) = match_queries(bank, encoder, [query], text="off", keep_query=True)
-    (left_out,) = match_queries(bank, encoder, [query], text="off")
+    (kept,) = Matcher(bank, encoder, text="off", keep_query=True).stream([query])
+    (left_out,) = Matcher(bank, encoder, text="off").stream([query])
     assert kept.warning is None
     assert "left out" in left_out.warning
     assert str(query) in left_out.warning
-    members = np.array([c.owner == 1 and c.path != str(query) for c in bank.clips])
-    own = np.array([c.path == str(query) for c in bank.clips])
+    members = np.array([c.label == bank.labels[1] and c.path != query for c in bank.clips])
+    own = np.array([c.path == query for c in bank.clips])
     expected = distance(
         bank.query[own][0].astype(float),
         bank.query[members].astype(float).mean(axis=0),
@@ -172,7 +173,7 @@ def test_a_class_whose_only_clip_is_the_query_drops_out(encoder, tmp_path, make_
     for kind, label in enumerate(("a", "b", "c")):
         make_clip(tmp_path / "s" / label / "x", kind)
     bank = enroll(tmp_path / "s", encoder, cache=cache)
-    (answer,) = match_queries(bank, encoder, [tmp_path / "s" / "b" / "x"])
+    (answer,) = Matcher(bank, encoder).stream([tmp_path / "s" / "b" / "x"])
     assert {item.label for item in answer.topk} == {"a", "c"}
     assert "class b has no other clip" in answer.warning
 
@@ -180,7 +181,7 @@ def test_a_class_whose_only_clip_is_the_query_drops_out(encoder, tmp_path, make_
 def test_one_class_scores_one_and_says_so(encoder, tmp_path, make_clip, cache):
     make_clip(tmp_path / "s" / "only" / "x", 0)
     bank = enroll(tmp_path / "s", encoder, cache=cache)
-    (answer,) = match_queries(bank, encoder, [make_clip(tmp_path / "q", 5)])
+    (answer,) = Matcher(bank, encoder).stream([make_clip(tmp_path / "q", 5)])
     assert answer.score == pytest.approx(1.0)
     assert answer.p_none is None
     assert "p_none is not calibrated" in answer.warning
@@ -190,7 +191,7 @@ def test_a_long_query_points_to_watch(encoder, support_folder, make_clip, tmp_pa
     bank = enroll(support_folder, encoder, cache=cache)
     long = make_clip(tmp_path / "long", 0, 9, count=20)  # support clips have 6 frames
     short = make_clip(tmp_path / "short", 0, 9, count=18)
-    answers = list(match_queries(bank, encoder, [long, short]))
+    answers = list(Matcher(bank, encoder).stream([long, short]))
     assert "mafsar watch" in answers[0].warning
     assert answers[1].warning is None
 
@@ -202,7 +203,7 @@ def test_arrays_are_sources(encoder, support_folder, cache):
     files = sorted((support_folder / "wave" / "clip2").iterdir())
     frames = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
     answer = bank.match(frames, encoder, fps=25.0)
-    (same,) = match_queries(bank, encoder, [support_folder / "wave" / "clip2"], keep_query=True)
+    (same,) = Matcher(bank, encoder, keep_query=True).stream([support_folder / "wave" / "clip2"])
     assert answer.label == "wave"
     assert answer.topk == same.topk
 
@@ -210,27 +211,27 @@ def test_arrays_are_sources(encoder, support_folder, cache):
 def test_options_that_do_not_fit_are_refused(encoder, support_folder, cache):
     bank = enroll(support_folder, encoder, cache=cache)
     no_text = enroll(support_folder, encoder, text="off", cache=cache)
-    with pytest.raises(UnavailableError, match=r"--threshold 0\.5.*not in this version|calibrated"):
-        match_queries(bank, encoder, [], threshold=0.5)
-    with pytest.raises(InputError, match="--text off"):
-        match_queries(no_text, encoder, [], text="on")
-    with pytest.raises(InputError, match=r"--alpha 0\.5"):
-        match_queries(bank, encoder, [], text="off", alpha=0.5)
+    with pytest.raises(UnavailableError, match=r"^threshold=0\.5: p_none is not calibrated"):
+        Matcher(bank, encoder, threshold=0.5).stream([])
+    with pytest.raises(InputError, match="text='off'"):
+        Matcher(no_text, encoder, text="on").stream([])
+    with pytest.raises(InputError, match=r"^alpha=0\.5: text is off; use text='on'"):
+        Matcher(bank, encoder, text="off", alpha=0.5).stream([])
     with pytest.raises(InputError, match="alpha must be between 0 and 1"):
-        match_queries(bank, encoder, [], text="on", alpha=1.5)
+        Matcher(bank, encoder, text="on", alpha=1.5).stream([])
     with pytest.raises(InputError, match="topk"):
-        match_queries(bank, encoder, [], topk=0)
+        Matcher(bank, encoder, topk=0).stream([])
 
 
 def test_alpha_and_metric_are_the_users(encoder, support_folder, make_clip, tmp_path, cache):
     bank = enroll(support_folder, encoder, text="on", cache=cache)
     clip = make_clip(tmp_path / "q", 2, 9)
-    (worded,) = match_queries(bank, encoder, [clip], alpha=1.0)
+    (worded,) = Matcher(bank, encoder, alpha=1.0).stream([clip])
     assert all(item.score == pytest.approx(item.text_score) for item in worded.topk)
-    (mean,) = match_queries(bank, encoder, [clip], metric="mean", text="off")
+    (mean,) = Matcher(bank, encoder, metric="mean", text="off").stream([clip])
     query = encoder.encode_query(_pixels(encoder, clip)).frames[0].astype(float)
     for item in mean.topk:
-        members = bank.query[bank.owners == bank.labels.index(item.label)].astype(float)
+        members = bank.query[bank.targets == bank.labels.index(item.label)].astype(float)
         expected = distance(query, members.mean(axis=0), "mean", 0.5)
         assert item.distance == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert item.text_score is None
@@ -239,12 +240,12 @@ def test_alpha_and_metric_are_the_users(encoder, support_folder, make_clip, tmp_
 def test_evidence_names_the_nearest_clip(encoder, support_folder, make_clip, tmp_path, cache):
     bank = enroll(support_folder, encoder, cache=cache)
     clip = make_clip(tmp_path / "q", 0, 9)
-    (answer,) = match_queries(bank, encoder, [clip], evidence=True, text="off")
+    (answer,) = Matcher(bank, encoder, evidence=True, text="off").stream([clip])
     shown = answer.evidence
     query = encoder.encode_query(_pixels(encoder, clip)).frames[0].astype(float)
     costs = {
         i: distance(query, bank.query[i].astype(float), "otam", 0.5)
-        for i in np.flatnonzero(bank.owners == bank.labels.index(answer.label))
+        for i in np.flatnonzero(bank.targets == bank.labels.index(answer.label))
     }
     assert shown.clip == min(costs, key=costs.get)
     assert shown.pixels.shape == (4, 32, 32, 3)
@@ -263,21 +264,21 @@ def _pixels(encoder, clip: Path) -> np.ndarray:
 def test_each_mode_uses_its_own_branch(text, encoder, support_folder, make_clip, tmp_path, cache):
     bank = enroll(support_folder, encoder, cache=cache)
     clip = make_clip(tmp_path / "q", 1, 9)
-    (answer,) = match_queries(bank, encoder, [clip], text=text)
+    (answer,) = Matcher(bank, encoder, text=text).stream([clip])
     features = encoder.encode_query(_pixels(encoder, clip))
     support = bank.query.astype(float)
     alpha = 0.0
     if text == "on":
-        words = np.stack([encoder.word(bank.classes[c].text) for c in bank.owners])
+        words = np.stack([encoder.word(bank.classes[c].text) for c in bank.targets])
         support = support + 0.5 * words[:, None]  # what the fake's support branch does
-        alpha = encoder.spec.alpha
+        alpha = encoder.spec.scoring.alpha
     query = features.frames[0].astype(float)
     distances = np.array(
-        [distance(query, support[bank.owners == c].mean(axis=0), "otam", 0.5) for c in range(3)]
+        [distance(query, support[bank.targets == c].mean(axis=0), "otam", 0.5) for c in range(3)]
     )
     cosines = [cosine(features.pooled[0].astype(float), encoder.word(c.text)) for c in bank.classes]
-    worded = softmax(encoder.spec.text_scale * np.array(cosines))
-    fused = alpha * worded + (1 - alpha) * softmax(-encoder.spec.visual_scale * distances)
+    worded = softmax(encoder.spec.scoring.text_scale * np.array(cosines))
+    fused = alpha * worded + (1 - alpha) * softmax(-encoder.spec.scoring.visual_scale * distances)
     found = {item.label: item for item in answer.topk}
     for index, label in enumerate(bank.labels):
         assert found[label].distance == pytest.approx(distances[index], rel=1e-4, abs=1e-4)

@@ -84,7 +84,7 @@ def test_doctor_looks_at_everything():
 
 
 def test_doctor_names_what_is_broken(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "starter_path", lambda: tmp_path / "tiny.mafsar")
+    monkeypatch.setattr(doctor, "SHIPPED_BUNDLE", tmp_path / "tiny.mafsar")
     monkeypatch.setattr(doctor, "_version", lambda _package: None)
     checks = {check.name: check for check in examine()}
     assert checks["starter tiny"].status == "fail"

@@ -1,0 +1,56 @@
+"""The frames of a bank's clip, for pictures: read again, else the small ones that the bank keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mafsar.errors import MafsarError
+from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.encoder import Frames
+from mafsar.video import load_clip
+
+
+@dataclass(frozen=True)
+class ClipFrames:
+    """One clip as the model saw it.
+
+    Attributes:
+        name: What it is called.
+        frames: uint8 RGB, (T, S, S, 3).
+        times_seconds: When each frame is shown, (T,); empty where it is not known.
+    """
+
+    name: str
+    frames: Frames
+    times_seconds: tuple[float, ...]
+
+
+def clip_frames(bank: Bank, index: int, size: int) -> ClipFrames:
+    """The frames of one clip of a bank.
+
+    Args:
+        bank: The bank.
+        index: Of the clip.
+        size: S, pixels; small pictures of the bank keep their own size.
+    """
+    clip = bank.clips[index]
+    frames = bank.query.shape[1]
+    if clip.path is not None:
+        try:
+            loaded = load_clip(
+                clip.path,
+                frames=frames,
+                size=size,
+                geometry=bank.geometry,
+                start=clip.start,
+                end=clip.end,
+            )
+            return ClipFrames(clip.name, loaded.pixels, tuple(loaded.times_seconds.tolist()))
+        except MafsarError:
+            pass
+    if bank.images is not None:
+        return ClipFrames(clip.name, bank.images[index], ())
+    grey = np.full((frames, size, size, 3), 225, np.uint8)
+    return ClipFrames(f"{clip.name} (no longer there)", grey, ())
