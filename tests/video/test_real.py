@@ -176,7 +176,7 @@ def test_few_frames_are_decoded_where_few_are_wanted(
 ) -> None:
     """A clip of six key frames: 8 frames do not cost 250."""
     decoded = 0
-    true_decode = decode._decode_packet
+    true_decode = decode.decode_packet
 
     def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal decoded
@@ -184,6 +184,6 @@ def test_few_frames_are_decoded_where_few_are_wanted(
         decoded += len(frames)
         return frames
 
-    monkeypatch.setattr(decode, "_decode_packet", counted)
+    monkeypatch.setattr(decode, "decode_packet", counted)
     load_clip(real_clips / "formats/bikes.mp4", frames=FRAMES, size=32)
     assert decoded < 130
