@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mafsar.errors import VideoError
+from mafsar.errors import InputError, VideoError
 from mafsar.video import Clip, ClipRequest, Geometry, load_clip, load_clips, prefetch
 
 
@@ -134,7 +134,7 @@ def test_a_fault_of_the_program_is_not_hidden(
 
 def test_nothing_to_load_and_wrong_numbers() -> None:
     assert list(load_clips([])) == []
-    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+    with pytest.raises(InputError, match="workers=0: must be at least 1"):
         load_clips([], workers=0)
-    with pytest.raises(ValueError, match="ahead must be at least 0"):
+    with pytest.raises(InputError, match="ahead must be at least 0"):
         load_clips([], ahead=-1)

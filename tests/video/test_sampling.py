@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from mafsar.errors import InputError
 from mafsar.video.sampling import frames_shown, segment_times, spaced_indices
 
 
@@ -72,9 +73,9 @@ def test_random_spacing_stays_in_range() -> None:
 
 
 def test_impossible_numbers_are_refused() -> None:
-    with pytest.raises(ValueError, match="frames must be at least 1, got 0"):
+    with pytest.raises(InputError, match="frames must be at least 1, got 0"):
         segment_times(1.0, 0)
-    with pytest.raises(ValueError, match="duration must be finite"):
+    with pytest.raises(InputError, match="duration must be finite"):
         segment_times(float("nan"), 8)
-    with pytest.raises(ValueError, match="at least one frame"):
+    with pytest.raises(InputError, match="at least one frame"):
         frames_shown(np.array([]), np.array([0.0]))

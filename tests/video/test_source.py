@@ -1,4 +1,4 @@
-"""What counts as a clip on a disk."""
+"""What counts as a clip on disk, and the hashes of content."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_folders_without_pictures_say_so(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="is an empty folder"):
         frame_paths(tmp_path)
     touch(tmp_path, "notes.txt")
-    with pytest.raises(VideoError, match="holds no picture"):
+    with pytest.raises(VideoError, match="contains no pictures"):
         frame_paths(tmp_path)
 
 
