@@ -84,14 +84,14 @@ def test_rubbish_behind_a_good_file_is_no_truncation(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("text.mp4", b"hello, this is no video\n" * 40, "is no video that FFmpeg can read"),
-        ("zeros.mp4", bytes(5000), "is no video that FFmpeg can read"),
+        ("text.mp4", b"hello, this is no video\n" * 40, "is not a video that FFmpeg can read"),
+        ("zeros.mp4", bytes(5000), "is not a video that FFmpeg can read"),
         ("empty.mp4", b"", "is empty (0 bytes)"),
-        ("short.mp4", b"\x00\x00", "is no video that FFmpeg can read"),
+        ("short.mp4", b"\x00\x00", "is not a video that FFmpeg can read"),
         ("text.gif", b"GIF89a", "is truncated"),
-        ("text.txt", b"hello", "is no video that FFmpeg can read"),
-        ("text.jpg", b"hello", "is no picture that can be read"),
-        ("empty.png", b"", "is no picture that can be read"),
+        ("text.txt", b"hello", "is not a video that FFmpeg can read"),
+        ("text.jpg", b"hello", "is not a picture that can be read"),
+        ("empty.png", b"", "is not a picture that can be read"),
     ],
 )
 def test_what_is_no_video(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -125,7 +125,7 @@ def test_a_stream_without_a_frame(tmp_path: Path) -> None:
         stream = output.add_stream("mpeg4", rate=25)
         stream.width = stream.height = 64
         output.start_encoding()
-    assert "has no frame" in refused(path) or "is no video" in refused(path)
+    assert "has no frames" in refused(path) or "is not a video" in refused(path)
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_folders(tmp_path: Path) -> None:
         folder.mkdir()
     (notes / "a.txt").write_text("x")
     assert "is an empty folder" in refused(empty)
-    assert "holds no picture" in refused(notes)
+    assert "contains no pictures" in refused(notes)
     with pytest.raises(VideoError, match="is a folder"):
         video_info(empty)
 
@@ -144,7 +144,7 @@ def test_a_broken_picture_in_a_folder_is_named(tmp_path: Path) -> None:
         Image.fromarray(noise(number, 64, 64)).save(tmp_path / f"{number}.jpg")
     broken = tmp_path / "2.jpg"
     broken.write_bytes(broken.read_bytes()[:700])
-    with pytest.raises(VideoError, match=r"2\.jpg: is no picture that can be read") as caught:
+    with pytest.raises(VideoError, match=r"2\.jpg: is not a picture that can be read") as caught:
         load_clip(tmp_path, frames=4, size=32)
     assert str(caught.value).startswith(str(broken))
 
