@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mafsar.kernels import temporal_adapter
-from mafsar.model.clip import Block
 from mafsar.model.config import ModelConfig
+from mafsar.model.towers import Block
 
 
 class Adapter(nn.Module):

@@ -13,7 +13,7 @@ from mafsar.errors import MismatchError, MissingError, UnavailableError
 from mafsar.model.config import ModelConfig
 from mafsar.model.names import MANIFEST
 from mafsar.model.network import MafsarNetwork, empty_network
-from mafsar.model.weight_names import Array, gathered
+from mafsar.model.weight_forms import Array, gathered
 from mafsar.model.weights import weights_sha256
 
 _GRAPHS = ("support-fp32.onnx", "query-fp32.onnx", "text.onnx")

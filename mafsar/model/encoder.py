@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mafsar.model.adapters import BlockAdapters, VideoAdapters
-from mafsar.model.clip import Block, VisionTower
+from mafsar.model.towers import Block, VisionTower
 
 
 def adapted_block(

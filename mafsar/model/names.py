@@ -12,7 +12,7 @@ from typing import Literal
 
 from mafsar.errors import InputError
 
-Source = Literal["shipped", "pretrained", "random", "file", "hf-hub", "local-dir"]
+WeightSource = Literal["shipped", "pretrained", "random", "file", "hf-hub", "local-dir"]
 
 # Short names and the open_clip configurations behind them; their weights' tag is `openai`.
 OPEN_CLIP_NAMES = {
@@ -39,7 +39,7 @@ class ModelName:
     """
 
     base: str
-    source: Source
+    source: WeightSource
     value: str = ""
 
     def __str__(self) -> str:

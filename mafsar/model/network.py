@@ -10,13 +10,13 @@ from torch.overrides import TorchFunctionMode
 
 from mafsar.errors import InputError
 from mafsar.model.adapters import VideoAdapters
-from mafsar.model.clip import TextTower, VisionTower
 from mafsar.model.config import ModelConfig, ResNetConfig
 from mafsar.model.encoder import encode_frames
 from mafsar.model.initial import random_state
 from mafsar.model.prototypes import PrototypeModule
 from mafsar.model.resnet import ResNetTower
 from mafsar.model.stem_table import STEM_CHANNELS, STEM_STRIDE
+from mafsar.model.towers import TextTower, VisionTower
 
 TUNABLE_PREFIXES = ("adapters.", "tpcm.")
 _TOWER_PREFIX = "visual."

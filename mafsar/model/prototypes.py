@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mafsar.errors import InputError
-from mafsar.model.clip import Attention
+from mafsar.model.towers import Attention
 
 
 class FeedForward(nn.Module):

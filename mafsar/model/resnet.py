@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mafsar.model.clip import attend
 from mafsar.model.resnet_config import EXPANSION, ResNetConfig
+from mafsar.model.towers import attend
 
 
 class FixedBatchNorm(nn.Module):

@@ -33,7 +33,7 @@ class SamePadConv(nn.Conv2d):
         return super().forward(x)
 
 
-class Bottleneck(nn.Module):
+class InvertedBottleneckBlock(nn.Module):
     """An inverted bottleneck with ReLU6 and, where the sizes allow, a skip."""
 
     def __init__(self, sizes: InvertedBottleneck) -> None:
@@ -56,8 +56,8 @@ class ConvStem(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first = SamePadConv(3, FIRST_WIDTH, 3, 2)
-        self.fine = nn.ModuleList(Bottleneck(sizes) for sizes in FINE_BLOCKS)
-        self.coarse = nn.ModuleList(Bottleneck(sizes) for sizes in COARSE_BLOCKS)
+        self.fine = nn.ModuleList(InvertedBottleneckBlock(sizes) for sizes in FINE_BLOCKS)
+        self.coarse = nn.ModuleList(InvertedBottleneckBlock(sizes) for sizes in COARSE_BLOCKS)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps pictures to feature maps.

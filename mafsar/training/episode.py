@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mafsar.data.loader import EpisodeBatch
+from mafsar.model.class_scores import visual_distances, visual_logits
 from mafsar.model.config import MatchConfig
-from mafsar.model.matching import visual_distances, visual_logits
 from mafsar.training.config import TrainConfig
 from mafsar.training.losses import episode_loss, text_loss
 

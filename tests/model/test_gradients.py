@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mafsar.model.matching import class_scores
+from mafsar.model.class_scores import class_scores
 from mafsar.model.network import TUNABLE_PREFIXES
 from mafsar.model.prototypes import class_prototypes
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mafsar.errors import InputError
+from mafsar.model.class_scores import class_scores
 from mafsar.model.config import MatchConfig
-from mafsar.model.matching import class_scores
 from mafsar.model.prototypes import class_prototypes
 
 
