@@ -97,7 +97,7 @@ def test_an_unknown_key_names_the_nearest():
         (lambda: MatchConfig("dtw"), "otam, bimhm or mean, got 'dtw'"),
         (lambda: MatchConfig(alpha=1.5), "match.alpha"),
         (lambda: MatchConfig(lam=0), "match.lam"),
-        (lambda: dataclasses.replace(named_config("tiny"), prompts=("a photo",)), "hold one {}"),
+        (lambda: dataclasses.replace(named_config("tiny"), prompts=("a photo",)), "contain one {}"),
         (lambda: dataclasses.replace(named_config("tiny"), prompts=()), "prompts"),
         (lambda: dataclasses.replace(named_config("tiny"), frames=0), "frames must be ≥ 1"),
         (lambda: dataclasses.replace(named_config("tiny"), embed_dim=100), "divisible by the 8"),

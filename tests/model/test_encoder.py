@@ -222,7 +222,7 @@ def test_a_fresh_adapter_is_off_but_the_extra_tokens_are_not(small_config):
 @pytest.mark.parametrize(
     ("shape", "dtype", "words"),
     [
-        ((1, 5, 12, 12, 3), torch.uint8, "number of frames belongs to the model"),
+        ((1, 5, 12, 12, 3), torch.uint8, "fixed by the model"),
         ((1, 4, 12, 13, 3), torch.uint8, "(1, 4, 12, 13, 3)"),
         ((1, 4, 12, 12, 3), torch.float32, "(B, 4, 3, 12, 12)"),
         ((4, 12, 12, 3), torch.uint8, "(B, 4, 12, 12, 3)"),

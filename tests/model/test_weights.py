@@ -121,7 +121,7 @@ def test_a_file_by_its_model_s_name(tmp_path):
     path = tmp_path / "towers.safetensors"
     save_weights(network, path)
     assert same(create_network(f"tiny:{path}"), network)
-    with pytest.raises(MismatchError, match="holds tiny, not vit-b-32"):
+    with pytest.raises(MismatchError, match="contains tiny, not vit-b-32"):
         create_network(f"vit-b-32:{path}")
     tuned = create_network(f"tiny:{path}", adapters=True)
     assert base_sha256(tuned) == weights_sha256(network)
