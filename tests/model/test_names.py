@@ -41,7 +41,7 @@ def test_each_form_is_read(name, parsed, printed):
         ("RN50", InputError, "did you mean rn50?"),
     ],
 )
-def test_what_is_no_name_is_said(name, error, words):
+def test_wrong_names_are_refused(name, error, words):
     with pytest.raises(error) as raised:
         parse_model_name(name)
     assert words in str(raised.value)

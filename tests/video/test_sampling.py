@@ -45,7 +45,7 @@ def test_before_the_first_frame_it_is_the_first() -> None:
 
 def test_rounding_of_the_clock_does_not_choose_the_frame_before() -> None:
     timestamps = np.arange(1000) / 30
-    # The same moments, computed in another order of operations.
+    # The same moments, computed with another order of operations.
     times = np.arange(1000) * (1 / 30)
     assert frames_shown(timestamps, times).tolist() == list(range(1000))
 

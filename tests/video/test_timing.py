@@ -1,5 +1,5 @@
-"""Which frames of awkward files are taken: every file's frames carry their number, and the numbers
-expected come from the list of timestamps that was written, in exact fractions.
+"""Which frames of unusual files are taken: every frame shows its number, and the expected numbers
+are computed from the written timestamps in exact fractions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mafsar.video import (
 
 BASE = Fraction(1, 25)
 STEADY = list(range(30))
-# Fast, slow and frozen stretches.
+# Fast, slow and frozen parts.
 UNEVEN = [0, 1, 2, 3, 10, 11, 12, 20, 21, 22, 23, 24, 40, 41, 60, 61, 62, 63, 64, 65]
 VP9 = {"crf": "15", "b:v": "0", "deadline": "realtime", "cpu-used": "8"}
 H265 = {"x265-params": "log-level=none:keyint=10"}
@@ -55,7 +55,7 @@ def numbers(make: Any, path: Path, frames: int = 8, **options: Any) -> list[int]
         ("upper.MOV", UNEVEN, {}),
         ("short-gops.mp4", UNEVEN, {"options": {"crf": "12", "g": "4", "bf": "2"}}),
         ("pieces.mp4", UNEVEN, {"container_options": {"movflags": "frag_keyframe+empty_moov"}}),
-        # In MPEG-TS: FFmpeg's MP4 writer refuses x265's header once in a hundred times.
+        # In MPEG-TS, because FFmpeg's MP4 writer refuses x265's header once in a hundred times.
         ("h265.ts", UNEVEN, {"codec": "libx265", "options": H265}),
         ("animation.gif", UNEVEN, {"codec": "gif", "layout": "rgb8"}),
         ("old.avi", STEADY, {"codec": "mpeg4", "options": {"q:v": "2"}}),
@@ -94,7 +94,7 @@ def test_times_are_those_of_the_frames_taken(make: Any, tmp_path: Path) -> None:
 
 
 def test_an_edit_list_hides_what_is_before_it(make: Any, tmp_path: Path) -> None:
-    """An MP4 whose first frames have negative times shows what is from 0 on, as players do."""
+    """An MP4 whose first frames have negative times is shown from 0 on, as players do."""
     pts = [stamp - 20 for stamp in UNEVEN]
     path = make.write(tmp_path / "cut.mp4", pts, base=BASE)
     shown = {number: stamp for number, stamp in enumerate(pts) if stamp >= 0}
@@ -150,7 +150,7 @@ def test_start_and_end(make: Any, tmp_path: Path, start: float | None, end: floa
         (-1.0, None, r"start must be a number of seconds ≥ 0, got -1\.0"),
     ],
 )
-def test_parts_that_are_not_there(
+def test_parts_outside_the_clip_are_refused(
     make: Any, tmp_path: Path, start: float | None, end: float | None, message: str
 ) -> None:
     path = make.write(tmp_path / "a.mp4", STEADY, base=BASE)
@@ -170,7 +170,7 @@ def test_training_draws_a_random_moment_in_each_segment(make: Any, tmp_path: Pat
 
 @pytest.mark.parametrize("gop", [1, 3, 7, 12, 250])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_same_bytes_however_the_decoder_gets_there(
+def test_every_strategy_gives_the_same_bytes(
     make: Any, tmp_path: Path, name: str, gop: int
 ) -> None:
     options = {"crf": "28", "g": str(gop), "bf": "3", "preset": "medium"}
@@ -180,7 +180,7 @@ def test_same_bytes_however_the_decoder_gets_there(
     for way in ("through", "seek", "auto"):
         decoded = decode.decode_file(path, moments, strategy=way, threads=2)
         found[way] = [frame.to_ndarray(format="rgb24") for frame in decoded.frames]
-    # And a loop that decodes everything with nothing skipped.
+    # The reference decodes everything and skips nothing.
     with container.open_video(path) as (file, stream):
         every = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
     for way, frames in found.items():
@@ -210,10 +210,10 @@ def test_plan_jumps_only_where_it_saves_enough() -> None:
     assert runs([near - 1, 25]) == [(0, near), (20, 26)]
 
 
-def test_very_large_files_are_not_read_through(
+def test_very_large_files_are_not_scanned(
     make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With only the header's word and blind seeks the frames are the same."""
+    """With only the header's duration and seeks by time, the frames are the same."""
     pts = list(range(500))
     for name in ("long.mp4", "long.mkv"):
         options = {"crf": "20", "g": "25", "bf": "2"}
