@@ -21,8 +21,8 @@ from mafsar.video.source import frames_sha256
 from mafsar.video.still import image_pixels, is_pil_image
 
 _WHOLE = Geometry()
-_FRAME = "uint8 RGB of shape (H, W, 3)"
-_CLIP = "uint8 RGB of shape (T, H, W, 3)"
+_FRAME = "a uint8 RGB array of shape (H, W, 3)"
+_CLIP = "a uint8 RGB array of shape (T, H, W, 3)"
 
 Times = Sequence[float] | np.ndarray
 
@@ -66,7 +66,7 @@ def is_clip_source(value: object) -> bool:
     if not isinstance(value, (list, tuple)) or not value:
         return False
     first = value[0]
-    # Arrays of four dimensions are clips of their own.
+    # An array with four dimensions is a clip, so the list is one of clips.
     return is_pil_image(first) or (isinstance(first, np.ndarray) and first.ndim < 4)
 
 
@@ -176,7 +176,7 @@ def _checked_frames(source: Any, name: str) -> tuple[np.ndarray, ...]:
         return tuple(source)
     if not isinstance(source, (list, tuple)):
         raise InputError(
-            f"{name}: a clip is a path, a {_CLIP} array, a list of frames or a list of PIL images, "
+            f"{name}: a clip is a path, {_CLIP}, a list of frames or a list of PIL images, "
             f"got {type(source).__name__}"
         )
     if not source:
@@ -200,8 +200,7 @@ def _checked_frame(item: Any, index: int, name: str) -> np.ndarray:
             raise InputError(f"{name}: frame {index} ", error) from None
     if not isinstance(item, np.ndarray):
         raise InputError(
-            f"{name}: frame {index} must be a {_FRAME} array or a PIL image, "
-            f"got {type(item).__name__}"
+            f"{name}: frame {index} must be {_FRAME} or a PIL image, got {type(item).__name__}"
         )
     if item.dtype != np.uint8 or item.ndim != 3 or item.shape[-1] != 3 or 0 in item.shape:
         raise InputError(f"{name}: frame {index} must be {_FRAME}, got {item.dtype} {item.shape}")

@@ -171,7 +171,7 @@ def test_repeated_frames_are_converted_once(array: np.ndarray) -> None:
         load_memory_clip(clip, frames=0, size=16)
 
 
-CLIP = "must be uint8 RGB of shape (T, H, W, 3)"
+CLIP = "must be a uint8 RGB array of shape (T, H, W, 3)"
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,24 @@ CLIP = "must be uint8 RGB of shape (T, H, W, 3)"
         (np.zeros((4, 4, 3), np.uint8), {}, "got uint8 (4, 4, 3)"),
         (np.zeros((2, 4, 4, 4), np.uint8), {}, "got uint8 (2, 4, 4, 4)"),
         (np.zeros((0, 4, 4, 3), np.uint8), {}, "got uint8 (0, 4, 4, 3)"),
-        (5, {}, "a clip is a path, a uint8 RGB"),
+        (5, {}, "a clip is a path, a uint8 RGB array of shape (T, H, W, 3), a list of frames"),
         ([], {}, "array: the list of frames is empty"),
-        ([1, 2], {}, "frame 0 must be a uint8 RGB of shape (H, W, 3) array or a PIL image"),
+        (
+            [1, 2],
+            {},
+            "frame 0 must be a uint8 RGB array of shape (H, W, 3) or a PIL image, got int",
+        ),
         ([FRAME, None], {}, "frame 1 must be a uint8 RGB"),
-        ([FRAME, FRAME / 255], {}, "frame 1 must be uint8 RGB of shape (H, W, 3), got float64"),
-        ([FRAME, FRAME[..., 0]], {}, "frame 1 must be uint8 RGB of shape (H, W, 3), got uint8 (4,"),
+        (
+            [FRAME, FRAME / 255],
+            {},
+            "frame 1 must be a uint8 RGB array of shape (H, W, 3), got float64",
+        ),
+        (
+            [FRAME, FRAME[..., 0]],
+            {},
+            "frame 1 must be a uint8 RGB array of shape (H, W, 3), got uint8 (4, 6)",
+        ),
         (
             [FRAME, FRAME, FRAME[:, :5]],
             {},
