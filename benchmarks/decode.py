@@ -8,7 +8,7 @@ and the medians of their wall-clock times compared:
 - *all*: every frame up to the last one wanted is decoded, as a plain loop over a decoder does;
 - *through*: the same without the frames that nothing refers to;
 - *seek*: each frame from its own key frame;
-- *choice*: what the library does, `mafsar.video.plan.plan_runs` with ``auto``.
+- *choice*: what the library does, `mafsar.video.decode_plan.plan_runs` with ``auto``.
 
 Opening the file and reading its timestamps is the same for all four and counted in all.
 """
@@ -29,9 +29,9 @@ from PIL import Image
 
 from mafsar.video.container import open_video, pixel_aspect, read_timeline
 from mafsar.video.decode import decode_file, decode_moments
+from mafsar.video.decode_plan import plan_runs
 from mafsar.video.geometry import Geometry
 from mafsar.video.picture import Picture, picture_of
-from mafsar.video.plan import plan_runs
 from mafsar.video.prefetch import ClipRequest, load_clips
 from mafsar.video.preprocess import short_side_size, to_square
 from mafsar.video.sampling import frames_shown, segment_times

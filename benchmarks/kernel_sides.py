@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mafsar import kernels
 from mafsar.kernels import numpy_reference, reference
-from mafsar.model import adapters, matching
+from mafsar.model import adapters, class_scores
 from mafsar.model.config import named_config
 from mafsar.model.network import build_network
 
@@ -258,7 +258,7 @@ def without_kernels() -> Iterator[None]:
 
     with (
         mock.patch.object(adapters, "temporal_adapter", modules),
-        mock.patch.object(matching.kernels, "otam", reference.otam),
+        mock.patch.object(class_scores.kernels, "otam", reference.otam),
     ):
         yield
 
@@ -277,7 +277,7 @@ def whole_sides(name: str) -> dict[str, tuple[Side, Side]]:
     def step(_: int) -> object:
         support, _pooled = network.encode_support(frames[:5], text)
         query, pooled = network.encode_query(frames[5:])
-        scores = matching.class_scores(query, support, config.match, pooled=pooled, text=text)
+        scores = class_scores.class_scores(query, support, config.match, pooled=pooled, text=text)
         optimiser.zero_grad()
         nn.functional.cross_entropy(scores.visual_logits, labels).backward()
         optimiser.step()

@@ -32,8 +32,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mafsar import kernels
 from mafsar.data.loader import EpisodeBatch
-from mafsar.model.clip import Block
 from mafsar.model.network import MafsarNetwork
+from mafsar.model.towers import Block
 from mafsar.training.config import build_config
 from mafsar.training.episode import run_episode
 from mafsar.training.losses import episode_loss, text_loss

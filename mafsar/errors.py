@@ -93,11 +93,13 @@ def call(function: str, *arguments: Any, saved_to: Any = None, **options: Any) -
 
 
 def shown(value: Any) -> str:
-    """A value as Python source, a path as its text."""
+    """A value as Python source; a path as its text."""
     if isinstance(value, Placeholder):
         return str.__str__(value)
     if isinstance(value, (bool, int, float, str)) or value is None:
         return f"{value:g}" if isinstance(value, float) else repr(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(shown(item) for item in value)}{',' * (len(value) == 1)})"
     return repr(str(value))
 
 

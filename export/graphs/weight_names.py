@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from mafsar.model.weight_names import weight_forms
+from mafsar.model.weight_forms import weight_forms
 
 _PREFIX = "network."  # of the traced module's attribute
 

@@ -10,7 +10,7 @@ from mafsar.data.labels import NONE_FOLDER, nfc
 
 if TYPE_CHECKING:
     from mafsar.data.splits import Part
-    from mafsar.video import ArrayClip
+    from mafsar.video import MemoryClip
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LabelledClip:
     end: float | None = None
     name: str = ""
     part: Part | None = None
-    array: ArrayClip | None = None
+    array: MemoryClip | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -47,7 +47,7 @@ class LabelledClip:
         return nfc(self.label) == NONE_FOLDER
 
     @property
-    def source(self) -> Path | ArrayClip:
+    def source(self) -> Path | MemoryClip:
         """What the video room loads: a path, or frames in memory."""
         if self.array is not None:
             return self.array

@@ -17,7 +17,7 @@ from mafsar.data.splits import Part
 from mafsar.data.store import Store, is_store
 from mafsar.data.tables import read_rows, read_seconds, read_texts
 from mafsar.errors import InputError, MissingError, option
-from mafsar.video.array import ArrayClip
+from mafsar.video.array import MemoryClip, clip_source
 from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
 
 _LAYOUT = (
@@ -173,11 +173,10 @@ def _read_mapping(
                     raise MissingError(f"class {label!r}: no such clip: {path}; check the path")
                 clips.append(LabelledClip(path, label))
                 continue
-            try:
-                array = ArrayClip.of(source, fps=fps, times=times)
-            except InputError as error:
-                raise InputError(f"class {label!r}, clip {number}: ", error) from error
-            clips.append(LabelledClip(None, label, name=f"{label}, clip {number}", array=array))
+            name = f"{label}, clip {number}"
+            array = clip_source(source, fps=fps, times=times, name=name)
+            assert isinstance(array, MemoryClip)  # paths were taken above
+            clips.append(LabelledClip(None, label, name=name, array=array))
         if len(clips) == before:
             raise InputError(f"class {label!r} has no clip; add one or remove the class")
     shown = [clip for clip in clips if not clip.is_background]

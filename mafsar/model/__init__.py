@@ -1,1 +1,1 @@
-"""The method as torch modules, one idea a file; `config` and `names` are free of torch."""
+"""The method as torch modules, one idea a file; `config` and `names` do not import torch."""

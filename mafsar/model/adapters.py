@@ -1,7 +1,8 @@
-"""The tuned parts of a block: global temporal, local multimodal and joint adaptation (METHOD section 1).
+"""The tuned parts of a block: global temporal, local multimodal and joint adaptation (docs/method.md,
+section "Encoder").
 
-Each takes the frozen block it adapts as an argument and owns none of its weights: the same frozen
-attention serves the call over time and the call inside a frame.
+Each takes the frozen block that it adapts as an argument and owns none of its weights: the same
+frozen attention is used over time and inside a frame.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mafsar.errors import InputError
 from mafsar.kernels import temporal_adapter
-from mafsar.model.clip import Block
 from mafsar.model.config import ModelConfig
+from mafsar.model.towers import Block
 
 
 class Adapter(nn.Module):
-    """W_up · GELU(W_down · x + b_down) + b_up, with the exact GELU and no skip."""
+    """W_up · GELU(W_down · x + b_down) + b_up, with the exact GELU and no skip connection."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -36,7 +38,7 @@ class GlobalTemporalAdaptation(nn.Module):
         self.adapter = Adapter(width, hidden)
 
     def forward(self, block: Block, c: Tensor) -> Tensor:
-        """Makes the temporal token of each frame.
+        """Computes the temporal token of each frame.
 
         Args:
             block: The frozen block.
@@ -46,7 +48,7 @@ class GlobalTemporalAdaptation(nn.Module):
             c', (B, T, D).
         """
         if torch.compiler.is_exporting():
-            # Exporters know modules of layers better than the op's one long twin.
+            # Exporters handle modules of layers better than the op's twin, one long function.
             normed = block.ln_1(c)
             out: Tensor = c + self.adapter(block.attn(normed, normed))
             return out
@@ -88,7 +90,7 @@ class LocalAdaptation(nn.Module):
             frames: T.
 
         Returns:
-            (B·T, 1, D), or None where the token is switched off.
+            (B·T, 1, D), or None if the token is switched off.
         """
         if self.text_fc is None:
             return None
@@ -98,23 +100,23 @@ class LocalAdaptation(nn.Module):
     def forward(self, block: Block, z: Tensor, added: list[Tensor], *, first_only: bool) -> Tensor:
         """Attends inside each frame.
 
-        The added tokens are keys and values only: their own outputs would be dropped.
+        The added tokens are keys and values only, because their own outputs are not used.
 
         Args:
             block: The frozen block.
             z: Tokens of each frame, (B·T, L, D), the class token first.
             added: The temporal token and, in the support branch, the text token, (B·T, 1, D) each.
-            first_only: Only the class token's output is wanted.
+            first_only: Return only the class token's output.
 
         Returns:
-            U' of `z`'s tokens, (B·T, L, D), or (B·T, 1, D) for `first_only`.
+            U' for the tokens of `z`, (B·T, L, D), or (B·T, 1, D) with `first_only`.
         """
         normed = block.ln_1(z)
-        # Normed apart and joined after: no copy of the sum that goes on past the attention.
+        # Normalised apart and joined afterwards: saves a copy of z with the added tokens.
         context = torch.cat([normed, *(block.ln_1(token) for token in added)], dim=1)
         if first_only:
             z, normed = z[:, :1], normed[:, :1]  # (B·T, 1, D)
-        a = block.attn(normed, context)  # as z
+        a = block.attn(normed, context)  # shaped as z
         out: Tensor = z + a
         return out if self.adapter is None else out + self.adapter(a)
 
@@ -135,13 +137,13 @@ class JointAdapter(nn.Module):
 
 
 class BlockAdapters(nn.Module):
-    """All that one block is adapted by; None for what is switched off."""
+    """The adapters of one block; None for each part that is switched off."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         parts = config.adapters
         if parts is None:
-            raise ValueError("config.adapters is None: a plain CLIP has no adapters")
+            raise InputError("adapters must not be None: a plain CLIP has no adapters to build")
         width, hidden = config.vision.width, config.adapter_width
         self.gta = GlobalTemporalAdaptation(width, hidden) if parts.gta else None
         self.lma = LocalAdaptation(config, adapter=parts.lma, text=parts.lma_text)

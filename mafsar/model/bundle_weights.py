@@ -1,4 +1,4 @@
-"""A network from its bundle, by the names that the exporter gave the weights in the graphs."""
+"""Builds a network from its bundle, by the names that the exporter gave the weights in the graphs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mafsar.errors import MismatchError, MissingError, UnavailableError
+from mafsar.errors import MismatchError, MissingError, UnavailableError, option
 from mafsar.model.config import ModelConfig
 from mafsar.model.names import MANIFEST
 from mafsar.model.network import MafsarNetwork, empty_network
-from mafsar.model.weight_names import Array, gathered
+from mafsar.model.weight_forms import Array, assembled
 from mafsar.model.weights import weights_sha256
 
 _GRAPHS = ("support-fp32.onnx", "query-fp32.onnx", "text.onnx")
-_SCALE = "logit_scale"  # in no graph; the manifest has it to the last bit
+_SCALE = "logit_scale"  # not in the graphs; the manifest holds it exactly
 
 
 def load_bundle_network(folder: Path) -> MafsarNetwork:
@@ -28,25 +28,27 @@ def load_bundle_network(folder: Path) -> MafsarNetwork:
 
     Raises:
         MissingError: No manifest, or no graphs.
-        UnavailableError: onnx is not installed, or the graphs do not hold every parameter.
-        MismatchError: The weights are not those of the manifest.
+        UnavailableError: onnx is not installed, or the graphs do not contain every parameter.
+        MismatchError: The weights differ from those that the manifest names.
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise MissingError(f"{path}: missing, so this is no bundle; copy it again")
+        raise MissingError(f"{path}: missing, so this is not a complete bundle; copy it again")
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config = manifest.get("config") or {}
     if "vision" not in config:
         raise UnavailableError(
-            f"{folder}: says nothing of the sizes of its towers, so no torch network can be made "
-            "of it; use --engine onnx"
+            f"{folder}: its manifest lacks the sizes of the towers, so no torch network can be built "
+            "from it; use ",
+            option(engine="onnx"),
         )
     network = empty_network(ModelConfig.from_json(config))
     if not network.config.has_tokens:
         raise UnavailableError(
-            f"{folder}: its graphs hold a ResNet whose batch norms are folded into its "
-            "convolutions, so no torch network can be made of them; use --engine onnx, or the run "
-            "or the name that it was exported from"
+            f"{folder}: its graphs contain a ResNet whose batch norms are folded into its "
+            "convolutions, so no torch network can be built from them; use ",
+            option(engine="onnx"),
+            ", or the run folder or model name that it was exported from",
         )
     held = _initializers(folder)
     state: dict[str, Tensor] = {}
@@ -54,31 +56,33 @@ def load_bundle_network(folder: Path) -> MafsarNetwork:
         if name == _SCALE and _SCALE in manifest:
             state[name] = torch.tensor(manifest[_SCALE], dtype=torch.float32)
             continue
-        found = gathered(name, tuple(value.shape), held)
+        found = assembled(name, tuple(value.shape), held)
         if found is None:
             raise UnavailableError(
-                f"{folder}: its graphs do not hold {name} by its name (an older version exported "
-                "it, or these weights were never trained), so no torch network can be made of "
-                "them; use --engine onnx, or export it again"
+                f"{folder}: its graphs do not contain {name} by name (an older version exported "
+                "them, or these weights were never trained), so no torch network can be built from "
+                "them; use ",
+                option(engine="onnx"),
+                ", or export the model again",
             )
         state[name] = torch.from_numpy(found)
     network.load_state_dict(state, assign=True)
-    # Bit by bit: a tensor that is transposed or taken from another block would give features that
+    # Compared bit by bit: a transposed tensor, or one of another block, would give features that
     # look right.
     if weights_sha256(network) != manifest["weights_sha256"]:
         raise MismatchError(
-            f"{folder}: the weights in its graphs are not those of its manifest; copy it again"
+            f"{folder}: the weights in its graphs differ from its manifest; copy it again"
         )
     return network.eval()
 
 
 def _initializers(folder: Path) -> dict[str, Array]:
-    """The float tensors of all graphs by name."""
+    """Returns the float tensors of all graphs by name."""
     try:
         import onnx
     except ImportError as error:
         raise UnavailableError(
-            f"{folder}: reading weights out of its graphs needs onnx, not installed; "
+            f"{folder}: reading weights from its graphs needs onnx, which is not installed; "
             "pip install 'mafsar[train]'"
         ) from error
     held: dict[str, Array] = {}
@@ -88,5 +92,5 @@ def _initializers(folder: Path) -> dict[str, Array]:
                 if tensor.data_type == onnx.TensorProto.FLOAT:
                     held.setdefault(tensor.name, onnx.numpy_helper.to_array(tensor))
     if not held:
-        raise MissingError(f"{folder}: holds no graph; copy it again")
+        raise MissingError(f"{folder}: contains no graphs; copy it again")
     return held

@@ -1,6 +1,6 @@
-"""What a model is, as frozen dataclasses: sizes, switches, prompts, matching, and exact counts.
+"""The configuration of a model as frozen dataclasses, and exact parameter counts.
 
-Nothing here imports torch, so that the edge half can read and count models.
+Nothing here imports torch, so that edge devices can read and count models.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class VisionConfig:
     image_size: int  # pixels, square
     mlp_ratio: float = 4.0
     activation: Activation = "quickgelu"  # of the MLP; OpenAI's weights need QuickGELU
-    stem: str | None = None  # frozen convolutions that the patch embedding reads instead of pixels
+    stem: str | None = None  # frozen convolutions whose maps the patch embedding reads
 
     def __post_init__(self) -> None:
         _check_tower("vision", self.width, self.heads, self.activation)
@@ -78,7 +78,7 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """A causal text transformer that is read at its end token, the highest id of a sentence."""
+    """A causal text transformer; its output is taken at the end token, the highest id of a sentence."""
 
     width: int
     layers: int
@@ -99,7 +99,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What is tuned; each part can be switched off."""
+    """The tuned parts; each can be switched off."""
 
     ratio: float = 0.25  # adapter width h = ratio · D
     joint_scale: float = 0.5  # s, the factor of the joint adapter
@@ -116,20 +116,20 @@ class AdapterConfig:
             raise InputError(f"adapters.ratio must be in (0, 1], got {self.ratio}")
 
     def prototypes_only(self) -> AdapterConfig:
-        """Without what adapts a tower's blocks: all that a ResNet can have."""
+        """The prototype module without the adapters of blocks, as a ResNet needs it."""
         off = dict.fromkeys(("gta", "lma", "lma_text", "joint", "temporal"), False)
         return dataclasses.replace(self, **off)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model: two towers, what adapts them (None: plain frozen CLIP), prompts and pixels."""
+    """One model: two towers, their adapters (None: plain frozen CLIP), prompts and pixels."""
 
     name: str
     embed_dim: int  # E, the joint embedding
-    vision: VisionConfig  # or a ResNetConfig; what asks for tokens is only called for the former
+    vision: VisionConfig  # or a ResNetConfig; code that uses tokens runs for the former only
     text: TextConfig
-    frames: int = 8  # T; it belongs to the model
+    frames: int = 8  # T; fixed by the model
     adapters: AdapterConfig | None = field(default_factory=AdapterConfig)
     fully_tuned: bool = False  # the vision tower's own weights are tuned
     match: Scoring = field(default_factory=Scoring)
@@ -142,14 +142,14 @@ class ModelConfig:
             raise InputError(f"frames must be ≥ 1, got {self.frames}")
         for prompt in self.prompts:
             if prompt.count("{}") != 1:
-                raise InputError(f"each prompt must hold one {{}}, got {prompt!r}")
+                raise InputError(f"each prompt must contain one {{}}, got {prompt!r}")
         if not self.prompts:
             raise InputError("prompts must not be empty")
         adapters = self.adapters
         if adapters and not self.has_tokens and adapters != adapters.prototypes_only():
             raise InputError(
-                f"{self.name}: a ResNet has no tokens to adapt; it is tuned as a whole, with the "
-                "prototype module alone"
+                f"{self.name}: a ResNet has no tokens to adapt; it is fully tuned, with only the "
+                "prototype module added"
             )
         if adapters and adapters.tpcm and self.embed_dim % adapters.tpcm_heads:
             raise InputError(
@@ -168,7 +168,7 @@ class ModelConfig:
         return int(self.vision.width * self.adapters.ratio) if self.adapters else 0
 
     def tunable(self) -> ModelConfig:
-        """With what training would tune, where it is plain CLIP: the sizes that `info` prints."""
+        """The configuration that training would use; for a plain CLIP, adapters are added."""
         if self.adapters or self.fully_tuned:
             return self
         if self.has_tokens:
@@ -177,7 +177,7 @@ class ModelConfig:
         return dataclasses.replace(self, adapters=adapters, fully_tuned=True)
 
     def plain(self) -> ModelConfig:
-        """The same towers as plain frozen CLIP, matched by the means of METHOD's frozen row."""
+        """The same towers as plain frozen CLIP, matched by the distance of time means."""
         match = dataclasses.replace(self.match, metric="mean")
         return dataclasses.replace(self, adapters=None, fully_tuned=False, match=match)
 
@@ -239,14 +239,14 @@ def _check_tower(tower: str, width: int, heads: int, activation: str) -> None:
 
 
 def named_config(name: str) -> ModelConfig:
-    """The configuration of a model by its bare name, with what training would tune.
+    """Returns the configuration of a model by its short name, with the parts that training tunes.
 
     Args:
         name: `vit-b-32`, `vit-b-16`, `vit-l-14`, `rn50` (open_clip's QuickGELU configurations) or
             `tiny`.
 
     Raises:
-        InputError: Another name; the message gives the nearest one.
+        InputError: Another name; the message suggests the nearest one.
     """
     if name not in _NAMED:
         near = difflib.get_close_matches(name.lower(), known_names(), n=1, cutoff=0.5)
@@ -283,7 +283,7 @@ _NAMED: dict[str, ModelConfig] = {
         vision=VisionConfig(
             160, 4, 5, patch_size=16, image_size=112, activation="gelu", stem="efficientnet-lite0"
         ),
-        # The starter's own tokenizer fills exactly this vocabulary.
+        # The size of the shipped model's own tokenizer.
         text=TextConfig(96, 2, 4, context_length=32, vocab_size=512, activation="gelu"),
         prompts=("{}",),
         mean=STEM_MEAN,
@@ -293,13 +293,14 @@ _NAMED: dict[str, ModelConfig] = {
 
 
 def parameter_counts(config: ModelConfig) -> tuple[int, int]:
-    """Parameters of a network in closed form, without building it.
+    """Counts the parameters of a network in closed form, without building it.
 
     Returns:
-        All parameters, the text tower and the logit scale included, and those that training tunes.
+        The number of all parameters, including the text tower and the logit scale, and the number
+        of those that training tunes.
     """
     vision, embed_dim, added = config.vision, config.embed_dim, _added(config)
-    frozen = stem_parameters() if vision.stem else 0  # whatever is tuned
+    frozen = stem_parameters() if vision.stem else 0  # always frozen
     if isinstance(vision, ResNetConfig):
         tower = vision.parameters(embed_dim)
     else:

@@ -1,4 +1,4 @@
-"""The video encoder: a frozen CLIP vision tower whose every block is adapted (METHOD section 1)."""
+"""The video encoder: a frozen CLIP vision tower whose every block is adapted (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mafsar.model.adapters import BlockAdapters, VideoAdapters
-from mafsar.model.clip import Block, VisionTower
+from mafsar.model.towers import Block, VisionTower
 
 
 def adapted_block(
@@ -19,16 +19,16 @@ def adapted_block(
 
     Args:
         block: The frozen block.
-        parts: What adapts it.
+        parts: Its adapters.
         z: Tokens of each frame, (B·T, N+1, D), the class token first.
         text: Raw text embedding of each clip's class, (B, E), in the support branch; None in the
             query branch.
         frames: T.
-        last: Only the class token is wanted from here on: its query and its MLP are all that is
-            computed, with every token still a key.
+        last: Compute only the class token's output, with every token still a key. Set for the last
+            block, whose other outputs are not used.
 
     Returns:
-        (B·T, N+1, D), or (B·T, 1, D) for `last`.
+        (B·T, N+1, D), or (B·T, 1, D) with `last`.
     """
     added = []
     if parts.gta is not None:
@@ -54,14 +54,14 @@ def encode_frames(
     *,
     recompute: bool = False,
 ) -> Tensor:
-    """Encodes clips frame by frame, with what the adapters add across frames.
+    """Encodes clips frame by frame; the adapters also exchange information across frames.
 
     Args:
         tower: CLIP's vision tower.
-        adapters: None: plain CLIP, no extra tokens, `text` is not looked at.
+        adapters: None is plain CLIP: no extra tokens, and `text` is ignored.
         pixels: Normalised pixels, (B, T, 3, S, S).
         text: (B, E) in the support branch; None in the query branch.
-        recompute: Keep only each block's input for the backward pass and compute the rest again.
+        recompute: Keep only each block's input for the backward pass and recompute the rest.
 
     Returns:
         Raw frame features F, (B, T, E).

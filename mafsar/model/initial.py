@@ -1,4 +1,4 @@
-"""How a fresh network starts: the tuned parts as METHOD section 1 says, random towers as CLIP's."""
+"""Initial weights: the tuned parts as docs/method.md says, random towers as CLIP's."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def random_state(
 ) -> dict[str, Tensor]:
     """Draws the parameters of a network, float32 on the CPU.
 
-    Each parameter has a generator of its own, seeded by `seed` and its name: what else is in the
-    network, the order of names and the global generator change nothing.
+    Each parameter has its own generator, seeded by `seed` and its name, so the values do not depend
+    on other parameters, on their order or on the global generator.
 
     Args:
-        network: May be on `meta`; only names and shapes are read.
+        network: Only names and shapes are read; it may be on `meta`.
         seed: Any integer.
-        prefixes: Only names that start with one of these.
+        prefixes: Draw only parameters whose names start with one of these.
     """
     return {
         name: _draw(name, tuple(value.shape), seed)
@@ -44,14 +44,14 @@ def _draw(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def _standard_deviation(name: str, shape: tuple[int, ...]) -> float | None:
-    """Of the normal distribution; 0 for zeros; None for a norm's scale (1) or a bias (0)."""
+    """Standard deviation of a parameter; 0 for zeros; None for a norm's scale (1) or a bias (0)."""
     if name.endswith("temporal_embedding"):
         return 0
     if len(shape) == 1:
         return 1 / math.sqrt(shape[0]) if name.endswith("class_embedding") else None
     if name.startswith("adapters."):
-        # Off at the start, but never all zero: the LayerNorm of a zero text token has no gradient
-        # that training survives.
+        # Off at the start, but not all zero: the gradient of the LayerNorm of a zero text token is
+        # unbounded.
         return 0 if name.endswith(".up.weight") else 0.02
     if name.startswith("tpcm.") and name.endswith((".out_proj.weight", ".c_proj.weight")):
         return 0
@@ -61,5 +61,5 @@ def _standard_deviation(name: str, shape: tuple[int, ...]) -> float | None:
         # proj and text_projection map from their first dimension, positions live in their second.
         return 1 / math.sqrt(shape[1 if name.endswith("embedding") else 0])
     fan_in = math.prod(shape[1:])
-    # The stem's thirty layers of ReLU6 would fade out without the factor that makes up for it.
+    # The factor 2 keeps the scale through the stem's thirty layers of ReLU6 (He et al. 2015).
     return math.sqrt((2 if ".stem." in name else 1) / fan_in)

@@ -1,6 +1,6 @@
 """Model names as a user writes them: `vit-b-32`, `NAME:TAG`, `NAME:random`, `hf-hub:…` (no torch).
 
-Whether a tag or a file exists is found out by who loads it; here only the form is read.
+Only the form of a name is read here; whether its tag or file exists shows when it is loaded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from mafsar.errors import InputError
 
-Source = Literal["shipped", "pretrained", "random", "file", "hf-hub", "local-dir"]
+WeightSource = Literal["shipped", "pretrained", "random", "file", "hf-hub", "local-dir"]
 
 # Short names and the open_clip configurations behind them; their weights' tag is `openai`.
 OPEN_CLIP_NAMES = {
@@ -22,7 +22,7 @@ OPEN_CLIP_NAMES = {
     "rn50": "RN50-quickgelu",
 }
 SHIPPED = "tiny"
-MANIFEST = "bundle.json"  # what makes a folder a bundle
+MANIFEST = "bundle.json"  # a folder with this file is a bundle
 SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / f"{SHIPPED}.mafsar"
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
@@ -39,7 +39,7 @@ class ModelName:
     """
 
     base: str
-    source: Source
+    source: WeightSource
     value: str = ""
 
     def __str__(self) -> str:
@@ -68,12 +68,14 @@ def parse_model_name(name: str) -> ModelName:
             `hf-hub:OWNER/NAME` or `local-dir:FOLDER`; NAME is a short or an open_clip name.
 
     Raises:
-        InputError: A form that is none of these; the message gives the nearest known name.
+        InputError: Another form; the message suggests the nearest known name.
     """
     base, colon, value = name.partition(":")
     if base in ("hf-hub", "local-dir"):
         if not value:
-            raise InputError(f"model {name!r}: nothing after {base}:")
+            raise InputError(
+                f"model {name!r}: nothing follows {base}:; give a name or folder after it"
+            )
         return ModelName("", base, value)  # type: ignore[arg-type]
     base = _check_base(base, whole=name, tagged=bool(colon))
     if not colon:
@@ -84,7 +86,7 @@ def parse_model_name(name: str) -> ModelName:
         )
     if not value:
         raise InputError(
-            f"model {name!r}: nothing after the colon; give a tag, random, or a weights file"
+            f"model {name!r}: nothing follows the colon; give a tag, random, or a weights file"
         )
     if value == "random":
         return ModelName(base, "random")
@@ -102,7 +104,7 @@ def _check_base(base: str, *, whole: str, tagged: bool) -> str:
     if base in known_names():
         return base
     lower = base.lower()
-    # open_clip's own names keep their case and need a tag, a path or `random`.
+    # Names of open_clip itself have capital letters and need a tag, a path or `random`.
     if tagged and base and base != lower:
         return base
     near = difflib.get_close_matches(lower, known_names(), n=1, cutoff=0.5)
@@ -113,5 +115,5 @@ def _check_base(base: str, *, whole: str, tagged: bool) -> str:
 
 
 def backbone(name: str) -> str:
-    """The towers' part of a model's name: `vit-b-32` of `vit-b-32:random`."""
+    """The part of a model's name that names its towers: `vit-b-32` of `vit-b-32:random`."""
     return name if name.startswith(("hf-hub:", "local-dir:")) else name.partition(":")[0]

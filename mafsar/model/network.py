@@ -1,4 +1,4 @@
-"""The whole network: two frozen CLIP towers, what is tuned, and the two branches over videos."""
+"""The whole network: two frozen CLIP towers, the tuned parts, and the two branches over videos."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ from torch.overrides import TorchFunctionMode
 
 from mafsar.errors import InputError
 from mafsar.model.adapters import VideoAdapters
-from mafsar.model.clip import TextTower, VisionTower
 from mafsar.model.config import ModelConfig, ResNetConfig
 from mafsar.model.encoder import encode_frames
 from mafsar.model.initial import random_state
 from mafsar.model.prototypes import PrototypeModule
 from mafsar.model.resnet import ResNetTower
 from mafsar.model.stem_table import STEM_CHANNELS, STEM_STRIDE
+from mafsar.model.towers import TextTower, VisionTower
 
 TUNABLE_PREFIXES = ("adapters.", "tpcm.")
 _TOWER_PREFIX = "visual."
-_STEM_PREFIX = "visual.stem."  # frozen, whatever is tuned
+_STEM_PREFIX = "visual.stem."  # always frozen
 
 
 class MafsarNetwork(nn.Module):
-    """MA-FSAR over a CLIP, or plain frozen CLIP where `config.adapters` is None.
+    """MA-FSAR on a CLIP, or plain frozen CLIP if `config.adapters` is None.
 
     Only the adapters, the text projections into the blocks, the temporal embedding and the
-    prototype module ask for gradients, and the vision tower where `config.fully_tuned`.
+    prototype module require gradients; with `config.fully_tuned` the vision tower does too.
     """
 
-    visual: VisionTower  # or a ResNetTower; what asks for tokens is only called for the former
-
+    visual: VisionTower  # or a ResNetTower; code that uses tokens runs for the former only
     pixel_scale: Tensor
     pixel_shift: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.recompute = False  # in training: less memory for a second forward pass of each block
+        self.recompute = False  # saves memory in training by a second forward pass of each block
         if isinstance(config.vision, ResNetConfig):
             self.visual = ResNetTower(config.vision, config.embed_dim)  # type: ignore[assignment]
         else:
@@ -50,7 +49,7 @@ class MafsarNetwork(nn.Module):
         self.tpcm = (
             PrototypeModule(config.embed_dim, parts.tpcm_heads) if parts and parts.tpcm else None
         )
-        # An explicit device: these hold values even while the parameters are on `meta`.
+        # On an explicit device: they have values even while the parameters are on `meta`.
         std = torch.tensor(config.std, device="cpu", dtype=torch.float64)
         mean = torch.tensor(config.mean, device="cpu", dtype=torch.float64)
         self.register_buffer("pixel_scale", (1 / (255 * std)).float(), persistent=False)
@@ -60,11 +59,11 @@ class MafsarNetwork(nn.Module):
             parameter.requires_grad_(name in tuned)
 
     def tunable_parameters(self) -> dict[str, nn.Parameter]:
-        """What training tunes, by name."""
+        """The parameters that training tunes, by name."""
         return {k: p for k, p in self.named_parameters() if self._is_tuned(k)}
 
     def frozen_parameters(self) -> dict[str, nn.Parameter]:
-        """The others, CLIP's own, by name."""
+        """The frozen parameters, CLIP's own, by name."""
         return {k: p for k, p in self.named_parameters() if not self._is_tuned(k)}
 
     def _is_tuned(self, name: str) -> bool:
@@ -73,15 +72,15 @@ class MafsarNetwork(nn.Module):
         return name.startswith(TUNABLE_PREFIXES)
 
     def encode_query(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Encodes clips without any class text.
+        """Encodes clips without class text.
 
         Args:
             frames: uint8 RGB (B, T, S, S, 3), or already normalised floats (B, T, 3, S, S), or
-                floats that the tower's stem made of them (B, T, STEM_CHANNELS, S/16, S/16).
+                the output of the tower's stem (B, T, STEM_CHANNELS, S/16, S/16).
 
         Returns:
             Frame features F̃ for matching, (B, T, E), and the time mean of the raw features F for
-            the text score, (B, E). Without a prototype module F̃ = F.
+            the text score, (B, E). Without a prototype module, F̃ = F.
 
         Raises:
             InputError: Another dtype or shape, or another number of frames than the model's.
@@ -93,8 +92,8 @@ class MafsarNetwork(nn.Module):
 
         Args:
             frames: As in `encode_query`.
-            text: Raw text embedding of each clip's class, (B, E). None is `text = off`: the query
-                branch. Plain CLIP has no use for it.
+            text: Raw text embedding of each clip's class, (B, E). None uses the query branch. Plain
+                CLIP ignores it.
 
         Returns:
             As `encode_query`.
@@ -105,18 +104,18 @@ class MafsarNetwork(nn.Module):
         if text is not None and text.shape != (frames.shape[0], self.config.embed_dim):
             raise InputError(
                 f"text must have shape {(frames.shape[0], self.config.embed_dim)}, "
-                f"one row a clip, got {tuple(text.shape)}"
+                f"one row for each clip, got {tuple(text.shape)}"
             )
         return self._encode(frames, text)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Embeds sentences, raw.
+        """Embeds sentences.
 
         Args:
             tokens: Token ids (B, context_length), int64.
 
         Returns:
-            (B, E).
+            Raw embeddings, (B, E).
 
         Raises:
             InputError: Another shape.
@@ -130,7 +129,7 @@ class MafsarNetwork(nn.Module):
     def scale_pixels(self, pixels: Tensor) -> Tensor:
         """Normalises pixels in [0, 255], (…, 3, S, S), floats.
 
-        Colours lie apart: over an inner axis of 3 it takes ten times as long.
+        Channels come first: with an inner axis of 3 this takes ten times as long.
         """
         return pixels * self.pixel_scale[:, None, None] + self.pixel_shift[:, None, None]
 
@@ -162,20 +161,20 @@ class MafsarNetwork(nn.Module):
         if frames.ndim != 5 or tuple(frames.shape[1:]) != shape:
             raise InputError(
                 f"frames ({frames.dtype}) must have shape (B, {', '.join(map(str, shape))}); "
-                f"got {tuple(frames.shape)}; the number of frames belongs to the model"
+                f"got {tuple(frames.shape)}; the number of frames and the size are fixed by the model"
             )
         if frames.dtype != torch.uint8:
             return frames
-        # The cast comes first: an inference engine may take uint8 into a cast only.
+        # The cast comes first: some inference engines accept uint8 only as the input of a cast.
         pixels = frames.to(self.visual.conv1.weight.dtype).permute(0, 1, 4, 2, 3)
         return self.scale_pixels(pixels)  # (B, T, 3, S, S)
 
 
 def build_network(config: ModelConfig, *, seed: int = 0) -> MafsarNetwork:
-    """A network with seeded random weights, in evaluation mode.
+    """Builds a network with seeded random weights, in evaluation mode.
 
-    The same seed gives the same weights whatever was drawn elsewhere, and a tower's weights do not
-    depend on whether there are adapters.
+    The same seed always gives the same weights, whatever the global generator's state, and a tower's
+    weights do not depend on whether there are adapters.
     """
     network = empty_network(config)
     network.load_state_dict(random_state(network, seed), assign=True)
@@ -183,14 +182,14 @@ def build_network(config: ModelConfig, *, seed: int = 0) -> MafsarNetwork:
 
 
 def empty_network(config: ModelConfig) -> MafsarNetwork:
-    """A network without values (on `meta`), to be filled by `load_state_dict(…, assign=True)`."""
+    """Builds a network without values (on `meta`), for `load_state_dict(…, assign=True)`."""
     with torch.device("meta"), _NoInitialValues():
         return MafsarNetwork(config)
 
 
 class _NoInitialValues(TorchFunctionMode):
-    """Skips `torch.nn.init`: on `meta` it has nothing to fill, and its first call there imports
-    torch's compiler, 2 s of a process that only wants to load a model.
+    """Skips `torch.nn.init`: on `meta` there is nothing to fill, and its first call there imports
+    torch's compiler, which takes 2 s.
     """
 
     def __torch_function__(

@@ -1,6 +1,6 @@
-"""open_clip's model configurations as ours, without importing open_clip or torch.
+"""Reads open_clip's model configurations, without importing open_clip or torch.
 
-What this project cannot adapt as METHOD says is refused with the reason.
+Models that the method cannot adapt are refused with the reason.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mafsar.model.config import (
 from mafsar.model.names import OPEN_CLIP_NAMES, SHIPPED, ModelName
 
 _CONFIG_FILE = "open_clip_config.json"
-# Vision settings with the only value that a plain vision transformer with a class token has.
+# Settings with the one value that a plain vision transformer with a class token has.
 _PLAIN_VISION: dict[str, Any] = {
     "ls_init_value": None,
     "attentional_pool": False,
@@ -60,15 +60,15 @@ _PLAIN_BOTH: dict[str, Any] = {
 
 
 def config_of(name: ModelName) -> ModelConfig:
-    """The configuration behind a name, with what training would tune; downloads nothing.
+    """Returns the configuration of a model, with the parts that training tunes; downloads nothing.
 
     Args:
-        name: Any but `hf-hub:`, whose configuration is on the hub.
+        name: Any name but `hf-hub:`, whose configuration is on the hub.
 
     Raises:
-        InputError: A name that neither this project nor the installed open_clip knows.
+        InputError: A name that neither mafsar nor the installed open_clip knows.
         MissingError: A `local-dir:` without a configuration.
-        UnavailableError: A tower that is not adapted here, with the reason, or open_clip is not
+        UnavailableError: A tower that is not supported, with the reason, or open_clip is not
             installed.
     """
     if name.source == "hf-hub":
@@ -79,7 +79,7 @@ def config_of(name: ModelName) -> ModelConfig:
         path = Path(name.value).expanduser() / _CONFIG_FILE
         if not path.is_file():
             raise MissingError(
-                f"{name}: {path} is not there; give the folder of an open_clip model"
+                f"{name}: {path} does not exist; give the folder of an open_clip model"
             )
         return from_open_clip_json(json.loads(path.read_text(encoding="utf-8")), str(name))
     if name.base in (*OPEN_CLIP_NAMES, SHIPPED):
@@ -91,7 +91,7 @@ def from_open_clip_json(document: Mapping[str, Any], name: str) -> ModelConfig:
     """Reads an open_clip configuration, bare or with `model_cfg` and `preprocess_cfg`.
 
     Raises:
-        UnavailableError: A tower that is not adapted here, with the reason.
+        UnavailableError: A tower that is not supported, with the reason.
     """
     model = document.get("model_cfg", document)
     pixels = document.get("preprocess_cfg", {})
@@ -133,16 +133,16 @@ def _vision(values: Mapping[str, Any], activation: Activation) -> VisionConfig |
 
 
 def with_pixels(config: ModelConfig, pixels: Mapping[str, Any]) -> ModelConfig:
-    """The configuration with the pixel statistics its weights were trained with.
+    """The configuration with the pixel statistics that its weights were trained with.
 
     Raises:
-        UnavailableError: The weights want another way of resizing than this project's.
+        UnavailableError: The weights need another way of resizing.
     """
     for key, value in (("interpolation", "bicubic"), ("resize_mode", "shortest")):
         if pixels.get(key, value) != value:
             raise UnavailableError(
-                f"{config.name}: its images are resized with {key} = {pixels[key]}, and mafsar "
-                f"resizes with {value} only; use one of {', '.join(OPEN_CLIP_NAMES)}"
+                f"{config.name}: its images are resized with {key} = {pixels[key]}, but mafsar "
+                f"supports only {value}; use one of {', '.join(OPEN_CLIP_NAMES)}"
             )
     mean, std = tuple(pixels.get("mean", CLIP_MEAN)), tuple(pixels.get("std", CLIP_STD))
     return dataclasses.replace(config, mean=mean, std=std)
@@ -170,8 +170,8 @@ def _refuse_towers(
                     reason = f"its {tower} tower has {key} = {values[key]}"
     if reason:
         raise UnavailableError(
-            f"{name}: {reason}; mafsar takes CLIP's vision transformers with a class token and its "
-            f"ResNets, such as {', '.join(OPEN_CLIP_NAMES)}"
+            f"{name}: {reason}; mafsar supports CLIP's vision transformers with a class token and "
+            f"its ResNets, such as {', '.join(OPEN_CLIP_NAMES)}"
         )
 
 
@@ -180,7 +180,7 @@ def _installed_json(name: ModelName) -> Mapping[str, Any]:
     spec = importlib.util.find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
         raise UnavailableError(
-            f"{name}: open_clip is not installed, and it knows that name; "
+            f"{name}: this name needs open_clip, which is not installed; "
             "pip install 'mafsar[train]'"
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "model_configs"

@@ -1,4 +1,4 @@
-"""The text-guided prototype module and the prototype of K shots (METHOD section 2)."""
+"""The text-guided prototype module and the prototype of K shots (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mafsar.errors import InputError
-from mafsar.model.clip import Attention
+from mafsar.model.towers import Attention
 
 
 class FeedForward(nn.Module):
@@ -26,7 +26,7 @@ class FeedForward(nn.Module):
 class PrototypeModule(nn.Module):
     """One attention layer over time, guided by the class text in the support branch (TPCM).
 
-    Both branches share its weights; no LayerNorm is drawn in the paper's figure 4.
+    Both branches share its weights. It has no LayerNorm: the paper's figure 4 shows none.
     """
 
     def __init__(self, embed_dim: int, heads: int) -> None:
@@ -35,11 +35,11 @@ class PrototypeModule(nn.Module):
         self.ffn = FeedForward(embed_dim)
 
     def forward(self, features: Tensor, text: Tensor | None) -> Tensor:
-        """Mixes the frames of a clip, and its class text where there is one.
+        """Mixes the frames of a clip with each other and, if given, with its class text.
 
         Args:
             features: Raw frame features F, (B, T, E).
-            text: Raw text embedding of each clip's class, (B, E); None for the query side.
+            text: Raw text embedding of each clip's class, (B, E); None in the query branch.
 
         Returns:
             F̃, (B, T, E).
@@ -56,7 +56,7 @@ class PrototypeModule(nn.Module):
 
 
 def class_prototypes(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The mean of each class's shots, frame by frame.
+    """Averages the shots of each class, frame by frame.
 
     Args:
         features: Support features F̃, (n, T, E).

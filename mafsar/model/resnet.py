@@ -1,8 +1,8 @@
-"""CLIP's ResNet tower: no tokens to adapt, so it is tuned as a whole (METHOD section 1).
+"""CLIP's ResNet tower: it has no tokens to adapt, so it is fully tuned (docs/method.md).
 
-Parameter names are open_clip's. Batch norms keep the statistics that they were trained with: those
-of an episode's few, related clips would make a clip's features depend on its neighbours, and
-training would compute another function than evaluation.
+Parameter names are open_clip's. Batch norms keep the statistics that they were trained with. With
+the statistics of an episode's few, related clips, a clip's features would depend on its neighbours
+and training would compute another function than evaluation.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mafsar.model.clip import attend
 from mafsar.model.resnet_config import EXPANSION, ResNetConfig
+from mafsar.model.towers import attend
 
 
 class FixedBatchNorm(nn.Module):
-    """Batch norm with given statistics; scale and shift are parameters."""
+    """Batch norm with fixed statistics; scale and shift are parameters."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -39,7 +39,7 @@ class FixedBatchNorm(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Three convolutions beside a shortcut; a stride is an average pool before a convolution."""
+    """Three convolutions and a shortcut; an average pool takes the place of a stride."""
 
     def __init__(self, inputs: int, inner: int, stride: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """The mean of a feature map attends to its cells and itself."""
+    """Attention pooling: the mean of a feature map attends to its cells and itself."""
 
     def __init__(self, config: ResNetConfig, embed_dim: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class AttentionPool(nn.Module):
         cells = x.flatten(2).transpose(1, 2)  # (M, cells, features)
         tokens = torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1)
         tokens = tokens + self.positional_embedding  # (M, cells + 1, features)
-        # Only the mean's answer is wanted.
+        # Only the output of the mean is used.
         q, k, v = self.q_proj(tokens[:, :1]), self.k_proj(tokens), self.v_proj(tokens)
         q, k, v = (
             torch.unflatten(part, -1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v)
@@ -129,8 +129,7 @@ class ResNetTower(nn.Module):
 
         Args:
             images: Normalised pixels, (M, 3, S, S).
-            recompute: Keep only each stage's input for the backward pass and compute the rest
-                again.
+            recompute: Keep only each stage's input for the backward pass and recompute the rest.
 
         Returns:
             Embeddings, (M, E).

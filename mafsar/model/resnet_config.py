@@ -1,4 +1,4 @@
-"""CLIP's ResNet tower in numbers (no torch)."""
+"""Sizes and parameter counts of CLIP's ResNet tower (no torch)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ResNetConfig:
 
     @property
     def stem(self) -> None:
-        """Its pixels pass through nothing that is frozen."""
+        """Always None: a ResNet has no frozen stem."""
         return None
 
     @property
@@ -55,7 +55,7 @@ class ResNetConfig:
         return (self.image_size // _STRIDE) ** 2
 
     def parameters(self, embed_dim: int) -> int:
-        """All of the tower, in closed form; statistics of the batch norms are no parameters."""
+        """Counts the tower's parameters in closed form, without the statistics of batch norms."""
         half, width = self.width // 2, self.width
         count = 9 * (3 * half + half * half + half * width) + 2 * (half + half + width)
         inputs = width

@@ -1,4 +1,4 @@
-"""A network with weights, by its name: random, a tag of open_clip, a file, a folder, or trained."""
+"""Loads a network by its name: random, an open_clip tag, a file, a folder, or a trained run."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ _HUB_WEIGHTS = "open_clip_model.safetensors"
 
 
 def create_network(name: str, *, seed: int = 0, adapters: bool = False) -> MafsarNetwork:
-    """The network behind a model's name, in evaluation mode on the CPU.
+    """Loads the network with a model's name, in evaluation mode on the CPU.
 
     Args:
         name: See `mafsar.model.names.parse_model_name`.
-        seed: Of `NAME:random`, and of fresh adapters.
-        adapters: Add fresh adapters, for training, where the weights have none. Otherwise a CLIP is
+        seed: For `NAME:random` and for new adapters.
+        adapters: Add new adapters, for training, if the weights have none. Otherwise a CLIP is
             plain frozen CLIP.
 
     Raises:
         InputError: An unknown name or tag, or an activation that does not fit the tag.
-        MissingError: A file or folder that is not there.
+        MissingError: A file or folder that does not exist.
         MismatchError: Weights that do not fit the network.
-        UnavailableError: Towers that are not adapted here, or weights that cannot be had.
+        UnavailableError: Towers that are not supported, or weights that cannot be downloaded.
     """
     parsed = parse_model_name(name)
     if parsed.source == "shipped":
@@ -82,33 +82,37 @@ def create_network(name: str, *, seed: int = 0, adapters: bool = False) -> Mafsa
 
 
 def load_trained(path: Path) -> MafsarNetwork:
-    """The network of a run folder, of an adapters file, which names its towers by hash, or a bundle.
+    """Loads the network of a run folder, of a weights file of a run, or of a bundle.
+
+    A file of adapters names the towers that it was trained on by their hash; they are loaded too.
 
     Args:
         path: A folder with `adapters.safetensors`, a file that `save_weights` wrote, or a bundle.
 
     Raises:
         MissingError: No such file.
-        MismatchError: The towers that the file's own model name leads to are others than the
-            adapters were trained on.
+        MismatchError: The model that the file names has other towers here than the adapters were
+            trained on, or a file without a configuration.
     """
     if (path / MANIFEST).is_file():
         return load_bundle_network(path)
     path = path / ADAPTERS_FILE if path.is_dir() else path
     state, metadata = read_safetensors(path)
     if "config" not in metadata:
-        raise MismatchError(f"{path}: no model configuration inside; name its model: NAME:{path}")
+        raise MismatchError(
+            f"{path}: contains no model configuration; name its model as NAME:{path}"
+        )
     if any(name.startswith("text.") for name in state):
         return load_network(path)
     config = ModelConfig.from_json(json.loads(metadata["config"]))
     base = create_network(config.name)
     if base_sha256(base) != metadata.get("base_sha256"):
         raise MismatchError(
-            f"{path}: this was trained on other weights than {config.name} has here; "
+            f"{path}: was trained on other weights than {config.name} has here; "
             "name the weights it was trained on as NAME:/path/weights.safetensors"
         )
     network = _assemble(config, base.state_dict(), seed=0)
-    # A vision tower that was tuned itself replaces the one it started from.
+    # A fully tuned vision tower replaces the one that it started from.
     tuned = {name: value.shape for name, value in network.tunable_parameters().items()}
     check_keys(state, tuned, what=str(path))
     network.load_state_dict(state, strict=False)
@@ -116,7 +120,7 @@ def load_trained(path: Path) -> MafsarNetwork:
 
 
 def _assemble(config: ModelConfig, towers: dict[str, Tensor], seed: int) -> MafsarNetwork:
-    """Towers with values, and fresh adapters where the configuration has them."""
+    """Builds a network from towers with values, with new adapters if the configuration has them."""
     network = empty_network(config)
     fresh = random_state(network, seed, prefixes=TUNABLE_PREFIXES)
     towers = {k: v for k, v in towers.items() if not k.startswith(TUNABLE_PREFIXES)}
@@ -125,7 +129,7 @@ def _assemble(config: ModelConfig, towers: dict[str, Tensor], seed: int) -> Mafs
 
 
 def _with_text_scale(config: ModelConfig, towers: dict[str, Tensor]) -> ModelConfig:
-    """With the temperature that the towers were trained to, within CLIP's own limit of 100."""
+    """The configuration with the towers' trained temperature, within CLIP's own limit of 100."""
     scale = round(min(math.exp(float(towers["logit_scale"])), 100.0), 4)
     match = dataclasses.replace(config.match, text_scale=scale)
     return dataclasses.replace(config, match=match)
@@ -135,7 +139,7 @@ def _own_file(name: ModelName, *, adapters: bool, seed: int) -> MafsarNetwork:
     network = load_network(Path(name.value))
     if backbone(network.config.name) != name.base:
         raise MismatchError(
-            f"{name.value}: holds {backbone(network.config.name)}, not {name.base}; "
+            f"{name.value}: contains {backbone(network.config.name)}, not {name.base}; "
             f"use {backbone(network.config.name)}:{name.value}"
         )
     if adapters and network.config.adapters is None:
@@ -148,7 +152,7 @@ def _own_file(name: ModelName, *, adapters: bool, seed: int) -> MafsarNetwork:
 
 
 def _tagged(name: ModelName) -> tuple[ModelConfig, Path]:
-    """Configuration and weights file of an open_clip tag, downloaded where it is not cached."""
+    """Configuration and weights file of an open_clip tag, downloaded unless it is cached."""
     try:
         from open_clip.pretrained import (
             get_pretrained_cfg,
@@ -157,7 +161,7 @@ def _tagged(name: ModelName) -> tuple[ModelConfig, Path]:
         )
     except ImportError as error:
         raise UnavailableError(
-            f"{name}: open_clip is not installed, and it knows where these weights are; "
+            f"{name}: finding these weights needs open_clip, which is not installed; "
             "pip install 'mafsar[train]'"
         ) from error
     config, tag = config_of(name), name.value
@@ -188,8 +192,8 @@ def _tagged(name: ModelName) -> tuple[ModelConfig, Path]:
 
 def _activation_error(name: ModelName, wanted: str, found: str, relative: str) -> InputError:
     return InputError(
-        f"{name}: {name.open_clip} computes {wanted}, the weights {name.value!r} were trained with "
-        f"{found}; use {relative}:{name.value}"
+        f"{name}: {name.open_clip} computes {wanted}, but the weights {name.value!r} were trained "
+        f"with {found}; use {relative}:{name.value}"
     )
 
 
@@ -212,7 +216,7 @@ def _folder(name: ModelName) -> tuple[ModelConfig, Path]:
 
 
 def _download(name: ModelName, repository: str, file: str) -> Path:
-    """A file of the hub, from its cache or over the network."""
+    """Returns a file of the hub, from its cache or over the network."""
     advice = (
         f"give a local copy as {name.base or 'NAME'}:/path/{_HUB_WEIGHTS}, or use "
         f"{name.base or 'vit-b-32'}:random for shapes and speed"
@@ -226,12 +230,12 @@ def _download(name: ModelName, repository: str, file: str) -> Path:
     cached = try_to_load_from_cache(repository, file)
     if isinstance(cached, str):
         return Path(cached)
-    # The hub's client retries a name that does not resolve for half a minute.
+    # The hub's client would retry a host that does not resolve for half a minute.
     host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
     if not urllib.request.getproxies() and not _resolves(host):
         raise UnavailableError(
-            f"{name}: {file} of {repository} is not in the hub's cache and {host} cannot be "
-            f"reached from here; {advice}"
+            f"{name}: {file} of {repository} is not in the hub's cache, and {host} cannot be "
+            f"reached; {advice}"
         )
     try:
         with _silent_hub():
@@ -253,7 +257,7 @@ def _resolves(host: str) -> bool:
 
 @contextlib.contextmanager
 def _silent_hub() -> Iterator[None]:
-    """Holds back the hub client's retry messages; the last reason is in the error."""
+    """Hides the hub client's retry messages; the error contains the last reason."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
-"""A frozen convolutional stem in place of the patch embedding's pixels.
+"""A frozen convolutional stem, whose maps the patch embedding reads instead of pixels.
 
-A small tower that has only seen rendered pictures knows nothing of photographs; the first layers of
-a network trained on photographs do. Batch norms are folded in: each convolution has a bias.
+A small tower trained on rendered pictures only does not work on photographs; the first layers of a
+network trained on photographs help. Batch norms are folded in: each convolution has a bias.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from mafsar.model.stem_table import COARSE_BLOCKS, FINE_BLOCKS, FIRST_WIDTH, Inv
 
 
 class SamePadConv(nn.Conv2d):
-    """A convolution padded as TensorFlow pads for even sizes: the odd pixel goes right and below."""
+    """A convolution with TensorFlow's padding for even sizes: an odd pixel is added right and below."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
     ) -> None:
-        # With stride 1 both sides get the same, which the convolution does by itself.
+        # With stride 1 the padding is symmetric, which the convolution does by itself.
         super().__init__(
             in_channels, out_channels, kernel, stride,
             padding=kernel // 2 if stride == 1 else 0, groups=groups,
@@ -33,8 +33,8 @@ class SamePadConv(nn.Conv2d):
         return super().forward(x)
 
 
-class Bottleneck(nn.Module):
-    """An inverted bottleneck with ReLU6 and, where the sizes allow, a skip."""
+class InvertedBottleneckBlock(nn.Module):
+    """An inverted bottleneck with ReLU6 and, if the sizes allow, a skip connection."""
 
     def __init__(self, sizes: InvertedBottleneck) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class Bottleneck(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """EfficientNet-Lite0 up to stride 16, with the map of stride 8 laid beside it."""
+    """EfficientNet-Lite0 up to stride 16, concatenated with its map of stride 8."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first = SamePadConv(3, FIRST_WIDTH, 3, 2)
-        self.fine = nn.ModuleList(Bottleneck(sizes) for sizes in FINE_BLOCKS)
-        self.coarse = nn.ModuleList(Bottleneck(sizes) for sizes in COARSE_BLOCKS)
+        self.fine = nn.ModuleList(InvertedBottleneckBlock(sizes) for sizes in FINE_BLOCKS)
+        self.coarse = nn.ModuleList(InvertedBottleneckBlock(sizes) for sizes in COARSE_BLOCKS)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps pictures to feature maps.
@@ -66,7 +66,8 @@ class ConvStem(nn.Module):
             images: Normalised pixels, (M, 3, S, S), S a multiple of 16.
 
         Returns:
-            (M, STEM_CHANNELS, S / 16, S / 16): the coarse map, then the fine map's 2×2 cells.
+            (M, STEM_CHANNELS, S / 16, S / 16): channels of the coarse map, then those of the fine
+            map's 2×2 cells.
         """
         x = F.relu6(self.first(images))
         for block in self.fine:

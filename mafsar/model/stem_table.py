@@ -1,4 +1,4 @@
-"""The layers of a convolutional stem as a table, without torch: sizes and exact counts.
+"""The layers of the convolutional stem as a table: sizes and exact parameter counts (no torch).
 
 EfficientNet-Lite0 (Tan and Le 2019, the Lite variant of 2020: no squeeze-and-excitation, ReLU6) cut
 at stride 16, with its batch norms folded into the convolutions.
@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STEM_NAMES = ("efficientnet-lite0",)
-STEM_STRIDE = 16  # pixels a token
+STEM_STRIDE = 16  # side of a token's cell, pixels
 FIRST_WIDTH = 32  # channels after the first convolution, 3×3 with stride 2
 
 
 @dataclass(frozen=True)
 class InvertedBottleneck:
-    """1×1 to `expand` times the channels (none for 1), depthwise k×k, 1×1 to `out_channels`."""
+    """Sizes of a block: 1×1 to `expand` times the channels (left out if 1), depthwise k×k, 1×1."""
 
     in_channels: int
     out_channels: int
@@ -30,7 +30,7 @@ class InvertedBottleneck:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases."""
+        """Number of weights and biases."""
         expand = 0 if self.expand == 1 else (self.in_channels + 1) * self.hidden
         return expand + (self.kernel**2 + 1) * self.hidden + (self.hidden + 1) * self.out_channels
 
@@ -50,11 +50,11 @@ FINE_BLOCKS = (
 )
 COARSE_BLOCKS = (*_stage(40, 80, 3, 2, 6, 3), *_stage(80, 112, 5, 1, 6, 3))
 
-# A token sees its own cell of the coarse map and the four cells of the fine map under it.
+# A token reads its cell of the coarse map and the four cells of the fine map at the same place.
 STEM_CHANNELS = COARSE_BLOCKS[-1].out_channels + 4 * FINE_BLOCKS[-1].out_channels
 
 
 def stem_parameters() -> int:
-    """Parameters of the stem, none of them tuned."""
+    """Number of parameters of the stem; none of them is tuned."""
     first = (3 * 3**2 + 1) * FIRST_WIDTH
     return first + sum(block.parameters for block in (*FINE_BLOCKS, *COARSE_BLOCKS))

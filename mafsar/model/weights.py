@@ -1,7 +1,7 @@
-"""Weights by name: open_clip's state dicts and safetensors in, safetensors out, and their hash.
+"""Weights by name: reads open_clip's state dicts and safetensors, writes safetensors, and hashes.
 
-Nothing is unpickled. A missing or an extra key is an error that lists it: a network that is loaded
-half gives features that look right.
+Nothing is unpickled. A missing or an extra key is an error that lists it, because a half-loaded
+network gives features that look right.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mafsar.model.config import ModelConfig
 from mafsar.model.network import TUNABLE_PREFIXES, MafsarNetwork, empty_network
 
 _LISTED = 8
-# The towers in a flat CLIP state dict: `transformer.…` and the like belong to the text tower.
+# Prefixes that belong to the text tower in a flat CLIP state dict.
 _FLAT_TEXT = (
     "transformer.",
     "token_embedding.",
@@ -31,19 +31,19 @@ _FLAT_TEXT = (
     "positional_embedding",
     "text_projection",
 )
-# Constants that some checkpoints carry along; they are in the configuration or computed.
+# Constants in some checkpoints; they are in the configuration or computed.
 _CONSTANTS = ("input_resolution", "context_length", "vocab_size", "attn_mask", "text.attn_mask")
 
 
 def from_open_clip(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Renames an open_clip state dict (3.x or 4.x, flat or with a `text.` prefix) to ours.
+    """Renames the tensors of an open_clip state dict (3.x or 4.x, flat or with a `text.` prefix).
 
     Args:
         state: Tensors by open_clip's names, any float dtype.
-        config: The configuration they should fit; its adapters are not looked at.
+        config: The configuration that they must fit; its adapters are ignored.
 
     Returns:
-        Tower tensors by this project's names, float32.
+        The towers' tensors by the names of `MafsarNetwork`, float32.
 
     Raises:
         MismatchError: Keys that are missing or extra, or tensors of another shape.
@@ -63,7 +63,7 @@ def from_open_clip(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str
 
 
 def _joined_projections(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Joins q, k and v where a checkpoint keeps them apart."""
+    """Joins q, k and v if a checkpoint stores them separately."""
     joined: dict[str, Tensor] = {}
     for key, value in state.items():
         if ".attn.q_proj." in key:
@@ -109,12 +109,12 @@ def check_keys(found: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], *,
 
 
 def save_weights(network: MafsarNetwork, path: Path, *, tunable_only: bool = False) -> None:
-    """Writes a network's weights and configuration as safetensors, beside and renamed.
+    """Writes a network's weights and configuration as safetensors; the file appears when complete.
 
     Args:
         network: The network.
         path: The file, `.safetensors`.
-        tunable_only: Only what training tunes; the towers are then named by their hash.
+        tunable_only: Write only the tuned parts; the towers are then identified by their hash.
     """
     state = {
         name: value.detach().cpu().contiguous()
@@ -135,7 +135,7 @@ def save_weights(network: MafsarNetwork, path: Path, *, tunable_only: bool = Fal
 
 
 def load_weights(network: MafsarNetwork, path: Path, *, tunable_only: bool = False) -> None:
-    """Fills a network from a file that `save_weights` made.
+    """Fills a network from a file that `save_weights` wrote.
 
     Raises:
         MissingError: No such file.
@@ -154,7 +154,7 @@ def load_weights(network: MafsarNetwork, path: Path, *, tunable_only: bool = Fal
     base = metadata.get("base_sha256")
     if tunable_only and base and base != base_sha256(network):
         raise MismatchError(
-            f"{path}: these adapters were trained on other towers (base {base[:12]}, here "
+            f"{path}: these adapters were trained on other towers (hash {base[:12]}, here "
             f"{base_sha256(network)[:12]}); load the model they were trained on"
         )
     grad = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
@@ -165,7 +165,7 @@ def load_weights(network: MafsarNetwork, path: Path, *, tunable_only: bool = Fal
 
 
 def load_network(path: Path) -> MafsarNetwork:
-    """Builds the network that `save_weights` wrote whole, from its own configuration.
+    """Builds the network of a complete file that `save_weights` wrote, by its own configuration.
 
     Raises:
         MissingError: No such file.
@@ -174,7 +174,9 @@ def load_network(path: Path) -> MafsarNetwork:
     """
     state, metadata = read_safetensors(path)
     if "config" not in metadata:
-        raise MismatchError(f"{path}: no model configuration inside; name its model: NAME:{path}")
+        raise MismatchError(
+            f"{path}: contains no model configuration; name its model as NAME:{path}"
+        )
     network = empty_network(ModelConfig.from_json(json.loads(metadata["config"])))
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     check_keys(state, shapes, what=str(path))
@@ -187,14 +189,14 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         MissingError: No such file.
-        InputError: Another format; pickled weights are never read.
+        InputError: Another format; pickled weights are refused.
     """
     if not path.is_file():
         raise MissingError(f"{path}: no such weights file")
     if path.suffix != ".safetensors":
         raise InputError(
             f"{path}: only safetensors weights are read, because a pickle can run code; "
-            "convert it with safetensors.torch.save_file first"
+            "convert it with safetensors.torch.save_file"
         )
     try:
         with safe_open(path, framework="pt") as opened:
@@ -207,12 +209,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def weights_sha256(network: MafsarNetwork) -> str:
-    """Hash of all weights by name, shape, dtype and bytes; a bank and a cache belong to it."""
+    """Hash of all weights by name, shape, dtype and bytes; identifies the model of a bank or cache."""
     return _sha256(network.state_dict())
 
 
 def base_sha256(network: MafsarNetwork) -> str:
-    """Hash of the frozen towers alone."""
+    """Hash of the frozen towers only."""
     state = network.state_dict()
     return _sha256({k: v for k, v in state.items() if not k.startswith(TUNABLE_PREFIXES)})
 

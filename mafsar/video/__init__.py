@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from mafsar.video.array import ArrayClip, clip_from_array
+from mafsar.video.array import (
+    MemoryClip,
+    clip_from_array,
+    clip_source,
+    is_clip_source,
+    load_memory_clip,
+)
 from mafsar.video.clip import Clip, RawClip, load_clip, load_raw_clip
 from mafsar.video.container import video_info
 from mafsar.video.geometry import Geometry
@@ -13,6 +19,7 @@ from mafsar.video.source import (
     content_sha256,
     find_clips,
     frame_paths,
+    frames_sha256,
     is_frame_folder,
     is_image,
     is_system_file,
@@ -24,21 +31,25 @@ from mafsar.video.write import write_video
 __all__ = [
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
-    "ArrayClip",
     "Clip",
     "ClipRequest",
     "Geometry",
+    "MemoryClip",
     "RawClip",
     "clip_from_array",
+    "clip_source",
     "content_sha256",
     "find_clips",
     "frame_paths",
+    "frames_sha256",
+    "is_clip_source",
     "is_frame_folder",
     "is_image",
     "is_system_file",
     "is_video",
     "load_clip",
     "load_clips",
+    "load_memory_clip",
     "load_raw_clip",
     "natural_key",
     "video_info",

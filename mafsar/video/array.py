@@ -1,13 +1,13 @@
-"""Clips of pictures that are in memory already."""
+"""Clips in memory: an array of frames, a list of frames or a list of Pillow images."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,126 +17,233 @@ from mafsar.video.clip import NOMINAL_FPS, Clip, Taken, converted, still_picture
 from mafsar.video.geometry import Geometry
 from mafsar.video.preprocess import to_square
 from mafsar.video.sampling import frames_shown, segment_times
+from mafsar.video.source import frames_sha256
+from mafsar.video.still import image_pixels, is_pil_image
 
 _WHOLE = Geometry()
+_FRAME = "a uint8 RGB array of shape (H, W, 3)"
+_CLIP = "a uint8 RGB array of shape (T, H, W, 3)"
+
+Times = Sequence[float] | np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class ArrayClip:
-    """Frames in memory, in place of a file.
+@dataclass(frozen=True, repr=False, eq=False)
+class MemoryClip:
+    """A clip whose frames are in memory, with its clock. `clip_source` makes one.
 
-    Attributes:
-        pixels: RGB, (N, H, W, 3), uint8, N ≥ 1.
-        fps: Frames in a second, or None.
-        times: Instead of `fps`: when each frame is first shown, seconds, (N,), ascending.
+    Frames are kept by reference: do not change their pixels while the clip is in use.
     """
 
-    pixels: np.ndarray
-    fps: float | None = None
-    times: tuple[float, ...] | None = None
+    frames: tuple[np.ndarray, ...]
+    """N ≥ 1 frames, each RGB, (H, W, 3), uint8, all of one size."""
+    times_seconds: np.ndarray
+    """float64, (N,): when each frame is first shown, rising from 0."""
+    duration_seconds: float
+    """To the end of the last frame."""
+    fps: float | None
+    """Average frame rate; None without ``fps`` and ``times``."""
+    name: str = "array"
+    """What messages call the clip."""
 
     def __repr__(self) -> str:
-        return f"ArrayClip({self.pixels.shape})"
+        height, width = self.frames[0].shape[:2]
+        rate = "no clock" if self.fps is None else f"{self.fps:.2f} fps"
+        return f"MemoryClip({len(self.frames)} frames of {width}x{height}, {rate})"
 
-    @classmethod
-    def of(
-        cls,
-        source: Any,
-        *,
-        fps: float | None = None,
-        times: Sequence[float] | np.ndarray | None = None,
-    ) -> ArrayClip:
-        """Reads an array (N, H, W, 3), a list of frames or a list of PIL images.
-
-        Raises:
-            InputError: It is none of these, frames differ in size, or `fps` and `times` do not fit.
-        """
-        pixels = source
-        if not isinstance(source, np.ndarray):
-            pixels = np.stack([np.asarray(frame) for frame in source])
-        _array_clock(pixels, fps, times)
-        return cls(pixels, fps, None if times is None else tuple(float(t) for t in times))
-
-    def load(self, *, frames: int, size: int, geometry: Geometry = _WHOLE) -> Clip:
-        """The clip as a model takes it."""
-        return clip_from_array(
-            self.pixels, fps=self.fps, times=self.times, frames=frames, size=size, geometry=geometry
-        )
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Hash (hex) of shape, pixels and clock: equal for equal frames at equal times."""
-        digest = hashlib.sha256(f"array {self.pixels.shape} {self.fps} {self.times}\n".encode())
-        digest.update(np.ascontiguousarray(self.pixels).data)
-        return digest.hexdigest()
+    @cached_property
+    def content_sha256(self) -> str:
+        """Hash of shape, pixels and times: equal for equal clips, whatever they were made from."""
+        return frames_sha256(self.frames, self.times_seconds)
 
 
-def clip_from_array(
-    array: np.ndarray,
-    *,
-    fps: float | None = None,
-    times: Sequence[float] | np.ndarray | None = None,
-    frames: int,
-    size: int,
-    geometry: Geometry = _WHOLE,
-) -> Clip:
-    """Takes T frames of pictures in memory, as `load_clip` does of a file.
+def is_clip_source(value: object) -> bool:
+    """Returns whether this is one clip: a path, an array, or a list of frames or Pillow images.
+
+    A list of paths or of clips, and an empty list, is not.
+    """
+    if isinstance(value, (str, Path, np.ndarray, MemoryClip)):
+        return True
+    if not isinstance(value, (list, tuple)) or not value:
+        return False
+    first = value[0]
+    # An array with four dimensions is a clip, so the list is one of clips.
+    return is_pil_image(first) or (isinstance(first, np.ndarray) and first.ndim < 4)
+
+
+def clip_source(
+    source: Any, *, fps: float | None = None, times: Times | None = None, name: str = "array"
+) -> Path | MemoryClip:
+    """Turns what a user gives as a clip into what `ClipRequest` and `load_clips` take.
 
     Args:
-        array: RGB, (N, H, W, 3), uint8, N ≥ 1.
-        fps: Frames in a second; frame k is shown from k / fps.
-        times: Instead of ``fps``: when each frame is first shown, seconds, (N,), ascending.
-        frames: T.
+        source: A path; an RGB array, (T, H, W, 3), uint8; a list of RGB arrays, (H, W, 3), uint8;
+            or a list of Pillow images of any mode. The frames of a list have one size.
+        fps: Frames a second: frame k is first shown at k / fps seconds.
+        times: Instead of ``fps``: when each frame is first shown, seconds, (T,), rising. Without
+            either the frames are equally spaced and the clip has no clock.
+        name: What messages call a clip in memory.
+
+    Returns:
+        The path, or the clip in memory.
+
+    Raises:
+        InputError: Another kind of source, frames of another dtype, shape or size, or ``fps`` and
+            ``times`` that do not fit.
+    """
+    if isinstance(source, (str, Path, MemoryClip)):
+        if fps is not None or times is not None:
+            raise InputError(
+                "fps and times are for arrays and lists of frames; a video file has its own clock"
+            )
+        return source if isinstance(source, MemoryClip) else Path(source)
+    frames = _checked_frames(source, name)
+    clock, duration = _clock(len(frames), fps, times, name)
+    has_clock = fps is not None or times is not None
+    return MemoryClip(
+        frames=frames,
+        times_seconds=clock,
+        duration_seconds=duration,
+        fps=len(frames) / duration if has_clock else None,
+        name=name,
+    )
+
+
+def load_memory_clip(
+    clip: MemoryClip, *, frames: int, size: int, geometry: Geometry = _WHOLE
+) -> Clip:
+    """Takes T frames of a clip in memory, as `load_clip` does of a file.
+
+    Args:
+        clip: From `clip_source`.
+        frames: T. A clip with fewer repeats frames.
         size: S, the model's side in pixels.
         geometry: Which part of the picture the model sees.
 
     Raises:
-        InputError: If the array is not uint8 (N, H, W, 3), or ``fps`` and ``times`` do not fit.
+        InputError: ``frames`` < 1.
+        VideoError: The region of interest reaches outside the picture.
     """
-    timestamps, duration = _array_clock(array, fps, times)
     began = time.perf_counter()
-    indices = frames_shown(timestamps, segment_times(duration, frames))
+    indices = frames_shown(clip.times_seconds, segment_times(clip.duration_seconds, frames))
     taken = Taken(
-        items=[array[index] for index in indices],
+        items=[clip.frames[index] for index in indices],
         convert=still_picture,
-        times_seconds=timestamps[indices],
-        duration_seconds=duration,
-        fps=len(timestamps) / duration if (fps or times is not None) and duration > 0 else None,
+        times_seconds=clip.times_seconds[indices],
+        duration_seconds=clip.duration_seconds,
+        fps=clip.fps,
     )
-    pixels = converted("array", taken, lambda shown: to_square(shown, size, geometry))
+    pixels = converted(clip.name, taken, lambda shown: to_square(shown, size, geometry))
     return Clip(
         pixels=pixels,
         times_seconds=taken.times_seconds,
-        duration_seconds=duration,
+        duration_seconds=taken.duration_seconds,
         fps=taken.fps,
         decode_seconds=0.0,
         preprocess_seconds=time.perf_counter() - began,
     )
 
 
-def _array_clock(
-    array: Any, fps: float | None, times: Sequence[float] | np.ndarray | None
-) -> tuple[np.ndarray, float]:
-    """Returns (timestamps from the first, duration) in seconds of an array of frames."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-        raise InputError(f"array must be uint8 RGB of shape (N, H, W, 3), got {kind}")
-    if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape:
-        raise InputError(f"array must be uint8 RGB of shape (N, H, W, 3), got {array.shape}")
-    count = len(array)
-    if times is None:
-        if fps is not None and not (math.isfinite(fps) and fps > 0):
-            raise InputError(f"fps must be > 0, got {fps}")
-        rate = fps or NOMINAL_FPS
-        return np.arange(count) / rate, count / rate
-    if fps is not None:
-        raise InputError("give fps or times, not both")
-    clock = np.asarray(times, dtype=np.float64)
-    if clock.shape != (count,) or not np.isfinite(clock).all() or (np.diff(clock) <= 0).any():
+def clip_from_array(
+    array: Any,
+    *,
+    fps: float | None = None,
+    times: Times | None = None,
+    frames: int,
+    size: int,
+    geometry: Geometry = _WHOLE,
+) -> Clip:
+    """Takes T frames of an array or a list of frames: `clip_source`, then `load_memory_clip`.
+
+    Raises:
+        InputError: As for the two.
+    """
+    clip = clip_source(array, fps=fps, times=times)
+    if isinstance(clip, Path):
+        raise InputError(f"{clip}: is a path; use load_clip for files")
+    return load_memory_clip(clip, frames=frames, size=size, geometry=geometry)
+
+
+def _checked_frames(source: Any, name: str) -> tuple[np.ndarray, ...]:
+    """The frames of an array or a list, each (H, W, 3) uint8 and all of one size."""
+    if isinstance(source, np.ndarray):
+        if (
+            source.dtype != np.uint8
+            or source.ndim != 4
+            or source.shape[-1] != 3
+            or 0 in source.shape
+        ):
+            raise InputError(f"{name}: must be {_CLIP}, got {source.dtype} {source.shape}")
+        return tuple(source)
+    if not isinstance(source, (list, tuple)):
         raise InputError(
-            f"times must be {count} ascending numbers of seconds, one a frame, "
-            f"got shape {clock.shape}"
+            f"{name}: a clip is a path, {_CLIP}, a list of frames or a list of PIL images, "
+            f"got {type(source).__name__}"
+        )
+    if not source:
+        raise InputError(f"{name}: the list of frames is empty; give at least one frame")
+    frames = tuple(_checked_frame(item, index, name) for index, item in enumerate(source))
+    first = frames[0].shape
+    for index, frame in enumerate(frames):
+        if frame.shape != first:
+            raise InputError(
+                f"{name}: frame {index} is {frame.shape[1]}x{frame.shape[0]} pixels and frame 0 is "
+                f"{first[1]}x{first[0]}; all frames must have one size"
+            )
+    return frames
+
+
+def _checked_frame(item: Any, index: int, name: str) -> np.ndarray:
+    if is_pil_image(item):
+        try:
+            return image_pixels(item)
+        except InputError as error:
+            raise InputError(f"{name}: frame {index} ", error) from None
+    if not isinstance(item, np.ndarray):
+        raise InputError(
+            f"{name}: frame {index} must be {_FRAME} or a PIL image, got {type(item).__name__}"
+        )
+    if item.dtype != np.uint8 or item.ndim != 3 or item.shape[-1] != 3 or 0 in item.shape:
+        raise InputError(f"{name}: frame {index} must be {_FRAME}, got {item.dtype} {item.shape}")
+    return item
+
+
+def _clock(
+    count: int, fps: float | None, times: Times | None, name: str
+) -> tuple[np.ndarray, float]:
+    """When each of ``count`` frames is first shown, from 0, and the duration, in seconds."""
+    if fps is not None and times is not None:
+        raise InputError(f"{name}: give fps or times, not both")
+    if times is None:
+        rate = NOMINAL_FPS if fps is None else _rate(fps, name)
+        return np.arange(count) / rate, count / rate
+    try:
+        clock = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: times must be numbers of seconds, one for each frame") from None
+    if clock.shape != (count,):
+        got = str(len(clock)) if clock.ndim == 1 else f"shape {clock.shape}"
+        raise InputError(f"{name}: times must be {count} numbers, one for each frame, got {got}")
+    if not np.isfinite(clock).all():
+        index = int(np.flatnonzero(~np.isfinite(clock))[0])
+        raise InputError(f"{name}: times must be finite, got {clock[index]:g} for frame {index}")
+    falls = np.flatnonzero(np.diff(clock) <= 0)
+    if len(falls):
+        index = int(falls[0])
+        raise InputError(
+            f"{name}: times must rise from frame to frame, got {clock[index]:g} for frame {index} "
+            f"and {clock[index + 1]:g} for frame {index + 1}"
         )
     clock = clock - clock[0]
+    # The last frame is taken to be shown as long as the median frame.
     last = float(np.median(np.diff(clock))) if count > 1 else 1 / NOMINAL_FPS
     return clock, float(clock[-1]) + last
+
+
+def _rate(fps: Any, name: str) -> float:
+    try:
+        rate = float(fps)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: fps must be a number, got {type(fps).__name__}") from None
+    if not (math.isfinite(rate) and rate > 0):
+        raise InputError(f"{name}: fps must be finite and > 0, got {rate:g}")
+    return rate

@@ -14,16 +14,16 @@ import numpy as np
 from mafsar.errors import InputError, VideoError
 from mafsar.video.container import open_video, pixel_aspect, read_timeline
 from mafsar.video.decode import decode_moments
+from mafsar.video.decode_plan import Strategy
 from mafsar.video.geometry import Geometry
 from mafsar.video.picture import Picture, picture_of
-from mafsar.video.plan import Strategy
 from mafsar.video.preprocess import arrange, resize, short_side_size, to_square
 from mafsar.video.sampling import segment_times, spaced_indices
 from mafsar.video.source import frame_paths, is_image
 from mafsar.video.still import read_still
 
 NOMINAL_FPS = 25.0
-"""Clock of what has none (frame folders, arrays without ``fps``): `Clip.fps` is None there."""
+"""The clock assumed for frame folders and for arrays without ``fps``; their `Clip.fps` is None."""
 
 _END_SLACK_SECONDS = 1.0
 _WHOLE = Geometry()
@@ -38,9 +38,9 @@ class Clip:
     times_seconds: np.ndarray
     """float64, (T,): timestamps of the frames taken, from the file's first timestamp."""
     duration_seconds: float
-    """Of the clip, or of the part between ``start`` and ``end``."""
+    """Length of the clip, or of the part between ``start`` and ``end``."""
     fps: float | None
-    """Average frame rate; None where there is no clock."""
+    """Average frame rate; None for clips without a clock."""
     decode_seconds: float
     preprocess_seconds: float
 
@@ -50,7 +50,7 @@ class Clip:
 
 @dataclass(frozen=True, repr=False)
 class RawClip:
-    """T frames as a player would show them, at their own size."""
+    """T frames as a player shows them, at their own size."""
 
     frames: np.ndarray
     """uint8 RGB, (T, H, W, 3): upright, square pixels."""
@@ -66,11 +66,11 @@ class RawClip:
 
 @dataclass(frozen=True)
 class Taken:
-    """The frames taken of a source, before any of them is converted."""
+    """The frames taken from a source, before conversion."""
 
     items: Sequence[Any]
     convert: Callable[[Any, int | None], Picture]
-    """Of an item, and the short side to which HDR may be reduced first."""
+    """Takes an item, and the short side in pixels to which HDR may be reduced first."""
     times_seconds: np.ndarray
     duration_seconds: float
     fps: float | None
@@ -92,19 +92,20 @@ def load_clip(
 
     Args:
         path: A video file, a folder of frames or a single picture.
-        frames: T. A clip with fewer repeats frames.
+        frames: T ≥ 1. A clip with fewer repeats frames.
         size: S, the model's side in pixels.
         geometry: Which part of the picture the model sees.
         start: Seconds from the first timestamp; None is the beginning. Videos only.
         end: Seconds from the first timestamp; None is the end. Videos only.
         rng: Takes a random moment in each of the T segments (training) instead of its middle.
-        threads: Of the decoder; None chooses.
-        strategy: How the decoder gets to the frames; see `decode_moments`.
+        threads: Of the decoder; None chooses the number.
+        strategy: How the decoder reaches the frames; see `decode_moments`.
 
     Raises:
-        MissingError: If the path does not exist.
-        VideoError: If it cannot be decoded, ``start`` or ``end`` lie outside it, or the region of
-            interest does; the message starts with the path.
+        InputError: ``frames`` < 1.
+        MissingError: The path does not exist.
+        VideoError: The clip cannot be decoded, or ``start``, ``end`` or the region of interest is
+            outside it; the message starts with the path.
     """
     began = time.perf_counter()
     taken = _take(Path(path), frames, start, end, rng, threads, strategy)
@@ -132,20 +133,20 @@ def load_raw_clip(
     rng: np.random.Generator | None = None,
     threads: int | None = None,
 ) -> RawClip:
-    """Reads T frames of a clip as they are shown, for overlays, plots and training crops.
+    """Reads T frames of a clip as a player shows them, for overlays, plots and training crops.
 
     Args:
         path: As for `load_clip`.
-        frames: T.
-        geometry: Its rotation, mirror and region are applied, its fit is not.
-        short_side: Resizes the short side to this many pixels (bicubic); None leaves the size.
+        frames: T ≥ 1.
+        geometry: Its rotation, mirror and region are applied; its fit is not.
+        short_side: Resizes the short side to this many pixels (bicubic); None keeps the size.
         start: As for `load_clip`.
         end: As for `load_clip`.
         rng: As for `load_clip`.
         threads: As for `load_clip`.
 
     Raises:
-        MissingError, VideoError: As for `load_clip`.
+        InputError, MissingError, VideoError: As for `load_clip`.
     """
     began = time.perf_counter()
     taken = _take(Path(path), frames, start, end, rng, threads, "auto")
@@ -182,16 +183,14 @@ def _take(
     if not path.is_dir() and not is_image(path):
         return _take_video(path, frames, start, end, rng, threads, strategy)
     if start is not None or end is not None:
-        raise VideoError(
-            f"{path}: start and end need a video; pictures have no clock, so leave them out"
-        )
+        raise VideoError(f"{path}: start and end are for video files only; pictures have no clock")
     if path.is_dir():
         pictures = frame_paths(path)
         indices = spaced_indices(len(pictures), frames, rng)
         duration = len(pictures) / NOMINAL_FPS
     else:
         pictures, indices, duration = [path], np.zeros(frames, dtype=np.int64), 0.0
-    # Read here, so that the time counts as decoding.
+    # Read here, so that the time is counted as decoding.
     stills = {index: read_still(pictures[index]) for index in np.unique(indices).tolist()}
     items = [stills[index] for index in indices.tolist()]
     return Taken(items, still_picture, indices / NOMINAL_FPS, duration, None)
@@ -232,16 +231,17 @@ def _part(
     """Returns (begin, length) of the part to use, in seconds."""
     for name, value in (("start", start), ("end", end)):
         if value is not None and not (math.isfinite(value) and value >= 0):
-            raise VideoError(f"{path}: {name} {value} must be ≥ 0 seconds; give seconds")
+            raise VideoError(f"{path}: {name} must be a number of seconds ≥ 0, got {value}")
     begin = start or 0.0
     if begin > 0 and begin >= duration:
         raise VideoError(
-            f"{path}: start {begin:g} s lies behind its end ({duration:.2f} s); give an earlier one"
+            f"{path}: start {begin:g} s is after the clip's end ({duration:.2f} s); choose an earlier "
+            "start"
         )
     stop = duration if end is None else end
     if stop > duration + _END_SLACK_SECONDS:
         raise VideoError(
-            f"{path}: end {stop:g} s lies behind its end ({duration:.2f} s); give an earlier one"
+            f"{path}: end {stop:g} s is after the clip's end ({duration:.2f} s); choose an earlier end"
         )
     if end is not None and stop <= begin:
         raise VideoError(f"{path}: end {stop:g} s must be after start {begin:g} s")
@@ -265,14 +265,17 @@ def converted(
         except VideoError:
             raise
         except InputError as error:
-            raise VideoError(f"{path}: {error}") from None
+            raise VideoError(f"{path}: ", error) from None
     if len({result.shape for result in results}) > 1:
         sizes = sorted({f"{result.shape[1]}x{result.shape[0]}" for result in results})
-        raise VideoError(f"{path}: its pictures differ in size ({', '.join(sizes)}); make them one")
+        raise VideoError(
+            f"{path}: its pictures differ in size ({', '.join(sizes)}); resize them to one size"
+        )
     return np.stack(results)
 
 
 def still_picture(pixels: np.ndarray, _: int | None) -> Picture:
+    """The `Taken.convert` of pixels that are RGB already."""
     return Picture.of(pixels)
 
 

@@ -1,4 +1,4 @@
-"""A video file before any frame is decoded: opening it, its clock, what is wrong with it."""
+"""A video file before any frame is decoded: opening it, its timestamps, and defects of the file."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 SCAN_LIMIT_BYTES = 1 << 29
-"""Larger files are not read through for their timestamps; their header's duration is believed."""
+"""Larger files are not scanned for their timestamps; the duration of their header is used."""
 
-_COPY = "copy or record it again"
+_COPY = "copy it or record it again"
 _FALLBACK_RATE = Fraction(25)
 
 
 @functools.cache
 def quiet_av() -> Any:
-    """Imports PyAV with FFmpeg's own messages off: errors come as exceptions, named once."""
+    """Imports PyAV with FFmpeg's own messages off: errors are raised as exceptions only."""
     import av
     import av.logging
 
@@ -41,19 +41,19 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
     """Opens a video file and its first video stream that is not a cover picture.
 
     Raises:
-        MissingError: If there is no such file.
-        VideoError: If it cannot be read, is empty, truncated or no video, or has no video stream.
+        MissingError: There is no such file.
+        VideoError: It cannot be read, is empty, truncated or not a video, or has no video stream.
     """
     path = Path(path)
     av = quiet_av()
     _check_file(path)
     try:
-        # "file:", as FFmpeg would take the name "10:30.mp4" for a protocol's; and stray bytes in
-        # metadata are no reason to fail.
+        # "file:", because FFmpeg would read "10:30.mp4" as a protocol; invalid bytes in metadata are
+        # replaced, not an error.
         container = av.open(f"file:{path}", metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
-            f"{path}: is no video that FFmpeg can read ({_reason(error)}); "
+            f"{path}: is not a video that FFmpeg can read ({_reason(error)}); "
             f"give a video file, or {_COPY}"
         ) from None
     with container:
@@ -73,7 +73,7 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
 
 @dataclass(frozen=True)
 class Packets:
-    """Every packet of a stream in the order of the file: what a plan of decoding needs."""
+    """Every packet of a stream in file order: what a plan of decoding needs."""
 
     pts: np.ndarray
     """(N,) int64, in units of the stream's time base."""
@@ -98,12 +98,12 @@ class Timeline:
     fps: float | None
     """Average rate; None for a single picture."""
     frame_count: int | None
-    """Frames shown, None where the file was not read through."""
+    """Frames shown; None where the file was not scanned."""
     packets: Packets | None
-    """None where the file was not read through or has no showing times."""
+    """None where the file was not scanned or has no presentation times."""
     ranked: np.ndarray | None = None
-    """Where the file has no showing times: seconds at which the k-th frame to come out of the
-    decoder is shown, (N,) float64 from 0, ascending."""
+    """For files without presentation times: when the k-th frame that the decoder returns is shown,
+    seconds, (N,) float64 from 0, ascending."""
 
     def seconds(self, ticks: np.ndarray | int) -> Any:
         """Returns seconds from the first timestamp."""
@@ -114,11 +114,11 @@ class Timeline:
 def read_timeline(path: Path | str, container: InputContainer, stream: VideoStream) -> Timeline:
     """Reads the timestamps of all packets, without decoding.
 
-    Durations that headers state are wrong often enough (streamed files, edit lists, cut files) and
-    this costs 1-2 % of decoding, so that only very large files are taken at their header's word.
+    Durations in headers are often wrong (streamed files, edit lists, cut files), and a scan costs
+    1-2 % of decoding, so only very large files use the duration of their header.
 
     Raises:
-        VideoError: If there is no frame.
+        VideoError: There is no frame.
     """
     base = stream.time_base or Fraction(1, 1000)
     rate = stream.guessed_rate or stream.average_rate
@@ -127,12 +127,12 @@ def read_timeline(path: Path | str, container: InputContainer, stream: VideoStre
         return header
     rows, last_duration, timed = _scan(container, stream)
     if not rows:
-        raise VideoError(f"{path}: has no frame in its video stream; {_COPY}")
+        raise VideoError(f"{path}: has no frames in its video stream; {_COPY}")
     columns = np.array(rows, dtype=np.int64)
     if not timed:
         return _ranked_timeline(np.arange(len(rows)), rate or _FALLBACK_RATE)
     if container.format.name == "avi" and (columns[:, 0] != columns[:, 1]).any():
-        # AVI stores no showing times, and FFmpeg's guesses are wrong where frames are reordered.
+        # AVI stores no presentation times, and FFmpeg guesses wrong where frames are reordered.
         return _ranked_timeline(np.sort(columns[:, 1]), 1 / base)
     packets = Packets(
         pts=columns[:, 0],
@@ -142,7 +142,7 @@ def read_timeline(path: Path | str, container: InputContainer, stream: VideoStre
     )
     times = np.sort(packets.pts[packets.shown])
     if len(times) == 0:
-        raise VideoError(f"{path}: its edit list shows no frame; export it again without edits")
+        raise VideoError(f"{path}: its edit list hides every frame; export it again without edits")
     if last_duration <= 0:
         gaps = np.diff(times)
         last_duration = int(np.median(gaps)) if len(gaps) else int(1 / (rate or 25) / base)
@@ -158,7 +158,7 @@ def read_timeline(path: Path | str, container: InputContainer, stream: VideoStre
 
 
 def video_info(path: Path | str) -> dict[str, Any]:
-    """Returns what a video file is.
+    """Returns the properties of a video file.
 
     Returns:
         ``path``, ``duration_seconds``, ``fps`` (average), ``width`` and ``height`` of the displayed
@@ -184,7 +184,7 @@ def video_info(path: Path | str) -> dict[str, Any]:
 
 
 def pixel_aspect(stream: VideoStream) -> float:
-    """Returns width / height of one pixel as it is shown; 1 where the file does not say."""
+    """Returns width / height of one displayed pixel; 1 where the file does not say."""
     aspect = stream.sample_aspect_ratio
     return float(aspect) if aspect else 1.0
 
@@ -195,8 +195,8 @@ def _scan(
     """Returns (pts, dts, key, shown) of each packet, the last frame's duration in ticks, and
     whether every packet had a pts.
 
-    The duration is the last packet's in the order of the file: MP4 stores steps of decoding time,
-    so that where frames are reordered only the one with no successor is a time of showing.
+    The duration is that of the last packet in file order: MP4 stores steps of decoding time, so
+    where frames are reordered only the packet without a successor has a presentation duration.
     """
     rows: list[tuple[int, int, bool, bool]] = []
     timed = True
@@ -215,7 +215,7 @@ def _scan(
             dts = packet.dts if packet.dts is not None else pts
             rows.append((pts, dts, packet.is_keyframe, not packet.is_discard))
     except av.error.FFmpegError:
-        # A damaged tail ends the file here; decoding judges whether enough is left.
+        # A damaged end of the file stops the scan; decoding decides whether enough is left.
         pass
     return rows, last_duration, timed
 
@@ -223,7 +223,7 @@ def _scan(
 def _header_timeline(
     container: InputContainer, stream: VideoStream, base: Fraction, rate: Fraction | None
 ) -> Timeline | None:
-    """What the header claims, or None where it states no duration."""
+    """The timeline that the header states, or None where it states no duration."""
     if stream.duration:
         duration = float(stream.duration * base)
     elif container.duration:
@@ -241,7 +241,7 @@ def _header_timeline(
 
 
 def _ranked_timeline(ticks: np.ndarray, rate: Fraction) -> Timeline:
-    """Frames are shown in the order in which they come, the k-th at ticks[k] / rate."""
+    """Frames are shown in the order in which the decoder returns them, the k-th at ticks[k] / rate."""
     ticks = ticks - ticks[0]
     last = float(np.median(np.diff(ticks))) if len(ticks) > 1 else 1.0
     duration = (float(ticks[-1]) + last) / float(rate)
@@ -257,7 +257,7 @@ def _ranked_timeline(ticks: np.ndarray, rate: Fraction) -> Timeline:
 
 
 def _check_file(path: Path) -> None:
-    """Raises what the file system alone can tell, and what a look at the file's frame tells."""
+    """Raises errors that the file system shows, and truncation that the file's structure shows."""
     try:
         size = path.stat().st_size
         if path.is_file():
@@ -279,11 +279,11 @@ def _check_file(path: Path) -> None:
 
 
 def _is_cover(stream: VideoStream) -> bool:
-    """Whether this is the cover picture of a music file."""
+    """Whether this stream is the cover picture of a music file."""
     disposition = getattr(stream, "disposition", None)
     return disposition is not None and bool(disposition & type(disposition).attached_pic)
 
 
 def _reason(error: Exception) -> str:
-    """FFmpeg's words for an error, without its number and file name."""
+    """FFmpeg's message for an error, without its number and file name."""
     return str(getattr(error, "strerror", None) or error).rstrip(".")

@@ -1,9 +1,9 @@
-"""From a video file to the frames that are shown at given moments, decoding as little as it can.
+"""From a video file to the frames that are shown at given moments, decoding as little as possible.
 
-The packets' timestamps, read beforehand, tell exactly which packets must be decoded: from the key
-frame before a wanted frame up to that frame. Between two wanted frames the decoder either goes on
+The packets' timestamps, scanned beforehand, tell exactly which packets must be decoded: from the key
+frame before a wanted frame up to that frame. Between two wanted frames the decoder either continues
 or, where a later key frame saves enough, jumps there. Frames that no other frame refers to are
-skipped unless they are wanted. All of this leaves every taken frame as it was, to the byte.
+skipped unless they are wanted. Every frame taken is identical, to the byte, to that of a full decode.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from mafsar.errors import VideoError
 from mafsar.video.container import Packets, Timeline, open_video, quiet_av, read_timeline
-from mafsar.video.plan import Run, Strategy, plan_runs
+from mafsar.video.decode_plan import Run, Strategy, plan_runs
 from mafsar.video.sampling import CLOCK_TOLERANCE_SECONDS, frames_shown
 
 if TYPE_CHECKING:
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_SEEK_GAP_SECONDS = 10.0  # without timestamps of key frames: how far ahead a blind seek pays
-_SEEK_MARGIN_SECONDS = 1.0  # blind seeks go by decoding time, which runs ahead of showing time
-_SKIPPING_CODECS = frozenset({"h264", "hevc"})  # whose decoders honour "skip what nobody refers to"
+SEEK_GAP_SECONDS = 10.0  # where key frames are unknown: seek ahead over gaps longer than this
+_SEEK_MARGIN_SECONDS = 1.0  # such seeks use decoding time, which is ahead of presentation time
+_SKIPPING_CODECS = frozenset({"h264", "hevc"})  # whose decoders can skip frames nobody refers to
 
 
 @dataclass(frozen=True)
-class DecodedFrames:
-    """The frames shown at the moments asked for, as the decoder gave them."""
+class DecodedMoments:
+    """The frames shown at the requested moments, as decoded."""
 
     frames: list[VideoFrame]
-    """One for each moment; a frame that is shown at several is the same object."""
+    """One for each moment; a frame shown at several moments is the same object."""
     times_seconds: np.ndarray
     """(T,) float64: their timestamps, from the first timestamp of the stream."""
 
 
 class _JumpMissedError(Exception):
-    """A seek landed past the key frame it aimed at."""
+    """A seek landed after the key frame it aimed at."""
 
 
 def decode_moments(
@@ -55,21 +55,21 @@ def decode_moments(
     *,
     strategy: Strategy = "auto",
     threads: int | None = None,
-) -> DecodedFrames:
+) -> DecodedMoments:
     """Decodes the frames shown at ``moments``.
 
     Args:
         path: Named in errors; opened again where a container cannot go back.
-        container: As opened; its position does not matter.
+        container: The open file; its position does not matter.
         stream: The video stream.
         timeline: Of that stream.
         moments: Seconds from the first timestamp, (T,), ascending.
-        strategy: ``auto`` jumps where that is cheaper than going on; ``seek`` starts each frame
-            at its key frame, ``through`` never jumps. The frames are the same.
-        threads: Of the decoder; None chooses by the size of the picture.
+        strategy: ``auto`` jumps where that is cheaper than continuing; ``seek`` starts each frame
+            at its key frame; ``through`` never jumps. The frames are the same.
+        threads: Of the decoder; None is one a core, at most 4.
 
     Raises:
-        VideoError: If no frame can be decoded, or more packets are damaged than frames come out.
+        VideoError: No frame can be decoded, or more packets are damaged than frames decoded.
     """
     if timeline.packets is not None:
         _prepare(stream, threads)
@@ -80,13 +80,13 @@ def decode_moments(
             found = _decode_wanted(container, stream, packets, wanted, strategy)
             if all(int(pts) in found for pts in wanted):
                 frames = [found[int(pts)] for pts in wanted]
-                return DecodedFrames(frames, timeline.seconds(wanted))
+                return DecodedMoments(frames, timeline.seconds(wanted))
         except (_JumpMissedError, quiet_av().error.FFmpegError):
             pass
-    # Damaged packets, hidden frames, containers that cannot seek: watch the decoder's own clock.
+    # Damaged packets, hidden frames, containers that cannot seek: use the decoder's timestamps.
     with open_video(path) as (reopened, again):
         _prepare(again, threads)
-        return _decode_watching(path, reopened, again, timeline, moments)
+        return _decode_by_clock(path, reopened, again, timeline, moments)
 
 
 def _decode_wanted(
@@ -96,7 +96,7 @@ def _decode_wanted(
     wanted: np.ndarray,
     strategy: Strategy,
 ) -> dict[int, VideoFrame]:
-    """Decodes exactly the packets that the wanted frames need; damaged ones are passed over."""
+    """Decodes exactly the packets that the wanted frames need; damaged packets are skipped."""
     found: dict[int, VideoFrame] = {}
     stamps = zip(packets.pts.tolist(), packets.dts.tolist(), strict=True)
     numbers = {stamp: number for number, stamp in enumerate(stamps)}
@@ -114,7 +114,7 @@ def _decode_run(
     numbers: dict[tuple[int | None, int | None], int],
     run: Run,
 ) -> Iterator[VideoFrame]:
-    """Yields the frames of packets [run.start, run.stop), then empties and resets the decoder."""
+    """Yields the frames of packets [run.start, run.stop), then flushes the decoder."""
     context = stream.codec_context
     skips = context.name in _SKIPPING_CODECS
     target = min(int(packets.dts[run.start]), int(packets.pts[run.start]))
@@ -134,20 +134,20 @@ def _decode_run(
             continue
         if skips:
             context.skip_frame = "DEFAULT" if packet.pts in run.wanted else "NONREF"
-        yield from _decode_packet(context, packet)
+        yield from decode_packet(context, packet)
         if number + 1 >= run.stop:
             break
-    yield from _decode_packet(context, None)
+    yield from decode_packet(context, None)
 
 
-def _decode_watching(
+def _decode_by_clock(
     path: Path | str,
     container: InputContainer,
     stream: VideoStream,
     timeline: Timeline,
     moments: np.ndarray,
-) -> DecodedFrames:
-    """Takes, for each moment, the last frame that comes out of the decoder no later than it."""
+) -> DecodedMoments:
+    """Takes, for each moment, the last decoded frame whose time is not later."""
     taken: list[tuple[float, VideoFrame]] = []
     previous: tuple[float, VideoFrame] | None = None
     damaged = Damage()
@@ -159,21 +159,21 @@ def _decode_watching(
         previous = (seconds, frame)
     if previous is None and not taken:
         reason = f"{damaged.packets} damaged packets" if damaged.packets else "an empty stream"
-        raise VideoError(f"{path}: no frame can be decoded ({reason}); copy or record it again")
+        raise VideoError(f"{path}: no frame can be decoded ({reason}); copy it or record it again")
     if damaged.packets > damaged.frames:
         raise VideoError(
             f"{path}: is damaged ({damaged.packets} packets cannot be decoded, {damaged.frames} "
-            f"frames can); copy or record it again"
+            f"frames can); copy it or record it again"
         )
     while len(taken) < len(moments) and previous is not None:
         taken.append(previous)
     times = np.array([seconds for seconds, _ in taken], dtype=np.float64)
-    return DecodedFrames([frame for _, frame in taken], times)
+    return DecodedMoments([frame for _, frame in taken], times)
 
 
 @dataclass
 class Damage:
-    """How many frames came out of a decoder, and how many packets it refused."""
+    """How many frames a decoder returned, and how many packets it could not decode."""
 
     frames: int = 0
     packets: int = 0
@@ -189,16 +189,16 @@ def _timed_frames(
 ) -> Iterator[tuple[float, VideoFrame]]:
     """Yields (seconds from the first timestamp, frame) in the order shown.
 
-    Where the key frames are unknown it seeks ahead whenever the next moment is far.
+    Where the key frames are unknown, it seeks ahead when the next moment is far.
     """
     ranked = timeline.ranked
     blind = timeline.packets is None and ranked is None
     position, count, sought = 0.0, 0, -1
 
     def far_ahead() -> bool:
-        # Once for each moment: a seek may land behind where it started.
+        # Once for each moment: a seek may land before its start.
         moment = min(len(taken), len(moments) - 1)
-        return blind and sought < moment and moments[moment] - position > _SEEK_GAP_SECONDS
+        return blind and sought < moment and moments[moment] - position > SEEK_GAP_SECONDS
 
     while True:
         if far_ahead():
@@ -224,7 +224,7 @@ def _timed_frames(
 def _all_frames(
     container: InputContainer, stream: VideoStream, damage: Damage
 ) -> Iterator[VideoFrame]:
-    """Yields every frame from here to the end; damaged packets are counted and passed over."""
+    """Yields every frame from here to the end; damaged packets are counted and skipped."""
     errors = quiet_av().error.FFmpegError
     packets = container.demux(stream)
     while True:
@@ -234,17 +234,17 @@ def _all_frames(
             damage.packets += 1
             packet = None
         end = packet is None or packet.size == 0
-        for frame in _decode_packet(stream.codec_context, None if end else packet, damage):
+        for frame in decode_packet(stream.codec_context, None if end else packet, damage):
             damage.frames += 1
             yield frame
         if end:
             return
 
 
-def _decode_packet(
+def decode_packet(
     context: VideoCodecContext, packet: object, damage: Damage | None = None
 ) -> list[VideoFrame]:
-    """Decodes one packet, or empties the decoder for None; a damaged packet gives nothing."""
+    """Decodes one packet, or flushes the decoder for None; a damaged packet gives no frame."""
     try:
         return list(context.decode(packet))  # type: ignore[arg-type]
     except quiet_av().error.FFmpegError:
@@ -254,7 +254,7 @@ def _decode_packet(
 
 
 def _prepare(stream: VideoStream, threads: int | None) -> None:
-    """Sets the decoder's threads, as long as it has not begun."""
+    """Sets the decoder's threads, unless it has started."""
     context = stream.codec_context
     if context.is_open:
         return
@@ -270,7 +270,7 @@ def decode_file(
     *,
     strategy: Strategy = "auto",
     threads: int | None = None,
-) -> DecodedFrames:
+) -> DecodedMoments:
     """Opens a file and decodes the frames shown at ``moments``; see `decode_moments`."""
     with open_video(path) as (container, stream):
         timeline = read_timeline(path, container, stream)

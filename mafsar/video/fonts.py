@@ -1,7 +1,7 @@
-"""Text on pictures: a font that can show it, without any font file of our own.
+"""Text on pictures, in a font that has its letters, without font files of our own.
 
-Pillow carries one Latin font. Labels are Unicode, so where a label has letters that it lacks, the
-system's common fonts are asked for.
+Pillow comes with one Latin font. Labels are Unicode: for letters that this font lacks, common
+fonts of the system are tried.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SYSTEM_FONTS = (
     "DroidSansFallbackFull.ttf",
     "Arial Unicode.ttf",
 )
-_MISSING = "\U0010ffff"  # a code point that no font has: shows what "missing" looks like
+_MISSING = "\U0010ffff"  # a code point that no font has: drawn as the font's "missing" glyph
 
 
 def font_for(text: str, size: int) -> Font:
@@ -33,7 +33,7 @@ def font_for(text: str, size: int) -> Font:
         font = _font(name, size)
         if font is not None and all(_has(name, letter) for letter in letters):
             return font
-    assert fallback is not None  # Pillow's own font is always there
+    assert fallback is not None  # Pillow's own font always exists
     return fallback
 
 
@@ -44,7 +44,7 @@ def text_width(text: str, size: int) -> int:
 
 
 def shortened(text: str, size: int, width: int) -> str:
-    """`text`, with its middle left out where it is wider than `width` pixels."""
+    """`text`, with its middle replaced by … where it is wider than `width` pixels."""
     if text_width(text, size) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):
@@ -64,7 +64,7 @@ def draw_text(
     anchor: str = "la",
 ) -> None:
     """Draws `text` in a font that has its letters; `anchor` as Pillow names anchors."""
-    # A file name may hold bytes that are no text, which FreeType would refuse.
+    # A file name may contain bytes that are not text, which FreeType would refuse.
     text = text.encode("utf-8", "replace").decode("utf-8")
     draw.text(position, text, fill=fill, font=font_for(text, size), anchor=anchor)
 

@@ -1,4 +1,4 @@
-"""What the user said about the picture: ``--rotate``, ``--hflip``, ``--roi`` and ``--fit``."""
+"""How the displayed picture is turned, mirrored, cut and fitted before a model sees it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from mafsar.errors import InputError
+from mafsar.errors import InputError, option
 
 Fit = Literal["crop", "pad"]
 Turn = Literal[0, 90, 180, 270]
@@ -14,30 +14,38 @@ Roi = tuple[float, float, float, float]
 
 _FITS = ("crop", "pad")
 _TURNS = (0, 90, 180, 270)
+_ROI_HINT = "give X,Y,W,H in pixels, or as fractions 0–1"
+_TURN_HINT = "must be 0, 90, 180 or 270 degrees clockwise"
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Which part of the displayed picture a model sees, applied in the order rotate, hflip, roi,
-    fit. The displayed picture is upright (rotation metadata is obeyed) and has square pixels.
+    fit. The displayed picture is upright (rotation metadata is applied) and has square pixels.
+
+    Raises:
+        InputError: A value is not allowed; the message names the argument and the value.
     """
 
     fit: Fit = "crop"
     """``crop``: short side to the model's size, centre crop. ``pad``: long side, black bars."""
     roi: Roi | None = None
-    """X, Y, width, height: pixels of the turned picture, or fractions of it if all are ≤ 1."""
+    """X, Y, width, height, after rotate and hflip: pixels, or fractions if all four are ≤ 1."""
     rotate: Turn = 0
     """Degrees clockwise, on top of the file's own rotation."""
     hflip: bool = False
-    """Mirror left and right, after the rotation."""
+    """Mirrors left and right, after the rotation."""
 
     def __post_init__(self) -> None:
         if self.fit not in _FITS:
-            raise InputError(f"--fit {self.fit}: must be crop or pad")
+            raise InputError(option(fit=self.fit), ": must be crop or pad")
         if self.rotate not in _TURNS:
-            raise InputError(f"--rotate {self.rotate}: must be 0, 90, 180 or 270 (clockwise)")
+            raise InputError(option(rotate=self.rotate), f": {_TURN_HINT}")
+        if not isinstance(self.hflip, bool):
+            raise InputError(option("hflip"), f": must be True or False, got {self.hflip!r}")
         if self.roi is not None:
-            _check_roi(self.roi)
+            # One form for equal regions: these values are part of cache keys.
+            object.__setattr__(self, "roi", _checked_roi(self.roi))
 
     @classmethod
     def parse(
@@ -48,15 +56,15 @@ class Geometry:
         rotate: int | str = 0,
         hflip: bool = False,
     ) -> Geometry:
-        """Reads the values as they were typed.
+        """Reads the values as text, with ``roi`` as ``X,Y,W,H``.
 
         Raises:
-            InputError: With the flag, its value and what is allowed.
+            InputError: The message names the argument, its value and what is allowed.
         """
         try:
             turn = int(rotate)
         except ValueError:
-            raise InputError(f"--rotate {rotate}: must be 0, 90, 180 or 270 (clockwise)") from None
+            raise InputError(option(rotate=rotate), f": {_TURN_HINT}") from None
         return cls(
             fit=cast(Fit, fit),
             roi=None if roi is None else parse_roi(roi),
@@ -71,28 +79,25 @@ class Geometry:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Geometry:
-        """Reads what `to_json` wrote; a name that is left out has its default.
+        """Reads what `to_json` wrote; a missing name takes its default.
 
         Raises:
-            InputError: If there is an unknown name or a value that is not allowed.
+            InputError: An unknown name, or a value that is not allowed.
         """
         unknown = sorted(set(values) - {"fit", "roi", "rotate", "hflip"})
         if unknown:
             raise InputError(f"geometry: unknown name {unknown[0]}; known: fit, roi, rotate, hflip")
-        given = dict(values)
-        if given.get("roi") is not None:
-            given["roi"] = tuple(float(value) for value in given["roi"])
-        return cls(**given)
+        return cls(**values)
 
     def roi_box(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Returns the region of interest in whole pixels: left, top, right, bottom.
 
         Args:
-            width: Of the displayed picture after rotate and hflip.
-            height: The same.
+            width: Of the displayed picture after rotate and hflip, pixels.
+            height: Of the same picture, pixels.
 
         Raises:
-            InputError: If the region reaches outside the picture; names the picture's size.
+            InputError: The region reaches outside the picture; names the picture's size.
         """
         if self.roi is None:
             return 0, 0, width, height
@@ -100,12 +105,13 @@ class Geometry:
         if max(self.roi) <= 1:
             x, y, w, h = x * width, y * height, w * width, h * height
         left, top = round(x), round(y)
-        # At least one pixel: a fraction of a small picture may round to nothing.
+        # At least one pixel: a fraction of a small picture may round to 0.
         right, bottom = max(round(x + w), left + 1), max(round(y + h), top + 1)
         if right > width or bottom > height:
             raise InputError(
-                f"--roi {_text(self.roi)}: reaches to {right},{bottom}, outside the picture of "
-                f"{width}x{height} pixels; give X,Y,W,H inside it"
+                option(roi=self.roi),
+                f": reaches to {right},{bottom}, outside the picture of {width}x{height} pixels; "
+                "choose a region inside it",
             )
         return left, top, right, bottom
 
@@ -114,38 +120,39 @@ def parse_roi(text: str) -> Roi:
     """Reads ``X,Y,W,H``.
 
     Raises:
-        InputError: With the value and what is wrong with it.
+        InputError: With the text and what is wrong with it.
     """
-    parts = text.split(",")
     try:
-        values = tuple(float(part) for part in parts)
+        values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--roi {text}: not four numbers; {_GIVE}") from None
-    if len(values) != 4:
-        raise InputError(f"--roi {text}: {len(values)} numbers instead of four; {_GIVE}")
-    _check_roi(values)
-    return values
+        raise InputError(option(roi=text), f": not four numbers; {_ROI_HINT}") from None
+    return _checked_roi(values)
 
 
-_GIVE = "give X,Y,W,H (pixels, or 0-1)"
-
-
-def _text(roi: Roi) -> str:
-    return ",".join(f"{value:g}" for value in roi)
-
-
-def _check_roi(roi: Roi) -> None:
-    if not all(math.isfinite(value) for value in roi):
-        raise InputError(f"--roi {_text(roi)}: every number must be finite; {_GIVE}")
-    for name, value in zip(("X", "Y"), roi[:2], strict=True):
-        if value < 0:
-            raise InputError(f"--roi {_text(roi)}: {name} must be ≥ 0; {_GIVE}")
-    for name, value in zip(("width", "height"), roi[2:], strict=True):
-        if value <= 0:
-            raise InputError(f"--roi {_text(roi)}: {name} must be > 0; {_GIVE}")
-    x, y, w, h = roi
-    if max(roi) <= 1 and (x + w > 1 + 1e-9 or y + h > 1 + 1e-9):
+def _checked_roi(roi: Any) -> Roi:
+    """Returns the region as four floats, or raises what is wrong with it."""
+    try:
+        values = tuple(float(value) for value in roi)
+    except (TypeError, ValueError):
         raise InputError(
-            f"--roi {_text(roi)}: reaches outside the picture (X+W and Y+H must be ≤ 1 where all "
-            f"four are fractions); {_GIVE}"
+            option("roi"), f": must be four numbers, got {roi!r}; {_ROI_HINT}"
+        ) from None
+    named = option(roi=values)
+    if len(values) != 4:
+        raise InputError(named, f": {len(values)} numbers instead of four; {_ROI_HINT}")
+    if not all(math.isfinite(value) for value in values):
+        raise InputError(named, f": every number must be finite; {_ROI_HINT}")
+    x, y, w, h = values
+    for name, value in (("X", x), ("Y", y)):
+        if value < 0:
+            raise InputError(named, f": {name} must be ≥ 0; {_ROI_HINT}")
+    for name, value in (("width", w), ("height", h)):
+        if value <= 0:
+            raise InputError(named, f": {name} must be > 0; {_ROI_HINT}")
+    if max(values) <= 1 and (x + w > 1 + 1e-9 or y + h > 1 + 1e-9):
+        raise InputError(
+            named,
+            ": reaches outside the picture (X+W and Y+H must be ≤ 1 where all four numbers are "
+            f"fractions); {_ROI_HINT}",
         )
+    return x, y, w, h

@@ -1,11 +1,11 @@
-"""HDR pictures (PQ or HLG, BT.2020) to SDR (BT.709), in numpy: FFmpeg's own filters for this are
-not in every build.
+"""Tone mapping in numpy, from HDR pictures (PQ or HLG, BT.2020) to SDR (BT.709): not every build of
+FFmpeg has filters for it.
 
 PQ codes become light by SMPTE ST 2084 (BT.2100 table 4), HLG codes by the inverse OETF and the OOTF
 of a 1000 cd/m² display (BT.2100 table 5). Highlights are compressed by the EETF of Report BT.2390
 (5.4.1) from 1000 to 203 cd/m², the level of diffuse white (BT.2408), by the largest of R, G, B so
-that hues stay. Colours move to BT.709 (BT.2087), what lies outside is cut, and the result is coded
-for an SDR display (BT.1886, gamma 2.4).
+that hues do not change. Colours are converted to BT.709 (BT.2087) and clipped, and the result is
+encoded for an SDR display (BT.1886, gamma 2.4).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def hlg_to_scene(code: np.ndarray) -> np.ndarray:
 
 
 def compress(nits: np.ndarray) -> np.ndarray:
-    """The EETF of BT.2390: as it was up to the knee, then a Hermite curve to `WHITE_NITS`."""
+    """The EETF of BT.2390: unchanged up to the knee, then a Hermite curve to `WHITE_NITS`."""
     top = float(nits_to_pq(np.array(PEAK_NITS)))
     limit = float(nits_to_pq(np.array(WHITE_NITS))) / top
     knee = 1.5 * limit - 0.5
@@ -70,7 +70,7 @@ def to_sdr(codes: np.ndarray, transfer: Transfer) -> np.ndarray:
 
     Args:
         codes: BT.2020 R'G'B', full range, (H, W, 3), uint16.
-        transfer: How the codes stand for light.
+        transfer: The curve from codes to light.
 
     Returns:
         BT.709 R'G'B', (H, W, 3), uint8.
@@ -82,7 +82,7 @@ def to_sdr(codes: np.ndarray, transfer: Transfer) -> np.ndarray:
         luma = scene @ _LUMA_2020
         light = scene * (PEAK_NITS * np.maximum(luma, 1e-6) ** np.float32(0.2))[..., None]
     largest = np.minimum(light.max(axis=-1) / np.float32(PEAK_NITS), 1)
-    # Square-root spacing puts the table's entries where the eye is.
+    # Square-root spacing puts more of the table's entries at dark levels, as the eye needs.
     gain = _gain_table()[(np.sqrt(largest) * (_STEPS - 1) + 0.5).astype(np.int32)]
     linear = (light * gain[..., None]) @ (_TO_709.T / np.float32(WHITE_NITS))
     steps = (np.sqrt(np.clip(linear, 0, 1)) * (_STEPS - 1) + 0.5).astype(np.int32)
@@ -91,7 +91,7 @@ def to_sdr(codes: np.ndarray, transfer: Transfer) -> np.ndarray:
 
 @functools.cache
 def _pq_table() -> np.ndarray:
-    """Light of every 16-bit PQ code; beyond the peak it stays at the peak."""
+    """Light of every 16-bit PQ code, clipped at the peak."""
     nits = np.minimum(pq_to_nits(np.arange(65536) / 65535), PEAK_NITS)
     return np.asarray(nits, dtype=np.float32)
 
@@ -103,13 +103,13 @@ def _hlg_table() -> np.ndarray:
 
 @functools.cache
 def _gain_table() -> np.ndarray:
-    """Compressed over given light, by the square root of light / peak."""
+    """Compressed / original light, indexed by the square root of light / peak."""
     nits = np.maximum((np.arange(_STEPS) / (_STEPS - 1)) ** 2 * PEAK_NITS, 1e-4)
     return np.asarray(compress(nits) / nits, dtype=np.float32)
 
 
 @functools.cache
 def _sdr_table() -> np.ndarray:
-    """8-bit code by the square root of linear light."""
+    """8-bit codes, indexed by the square root of linear light."""
     linear = (np.arange(_STEPS) / (_STEPS - 1)) ** 2
     return np.rint(255 * linear ** (1 / 2.4)).astype(np.uint8)

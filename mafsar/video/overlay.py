@@ -1,4 +1,4 @@
-"""A clip with its answer written on it; what the model did not see is darkened."""
+"""Videos of clips with their answer written on them; what the model did not see is darkened."""
 
 from __future__ import annotations
 
@@ -21,20 +21,18 @@ from mafsar.video.write import write_video
 
 _ACCENT = (99, 102, 241)
 _GROUND = (16, 18, 27, 205)
-
-
-_CHUNK_SECONDS = 2.0  # decoded at once, so that a long clip does not fill the memory
+_CHUNK_SECONDS = 2.0  # decoded at a time, so that a long clip does not fill the memory
 _MOST_FPS = 30.0
 
 
 @dataclass(frozen=True)
 class Banner:
-    """What is written on a clip.
+    """The text written on a clip.
 
     Attributes:
-        label: The answer, or None for "none".
+        label: The answer; None is written as "none".
         score: Its score, 0–1.
-        others: Further classes with their scores, best first.
+        others: Other classes with their scores, best first.
     """
 
     label: str | None
@@ -48,9 +46,9 @@ def write_overlay(source: Path, out: Path, banner: Banner, geometry: Geometry) -
     Args:
         source: A video, a frame folder or a picture.
         out: The file to write.
-        banner: What is written on it.
-        geometry: What the user said: the clip is turned and mirrored as the model saw it, and what
-            lies outside its region and crop is darkened.
+        banner: The text to write.
+        geometry: The clip is turned and mirrored as the model saw it, and everything outside the
+            region and crop that the model saw is darkened.
 
     Returns:
         `out`.
@@ -58,13 +56,15 @@ def write_overlay(source: Path, out: Path, banner: Banner, geometry: Geometry) -
     Raises:
         VideoError: The clip cannot be decoded or the file cannot be written.
     """
-    frames, fps = _all_frames(source, replace(geometry, roi=None))
+    frames, fps = _steady_frames(source, replace(geometry, roi=None))
     pictures = (draw_banner(frame, banner, seen_box(frame, geometry)) for frame in frames)
     return write_video(out, pictures, fps)
 
 
 def seen_box(frame: np.ndarray, geometry: Geometry) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what the model saw of a turned and mirrored frame (H, W, 3)."""
+    """The part that the model saw of a turned and mirrored frame (H, W, 3): left, top, right,
+    bottom, pixels.
+    """
     height, width = frame.shape[:2]
     left, top, right, bottom = geometry.roi_box(width, height)
     if geometry.fit == "pad":
@@ -75,7 +75,7 @@ def seen_box(frame: np.ndarray, geometry: Geometry) -> tuple[int, int, int, int]
     return left, top, left + side, top + side
 
 
-def _all_frames(source: Path, geometry: Geometry) -> tuple[Iterator[np.ndarray], float]:
+def _steady_frames(source: Path, geometry: Geometry) -> tuple[Iterator[np.ndarray], float]:
     """The frames of a clip at a constant rate, and that rate."""
     if source.is_dir() or is_image(source):
         paths = frame_paths(source) if source.is_dir() else [source]
@@ -106,11 +106,11 @@ def _still(path: Path, geometry: Geometry) -> np.ndarray:
 
 
 def draw_banner(frame: np.ndarray, banner: Banner, seen: tuple[int, int, int, int]) -> np.ndarray:
-    """One frame with the banner at its foot and what lies outside `seen` darkened.
+    """Draws the banner at the bottom of one frame and darkens everything outside `seen`.
 
     Args:
         frame: (H, W, 3), uint8 RGB.
-        banner: What is written.
+        banner: The text to write.
         seen: Left, top, right, bottom of what the model saw, pixels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From a decoded frame to the picture as it is shown: RGB, upright, on black."""
+"""From a decoded frame to the displayed picture: RGB, upright, on black."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 
 @dataclass(frozen=True)
 class Picture:
-    """RGB pixels and the size at which they are shown, which differs where pixels are not square."""
+    """RGB pixels and the size at which they are displayed, which differs if they are not square."""
 
     pixels: np.ndarray
     """(H, W, 3) uint8."""
@@ -34,7 +34,7 @@ class Picture:
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> Picture:
-        """Square pixels."""
+        """A picture with square pixels, (H, W, 3) uint8."""
         return cls(pixels, pixels.shape[1], pixels.shape[0])
 
 
@@ -47,18 +47,19 @@ def picture_of(
 ) -> Picture:
     """Converts a decoded frame to the picture that a player would show.
 
-    Colour matrix and range are the frame's own; where it does not say, BT.709 from 720 lines on and
-    BT.601 below, as players do. PQ and HLG are mapped to SDR. Transparent parts are black.
+    Colour matrix and range are those of the frame. Where it does not state a matrix, BT.709 is used
+    from 720 lines on and BT.601 below, as players do. PQ and HLG are mapped to SDR. Transparent
+    parts become black.
 
     Args:
-        frame: As decoded.
+        frame: The decoded frame.
         aspect: Width / height of one pixel.
-        transfer: AVColorTransferCharacteristic where the frame itself cannot tell (old PyAV).
-        hdr_short_side: HDR pictures are first reduced to this short side: tone mapping a 4K frame
-            takes seconds. Others, which swscale would change by more than it saves, are not.
+        transfer: AVColorTransferCharacteristic, for versions of PyAV whose frames do not have it.
+        hdr_short_side: HDR pictures are first reduced to this short side in pixels: tone mapping a
+            4K frame takes seconds. SDR pictures are not: it would change them for no gain.
 
     Returns:
-        The picture, turned as the frame's display matrix says (to the next quarter turn).
+        The picture, turned by the frame's display matrix (to the nearest quarter turn).
     """
     number = getattr(frame, "color_trc", None)
     kind = _TRANSFERS.get(number if number is not None else transfer or 0)
@@ -86,7 +87,7 @@ def _rgb8(frame: VideoFrame) -> np.ndarray:
         return ((_rgb16(frame).astype(np.uint32) + 128) // 257).astype(np.uint8)
     pixels = _rgb(frame, "rgb24")
     if len(layout.components) == 1 and frame.color_range == _LIMITED:
-        # swscale takes every grey for full range.
+        # swscale treats all grey as full range.
         return np.asarray(_LIMITED_GREY[pixels])
     return pixels
 
@@ -95,7 +96,7 @@ _LIMITED_GREY = np.rint(np.clip((np.arange(256) - 16) / 219, 0, 1) * 255).astype
 
 
 def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
-    """Converts with the frame's own matrix and range; 8 bits."""
+    """Converts to 8 bits with the frame's own matrix and range."""
     options: dict[str, Any] = {}
     if _has_chroma(frame):
         unsaid = _BT709 if frame.height >= _HD_HEIGHT else _BT601
@@ -103,7 +104,7 @@ def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
         full = _is_full_range(frame)
         options = {
             "src_colorspace": matrix,
-            # RGB has no matrix; PyAV before 17 sets the source's only where the two differ.
+            # RGB has no matrix; PyAV before 17 sets the source's only if the two differ.
             "dst_colorspace": _BT601 if matrix == _BT709 else _BT709,
             "src_color_range": _FULL if full else _LIMITED,
             "dst_color_range": _FULL,
@@ -112,20 +113,22 @@ def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
 
 
 def reformat(frame: VideoFrame, **options: Any) -> VideoFrame:
-    """Converts in this thread: swscale's own cost 16 threads a frame and outlive it, and a process
-    forked meanwhile hangs when it frees them.
+    """`frame.reformat` in this thread only.
+
+    By default swscale starts 16 threads for each frame, which outlive the call; a process forked
+    meanwhile hangs when it frees them.
     """
     try:
         return frame.reformat(threads=1, **options)
-    except TypeError:  # PyAV before 16 has no such choice
+    except TypeError:  # PyAV before 16 has no such argument
         return frame.reformat(**options)
 
 
 def _rgb16(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
     """16-bit R'G'B', (H, W, 3), reduced to (width, height) if given.
 
-    BT.2020 is converted here: PyAV before 17 does not take its matrix, and swscale's 16-bit RGB is
-    0.4 % short of full scale, which in PQ is 4 % of the light.
+    BT.2020 is converted here: PyAV before 17 does not accept its matrix, and swscale's 16-bit RGB
+    is 0.4 % short of full scale, which in PQ is 4 % of the light.
     """
     options: dict[str, Any] = {}
     if size is not None and size != (frame.width, frame.height):
@@ -167,7 +170,7 @@ def _is_full_range(frame: VideoFrame) -> bool:
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     """The signs of (a, b, c, d) in (p, q) → (a·p + c·q, b·p + d·q), None for upright pictures."""
-    # PyAV gives one item a kind; its annotation says otherwise.
+    # PyAV's annotation of side_data does not match what iterating over it gives.
     data: Any
     for data in frame.side_data:
         if getattr(data.type, "name", "") == "DISPLAYMATRIX":

@@ -1,4 +1,4 @@
-"""Clips decoded in threads ahead of whoever encodes them."""
+"""Clips decoded in threads, ahead of the encoder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mafsar.errors import MafsarError, VideoError
-from mafsar.video.array import ArrayClip
+from mafsar.errors import InputError, MafsarError, VideoError, option
+from mafsar.video.array import MemoryClip, load_memory_clip
 from mafsar.video.clip import Clip, load_clip
 from mafsar.video.geometry import Geometry
 
@@ -18,13 +18,15 @@ _WHOLE = Geometry()
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """The arguments of one `load_clip`; frames in memory may stand in place of a path."""
+    """One clip to load, with the arguments of `load_clip`."""
 
-    source: Path | str | ArrayClip
+    source: Path | str | MemoryClip
+    """A path, or a clip in memory; `clip_source` gives either."""
     frames: int
     size: int
     geometry: Geometry = _WHOLE
     start: float | None = None
+    """For video files only, as ``end``."""
     end: float | None = None
 
 
@@ -33,25 +35,25 @@ def load_clips(
 ) -> Iterator[Clip | VideoError]:
     """Decodes clips in threads and yields them in the order of the requests.
 
-    While the consumer works on a clip, up to ``workers + ahead`` of the next ones are being decoded
-    or wait decoded; memory is bounded by that many clips. Closing the iterator, or an exception in
-    the consumer, drops what has not begun and waits for what has.
+    While the consumer works on a clip, up to ``workers + ahead`` of the next clips are being decoded
+    or are ready; memory is bounded by that many clips. Closing the iterator, or an exception in the
+    consumer, cancels clips that have not started and waits for those that have.
 
     Args:
-        requests: Read lazily, as far as the decoding is ahead.
+        requests: Read lazily, only as far as decoding is ahead.
         workers: Threads; each decodes one clip at a time.
-        ahead: Decoded clips that may wait beyond those being decoded.
+        ahead: Decoded clips that may be ready beyond those being decoded.
 
     Yields:
-        For each request its clip, or the error that names it; the others go on.
+        For each request its clip, or the error that names it; an error does not stop the others.
 
     Raises:
-        ValueError: If ``workers`` < 1 or ``ahead`` < 0.
+        InputError: ``workers`` < 1 or ``ahead`` < 0.
     """
     if workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+        raise InputError(option(workers=workers), ": must be at least 1")
     if ahead < 0:
-        raise ValueError(f"ahead must be at least 0, got {ahead}")
+        raise InputError(f"ahead must be at least 0, got {ahead}")
     return _decoded_ahead(requests, workers, ahead)
 
 
@@ -60,7 +62,7 @@ def _decoded_ahead(
 ) -> Iterator[Clip | VideoError]:
     pending: deque[Future[Clip | VideoError]] = deque()
     waiting = iter(requests)
-    # Clips in parallel use the cores better than threads inside one clip's decoder.
+    # Decoding clips in parallel uses the cores better than threads inside one clip's decoder.
     threads = None if workers == 1 or _is_one(requests) else 1
     pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="mafsar-decode")
     try:
@@ -82,14 +84,17 @@ def _is_one(requests: Iterable[ClipRequest]) -> bool:
 
 
 def _load(request: ClipRequest, threads: int | None) -> Clip | VideoError:
-    """Loads one clip; what is wrong with it is its result, not an exception."""
+    """Loads one clip; returns the error of a clip that cannot be loaded."""
+    source = request.source
     try:
-        if isinstance(request.source, ArrayClip):
-            return request.source.load(
-                frames=request.frames, size=request.size, geometry=request.geometry
+        if isinstance(source, MemoryClip):
+            if request.start is not None or request.end is not None:
+                raise VideoError(f"{source.name}: start and end are for video files only")
+            return load_memory_clip(
+                source, frames=request.frames, size=request.size, geometry=request.geometry
             )
         return load_clip(
-            request.source,
+            source,
             frames=request.frames,
             size=request.size,
             geometry=request.geometry,
@@ -100,4 +105,4 @@ def _load(request: ClipRequest, threads: int | None) -> Clip | VideoError:
     except VideoError as error:
         return error
     except MafsarError as error:
-        return VideoError(*error.parts)
+        return VideoError(error)

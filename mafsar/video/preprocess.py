@@ -1,7 +1,7 @@
-"""From the picture as shown to the square that a model sees: rotate, flip, region, resize, crop.
+"""From the displayed picture to the square that a model sees: rotate, flip, region, resize, crop.
 
-This is CLIP's own test transform: bicubic (antialiased, Pillow's) resize of the short side to S,
-then the centre S×S. Only the pixels that end in the square are resized.
+This is CLIP's own test transform: a bicubic (antialiased, Pillow's) resize of the short side to S,
+then the centre S×S. Only pixels that end up in the square are resized.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from mafsar.video.geometry import Geometry
 from mafsar.video.picture import Picture
 
 REDUCING_GAP = 2.0
-"""Large pictures are first reduced by whole factors to no less than this times the wanted size."""
+"""Large pictures are first reduced by whole factors to at least this many times the final size."""
 
 
 def arrange(picture: Picture, geometry: Geometry) -> Picture:
-    """Applies ``--rotate``, ``--hflip`` and ``--roi``; pixels stay as they are, not resized.
+    """Applies rotate, hflip and roi of a geometry, without resizing.
 
     Raises:
-        InputError: If the region reaches outside the picture.
+        InputError: The region reaches outside the picture.
     """
     pixels, width, height = picture.pixels, picture.width, picture.height
     if geometry.rotate:
@@ -38,18 +38,18 @@ def arrange(picture: Picture, geometry: Geometry) -> Picture:
 
 
 def to_square(picture: Picture, size: int, geometry: Geometry) -> np.ndarray:
-    """Arranges a picture and fits it into a square.
+    """Applies a geometry and fits the picture into a square.
 
     Args:
-        picture: As shown.
+        picture: The displayed picture.
         size: S, the model's side in pixels.
-        geometry: ``crop``: short side to S, centre crop. ``pad``: long side to S, black around.
+        geometry: Fit ``crop``: short side to S, centre crop. ``pad``: long side to S, black bars.
 
     Returns:
         (S, S, 3) uint8.
 
     Raises:
-        InputError: If the region of interest reaches outside the picture.
+        InputError: The region of interest reaches outside the picture.
     """
     picture = arrange(picture, geometry)
     if geometry.fit == "pad":

@@ -1,10 +1,13 @@
-"""What on a disk is a clip: a video file, a folder of frames, a single picture."""
+"""What counts as a clip on disk (a video file, a frame folder, a picture), and hashes of content."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from mafsar.errors import InputError, MissingError, VideoError
 
@@ -16,18 +19,19 @@ _IMAGE_ENDINGS = "bmp jpeg jpg png ppm tif tiff webp"
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS.split())
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _IMAGE_ENDINGS.split())
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+_FIX_READING = "make it readable for this user"
 
 
 def is_system_file(path: Path) -> bool:
-    """Returns whether an operating system put this there: ``.DS_Store``, ``._*``, ``Thumbs.db``."""
+    """Returns whether the operating system wrote this: ``.DS_Store``, ``._*``, ``Thumbs.db``."""
     return path.name.startswith(".") or path.name.lower() in _SYSTEM_NAMES
 
 
 def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
-    """Sorts ``img_2`` before ``img_10``: digits compare as numbers, the rest without case."""
+    """A sort key: ``img_2`` before ``img_10``; digits compare as numbers, letters ignore case."""
     name = path.name if isinstance(path, Path) else path
     parts = re.split(r"(\d+)", name)
-    # The name itself comes last, so that names that differ only in case keep one order.
+    # The name itself breaks ties between names that differ only in case.
     key = [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in parts]
     return [*key, (0, 0, name)]
 
@@ -45,7 +49,7 @@ def is_image(path: Path | str) -> bool:
 
 
 def is_frame_folder(path: Path | str) -> bool:
-    """Returns whether this is a folder that holds pictures and neither videos nor folders."""
+    """Returns whether this is a folder with pictures in it, and without videos or folders."""
     path = Path(path)
     if not path.is_dir():
         return False
@@ -59,7 +63,7 @@ def frame_paths(folder: Path | str) -> list[Path]:
 
     Raises:
         MissingError: If the folder does not exist.
-        VideoError: If it cannot be listed or holds no picture.
+        VideoError: If it cannot be listed or contains no picture.
     """
     folder = Path(folder)
     try:
@@ -67,27 +71,23 @@ def frame_paths(folder: Path | str) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{folder}: no such folder; check the path") from None
     except OSError as error:
-        raise VideoError(f"{folder}: cannot be listed ({error.strerror}); {_MEND_READ}") from None
+        raise VideoError(f"{folder}: cannot be listed ({error.strerror}); {_FIX_READING}") from None
     pictures = sorted((entry for entry in entries if is_image(entry)), key=natural_key)
     if not pictures:
-        what = "holds no picture" if entries else "is an empty folder"
+        what = "contains no pictures" if entries else "is an empty folder"
         raise VideoError(f"{folder}: {what}; give a video file or a folder of .jpg or .png frames")
     return pictures
-
-
-_MEND_READ = "make it readable for this user"
 
 
 def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
     """Returns the clips below a folder: video files and frame folders, in natural order.
 
     Args:
-        folder: Searched with all its subfolders; a folder that is itself a frame folder, or a
-            file, is the one clip.
+        folder: Searched with all its subfolders. A frame folder or a file is one clip by itself.
         images: Also count single pictures that lie beside videos.
 
     Returns:
-        Paths that start with ``folder``. Files of the operating system are passed over.
+        Paths that start with ``folder``, without files of the operating system.
 
     Raises:
         MissingError: If the folder does not exist.
@@ -103,7 +103,7 @@ def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
     except MissingError:
         raise
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}); {_MEND_READ}") from None
+        raise InputError(f"{folder}: cannot be listed ({error.strerror}); {_FIX_READING}") from None
     clips: list[Path] = []
     for entry in entries:
         if is_system_file(entry):
@@ -118,8 +118,8 @@ def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
 def content_sha256(path: Path | str) -> str:
     """Returns the sha256 (hex) of a clip's content.
 
-    A file's is that of its bytes, wherever it lies and whatever its name; a frame folder's is that
-    of its pictures' names and bytes in natural order, as names decide the order of frames.
+    For a file it is the hash of its bytes; its name and place do not matter. For a frame folder it
+    covers the names and bytes of its pictures in natural order, as names decide the order of frames.
 
     Raises:
         MissingError: If the path does not exist.
@@ -144,5 +144,23 @@ def content_sha256(path: Path | str) -> str:
             raise
         raise MissingError(f"{path}: no such file; check the path") from None
     except OSError as error:
-        raise VideoError(f"{path}: cannot be read ({error.strerror}); {_MEND_READ}") from None
+        raise VideoError(f"{path}: cannot be read ({error.strerror}); {_FIX_READING}") from None
+    return digest.hexdigest()
+
+
+def frames_sha256(frames: Sequence[np.ndarray], times_seconds: np.ndarray) -> str:
+    """Returns the sha256 (hex) of the content of a clip in memory: its shape, pixels and times.
+
+    Times are compared to the microsecond, so that rounding does not make equal clips differ. The
+    hash never equals that of a file (`content_sha256`) with the same pictures.
+
+    Args:
+        frames: RGB frames of one size, each (H, W, 3), uint8.
+        times_seconds: When each frame is first shown, seconds from the first frame, (N,).
+    """
+    shape = (len(frames), *frames[0].shape)
+    digest = hashlib.sha256(f"frames {shape}\n".encode())
+    digest.update(np.rint(np.asarray(times_seconds) * 1e6).astype("<i8").tobytes())
+    for frame in frames:
+        digest.update(np.ascontiguousarray(frame).data)
     return digest.hexdigest()

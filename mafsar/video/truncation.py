@@ -1,7 +1,7 @@
-"""Whether a file ends before its own headers say: MP4/MOV, Matroska/WebM, AVI and GIF.
+"""Whether a file is shorter than its own headers state: MP4/MOV, Matroska/WebM, AVI and GIF.
 
-FFmpeg reads what is left of such a file in silence. A clip cut off in the middle would be matched
-as if it were whole, so it is told from the sizes that the container states.
+FFmpeg reads what is left of such a file without a message, and a clip cut off in the middle would
+be matched as if it were complete. The sizes that the container states show it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_BOXES = 100_000
 
 
 def truncation(path: Path | str) -> str | None:
-    """Returns how a file is cut short, or None if it is whole or cannot be told."""
+    """Returns how a file is cut short, or None if it is complete or this cannot be determined."""
     path = Path(path)
     if not path.is_file():
         return None
@@ -36,11 +36,11 @@ def truncation(path: Path | str) -> str | None:
 
 
 def _short(stated: int, size: int) -> str | None:
-    return f"{size} of {stated} bytes are there" if stated > size else None
+    return f"{size} of {stated} bytes are present" if stated > size else None
 
 
 def _mp4(file: BinaryIO, size: int) -> str | None:
-    """Walks the boxes at top level: each is a size, a name and a body (ISO/IEC 14496-12, 4.2)."""
+    """Reads the top-level boxes: each is a size, a name and a body (ISO/IEC 14496-12, 4.2)."""
     position = 0
     names = set()
     for _ in range(_MAX_BOXES):
@@ -51,9 +51,9 @@ def _mp4(file: BinaryIO, size: int) -> str | None:
         length, name = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        elif length == 0:  # the last box reaches to the end of the file
+        elif length == 0:  # the last box extends to the end of the file
             length = size - position
-        if length < 8 or not name.isascii():  # rubbish after the last box
+        if length < 8 or not name.isascii():  # not a box: other data after the last box
             break
         names.add(name)
         if position + length > size and name in {b"mdat", b"moov", b"moof"}:
@@ -65,7 +65,7 @@ def _mp4(file: BinaryIO, size: int) -> str | None:
 
 
 def _matroska(file: BinaryIO, size: int) -> str | None:
-    """Compares the Segment's stated size; live recordings state none (RFC 8794, RFC 9559)."""
+    """Checks the size of the Segment; live recordings do not state it (RFC 8794, RFC 9559)."""
     file.seek(4)
     header_length, header_width = _vint(file.read(8))
     if header_length is None:
@@ -80,7 +80,7 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
 
 
 def _gif(data: bytes) -> str | None:
-    """Walks the blocks up to the trailer (GIF89a, appendix A); rubbish ends the walk."""
+    """Reads the blocks up to the trailer or other data (GIF89a, appendix A)."""
     position = 13 + _gif_table(data[10:11])
     while position < len(data):
         kind = data[position]
@@ -90,7 +90,7 @@ def _gif(data: bytes) -> str | None:
             position += 11 + _gif_table(data[position + 9 : position + 10])
         else:
             return None
-        while position < len(data) and data[position]:  # sub-blocks, the last one empty
+        while position < len(data) and data[position]:  # sub-blocks, the last is empty
             position += 1 + data[position]
         position += 1
     return "its last block is cut off"
@@ -100,12 +100,12 @@ _GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
 
 
 def _gif_table(flags: bytes) -> int:
-    """Size in bytes of the colour table that the flags announce."""
+    """Size in bytes of the colour table, from the flags."""
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _vint(data: bytes) -> tuple[int | None, int]:
-    """Reads an EBML number: (value, bytes taken); None where it says "unknown"."""
+    """Reads an EBML number: (value, bytes read); the value is None if it is "unknown"."""
     if not data or data[0] == 0:
         return None, 0
     width = 9 - data[0].bit_length()

@@ -1,4 +1,4 @@
-"""RGB frames to an MP4 that every player opens."""
+"""RGB frames to an MP4 file that every player opens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
-# With its macroblock tree, x264 gives other bytes for the same frames about once in a hundred times.
+# With mbtree, x264 writes different bytes for the same frames about once in a hundred times.
 _ENCODERS: tuple[tuple[str, dict[str, str]], ...] = (
     ("libx264", {"crf": "20", "preset": "veryfast", "x264-params": "mbtree=0"}),
     ("mpeg4", {"q:v": "3"}),
@@ -32,20 +32,20 @@ _LIMITED, _FULL = 1, 2
 def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float | Fraction) -> Path:
     """Writes frames as MP4: H.264 (MPEG-4 part 2 where FFmpeg has no libx264), yuv420p, BT.709.
 
-    Sizes are made even, as yuv420p needs, by repeating the last row or column. The file appears
-    under its name when it is complete.
+    yuv420p needs even sizes: the last row or column is repeated where a side is odd. The file
+    appears under its name only when it is complete.
 
     Args:
-        path: Of the file; its folder is made if need be, an existing file is replaced.
+        path: The file; its folder is created if needed, an existing file is replaced.
         frames: RGB, (H, W, 3), uint8, all of one size; read one at a time.
-        fps: Frames in a second, > 0.
+        fps: Frames a second, > 0.
 
     Returns:
         The path.
 
     Raises:
-        InputError: If ``fps`` is not > 0, there is no frame, or a frame is not as said.
-        VideoError: If the file cannot be written.
+        InputError: ``fps`` is not > 0, there is no frame, or a frame has another dtype or shape.
+        VideoError: The file cannot be written.
     """
     path = Path(path)
     if not (math.isfinite(fps) and fps > 0):
@@ -61,8 +61,8 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float | Fra
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VideoError(
-            f"{path}: cannot be written ({reason}); choose a place with room that this user may "
-            f"write to"
+            f"{path}: cannot be written ({reason}); choose a folder that this user can write to, on "
+            "a disk with free space"
         ) from None
     finally:
         with contextlib.suppress(OSError):
@@ -83,7 +83,7 @@ def _write_frames(
             stream = _add_stream(output, rate, even(pixels).shape)
         if pixels.shape != first_shape:
             raise InputError(
-                f"frame {number} has shape {pixels.shape}, the first has {first_shape}; "
+                f"frame {number} has shape {pixels.shape}, frame 0 has {first_shape}; "
                 f"all frames of a video must have one size"
             )
         frame = reformat(
@@ -98,7 +98,7 @@ def _write_frames(
         frame.time_base = 1 / rate
         output.mux(stream.encode(frame))
     if stream is None:
-        raise InputError(f"{path}: no frame to write; give at least one")
+        raise InputError(f"{path}: no frame to write; give at least one frame")
     output.mux(stream.encode(None))
 
 

@@ -204,7 +204,9 @@ def test_a_damaged_bundle_in_the_cache_is_made_again(
     kept = model_bundles.kept_path(name)
     shutil.copytree(whole, kept)
     (kept / "weights-fp32.bin").write_bytes(b"cut")
-    with pytest.raises(MismatchError, match=r"3 bytes.*mafsar\.export_model\(model, out=.*, overwrite=True"):
+    with pytest.raises(
+        MismatchError, match=r"3 bytes.*mafsar\.export_model\(model, out=.*, overwrite=True"
+    ):
         load_model(name, engine="onnx", device="cpu")
 
     def make(asked: str) -> Path:

@@ -1,4 +1,4 @@
-"""Small networks with random weights everywhere, and the float64 re-statement of the method."""
+"""Fixtures for tests against the float64 restatement of the method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mafsar.model.network import MafsarNetwork
 
 @pytest.fixture(scope="session")
 def restatement() -> ModuleType:
-    """The module beside this file; test modules cannot import each other in importlib mode."""
+    """The module beside this file; in importlib mode test modules cannot import each other."""
     path = Path(__file__).with_name("restatement.py")
     spec = importlib.util.spec_from_file_location("restatement", path)
     assert spec is not None

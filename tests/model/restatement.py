@@ -1,7 +1,8 @@
-"""The method in plain float64 numpy, written from docs/method.md's equations and from nothing else.
+"""The method in plain float64 numpy, written from the equations of docs/method.md only.
 
-One video, one frame, one token, one head at a time; nothing of mafsar is imported. Weights come by
-the names of a state dict. Every block computes every token: no shortcut in the last one.
+It computes one video, one frame, one token and one head at a time and imports nothing from mafsar.
+Weights are given by the names of a state dict. Every block computes every token; the last block has
+no shortcut.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def mlp(x: np.ndarray, w: Weights, name: str, act: str) -> np.ndarray:
 def adapted_block(
     z: np.ndarray, text: np.ndarray | None, w: Weights, index: int, heads: int, act: str, s: float
 ) -> np.ndarray:
-    """Section 1, steps 1 to 4, for one video: Z (T, N+1, D); text (E,) in the support branch."""
+    """The encoder's steps 1 to 4 for one video: Z (T, N+1, D); text (E,) in the support branch."""
     clip, own = f"visual.transformer.resblocks.{index}", f"adapters.blocks.{index}"
     frames, tokens, _ = z.shape
     c = z[:, 0]
@@ -157,7 +158,7 @@ def encode_text(tokens: np.ndarray, w: Weights, *, layers: int, heads: int, act:
 
 
 def tpcm(features: np.ndarray, text: np.ndarray | None, w: Weights, heads: int) -> np.ndarray:
-    """Section 2: F̃ (T, E) of one video's F (T, E)."""
+    """The prototype module: F̃ (T, E) of one video's F (T, E)."""
     if text is None:
         x = features + attention(features, features, w, "tpcm.attn", heads)
     else:
@@ -182,7 +183,7 @@ def softmin(values: list[float], lam: float) -> float:
 
 
 def otam(d: np.ndarray, lam: float) -> float:
-    """Section 3, one direction, cell by cell over the padded table."""
+    """OTAM in one direction, cell by cell over the padded table."""
     tq, ts = d.shape
     padded = np.zeros((tq, ts + 2))
     padded[:, 1 : ts + 1] = d

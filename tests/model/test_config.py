@@ -1,4 +1,4 @@
-"""Configurations, their JSON, and the closed-form counts against torch's own."""
+"""Configurations, their JSON form, and the closed-form counts against those of torch."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from mafsar.model.network import empty_network
 
 
 def counted(config: ModelConfig) -> tuple[int, int]:
-    """By torch, without memory."""
+    """Counts the parameters with torch, without allocating them."""
     parameters = list(empty_network(config).parameters())
     tuned = sum(p.numel() for p in parameters if p.requires_grad)
     return sum(p.numel() for p in parameters), tuned
 
 
-def test_the_paper_s_counts():
-    # Table 4 of the paper: 18.54 M tunable, 169.81 M in all for ViT-B/32.
+def test_the_counts_match_the_paper():
+    # Table 4 of the paper: 18.54 M tunable of 169.81 M parameters for ViT-B/32.
     assert parameter_counts(named_config("vit-b-32")) == (169_812_993, 18_535_680)
     assert parameter_counts(named_config("vit-b-16"))[1] == 18_535_680
 
 
-def test_the_prototype_module_has_the_paper_s_3_15_million():
+def test_the_prototype_module_has_3_15_million_parameters():
     config = named_config("vit-b-32")
     without = dataclasses.replace(config, adapters=AdapterConfig(tpcm=False))
     assert parameter_counts(config)[1] - parameter_counts(without)[1] == 3_150_336
 
 
 @pytest.mark.parametrize("name", ["vit-b-32", "vit-b-16", "vit-l-14", "tiny"])
-def test_the_closed_form_is_what_torch_counts(name):
+def test_the_closed_form_matches_torch(name):
     config = named_config(name)
     assert parameter_counts(config) == counted(config)
     assert parameter_counts(config.plain()) == counted(config.plain())
@@ -57,21 +57,21 @@ def test_the_closed_form_follows_each_switch(part, small_config):
     assert parameter_counts(config)[1] < parameter_counts(small_config)[1]
 
 
-def test_clip_s_own_size():
+def test_the_size_of_plain_clip():
     # openai/CLIP ViT-B/32 has 151,277,313 parameters.
     assert parameter_counts(named_config("vit-b-32").plain()) == (151_277_313, 0)
     assert named_config("vit-b-32").plain().tunable().adapters == AdapterConfig()
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_json_comes_back_the_same(plain):
+def test_json_round_trip(plain):
     config = named_config("tiny").plain() if plain else named_config("tiny")
     config = dataclasses.replace(config, match=Scoring("bimhm", alpha=0.25), prompts=("{}", "a {}"))
     document = json.loads(json.dumps(config.to_json(), allow_nan=False))
     assert ModelConfig.from_json(document) == config
 
 
-def test_an_unknown_key_names_the_nearest():
+def test_an_unknown_key_suggests_the_nearest():
     document = named_config("tiny").to_json()
     with pytest.raises(InputError, match=r"unknown key frame; did you mean frames\?"):
         ModelConfig.from_json(document | {"frame": 8})
@@ -108,7 +108,7 @@ def test_a_wrong_value_is_named(make, words):
     assert words in str(raised.value)
 
 
-def test_configurations_and_names_do_without_torch():
+def test_configurations_and_names_need_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None; "
         "from mafsar.model.config import named_config, parameter_counts, parse_model_name; "

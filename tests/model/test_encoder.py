@@ -1,4 +1,4 @@
-"""Every block and the whole encoder against the float64 re-statement of the method."""
+"""Every block and the whole encoder against the float64 restatement of the method."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def texts(config, batch=2, seed=1):
 
 @pytest.mark.parametrize("branch", ["query", "support"])
 @pytest.mark.parametrize("activation", ["quickgelu", "gelu"])
-def test_each_block_is_the_restatement(
+def test_each_block_matches_the_restatement(
     branch, activation, small_config, make_network, weights_of, restatement
 ):
     vision = dataclasses.replace(small_config.vision, activation=activation)
@@ -62,7 +62,7 @@ def test_each_block_is_the_restatement(
 
 
 @pytest.mark.parametrize("branch", ["query", "support"])
-def test_the_whole_network_is_the_restatement(
+def test_the_whole_network_matches_the_restatement(
     branch, small_config, make_network, weights_of, restatement
 ):
     network = make_network(small_config)
@@ -81,7 +81,7 @@ def test_the_whole_network_is_the_restatement(
         np.testing.assert_allclose(features[video].numpy(), mixed, **CLOSE)
 
 
-def test_a_plain_clip_is_the_restatement(small_config, make_network, weights_of, restatement):
+def test_a_plain_clip_matches_the_restatement(small_config, make_network, weights_of, restatement):
     network = make_network(small_config.plain())
     x = clips(small_config)
     with torch.no_grad():
@@ -94,9 +94,11 @@ def test_a_plain_clip_is_the_restatement(small_config, make_network, weights_of,
         np.testing.assert_allclose(pooled[video].numpy(), want.mean(0), **CLOSE)
 
 
-def test_the_text_tower_is_the_restatement(small_config, make_network, weights_of, restatement):
+def test_the_text_tower_matches_the_restatement(
+    small_config, make_network, weights_of, restatement
+):
     network = make_network(small_config)
-    # 19 is the highest id: each sentence is read where it stands.
+    # 19, the highest id, is the end token, where each sentence is read.
     tokens = torch.tensor([[1, 5, 19, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 19], [19, 0, 0, 0, 0, 0, 0]])
     with torch.no_grad():
         got = network.encode_text(tokens).numpy()
@@ -134,7 +136,7 @@ def test_uint8_frames_are_normalised_as_clip_does(small_config, make_network):
     with torch.no_grad():
         got, _ = network.encode_query(pixels)
         want, _ = network.encode_query(torch.from_numpy(by_hand))
-    # The constants are kept in float32.
+    # The constants are stored in float32.
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
@@ -167,7 +169,7 @@ def test_the_order_of_frames_matters_through_the_temporal_embedding(small_config
     torch.testing.assert_close(shuffled, straight[:, order])
 
 
-def test_clips_of_a_batch_do_not_see_each_other(small_config, make_network):
+def test_clips_of_a_batch_are_independent(small_config, make_network):
     network = make_network(small_config)
     x, text = clips(small_config, batch=3), texts(small_config, batch=3)
     with torch.no_grad():
@@ -215,28 +217,28 @@ def test_a_fresh_adapter_is_off_but_the_extra_tokens_are_not(small_config):
         for parts in fresh.adapters.blocks:
             assert not parts.lma.adapter(z).any()
             assert parts.lma.text_fc.weight.any()
-        # One key more in every attention: zero adapters do not give plain CLIP.
+        # Every attention has one more key, so zero adapters do not give plain CLIP.
         assert (fresh.encode_query(x)[0] - plain.encode_query(x)[0]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "words"),
     [
-        ((1, 5, 12, 12, 3), torch.uint8, "number of frames belongs to the model"),
+        ((1, 5, 12, 12, 3), torch.uint8, "fixed by the model"),
         ((1, 4, 12, 13, 3), torch.uint8, "(1, 4, 12, 13, 3)"),
         ((1, 4, 12, 12, 3), torch.float32, "(B, 4, 3, 12, 12)"),
         ((4, 12, 12, 3), torch.uint8, "(B, 4, 12, 12, 3)"),
         ((1, 4, 12, 12, 3), torch.int64, "int64"),
     ],
 )
-def test_wrong_frames_are_named(shape, dtype, words, small_config, make_network):
+def test_wrong_frames_are_refused(shape, dtype, words, small_config, make_network):
     with pytest.raises(InputError) as raised:
         make_network(small_config).encode_query(torch.zeros(shape, dtype=dtype))
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_wrong_text_and_tokens_are_named(small_config, make_network):
+def test_wrong_text_and_tokens_are_refused(small_config, make_network):
     network = make_network(small_config)
     with pytest.raises(InputError, match=r"text must have shape \(2, 16\)"):
         network.encode_support(clips(small_config), torch.zeros(1, 16).double())

@@ -1,10 +1,10 @@
-"""What training tunes, and nothing else, gets a gradient."""
+"""The parameters that training tunes, and no others, get a gradient."""
 
 from __future__ import annotations
 
 import torch
 
-from mafsar.model.matching import class_scores
+from mafsar.model.class_scores import class_scores
 from mafsar.model.network import TUNABLE_PREFIXES
 from mafsar.model.prototypes import class_prototypes
 
@@ -22,11 +22,11 @@ def episode_loss(network):
     query, pooled = network.encode_query(x[2:])
     prototypes = class_prototypes(support, torch.tensor([0, 1]), 2)
     scores = class_scores(query, prototypes, config.match, pooled=pooled, text=text * 0.01)
-    # text_scale 100 saturates its softmax on random features; logits carry the gradient.
+    # With text_scale 100 the softmax saturates on random features; logits keep the gradient.
     return -scores.visual_logits.log_softmax(-1)[:, 0].sum() + 0.01 * scores.text_logits[:, 0].sum()
 
 
-def test_gradients_reach_all_that_is_tuned_and_nothing_else(small_config, make_network):
+def test_gradients_reach_the_tuned_parameters_and_no_others(small_config, make_network):
     network = make_network(small_config)
     episode_loss(network).backward()
     names = [name for name, _ in network.named_parameters()]
@@ -36,7 +36,7 @@ def test_gradients_reach_all_that_is_tuned_and_nothing_else(small_config, make_n
         if name.startswith(TUNABLE_PREFIXES):
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
-            # A bias of keys shifts all scores of a softmax alike, so only rounding is left there.
+            # A bias of keys shifts all scores of a softmax equally: its gradient is only rounding.
             if name == "tpcm.attn.in_proj_bias":
                 width = small_config.embed_dim
                 assert parameter.grad[:width].abs().max() > 0
@@ -48,7 +48,7 @@ def test_gradients_reach_all_that_is_tuned_and_nothing_else(small_config, make_n
             assert parameter.grad is None, name
 
 
-def test_the_two_lists_are_the_whole_network(small_config, make_network):
+def test_tunable_and_frozen_parameters_are_the_whole_network(small_config, make_network):
     network = make_network(small_config)
     tuned, frozen = network.tunable_parameters(), network.frozen_parameters()
     assert not tuned.keys() & frozen.keys()
@@ -57,13 +57,13 @@ def test_the_two_lists_are_the_whole_network(small_config, make_network):
     assert not any(p.requires_grad for p in frozen.values())
 
 
-def test_the_first_step_of_a_fresh_network_moves_something(small_config):
+def test_the_first_step_of_a_new_network_changes_weights(small_config):
     from mafsar.model.network import build_network
 
     network = build_network(small_config)
     episode_loss(network).backward()
     moved = {name for name, p in network.tunable_parameters().items() if p.grad.abs().max() > 0}
-    # Adapters start off: their second layer learns first, their first layer cannot yet.
+    # Adapters start off: only their second layer has a gradient in the first step.
     assert "adapters.blocks.0.gta.adapter.up.weight" in moved
     assert "adapters.blocks.0.gta.adapter.down.weight" not in moved
     assert "adapters.blocks.0.lma.text_fc.weight" in moved

@@ -35,13 +35,13 @@ def test_each_form_is_read(name, parsed, printed):
         ("ViT-B-32", InputError, "did you mean vit-b-32?"),
         ("tinny", InputError, "did you mean tiny?"),
         ("zebra", InputError, "known: tiny, vit-b-32"),
-        ("vit-b-32:", InputError, "nothing after the colon"),
-        ("hf-hub:", InputError, "nothing after hf-hub:"),
+        ("vit-b-32:", InputError, "nothing follows the colon"),
+        ("hf-hub:", InputError, "nothing follows hf-hub:"),
         ("tiny:openai", InputError, "tiny has no tags"),
         ("RN50", InputError, "did you mean rn50?"),
     ],
 )
-def test_what_is_no_name_is_said(name, error, words):
+def test_wrong_names_are_refused(name, error, words):
     with pytest.raises(error) as raised:
         parse_model_name(name)
     assert words in str(raised.value)
@@ -96,5 +96,5 @@ def test_other_ways_of_resizing_are_refused():
 
 
 def test_a_folder_without_a_configuration(tmp_path):
-    with pytest.raises(MissingError, match=r"open_clip_config\.json is not there"):
+    with pytest.raises(MissingError, match=r"open_clip_config\.json does not exist"):
         config_of(parse_model_name(f"local-dir:{tmp_path}"))

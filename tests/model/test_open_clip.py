@@ -1,4 +1,4 @@
-"""The frozen path against open_clip's own forward, and loading its weights by name."""
+"""Plain CLIP against open_clip's own forward pass, and loading its weights by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tiny_open_clip(quick_gelu=True):
 
 
 def randomised(model, seed=0):
-    """LayerNorms and biases too, which are born as ones and zeros."""
+    """Draws all parameters at random, also LayerNorms and biases, which start as ones and zeros."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -70,7 +70,7 @@ def assert_same_features(network, theirs, tokens):
 
 
 @pytest.mark.parametrize("quick_gelu", [True, False])
-def test_a_tiny_clip_is_open_clip_s(quick_gelu):
+def test_a_tiny_clip_matches_open_clip(quick_gelu):
     theirs = tiny_open_clip(quick_gelu)
     config = from_open_clip_json(TINY | {"quick_gelu": quick_gelu}, "t")
     tokens = torch.randint(0, 59, (3, 12), generator=torch.Generator().manual_seed(0))
@@ -78,7 +78,7 @@ def test_a_tiny_clip_is_open_clip_s(quick_gelu):
     assert_same_features(loaded(config, theirs.state_dict()), theirs, tokens)
 
 
-def test_vit_b_32_is_open_clip_s():
+def test_vit_b_32_matches_open_clip():
     theirs = randomised(open_clip.create_model("ViT-B-32-quickgelu", pretrained=None))
     config = dataclasses.replace(named_config("vit-b-32"), frames=2)
     network = loaded(config, theirs.state_dict())
@@ -86,7 +86,7 @@ def test_vit_b_32_is_open_clip_s():
     assert_same_features(network, theirs, tokens)
 
 
-def test_the_wrong_activation_would_show():
+def test_the_wrong_activation_gives_other_features():
     theirs = tiny_open_clip(quick_gelu=True)
     network = loaded(from_open_clip_json(TINY | {"quick_gelu": False}, "t"), theirs.state_dict())
     images = torch.randn(2, 8, 3, 32, 32)
@@ -180,7 +180,7 @@ def test_a_local_open_clip_folder_is_loaded(tmp_path):
     network = create_network(f"local-dir:{tmp_path}")
     assert network.config.adapters is None
     assert network.config.match.metric == "mean"
-    # exp(log(1 / 0.07)), what open_clip starts with.
+    # exp(log(1 / 0.07)), the initial value of open_clip.
     assert network.config.match.text_scale == pytest.approx(1 / 0.07, rel=1e-4)
     tokens = torch.tensor([[1, 59] + [0] * 10])
     assert_same_features(network, theirs, tokens)

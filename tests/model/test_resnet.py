@@ -1,4 +1,4 @@
-"""CLIP's ResNet: open_clip's own forward on the same weights, counts, and what it refuses."""
+"""CLIP's ResNet: against open_clip's own forward pass, its counts, and what it refuses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL = {
 
 
 def randomised(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Batch norms too, statistics included, which are born as ones and zeros."""
+    """Draws all values at random, also batch norms with their statistics, which start as 1 and 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.state_dict().items():
@@ -66,7 +66,7 @@ def assert_same_features(network: MafsarNetwork, theirs: torch.nn.Module, clips:
     assert relative_error(pooled, want.mean(1)) <= 1e-5
 
 
-def test_a_small_resnet_is_open_clip_s() -> None:
+def test_a_small_resnet_matches_open_clip() -> None:
     theirs = randomised(open_clip.CLIP(**SMALL))
     config = from_open_clip_json(SMALL, "small")
     assert config.vision == ResNetConfig((2, 1, 3, 1), 8, 64, 32)
@@ -76,14 +76,14 @@ def test_a_small_resnet_is_open_clip_s() -> None:
     assert parameter_counts(config.plain()) == (count, 0)
 
 
-def test_rn50_is_open_clip_s() -> None:
+def test_rn50_matches_open_clip() -> None:
     theirs = randomised(open_clip.create_model("RN50-quickgelu", pretrained=None))
     config = dataclasses.replace(named_config("rn50"), frames=2)
     assert_same_features(loaded(config, theirs.state_dict()), theirs, clips=1)
 
 
-def test_rn50_s_sizes_are_the_paper_s() -> None:
-    """E = 1024, the tower tuned as a whole, a prototype module and nothing else."""
+def test_the_sizes_of_rn50_match_the_paper() -> None:
+    """E = 1024, a fully tuned tower and a prototype module, nothing else."""
     network = empty_network(named_config("rn50"))
     total = sum(value.numel() for value in network.parameters())
     tuned = sum(value.numel() for value in network.tunable_parameters().values())
@@ -96,7 +96,7 @@ def test_rn50_s_sizes_are_the_paper_s() -> None:
     assert (facts["embed_dim"], facts["adapters"], facts["tuned"]) == (1024, "none", "none")
 
 
-def test_a_clip_s_features_do_not_depend_on_its_neighbours_in_training() -> None:
+def test_features_do_not_depend_on_neighbouring_clips_in_training() -> None:
     config = from_open_clip_json(SMALL, "small")
     network = build_network(config, seed=1).train()
     pixels = torch.randn(3, 8, 3, 64, 64)
@@ -108,7 +108,7 @@ def test_a_clip_s_features_do_not_depend_on_its_neighbours_in_training() -> None
     tuned = network.tunable_parameters()
     assert all(value.grad is not None for name, value in tuned.items() if "visual" in name)
     assert all(torch.equal(value, before[name]) for name, value in network.named_buffers())
-    # The text reaches the prototypes, as in a transformer's support branch.
+    # The text changes the prototypes, as in a transformer's support branch.
     support, _ = network.encode_support(pixels[:1], torch.randn(1, 24))
     assert not torch.allclose(support, alone)
 

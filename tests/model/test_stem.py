@@ -18,7 +18,7 @@ from mafsar.training.starter import stem_weights
 from mafsar.training.starter.stem_weights import fold_efficientnet, load_stem_weights
 
 SIZE = 32
-# EfficientNet-Lite0 as its authors list it: kernel, stride, expansion, channels, repeats.
+# EfficientNet-Lite0 as published: kernel, stride, expansion, channels, repeats.
 STAGES = [(3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3)]
 
 
@@ -73,7 +73,7 @@ def random_stem() -> ConvStem:
     return stem
 
 
-def test_the_stem_is_its_restatement():
+def test_the_stem_matches_its_restatement():
     stem = random_stem()
     weights = {name: value.numpy() for name, value in stem.state_dict().items()}
     image = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1)).double()
@@ -90,7 +90,7 @@ def test_the_closed_form_counts_the_stem():
 
 
 def published() -> dict[str, torch.Tensor]:
-    """A state dict named and shaped as the published one, with random values."""
+    """A state dict with the names and shapes of the published weights and random values."""
     generator = torch.Generator().manual_seed(2)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -117,7 +117,7 @@ def published() -> dict[str, torch.Tensor]:
     return state
 
 
-def test_folding_keeps_what_convolution_and_norm_compute():
+def test_folding_keeps_the_function_of_convolution_and_norm():
     state = published()
     folded = fold_efficientnet(state)
     assert set(folded) == set(ConvStem().state_dict())
@@ -142,7 +142,7 @@ def test_missing_weights_say_what_to_install(monkeypatch):
         load_stem_weights()
 
 
-def test_a_network_takes_pictures_or_the_stem_s_maps():
+def test_a_network_takes_pictures_or_maps_of_the_stem():
     config = named_config("tiny")
     config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=SIZE))
     network = build_network(config, seed=0)
@@ -162,7 +162,7 @@ def test_a_network_takes_pictures_or_the_stem_s_maps():
     ("change", "message"),
     [({"stem": "resnet"}, "efficientnet-lite0"), ({"patch_size": 32}, "stride 16")],
 )
-def test_a_stem_that_is_not_there_or_does_not_fit_is_refused(change, message):
+def test_an_unknown_stem_or_a_wrong_patch_size_is_refused(change, message):
     values = {"width": 32, "layers": 1, "heads": 1, "patch_size": 16, "image_size": 64}
     with pytest.raises(InputError, match=message):
         VisionConfig(**({**values, "stem": "efficientnet-lite0"} | change))

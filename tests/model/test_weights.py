@@ -25,7 +25,7 @@ def same(a, b):
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
-def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(small_config):
+def test_the_same_seed_gives_the_same_weights(small_config):
     torch.manual_seed(1)
     first = build_network(small_config, seed=3)
     torch.manual_seed(2)
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(small_co
     assert same(first, second)
     assert not same(first, build_network(small_config, seed=4))
     assert weights_sha256(first) == weights_sha256(second)
-    # The towers do not depend on what adapts them.
+    # The towers do not depend on the adapters.
     assert base_sha256(first) == weights_sha256(build_network(small_config.plain(), seed=3))
 
 
@@ -56,7 +56,7 @@ def test_one_changed_number_changes_the_hash(small_config, make_network):
     assert base_sha256(network) == base
 
 
-def test_weights_come_back_from_a_file(small_config, make_network, tmp_path):
+def test_weights_survive_a_file(small_config, make_network, tmp_path):
     network = make_network(small_config, dtype=torch.float32)
     path = tmp_path / "w.safetensors"
     save_weights(network, path)
@@ -87,7 +87,7 @@ def test_missing_and_extra_keys_are_listed(small_config, make_network, tmp_path)
     assert weights_sha256(network) == before
 
 
-def test_adapters_alone_go_onto_their_own_towers_only(small_config, make_network, tmp_path):
+def test_adapters_load_onto_their_own_towers_only(small_config, make_network, tmp_path):
     network = make_network(small_config, dtype=torch.float32)
     path = tmp_path / "adapters.safetensors"
     save_weights(network, path, tunable_only=True)
@@ -116,18 +116,18 @@ def test_a_run_folder_finds_its_towers_by_name_and_hash(tmp_path):
         load_trained(tmp_path)
 
 
-def test_a_file_by_its_model_s_name(tmp_path):
+def test_a_file_with_the_name_of_its_model(tmp_path):
     network = create_network("tiny:random")
     path = tmp_path / "towers.safetensors"
     save_weights(network, path)
     assert same(create_network(f"tiny:{path}"), network)
-    with pytest.raises(MismatchError, match="holds tiny, not vit-b-32"):
+    with pytest.raises(MismatchError, match="contains tiny, not vit-b-32"):
         create_network(f"vit-b-32:{path}")
     tuned = create_network(f"tiny:{path}", adapters=True)
     assert base_sha256(tuned) == weights_sha256(network)
 
 
-def test_files_that_are_no_weights(small_config, tmp_path):
+def test_files_that_are_not_weights(small_config, tmp_path):
     network = build_network(small_config)
     with pytest.raises(MissingError, match="no such weights file"):
         load_weights(network, tmp_path / "none.safetensors")

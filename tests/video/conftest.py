@@ -1,5 +1,5 @@
-"""Awkward videos, made here: each frame carries its own number, so that a test can tell which frame
-was taken without asking the code under test.
+"""Unusual videos whose frames show their own number, so that a test can tell which frame was taken
+without the code under test.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def expected_frames(
     end: Fraction | None = None,
     base: Fraction = Fraction(1),
 ) -> list[int]:
-    """The frames that METHOD's rule takes, in exact fractions: the middle of segment i of T, and
+    """The frames that are to be taken, in exact fractions: at the middle of segment i of T,
     the last frame whose timestamp is no later. ``last`` is how long the last frame is shown.
     """
     first, stop = min(pts), max(pts) + last
@@ -74,13 +74,13 @@ def write_numbered(
     picture: Callable[[int, int, int], np.ndarray] = numbered,
     frame_layout: str = "rgb24",
     adjust: Callable[[Any], None] | None = None,
-    mend: Callable[[Any, int], None] | None = None,
+    change: Callable[[Any, int], None] | None = None,
 ) -> Path:
     """Writes a video of numbered frames with the given timestamps.
 
     Args:
-        adjust: Sets what else the stream needs (colour tags, aspect, rotation).
-        mend: Changes each packet before it is written.
+        adjust: Sets other properties of the stream (colour tags, aspect, rotation).
+        change: Modifies each packet before it is written.
     """
     width, height = size
     chosen = {"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {}
@@ -97,8 +97,8 @@ def write_numbered(
         def mux(packets: Any) -> None:
             nonlocal written
             for packet in packets:
-                if mend is not None:
-                    mend(packet, written)
+                if change is not None:
+                    change(packet, written)
                 written += 1
                 output.mux(packet)
 

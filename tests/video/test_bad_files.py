@@ -1,4 +1,4 @@
-"""What cannot be read is told in one line that starts with the path, and FFmpeg says nothing."""
+"""Files that cannot be read: one line that starts with the path, and no output of FFmpeg."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mafsar.video.truncation import truncation
 
 @pytest.fixture(autouse=True)
 def _silence(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Nothing below Python may write to the terminal."""
+    """Checks that nothing is written to the terminal, also by C libraries."""
     yield
     captured = capfd.readouterr()
     assert captured.out == ""
@@ -31,18 +31,18 @@ def refused(path: Path, kind: type[MafsarError] = VideoError, **options: Any) ->
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-    assert "; " in message, "says what to do"
+    assert "; " in message, "the message says what to do"
     return message
 
 
 def noise(number: int, width: int, height: int) -> np.ndarray:
-    """Pictures that do not compress, so that every part of the file matters."""
+    """A picture that does not compress, so that every part of the file matters."""
     return np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
 def whole(make: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The bytes of good files of each kind."""
+    """The bytes of complete files of each kind."""
     folder = tmp_path_factory.mktemp("whole")
     kinds: dict[str, dict[str, Any]] = {
         "front.mp4": {"container_options": {"movflags": "faststart"}},
@@ -72,7 +72,7 @@ def test_a_truncated_file(tmp_path: Path, whole: dict[str, bytes], name: str, ke
     assert "is truncated" in refused(path)
 
 
-def test_rubbish_behind_a_good_file_is_no_truncation(
+def test_data_after_a_complete_file_is_not_truncation(
     tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     for name, data in whole.items():
@@ -84,17 +84,17 @@ def test_rubbish_behind_a_good_file_is_no_truncation(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("text.mp4", b"hello, this is no video\n" * 40, "is no video that FFmpeg can read"),
-        ("zeros.mp4", bytes(5000), "is no video that FFmpeg can read"),
+        ("text.mp4", b"hello, this is not a video\n" * 40, "is not a video that FFmpeg can read"),
+        ("zeros.mp4", bytes(5000), "is not a video that FFmpeg can read"),
         ("empty.mp4", b"", "is empty (0 bytes)"),
-        ("short.mp4", b"\x00\x00", "is no video that FFmpeg can read"),
+        ("short.mp4", b"\x00\x00", "is not a video that FFmpeg can read"),
         ("text.gif", b"GIF89a", "is truncated"),
-        ("text.txt", b"hello", "is no video that FFmpeg can read"),
-        ("text.jpg", b"hello", "is no picture that can be read"),
-        ("empty.png", b"", "is no picture that can be read"),
+        ("text.txt", b"hello", "is not a video that FFmpeg can read"),
+        ("text.jpg", b"hello", "is not a picture that can be read"),
+        ("empty.png", b"", "is not a picture that can be read"),
     ],
 )
-def test_what_is_no_video(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_files_that_are_not_videos(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     assert message in refused(path)
@@ -125,7 +125,7 @@ def test_a_stream_without_a_frame(tmp_path: Path) -> None:
         stream = output.add_stream("mpeg4", rate=25)
         stream.width = stream.height = 64
         output.start_encoding()
-    assert "has no frame" in refused(path) or "is no video" in refused(path)
+    assert "has no frames" in refused(path) or "is not a video" in refused(path)
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_folders(tmp_path: Path) -> None:
         folder.mkdir()
     (notes / "a.txt").write_text("x")
     assert "is an empty folder" in refused(empty)
-    assert "holds no picture" in refused(notes)
+    assert "contains no pictures" in refused(notes)
     with pytest.raises(VideoError, match="is a folder"):
         video_info(empty)
 
@@ -144,7 +144,7 @@ def test_a_broken_picture_in_a_folder_is_named(tmp_path: Path) -> None:
         Image.fromarray(noise(number, 64, 64)).save(tmp_path / f"{number}.jpg")
     broken = tmp_path / "2.jpg"
     broken.write_bytes(broken.read_bytes()[:700])
-    with pytest.raises(VideoError, match=r"2\.jpg: is no picture that can be read") as caught:
+    with pytest.raises(VideoError, match=r"2\.jpg: is not a picture that can be read") as caught:
         load_clip(tmp_path, frames=4, size=32)
     assert str(caught.value).startswith(str(broken))
 
@@ -158,7 +158,7 @@ def test_missing_paths(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.jpg"])
 def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """The system's refusal is played, as root may read everything."""
+    """The system's refusal is simulated, because root can read everything."""
     path = tmp_path / name
     path.write_bytes(b"x" * 100)
 
@@ -187,7 +187,7 @@ def damage(data: bytes, begin: float, end: float) -> bytes:
     return data[:first] + rubbish + data[last:]
 
 
-def test_damage_in_the_middle_is_survived(make: Any, tmp_path: Path) -> None:
+def test_damage_in_the_middle_does_not_stop_decoding(make: Any, tmp_path: Path) -> None:
     path = make.write(
         tmp_path / "a.mp4", list(range(64)), size=(192, 192),
         options={"crf": "5", "g": "8"}, container_options={"movflags": "faststart"},

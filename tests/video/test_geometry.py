@@ -1,19 +1,22 @@
-"""--roi, --fit, --rotate, --hflip: what is typed, and what it does to the picture."""
+"""Geometry: how its values are read and checked, and what they do to the picture."""
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 
+from mafsar.cli.wording import worded
 from mafsar.errors import InputError
 from mafsar.video import Geometry, clip_from_array
 from mafsar.video.picture import Picture
 from mafsar.video.preprocess import arrange, to_square
 
 
-def test_reads_what_is_typed() -> None:
+def test_values_are_read_from_text() -> None:
     assert Geometry.parse() == Geometry()
     parsed = Geometry.parse(fit="pad", roi="10, 20,30,40", rotate="90", hflip=True)
     assert parsed == Geometry(fit="pad", roi=(10, 20, 30, 40), rotate=90, hflip=True)
@@ -23,25 +26,55 @@ def test_reads_what_is_typed() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"roi": "10,10,0,5"}, "--roi 10,10,0,5: width must be > 0; give X,Y,W,H"),
-        ({"roi": "10,10,5,-1"}, "--roi 10,10,5,-1: height must be > 0"),
-        ({"roi": "-1,0,5,5"}, "--roi -1,0,5,5: X must be ≥ 0"),
-        ({"roi": "1,2,3"}, "--roi 1,2,3: 3 numbers instead of four"),
-        ({"roi": "1,2,3,x"}, "--roi 1,2,3,x: not four numbers"),
-        ({"roi": "1,2,3,nan"}, "--roi 1,2,3,nan: every number must be finite"),
-        ({"roi": "0.5,0,0.6,1"}, "reaches outside the picture"),
-        ({"rotate": "45"}, "--rotate 45: must be 0, 90, 180 or 270"),
-        ({"rotate": "left"}, "--rotate left: must be 0, 90, 180 or 270"),
-        ({"fit": "stretch"}, "--fit stretch: must be crop or pad"),
+        ({"roi": "10,10,0,5"}, "roi=(10, 10, 0, 5): width must be > 0; give X,Y,W,H"),
+        ({"roi": "10,10,5,-1"}, "roi=(10, 10, 5, -1): height must be > 0"),
+        ({"roi": "-1,0,5,5"}, "roi=(-1, 0, 5, 5): X must be ≥ 0"),
+        ({"roi": "1,2,3"}, "roi=(1, 2, 3): 3 numbers instead of four"),
+        ({"roi": "1,2,3,x"}, "roi='1,2,3,x': not four numbers"),
+        ({"roi": "1,2,3,nan"}, "roi=(1, 2, 3, nan): every number must be finite"),
+        ({"roi": "0.5,0,0.6,1"}, "roi=(0.5, 0, 0.6, 1): reaches outside the picture"),
+        ({"rotate": "45"}, "rotate=45: must be 0, 90, 180 or 270"),
+        ({"rotate": "left"}, "rotate='left': must be 0, 90, 180 or 270"),
+        ({"fit": "stretch"}, "fit='stretch': must be crop or pad"),
     ],
 )
-def test_wrong_values_are_named(values: dict[str, str], message: str) -> None:
+def test_wrong_text_is_refused(values: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         Geometry.parse(**values)
     assert "\n" not in str(caught.value)
 
 
-def test_survives_json() -> None:
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"roi": (10, 10, 0, 5)}, "roi=(10, 10, 0, 5): width must be > 0"),
+        ({"roi": (1, 2, 3)}, "roi=(1, 2, 3): 3 numbers instead of four"),
+        ({"roi": "1,2,3,4"}, "roi: must be four numbers, got '1,2,3,4'"),
+        ({"roi": 5}, "roi: must be four numbers, got 5"),
+        ({"roi": (0, 0, float("inf"), 1)}, "roi=(0, 0, inf, 1): every number must be finite"),
+        ({"rotate": "90"}, "rotate='90': must be 0, 90, 180 or 270"),
+        ({"hflip": "no"}, "hflip: must be True or False, got 'no'"),
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        Geometry(**values)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_words_the_same_errors_as_flags() -> None:
+    with pytest.raises(InputError) as caught:
+        Geometry(roi=(10, 10, 0, 5))
+    assert worded(caught.value).startswith("--roi 10,10,0,5: width must be > 0; ")
+
+
+def test_equal_regions_have_one_form() -> None:
+    whole = Geometry(roi=[0, 0, 1, 1])  # type: ignore[arg-type]
+    assert whole == Geometry(roi=(0.0, 0.0, 1.0, 1.0))
+    assert json.dumps(whole.to_json()) == json.dumps(Geometry.parse(roi="0,0,1,1").to_json())
+
+
+def test_json_round_trip() -> None:
     for geometry in (Geometry(), Geometry("pad", (0.0, 0.1, 0.5, 0.9), 270, True)):
         assert Geometry.from_json(geometry.to_json()) == geometry
     with pytest.raises(InputError, match="unknown name rio"):

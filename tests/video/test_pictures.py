@@ -1,4 +1,4 @@
-"""Pictures come out as a player shows them: turned, in square pixels, in the right colours."""
+"""Pictures are decoded as a player shows them: turned, in square pixels, in the right colours."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ MIRRORS = [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
 
 
 @pytest.mark.parametrize("matrix", [*TURNS, *MIRRORS])
-def test_display_matrix_is_obeyed(
+def test_display_matrix_is_applied(
     make: Any, tmp_path: Path, matrix: tuple[int, int, int, int]
 ) -> None:
     path = make.write(tmp_path / "phone.mp4", [0, 1, 2], size=(96, 64), picture=quadrants)
@@ -79,7 +79,7 @@ def test_pixels_become_square(make: Any, tmp_path: Path, aspect: Fraction) -> No
     path = make.write(tmp_path / "a.mp4", [0, 1], size=(96, 64), adjust=adjust, picture=quadrants)
     width = round(96 * aspect)
     assert load_raw_clip(path, frames=1).frames.shape == (1, 64, width, 3)
-    # A phone's: the pixels are stretched before the picture is turned.
+    # As on phones, the pixels are stretched before the picture is turned.
     set_matrix(path, 0, 1, -1, 0)
     turned = load_raw_clip(path, frames=1).frames
     assert turned.shape == (1, width, 64, 3)
@@ -114,7 +114,7 @@ def test_odd_sizes(make: Any, tmp_path: Path, name: str, codec: str, layout: str
     assert load_clip(path, frames=8, size=32).pixels.shape == (8, 32, 32, 3)
 
 
-# Codes of luma and the two colour differences, of 255, within every range.
+# 8-bit codes of luma and the two colour differences, valid in limited and full range.
 PATCHES = np.array(
     [
         (60, 128, 128),
@@ -268,7 +268,7 @@ def test_hdr_is_tone_mapped(make: Any, tmp_path: Path, transfer: str, tag: int) 
     expected = hdr_expected(np.clip(to_rgb(codes, 9, full=False, scale=4), 0, 1), transfer)
     whole = load_raw_clip(path, frames=1).frames[0]
     np.testing.assert_allclose(stripes(whole, len(codes)), expected, atol=1.5)
-    # What a model sees was reduced before it was tone-mapped; flat colours are the same.
+    # For a model the picture is reduced before tone mapping; flat colours stay the same.
     small = load_clip(path, frames=1, size=16).pixels[0]
     middle = expected[len(codes) // 2]
     np.testing.assert_allclose(small[8, 8], middle, atol=4)
@@ -276,7 +276,7 @@ def test_hdr_is_tone_mapped(make: Any, tmp_path: Path, transfer: str, tag: int) 
 
 @pytest.mark.parametrize("tag", [16, 18])
 def test_hdr_in_h265(make: Any, tmp_path: Path, tag: int) -> None:
-    """As phones record it, 10 bits and 4:2:0: the tags reach the tone mapping."""
+    """HDR as phones record it, 10 bits and 4:2:0."""
 
     def adjust(stream: Any) -> None:
         context = stream.codec_context
@@ -293,7 +293,7 @@ def test_hdr_in_h265(make: Any, tmp_path: Path, tag: int) -> None:
     np.testing.assert_allclose(frames[-1].max(), light.max(), atol=6)
 
 
-def test_hdr_levels_that_the_reports_state() -> None:
+def test_hdr_levels_of_the_reports() -> None:
     """BT.2408: HDR white is 58 % PQ and 75 % HLG, which is 203 cd/m² on a 1000 cd/m² display."""
     assert hdr.nits_to_pq(np.array(203.0)) == pytest.approx(0.58, abs=0.002)
     assert hdr.nits_to_pq(np.array(1000.0)) == pytest.approx(0.75, abs=0.003)

@@ -1,4 +1,4 @@
-"""Clips come in order, decoded ahead within bounds; one that fails does not stop the others."""
+"""Clips are yielded in order and decoded ahead within bounds; a failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mafsar.errors import VideoError
+from mafsar.errors import InputError, VideoError
 from mafsar.video import Clip, ClipRequest, Geometry, load_clip, load_clips, prefetch
 
 
@@ -121,9 +121,7 @@ def test_an_exception_in_the_consumer_stops_the_threads(paths: list[Path]) -> No
     assert decoders() == []
 
 
-def test_a_fault_of_the_program_is_not_hidden(
-    paths: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_exceptions_are_raised(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Clip:
         raise ZeroDivisionError
 
@@ -134,7 +132,7 @@ def test_a_fault_of_the_program_is_not_hidden(
 
 def test_nothing_to_load_and_wrong_numbers() -> None:
     assert list(load_clips([])) == []
-    with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
+    with pytest.raises(InputError, match="workers=0: must be at least 1"):
         load_clips([], workers=0)
-    with pytest.raises(ValueError, match="ahead must be at least 0"):
+    with pytest.raises(InputError, match="ahead must be at least 0"):
         load_clips([], ahead=-1)

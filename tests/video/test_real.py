@@ -1,5 +1,5 @@
-"""Real clips: the frames against a plain decoder loop, the pictures against open_clip's own
-transform, and every clip of the collection at least once.
+"""Real clips: frames against a plain decoder loop, pictures against open_clip's own transform, and
+every clip of the collection at least once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mafsar.video import (
 from mafsar.video.clip import Clip
 
 FRAMES = 8
-# Sizes from 176x144 to 1920x1080, one and several key frames, MKV, wide pixels, B frames or none.
+# Sizes from 176x144 to 1920x1080, one or several key frames, MKV, wide pixels, with or without B frames.
 SOME = [
     "formats/bikes.mp4",
     "formats/carphone_pristine.mp4",
@@ -44,7 +44,7 @@ SOME = [
 
 
 def plain_loop(path: Path) -> tuple[list[np.ndarray], list[float], Fraction]:
-    """Decodes everything, frame by frame, and takes METHOD's frames by their own timestamps.
+    """Decodes everything, frame by frame, and takes the middle of T segments by timestamps.
 
     Returns the RGB frames, their seconds from the first one, and the pixel's aspect.
     """
@@ -114,7 +114,7 @@ def test_pictures_are_open_clips_own(real_clips: Path) -> None:
     torch.set_num_threads(1)
     folders = sorted((real_clips / "actions2").glob("*/*"))[:2]
     for path in [*(real_clips / name for name in SOME), *folders]:
-        # Shown pictures, in square pixels, are what open_clip would be given.
+        # open_clip would be given displayed pictures, in square pixels.
         raw = load_raw_clip(path, frames=2)
         truth = np.stack(
             [transform(Image.fromarray(frame)).permute(1, 2, 0).numpy() for frame in raw.frames]
@@ -146,7 +146,7 @@ def test_headers_agree(real_clips: Path) -> None:
     assert info["duration_seconds"] == pytest.approx(2.002)
     assert (info["width"], info["height"], info["frames"]) == (1920, 1080, 60)
     assert info["codec"] == "h264"
-    # Its own header says 340 wide in pixels of 64:51.
+    # The header states a width of 340 with pixels of 64:51.
     wide = video_info(real_clips / "formats/mmaction2_demo_armwrestling.mp4")
     assert (wide["width"], wide["height"]) == (427, 256)
 
@@ -174,9 +174,9 @@ def test_geometry_on_a_real_clip(real_clips: Path) -> None:
 def test_few_frames_are_decoded_where_few_are_wanted(
     real_clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clip of six key frames: 8 frames do not cost 250."""
+    """In a clip with six key frames, 8 frames do not need all 250."""
     decoded = 0
-    true_decode = decode._decode_packet
+    true_decode = decode.decode_packet
 
     def counted(*arguments: Any, **options: Any) -> Any:
         nonlocal decoded
@@ -184,6 +184,6 @@ def test_few_frames_are_decoded_where_few_are_wanted(
         decoded += len(frames)
         return frames
 
-    monkeypatch.setattr(decode, "_decode_packet", counted)
+    monkeypatch.setattr(decode, "decode_packet", counted)
     load_clip(real_clips / "formats/bikes.mp4", frames=FRAMES, size=32)
     assert decoded < 130

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from mafsar.errors import InputError
 from mafsar.video.sampling import frames_shown, segment_times, spaced_indices
 
 
@@ -44,7 +45,7 @@ def test_before_the_first_frame_it_is_the_first() -> None:
 
 def test_rounding_of_the_clock_does_not_choose_the_frame_before() -> None:
     timestamps = np.arange(1000) / 30
-    # The same moments, computed in another order of operations.
+    # The same moments, computed with another order of operations.
     times = np.arange(1000) * (1 / 30)
     assert frames_shown(timestamps, times).tolist() == list(range(1000))
 
@@ -72,9 +73,9 @@ def test_random_spacing_stays_in_range() -> None:
 
 
 def test_impossible_numbers_are_refused() -> None:
-    with pytest.raises(ValueError, match="frames must be at least 1, got 0"):
+    with pytest.raises(InputError, match="frames must be at least 1, got 0"):
         segment_times(1.0, 0)
-    with pytest.raises(ValueError, match="duration must be finite"):
+    with pytest.raises(InputError, match="duration must be finite"):
         segment_times(float("nan"), 8)
-    with pytest.raises(ValueError, match="at least one frame"):
+    with pytest.raises(InputError, match="at least one frame"):
         frames_shown(np.array([]), np.array([0.0]))

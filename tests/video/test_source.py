@@ -1,4 +1,4 @@
-"""What counts as a clip on a disk."""
+"""What counts as a clip on disk, and the hashes of content."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_videos_by_ending_in_any_case(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["._a.mp4", ".DS_Store", "Thumbs.db", "THUMBS.DB", "a.txt", "a", "x.csv"]
 )
-def test_what_is_no_video(name: str) -> None:
+def test_names_that_are_not_videos(name: str) -> None:
     assert not is_video(name)
 
 
@@ -77,7 +77,7 @@ def test_clips_below_a_folder(tmp_path: Path) -> None:
     assert find_clips(tmp_path / "10.mp4") == [tmp_path / "10.mp4"]
 
 
-def test_a_folder_with_videos_is_no_frame_folder(tmp_path: Path) -> None:
+def test_a_folder_with_videos_is_not_a_frame_folder(tmp_path: Path) -> None:
     picture(tmp_path / "poster.jpg")
     assert is_frame_folder(tmp_path)
     touch(tmp_path, "a.mp4")
@@ -97,7 +97,7 @@ def test_folders_without_pictures_say_so(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="is an empty folder"):
         frame_paths(tmp_path)
     touch(tmp_path, "notes.txt")
-    with pytest.raises(VideoError, match="holds no picture"):
+    with pytest.raises(VideoError, match="contains no pictures"):
         frame_paths(tmp_path)
 
 
@@ -131,6 +131,6 @@ def test_importing_the_package_loads_no_decoder() -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_content_of_what_is_missing(tmp_path: Path) -> None:
+def test_content_of_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no such file"):
         content_sha256(tmp_path / "no.mp4")

@@ -1,4 +1,4 @@
-"""Videos that are written play everywhere, and nothing half-written is left."""
+"""Written videos can be read back, and no partial file is left."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_a_name_without_a_folder(
 
 
 def test_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
-    """x264's macroblock tree made other bytes of these about once in thirty to a hundred times."""
+    """With mbtree, x264 gave other bytes for these about once in thirty to a hundred times."""
     frames = [*Take("pick_up_object", seed=11, frames=12, size=32).stage.pictures()]
     files = {write_video(tmp_path / "clip.mp4", frames, 12).read_bytes() for _ in range(80)}
     assert len(files) == 1
 
 
 def test_colours_survive(tmp_path: Path) -> None:
-    for height in (64, 720):  # BT.601 and BT.709 where nothing is said
+    for height in (64, 720):  # players assume BT.601 and BT.709
         colours = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (128, 128, 128), (250, 250, 10)]
         path = write_video(
             tmp_path / f"{height}.mp4",
@@ -82,7 +82,7 @@ def test_without_libx264_it_is_mpeg4(
     assert make.number_of(load_raw_clip(path, frames=1).frames[0]) == 3
 
 
-def test_an_existing_file_stays_until_the_new_one_is_whole(make: Any, tmp_path: Path) -> None:
+def test_an_existing_file_stays_until_the_new_one_is_complete(make: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"old")
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_written(tmp_path: Path, frames: Any, fps: float, message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_to(make: Any, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_to(make: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     path = tmp_path / "file" / "a.mp4"
     with pytest.raises(VideoError, match="cannot be written") as caught:

@@ -18,7 +18,7 @@ from mafsar.data.store import Store
 from mafsar.errors import InputError, MafsarError, VideoError, option
 from mafsar.runtime.cache.features import FeatureCache, Tensors, clip_key, text_key
 from mafsar.runtime.encoder import Encoder, Float32, Frames
-from mafsar.video import ArrayClip, Clip, ClipRequest, Geometry, content_sha256, load_clips
+from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
 
 _THUMBNAIL = 64  # pixels
 
@@ -187,9 +187,11 @@ def encode_clips(
     )
 
 
-def _hash(source: Path | ArrayClip) -> str | MafsarError:
+def _hash(source: Path | MemoryClip) -> str | MafsarError:
     try:
-        return source.sha256 if isinstance(source, ArrayClip) else content_sha256(source)
+        if isinstance(source, MemoryClip):
+            return source.content_sha256
+        return content_sha256(source)
     except MafsarError as error:
         return error
 

@@ -21,7 +21,7 @@ from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
 from mafsar.runtime.match.queries import Query, clips_in, is_one_clip
 from mafsar.runtime.scoring.scores import class_distances, class_prototypes, match_features
-from mafsar.video import ArrayClip, Clip, ClipRequest, Geometry, content_sha256, load_clips
+from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
 
 _LONG = 3.0  # times the longest support clip
 
@@ -273,7 +273,9 @@ class Matcher:
         if not any(clip.size_bytes == size for clip in self.bank.clips):
             return targets, []
         source = query.source
-        content = source.sha256 if isinstance(source, ArrayClip) else content_sha256(source)
+        content = (
+            source.content_sha256 if isinstance(source, MemoryClip) else content_sha256(source)
+        )
         identity = clip_identity(content, None, None)
         targets = targets.copy()
         warnings = []

@@ -109,7 +109,7 @@ def test_a_folded_tensor_bears_no_parameter_s_name(bundle: Path, network: Mafsar
             held = onnx.numpy_helper.to_array(tensor)
             assert np.array_equal(held, state[tensor.name].numpy()), tensor.name
     assert folded >= 22
-    with pytest.raises(UnavailableError, match=r"batch norms are folded.*use --engine onnx"):
+    with pytest.raises(UnavailableError, match=r"batch norms are folded.*use engine='onnx'"):
         load_bundle_network(bundle)
 
 

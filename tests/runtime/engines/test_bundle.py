@@ -318,7 +318,7 @@ def test_what_is_no_bundle(tmp_path):
             UnavailableError,
             "no GPU 0 with a CUDA driver here; use engine='onnx'",
         ),
-        ({"engine": "torch"}, UnavailableError, "use --engine onnx"),
+        ({"engine": "torch"}, UnavailableError, "use engine='onnx'"),
         ({"engine": "tensorrt"}, InputError, "engine must be one of"),
         ({"precision": "fp16"}, UnavailableError, "precision='fp32'"),
         ({"precision": "fp64"}, InputError, "precision must be one of"),

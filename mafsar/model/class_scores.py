@@ -1,7 +1,8 @@
-"""Scores of queries against classes: distances, text cosines and their fusion (METHOD section 3).
+"""Scores of queries against classes: distances, text cosines and their fusion (docs/method.md,
+section "Prototypes and matching").
 
-Differentiable, for training and as the definition; on a device `mafsar.runtime.scoring.scores` does the
-same with numpy.
+Differentiable, for training and as the definition; `mafsar.runtime.scoring.scores` does the same in
+numpy for inference.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class ClassScores:
 
     Attributes:
         fused: α · softmax(text) + (1 − α) · softmax(visual), rows sum to 1, (Q, C).
-        distances: The metric's own values, smaller is nearer, (Q, C).
+        distances: Values of the metric, smaller is nearer, (Q, C).
         visual_logits: (Q, C).
         text_logits: (Q, C), or None without text.
     """
@@ -48,10 +49,10 @@ def class_scores(
         prototypes: Class prototypes, (C, T, E).
         match: Metric, λ, α and scales.
         pooled: Time means of the queries' raw features F, (Q, E); needed with `text`.
-        text: Raw class text embeddings, (C, E). None is `text = off`: α counts as 0.
+        text: Raw class text embeddings, (C, E). None matches without text: α counts as 0.
 
     Returns:
-        The scores and what they are made of.
+        The scores and their parts.
 
     Raises:
         InputError: `text` without `pooled`.
@@ -61,7 +62,7 @@ def class_scores(
     if text is None:
         return ClassScores(visual.softmax(dim=-1), distances, visual, None)
     if pooled is None:
-        raise InputError("pooled is missing: the text score reads the queries' pooled features")
+        raise InputError("pooled is missing: the text score needs the queries' pooled features")
     worded = text_logits(pooled, text, match)
     fused = match.alpha * worded.softmax(dim=-1) + (1 - match.alpha) * visual.softmax(dim=-1)
     return ClassScores(fused, distances, visual, worded)

@@ -1,7 +1,7 @@
-"""CLIP's two towers in the project's own words: attention with explicit q, k, v, and pre-norm blocks.
+"""CLIP's two towers in plain modules: attention with explicit q, k, v, and pre-norm blocks.
 
 Parameter names are open_clip's, so that its weights load by name. `nn.MultiheadAttention` is not
-used: its evaluation fast path is an operator that no exporter knows.
+used: its evaluation fast path is an operator that no exporter supports.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class QuickGELU(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention with biases.
 
-    One parameter holds the projections of q, k and v, as in the checkpoints; each is used as a
-    slice of its own, so that a query of fewer tokens costs no more than it needs.
+    One parameter holds the projections of q, k and v, as in the checkpoints. Each is used as a
+    separate slice, so that a query of fewer tokens costs less.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -63,11 +63,11 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """softmax(q kᵀ / √d) v over (M, heads, L, d), in the form that suits where it runs.
+    """softmax(q kᵀ / √d) v over (M, heads, L, d), in the form that is faster where it runs.
 
-    In an exported graph the fused operator would unfold into a chain of shape arithmetic that
-    TensorRT does not recognise as attention; in bfloat16 on a CPU its gradient takes half of a
-    training step, and plain products a quarter of that.
+    In an exported graph the fused operator becomes a chain of shape arithmetic that TensorRT does
+    not recognise as attention. In bfloat16 on a CPU its gradient takes half of a training step;
+    plain products take a quarter of that.
     """
     if torch.compiler.is_exporting() or (q.dtype == torch.bfloat16 and q.is_cpu):
         return explicit_attention(q, k, v, causal)
@@ -75,7 +75,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
-    """`attend` by torch's fused operator."""
+    """`attend` with torch's fused operator."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
 
@@ -120,10 +120,10 @@ class Block(nn.Module):
         Args:
             x: (M, L, D).
             causal: See `Attention`.
-            first_only: Only the first token's output is wanted; all tokens are still keys.
+            first_only: Return only the first token's output; all tokens are still keys.
 
         Returns:
-            (M, L, D), or (M, 1, D) for `first_only`.
+            (M, L, D), or (M, 1, D) with `first_only`.
         """
         normed = self.ln_1(x)
         if first_only:
@@ -172,7 +172,8 @@ class VisionTower(nn.Module):
         """Patch, class and position embeddings, before `ln_pre`.
 
         Args:
-            images: Normalised pixels, (M, 3, S, S), or what the stem made of them.
+            images: Normalised pixels, (M, 3, S, S), or the stem's output,
+                (M, STEM_CHANNELS, S/16, S/16).
 
         Returns:
             (M, N+1, D), the class token first.

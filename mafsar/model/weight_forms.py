@@ -1,8 +1,8 @@
-"""Names of parameters inside the graphs of a bundle (no torch).
+"""The forms in which the graphs of a bundle contain a parameter, and their names (no torch).
 
-A graph holds each matrix as it is used: transposed, and the projections of q, k and v apart. The
-exporter names every such tensor after its parameter, so that a network can be built from its
-bundle again without storing anything twice.
+A graph contains each matrix as it is used: transposed, and split into the projections of q, k and v.
+The exporter names every such tensor after its parameter, so that a network can be built from its
+bundle without storing weights twice.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ QKV = ("q", "k", "v")
 
 
 def weight_forms(name: str, value: Array) -> Iterator[tuple[str, str, Array]]:
-    """The forms in which a graph may hold a parameter.
+    """Yields the forms in which a graph may contain a parameter.
 
     Args:
-        name: The parameter's.
+        name: Name of the parameter.
         value: Its value, or any array of its shape.
 
     Yields:
@@ -39,16 +39,16 @@ def weight_forms(name: str, value: Array) -> Iterator[tuple[str, str, Array]]:
             yield f"{form}.T", part, piece.T
 
 
-def gathered(name: str, shape: tuple[int, ...], held: dict[str, Array]) -> Array | None:
-    """A parameter put together from the forms that graphs hold.
+def assembled(name: str, shape: tuple[int, ...], held: dict[str, Array]) -> Array | None:
+    """Assembles a parameter from the forms that graphs contain.
 
     Args:
-        name: The parameter's.
+        name: Name of the parameter.
         shape: Its shape.
         held: Tensors by their names in the graphs.
 
     Returns:
-        float32, or None where a part is in no graph.
+        The parameter, float32, or None if a part of it is not in the graphs.
     """
     parts: dict[str, Array] = {}
     # Strides of 0: the template costs no memory.

@@ -1,4 +1,4 @@
-"""Which packets to decode for the frames that are wanted, and where to jump."""
+"""Which packets to decode for the wanted frames, and where to jump."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JUMP_PACKETS = 3
 
 @dataclass(frozen=True)
 class Run:
-    """Packets that are decoded in one go, and the timestamps wanted from them."""
+    """Consecutive packets to decode, and the timestamps wanted from them."""
 
     start: int
     stop: int
@@ -25,11 +25,11 @@ class Run:
 
 
 def plan_runs(packets: Packets, wanted: np.ndarray, strategy: Strategy) -> list[Run]:
-    """Cuts the decoding of the wanted timestamps into runs of packets.
+    """Divides the decoding of the wanted timestamps into runs of packets.
 
     Args:
-        packets: Of the whole stream, in file order.
-        wanted: Timestamps, ascending, each of a shown packet.
+        packets: All packets of the stream, in file order.
+        wanted: Timestamps of shown packets, ascending.
         strategy: As for `decode_moments`.
 
     Returns:
@@ -39,13 +39,13 @@ def plan_runs(packets: Packets, wanted: np.ndarray, strategy: Strategy) -> list[
     shown = np.flatnonzero(packets.shown)
     order = shown[np.argsort(packets.pts[shown], kind="stable")]
     needs = order[np.searchsorted(packets.pts[order], wanted)]
-    # How many packets a jump must save; a negative saving decodes some of them again.
+    # How many packets a jump must save; with a negative saving some are decoded again.
     total = len(packets.pts)
     least_saving = {"auto": JUMP_PACKETS, "seek": -total, "through": total + 1}[strategy]
     runs: list[Run] = []
     start, stop, inside = 0, 0, set[int]()
     for pts, need in zip(wanted, needs, strict=True):
-        # Frames after a key frame in the file may be shown before it; those need the one before.
+        # Frames after a key frame in the file may be shown before it; they need the previous one.
         usable = keys[(keys <= need) & (packets.pts[keys] <= pts)]
         key = int(usable[-1]) if len(usable) else 0
         if key - stop >= least_saving and int(pts) not in inside:

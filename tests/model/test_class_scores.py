@@ -1,4 +1,4 @@
-"""Prototypes and scores against the float64 re-statement, and their gradients."""
+"""Prototypes and scores against the float64 restatement, and their gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from mafsar.choices import Scoring
 from mafsar.errors import InputError
-from mafsar.model.matching import class_scores
+from mafsar.model.class_scores import class_scores
 from mafsar.model.prototypes import class_prototypes
 
 
@@ -43,7 +43,7 @@ def test_scores_are_the_restatement(metric, with_text, restatement):
 
 
 def test_the_restatement_of_otam_has_the_known_values(restatement):
-    # Facts of METHOD section 3, so that the reference itself is checked.
+    # Known values, so that the reference itself is checked.
     assert restatement.otam(np.zeros((8, 8)), 0.1) == pytest.approx(-0.8436, abs=5e-5)
     assert restatement.otam(np.zeros((8, 8)), 0.5) == pytest.approx(-4.2178, abs=5e-5)
     row = np.array([[0.2, 0.3, 0.4]])
@@ -90,6 +90,6 @@ def test_a_prototype_is_the_mean_of_its_shots_frame_by_frame():
 @pytest.mark.parametrize(
     ("labels", "words"), [([0, 2, 2], "no support clip for class 1"), ([0, 1, 3], r"in 0…2")]
 )
-def test_wrong_labels_are_named(labels, words):
+def test_wrong_labels_are_refused(labels, words):
     with pytest.raises(InputError, match=words):
         class_prototypes(drawn(3, 4, 8), torch.tensor(labels), 3)
