@@ -2,22 +2,15 @@
 //
 // csrc/cpu/isa_*.cpp compile the same templates with different flags; dispatch.cpp picks one table
 // when the module is loaded. The functions allocate nothing and start no threads: the drivers
-// (otam.cpp, match.cpp) do, and hand each of them scratch memory of its own.
+// (align.cpp, match.cpp) do both, and give each call its own scratch memory.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "mafsar/alignment.h"
+
 namespace mafsar {
-
-enum class Metric { kOtam, kBimhm };
-
-// How a pair of clips is aligned.
-struct Alignment {
-  Metric metric;
-  double lam;          // OTAM only
-  bool bidirectional;  // OTAM only; Bi-MHM always is
-};
 
 // A stretch of pairs of one size: order[begin …], or begin, begin + 1, … where `order` is null.
 struct Stretch {

@@ -211,25 +211,13 @@ void backward(const Job& job) {
 
 }  // namespace
 
-void otam_match_cpu(const Features& features, FeatureSizes sizes, double lam, float* scores) {
-  forward(make_job(features, sizes, {Metric::kOtam, lam, true}, nullptr, nullptr, nullptr, scores));
+void match_cpu(const Alignment& how, const Features& features, FeatureSizes sizes, float* scores) {
+  forward(make_job(features, sizes, how, nullptr, nullptr, nullptr, scores));
 }
 
-void otam_match_backward_cpu(const float* grad, const Features& features, FeatureSizes sizes,
-                             double lam, float* grad_query, float* grad_prototypes) {
-  backward(make_job(features, sizes, {Metric::kOtam, lam, true}, grad, grad_query, grad_prototypes,
-                    nullptr));
-}
-
-void bimhm_match_cpu(const Features& features, FeatureSizes sizes, float* scores) {
-  forward(
-      make_job(features, sizes, {Metric::kBimhm, 1.0, true}, nullptr, nullptr, nullptr, scores));
-}
-
-void bimhm_match_backward_cpu(const float* grad, const Features& features, FeatureSizes sizes,
-                              float* grad_query, float* grad_prototypes) {
-  backward(make_job(features, sizes, {Metric::kBimhm, 1.0, true}, grad, grad_query, grad_prototypes,
-                    nullptr));
+void match_backward_cpu(const Alignment& how, const float* grad, const Features& features,
+                        FeatureSizes sizes, float* grad_query, float* grad_prototypes) {
+  backward(make_job(features, sizes, how, grad, grad_query, grad_prototypes, nullptr));
 }
 
 }  // namespace mafsar

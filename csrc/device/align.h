@@ -6,16 +6,11 @@
 #pragma once
 
 #include "device/rows.h"
+#include "mafsar/alignment.h"
 #include "mafsar/bimhm.h"
 #include "mafsar/otam.h"
 
 namespace mafsar {
-
-struct DeviceAlignment {
-  bool otam;
-  double lam;          // OTAM only
-  bool bidirectional;  // OTAM only
-};
 
 namespace MAFSAR_ISA {
 
@@ -55,10 +50,15 @@ struct AddCell {
 };
 
 // Cost of a pair of own size rows × columns, stored `stride` cells a row.
-MAFSAR_HD float align_pair(const DeviceAlignment& how, int rows, int columns, int stride,
+MAFSAR_HD float align_pair(const Alignment& how, int rows, int columns, int stride,
                            const float* cells, float* row) {
   const ReadCell there{cells, stride, 1}, back{cells, 1, stride};
-  if (!how.otam) return bimhm_forward(rows, columns, there, row);
+  switch (how.metric) {
+    case Metric::kBimhm:
+      return bimhm_forward(rows, columns, there, row);
+    case Metric::kOtam:
+      break;
+  }
   const SoftMinimum with = make_soft_minimum(how.lam);
   const KeepNothing nothing{};
   if (!how.bidirectional) return otam_forward(rows, columns, with, there, row, nothing);
@@ -72,14 +72,17 @@ MAFSAR_HD float align_pair(const DeviceAlignment& how, int rows, int columns, in
 }
 
 // Adds grad * d cost / d distance to `gradients`, which lie as `cells` do.
-MAFSAR_HD void align_pair_backward(const DeviceAlignment& how, int rows, int columns, int stride,
+MAFSAR_HD void align_pair_backward(const Alignment& how, int rows, int columns, int stride,
                                    float grad, const float* cells, float* row, float* table,
                                    float* gradients) {
   const ReadCell there{cells, stride, 1}, back{cells, 1, stride};
   const AddCell add_there{gradients, stride, 1}, add_back{gradients, 1, stride};
-  if (!how.otam) {
-    bimhm_backward(rows, columns, grad, there, row, add_there);
-    return;
+  switch (how.metric) {
+    case Metric::kBimhm:
+      bimhm_backward(rows, columns, grad, there, row, add_there);
+      return;
+    case Metric::kOtam:
+      break;
   }
   const SoftMinimum with = make_soft_minimum(how.lam);
   otam_forward(rows, columns, with, there, row, KeepWeights<float>{table, columns});
@@ -110,7 +113,7 @@ struct AlignJob {
   float* out;                   // (pairs), or as `distances` backward
   std::int64_t pairs;
   int rows, columns;
-  DeviceAlignment how;
+  Alignment how;
 };
 
 MAFSAR_HD int floats_of_pair(const PairPitch& pitch, bool backward) {

@@ -37,7 +37,7 @@ struct MatchJob {
   MatchSide rows, columns;  // backward: own the gradients, are walked over
   std::int64_t batch;
   int width;
-  DeviceAlignment how;
+  Alignment how;
   const float* grad;  // (batch, queries, classes), backward only
   float* out;         // scores; backward (slices, batch, videos, frames, width) of the rows
   int slices;         // backward only

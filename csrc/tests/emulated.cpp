@@ -169,11 +169,12 @@ int adapter(int storage, int order, const void* grad, const void* c, const Adapt
   });
 }
 
-int align(int order, bool otam, double lam, bool bidirectional, const float* grad,
+int align(int order, int metric, double lam, bool bidirectional, const float* grad,
           const float* distances, const std::int64_t* lengths, std::int64_t pairs, int rows,
           int columns, float* out) {
-  const AlignJob job{distances, lengths, grad,    out,
-                     pairs,     rows,    columns, {otam, lam, bidirectional}};
+  const AlignJob job{
+      distances, lengths, grad,    out,
+      pairs,     rows,    columns, {static_cast<Metric>(metric), lam, bidirectional}};
   return run(launch_of(job, grad != nullptr), order, [&](const FiberThread& on) {
     if (grad) {
       align_body<true>(on, job);
@@ -185,7 +186,7 @@ int align(int order, bool otam, double lam, bool bidirectional, const float* gra
 
 // Backward, `out` is the gradient of `query`, (slices, batch, queries, rows, width); exchange the
 // sides and the score strides for the other one's.
-int match(int order, bool otam, double lam, const float* grad, const float* query,
+int match(int order, int metric, double lam, const float* grad, const float* query,
           const float* prototypes, const std::int64_t* query_lengths,
           const std::int64_t* prototype_lengths, std::int64_t batch, std::int64_t queries,
           std::int64_t classes, int rows, int columns, int width, std::int64_t row_stride,
@@ -194,7 +195,7 @@ int match(int order, bool otam, double lam, const float* grad, const float* quer
                      {prototypes, prototype_lengths, classes, columns, column_stride},
                      batch,
                      width,
-                     {otam, lam, true},
+                     {static_cast<Metric>(metric), lam, true},
                      grad,
                      out,
                      slices};

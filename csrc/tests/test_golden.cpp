@@ -68,18 +68,18 @@ double sum_of(const Numbers& values) {
   return sum;
 }
 
+mafsar::Metric metric_of(const Case& one) {
+  return one.name.rfind("otam", 0) == 0 ? mafsar::Metric::kOtam : mafsar::Metric::kBimhm;
+}
+
 bool check_alignment(const Case& one) {
   const mafsar::DistanceSizes sizes{1, one.size(0), one.size(1)};
   const std::vector<float> given = one.single("given"), grad{1.0f};
   std::vector<float> cost(1), slopes(given.size());
   const double lam = one["lam"][0];
-  if (one.name == "otam") {
-    mafsar::otam_cpu(given.data(), nullptr, sizes, lam, true, cost.data());
-    mafsar::otam_backward_cpu(grad.data(), given.data(), nullptr, sizes, lam, true, slopes.data());
-  } else {
-    mafsar::bimhm_cpu(given.data(), nullptr, sizes, cost.data());
-    mafsar::bimhm_backward_cpu(grad.data(), given.data(), nullptr, sizes, slopes.data());
-  }
+  const mafsar::Alignment how{metric_of(one), lam, true};
+  mafsar::align_cpu(how, given.data(), nullptr, sizes, cost.data());
+  mafsar::align_backward_cpu(how, grad.data(), given.data(), nullptr, sizes, slopes.data());
   const double size = 1.0 + sum_of(one["given"]);
   if (!near("cost", cost, one["cost"], 2e-6 * size)) return false;
   // Small λ and large costs leave weights to differences within rounding.
@@ -93,11 +93,7 @@ bool check_matching(const Case& one) {
   const std::vector<float> query = one.single("query"), prototypes = one.single("prototypes");
   const mafsar::Features features{query.data(), prototypes.data(), nullptr, nullptr};
   std::vector<float> scores(one["scores"].size());
-  if (one.name == "otam_match") {
-    mafsar::otam_match_cpu(features, sizes, one["lam"][0], scores.data());
-  } else {
-    mafsar::bimhm_match_cpu(features, sizes, scores.data());
-  }
+  mafsar::match_cpu({metric_of(one), one["lam"][0], true}, features, sizes, scores.data());
   return near("score", scores, one["scores"], 1e-4);
 }
 
