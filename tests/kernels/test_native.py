@@ -13,7 +13,7 @@ import torch
 
 from mafsar import kernels
 from mafsar.kernels import dispatch, reference
-from mafsar.kernels.torch_ops import matching as ops
+from mafsar.kernels.torch_ops.library import share_torch_threads
 
 SIZES = [(1, 1), (1, 7), (7, 1), (7, 7), (8, 8), (8, 17)]
 SCALES = [(0.5, 1.0), (0.1, 2.0), (1e-3, 1.0), (10.0, 1.0), (1e-3, 1e4), (10.0, 1e4)]
@@ -267,7 +267,7 @@ def test_work_is_done_on_the_threads_of_another_library(generator):
     try:
         got = kernels.otam(distances)
     finally:
-        ops.work_on_torchs_threads()
+        share_torch_threads()
     assert asked == [2]
     torch.testing.assert_close(got, want, rtol=0, atol=0)
 

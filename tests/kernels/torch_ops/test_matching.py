@@ -1,4 +1,4 @@
-"""The torch door: registration, compilation, export, second derivatives, and what is refused."""
+"""The torch ops: registration, compilation, export, second derivatives, and refused arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mafsar import kernels
-from mafsar.kernels.torch_ops import matching as ops
+from mafsar.kernels.torch_ops.library import OPS
 
 EIGHT = torch.ones(3, 8, 8)
 QUERY, SUPPORT = torch.ones(2, 3, 8, 4), torch.ones(2, 5, 6, 4)
@@ -42,7 +42,7 @@ def op_calls():
 
 @pytest.mark.parametrize(("name", "args"), [pytest.param(*call, id=call[0]) for call in op_calls()])
 def test_opcheck(name, args):
-    torch.library.opcheck(getattr(ops._ops, name).default, args)
+    torch.library.opcheck(getattr(OPS, name).default, args)
 
 
 def pipeline(query, support, distances):
@@ -182,11 +182,11 @@ def test_devices_must_agree():
 def test_ops_check_for_themselves():
     """Called past the public functions they must not read foreign memory."""
     with pytest.raises(TypeError, match="distances must be one of"):
-        ops._ops.otam(EIGHT.int(), 0.5, True, None)
+        OPS.otam(EIGHT.int(), 0.5, True, None)
     with pytest.raises(ValueError, match="grad must have shape"):
-        ops._ops.otam_backward(torch.ones(2), EIGHT, 0.5, True, None)
+        OPS.otam_backward(torch.ones(2), EIGHT, 0.5, True, None)
     with pytest.raises(ValueError, match="grad must have shape"):
-        ops._ops.otam_match_backward(torch.ones(3, 5), QUERY, SUPPORT, 0.5, None, None)
+        OPS.otam_match_backward(torch.ones(3, 5), QUERY, SUPPORT, 0.5, None, None)
 
 
 def test_lengths_may_be_a_plain_list():
