@@ -110,10 +110,10 @@ def test_bimhm(truth, generator, rows, columns, scale):
     distances = random_distances(generator, 37, rows, columns, scale=scale)
     distances[::2] = (distances[::2] * 3 / scale).round() * scale / 3  # ties
     want = [truth.bimhm(pair) for pair in distances.double().numpy()]
-    values = np.array([value for value, _ in want])
+    values = np.array([pair.value for pair in want])
     np.testing.assert_allclose(kernels.bimhm(distances), values, rtol=1e-6, atol=1e-6 * scale)
     slope = gradient_of(kernels.bimhm, distances, torch.ones(37))
-    np.testing.assert_allclose(slope, np.stack([gradient for _, gradient in want]), atol=1e-6)
+    np.testing.assert_allclose(slope, np.stack([pair.gradient for pair in want]), atol=1e-6)
 
 
 @pytest.mark.usefixtures("isa")
