@@ -54,7 +54,7 @@ std::vector<Case> read(const char* path) {
 }
 
 bool close(const char* what, std::size_t i, double got, double want, double allowed) {
-  if (std::fabs(got - want) <= allowed) return true;  // false for not-a-number
+  if (std::fabs(got - want) <= allowed) return true;  // false for NaN
   std::printf("%s[%zu] is %.9g, expected %.9g\n", what, i, got, want);
   return false;
 }
