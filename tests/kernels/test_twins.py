@@ -1,4 +1,4 @@
-"""The torch and numpy twins against the restatement, and the facts that METHOD gives."""
+"""The torch and numpy twins against the restatement and against known values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_otam_is_the_restatement(truth, rows, columns, lam, scale):
         )
         (gradient,) = torch.autograd.grad(cost.sum(), leaf)
         slopes = np.stack([pair.gradient for pair in want])
-        # At λ = 1e-3 and ±1e4 one rounding of a cost is 1e-9 of a weight's exponent.
+        # At λ = 1e-3 and ±1e4 one rounding of a cost changes a weight's exponent by 1e-9.
         np.testing.assert_allclose(gradient.numpy(), slopes, atol=1e-7)
         if bidirectional:
             np.testing.assert_allclose(
@@ -69,7 +69,7 @@ def test_one_row_is_its_plain_sum():
 
 
 def test_a_float32_logsumexp_would_lose_the_gradient(truth):
-    """Why the minimum comes out first: the usual form is off by 1.0 at λ = 1e-3, |d| = 1e4."""
+    """Why the minimum is subtracted first: the usual form is off by 1.0 at λ = 1e-3, |d| = 1e4."""
     distances = torch.tensor(random_distances(6, 8, 8, 1e4), dtype=torch.float32)
     leaf = distances.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(reference.otam(leaf, 1e-3).sum(), leaf)
@@ -126,7 +126,7 @@ def test_frame_distances_are_the_restatement(truth):
     numbers = np.random.default_rng(1)
     query, support = numbers.normal(size=(2, 3, 4, 6)), numbers.normal(size=(2, 5, 3, 6))
     query[0, 0, 1] = 0.0
-    query[0, 1, 2] = 1e-8  # shorter than 1e-6: the norm is held there
+    query[0, 1, 2] = 1e-8  # shorter than 1e-6, where the norm is clamped
     want = np.array(
         [[[truth.frame_distances(q, s) for s in support[b]] for q in query[b]] for b in range(2)]
     )

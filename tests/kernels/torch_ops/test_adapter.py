@@ -1,4 +1,4 @@
-"""The temporal adapter: against float64 and a plain loop, its op, its gradients, what it refuses."""
+"""The temporal adapter against float64 and a plain loop: its op, gradients, refused arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CASES = [
 
 
 def inputs(generator, clips, frames, heads, own, hidden) -> list[Tensor]:
-    """c and the ten weights in float64, none of them zero."""
+    """c and the ten weights in float64, all of them random."""
     width = heads * own
 
     def numbers(*shape: int) -> Tensor:
@@ -69,7 +69,7 @@ def near(got: Tensor, twin: Tensor, want: Tensor, allowed: float) -> None:
 
 
 def by_loops(tensors: list[Tensor], heads: int) -> np.ndarray:
-    """METHOD section 1, step 1, one number at a time."""
+    """The temporal adapter of docs/method.md, one number at a time."""
     c, norm_w, norm_b, qkv_w, qkv_b, out_w, out_b, down_w, down_b, up_w, up_b = (
         t.numpy() for t in tensors
     )
@@ -137,7 +137,7 @@ def test_half_precision_is_accumulated_in_float32(generator, dtype):
     got = value_and_slopes(ours, tensors, 2, grad)
     for a, b in zip(got, want, strict=True):
         assert a.dtype == dtype
-        # Rounded once, at the end: half a step of the format.
+        # Rounded once, at the end: by half a step of the format.
         step = torch.finfo(dtype).eps * b.abs().max().item()
         assert (a.double() - b).abs().max().item() <= 0.51 * step + 1e-5
 
@@ -201,7 +201,7 @@ def test_only_what_is_tuned_gets_a_gradient(generator, monkeypatch, tuned):
 @pytest.mark.parametrize("clips", [1, 6, 13])
 @pytest.mark.usefixtures("isa", "two_threads")
 def test_both_ways_are_the_method(generator, monkeypatch, clips, limit):
-    """The order that decides itself by rows: native calls of a whole pass, and steps."""
+    """The number of rows chooses between one native call for a whole pass and single steps."""
     monkeypatch.setattr(CpuSteps, "most_rows", MostRows(limit, limit))
     tensors = inputs(generator, clips, 8, 2, 33, 27)
     grad = torch.randn(tensors[0].shape, generator=generator)

@@ -14,7 +14,7 @@ QUERY, SUPPORT = torch.ones(2, 3, 8, 4), torch.ones(2, 5, 6, 4)
 
 
 def op_calls():
-    """Every op with arguments of each kind: (name, args)."""
+    """Every op with each kind of arguments: (name, args)."""
     generator = torch.Generator().manual_seed(3)
     distances = torch.rand(3, 8, 5, generator=generator)
     lengths = torch.tensor([[8, 5], [1, 1], [4, 3]])
@@ -31,7 +31,7 @@ def op_calls():
         yield "otam_match_backward", (grads, query, support, 0.1, first, second)
         yield "bimhm_match", (query, support, first, second)
         yield "bimhm_match_backward", (grads, query, support, first, second)
-    # What no kernel takes: the twin, and its gradients, inside the op.
+    # float64, which no kernel accepts: the twin and its gradients, inside the op.
     double, twice = distances.double(), (query.double(), support.double())
     yield "otam", (double, 0.5, True, None)
     yield "otam_backward", (grad.double(), double, 0.5, True, lengths)
@@ -70,7 +70,7 @@ def test_compiles_in_one_graph():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_exports_as_plain_torch():
-    """The exported graph holds the twin: no op of ours that another run time would not know."""
+    """The exported graph holds the twin, and no op of ours, which other runtimes do not know."""
 
     class Match(torch.nn.Module):
         def forward(self, query, support):
@@ -180,7 +180,7 @@ def test_devices_must_agree():
 
 
 def test_ops_check_for_themselves():
-    """Called past the public functions they must not read foreign memory."""
+    """Called without the public functions, they must not read memory outside their arguments."""
     with pytest.raises(TypeError, match="distances must be one of"):
         OPS.otam(EIGHT.int(), 0.5, True, None)
     with pytest.raises(ValueError, match="grad must have shape"):

@@ -132,7 +132,7 @@ def test_adapter(generator, monkeypatch, wanted, in_one_call):
 
 @pytest.mark.usefixtures("fake")
 def test_adapter_in_half_precision(generator):
-    """The one call in float16: near float64 within the steps that float16 can take."""
+    """One native call in float16 is close to float64 within a few float16 steps."""
     weights = weights_of(64, 16, generator)
     c = torch.randn(2, 8, 64, generator=generator)
     half = [x.half() for x in (c, *weights)]
