@@ -351,7 +351,6 @@ def _as_lengths(lengths: Any) -> Tensor | None:
 def _align_differentiably(
     metric: AlignmentMetric, distances: Tensor, lam: float, bidirectional: bool, lengths: Any
 ) -> Tensor:
-    checks.check_metric(metric)
     distances, sizes = _promoted("distances", distances), _as_lengths(lengths)
     if _takes_twin(distances):
         checks.check_distances(distances, sizes)
@@ -380,7 +379,6 @@ def bimhm(distances: Tensor, lengths: Any) -> Tensor:
 def _match_differentiably(
     metric: AlignmentMetric, query: Tensor, prototypes: Tensor, lam: float, rows: Any, columns: Any
 ) -> Tensor:
-    checks.check_metric(metric)
     rows, columns = _as_lengths(rows), _as_lengths(columns)
     checks.check_tensor_features(query, prototypes, rows, columns)
     query, prototypes = _promoted("query", query), _promoted("prototypes", prototypes)
