@@ -1,5 +1,5 @@
-// The only file that knows Python. Each binding takes addresses and sizes that the Python doors
-// have checked, lets go of the interpreter lock, and calls csrc/mafsar/matching.h.
+// The only file that knows Python. Each binding takes addresses and sizes that mafsar.kernels has
+// checked, releases the interpreter lock, and calls a launcher of csrc/mafsar.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -26,28 +26,26 @@ const float* floats(Address at) { return reinterpret_cast<const float*>(at); }
 float* writable(Address at) { return reinterpret_cast<float*>(at); }
 const std::int64_t* whole(Address at) { return reinterpret_cast<const std::int64_t*>(at); }
 
+// The metric of a name; every binding that takes one goes through here.
+mafsar::Metric metric_of(const std::string& name) {
+  if (name == "otam") return mafsar::Metric::kOtam;
+  if (name == "bimhm") return mafsar::Metric::kBimhm;
+  throw std::invalid_argument("metric must be one of otam, bimhm, got '" + name + "'");
+}
+
 void align_forward(const std::string& metric, Address distances, Address lengths,
                    std::int64_t pairs, int rows, int columns, double lam, bool bidirectional,
                    Address out) {
-  const mafsar::DistanceSizes sizes{pairs, rows, columns};
-  if (metric == "otam") {
-    mafsar::otam_cpu(floats(distances), whole(lengths), sizes, lam, bidirectional, writable(out));
-  } else {
-    mafsar::bimhm_cpu(floats(distances), whole(lengths), sizes, writable(out));
-  }
+  mafsar::align_cpu({metric_of(metric), lam, bidirectional}, floats(distances), whole(lengths),
+                    {pairs, rows, columns}, writable(out));
 }
 
 void align_backward(const std::string& metric, Address grad, Address distances, Address lengths,
                     std::int64_t pairs, int rows, int columns, double lam, bool bidirectional,
                     Address out) {
-  const mafsar::DistanceSizes sizes{pairs, rows, columns};
-  if (metric == "otam") {
-    mafsar::otam_backward_cpu(floats(grad), floats(distances), whole(lengths), sizes, lam,
-                              bidirectional, writable(out));
-  } else {
-    mafsar::bimhm_backward_cpu(floats(grad), floats(distances), whole(lengths), sizes,
-                               writable(out));
-  }
+  mafsar::align_backward_cpu({metric_of(metric), lam, bidirectional}, floats(grad),
+                             floats(distances), whole(lengths), {pairs, rows, columns},
+                             writable(out));
 }
 
 void match_forward(const std::string& metric, Address query, Address prototypes,
@@ -56,12 +54,8 @@ void match_forward(const std::string& metric, Address query, Address prototypes,
                    double lam, Address scores) {
   const mafsar::Features features{floats(query), floats(prototypes), whole(query_lengths),
                                   whole(prototype_lengths)};
-  const mafsar::FeatureSizes sizes{batch, queries, classes, rows, columns, width};
-  if (metric == "otam") {
-    mafsar::otam_match_cpu(features, sizes, lam, writable(scores));
-  } else {
-    mafsar::bimhm_match_cpu(features, sizes, writable(scores));
-  }
+  mafsar::match_cpu({metric_of(metric), lam, true}, features,
+                    {batch, queries, classes, rows, columns, width}, writable(scores));
 }
 
 void match_backward(const std::string& metric, Address grad, Address query, Address prototypes,
@@ -70,14 +64,9 @@ void match_backward(const std::string& metric, Address grad, Address query, Addr
                     double lam, Address grad_query, Address grad_prototypes) {
   const mafsar::Features features{floats(query), floats(prototypes), whole(query_lengths),
                                   whole(prototype_lengths)};
-  const mafsar::FeatureSizes sizes{batch, queries, classes, rows, columns, width};
-  if (metric == "otam") {
-    mafsar::otam_match_backward_cpu(floats(grad), features, sizes, lam, writable(grad_query),
-                                    writable(grad_prototypes));
-  } else {
-    mafsar::bimhm_match_backward_cpu(floats(grad), features, sizes, writable(grad_query),
-                                     writable(grad_prototypes));
-  }
+  mafsar::match_backward_cpu({metric_of(metric), lam, true}, floats(grad), features,
+                             {batch, queries, classes, rows, columns, width}, writable(grad_query),
+                             writable(grad_prototypes));
 }
 
 void norm_forward(Address x, Address weight, Address bias, std::int64_t clips, int frames,
@@ -115,8 +104,11 @@ void gelu_backward(Address grad, Address x, std::int64_t count, Address grad_x) 
 template <class Pointers>
 Pointers pointers(const std::vector<Address>& addresses) {
   Pointers all;
-  static_assert(sizeof all % sizeof(void*) == 0, "nothing but pointers");
-  if (addresses.size() != sizeof all / sizeof(void*)) throw std::runtime_error("wrong count");
+  static_assert(sizeof all % sizeof(void*) == 0, "a struct of pointers only");
+  if (addresses.size() != sizeof all / sizeof(void*)) {
+    throw std::invalid_argument("expected " + std::to_string(sizeof all / sizeof(void*)) +
+                                " addresses, got " + std::to_string(addresses.size()));
+  };
   std::memcpy(&all, addresses.data(), sizeof all);
   return all;
 }
@@ -186,7 +178,7 @@ void cuda_adapter_backward(int storage, Address grad, Address c,
 void cuda_align(const std::string& metric, Address grad, Address distances, Address lengths,
                 std::int64_t pairs, int rows, int columns, double lam, bool bidirectional,
                 Address out, Address stream) {
-  mafsar::align_cuda({metric == "otam", lam, bidirectional}, floats(grad), floats(distances),
+  mafsar::align_cuda({metric_of(metric), lam, bidirectional}, floats(grad), floats(distances),
                      whole(lengths), pairs, rows, columns, writable(out), device(stream));
 }
 
@@ -196,7 +188,7 @@ void cuda_match(const std::string& metric, Address grad, Address own, Address ot
                 int other_frames, int width, std::int64_t own_stride, std::int64_t other_stride,
                 double lam, int slices, Address out, Address stream) {
   mafsar::match_cuda(
-      {metric == "otam", lam, true}, floats(grad),
+      {metric_of(metric), lam, true}, floats(grad),
       {floats(own), whole(own_lengths), own_videos, own_frames, own_stride},
       {floats(other), whole(other_lengths), other_videos, other_frames, other_stride}, batch, width,
       slices, writable(out), device(stream));
@@ -206,7 +198,8 @@ void cuda_match(const std::string& metric, Address grad, Address own, Address ot
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
-  m.doc() = "Native kernels of mafsar; call them through mafsar.kernels, which checks.";
+  m.doc() =
+      "Native kernels of mafsar. Call them through mafsar.kernels, which checks the arguments.";
   m.def("align_forward", align_forward, Release());
   m.def("align_backward", align_backward, Release());
   m.def("match_forward", match_forward, Release());

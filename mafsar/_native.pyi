@@ -1,10 +1,14 @@
-"""Native kernels. Addresses of contiguous float32 (lengths: int64, 0 for none), then sizes.
+"""The native kernels: addresses of contiguous float32 (lengths: int64, 0 for none), then sizes.
 
-Nothing is checked here; call `mafsar.kernels`, which does.
+Only the metric is checked here. Call `mafsar.kernels`, which checks all arguments.
 """
 
+from typing import Literal, TypeAlias
+
+_Metric: TypeAlias = Literal["otam", "bimhm"]
+
 def align_forward(
-    metric: str,
+    metric: _Metric,
     distances: int,
     lengths: int,
     pairs: int,
@@ -14,10 +18,14 @@ def align_forward(
     bidirectional: bool,
     out: int,
 ) -> None:
-    """Metric "otam" or "bimhm" of given distances; "bimhm" reads neither lam nor bidirectional."""
+    """The metric of given distances; "bimhm" ignores lam and bidirectional.
+
+    Raises:
+        ValueError: If `metric` is another word. The same holds for every function that takes one.
+    """
 
 def align_backward(
-    metric: str,
+    metric: _Metric,
     grad: int,
     distances: int,
     lengths: int,
@@ -29,7 +37,7 @@ def align_backward(
     out: int,
 ) -> None: ...
 def match_forward(
-    metric: str,
+    metric: _Metric,
     query: int,
     prototypes: int,
     query_lengths: int,
@@ -44,7 +52,7 @@ def match_forward(
     scores: int,
 ) -> None: ...
 def match_backward(
-    metric: str,
+    metric: _Metric,
     grad: int,
     query: int,
     prototypes: int,
@@ -118,21 +126,21 @@ def adapter_backward(
     scratch: list[int],
     grads: list[int],
 ) -> None:
-    """All steps in one call; lists in the order of the structs of csrc/mafsar/adapter.h."""
+    """All steps in one call; the lists are in the order of the structs of csrc/mafsar/adapter.h."""
 
 def set_num_threads(count: int) -> None: ...
 def get_num_threads() -> int: ...
 def use_team(address: int) -> None:
-    """Work on the threads of an OpenMP runtime, by the address of its GOMP_parallel; 0 for our own."""
+    """Run on the threads of an OpenMP runtime, by the address of its GOMP_parallel; 0 for our own."""
 
 def isa() -> str:
     """Instruction set in use: avx512, avx2, sse2, neon or generic."""
 
 def use_isa(name: str) -> bool:
-    """Use the kernels of another instruction set; False if this processor has none such."""
+    """Use the kernels of another instruction set; False if this processor does not have it."""
 
-# The rest only where the module was built with CUDA: device addresses, a stream last, `grad` 0
-# forward; nothing waits. `storage` is 0 for float32, 1 for float16, 2 for bfloat16.
+# The rest exists only if the module was built with CUDA. Device addresses, the stream last, `grad` 0
+# in the forward pass; nothing waits. `storage` is 0 for float32, 1 for float16, 2 for bfloat16.
 
 def cuda_norm(
     storage: int,
@@ -191,7 +199,7 @@ def cuda_adapter_backward(
     stream: int,
 ) -> None: ...
 def cuda_align(
-    metric: str,
+    metric: _Metric,
     grad: int,
     distances: int,
     lengths: int,
@@ -204,7 +212,7 @@ def cuda_align(
     stream: int,
 ) -> None: ...
 def cuda_match(
-    metric: str,
+    metric: _Metric,
     grad: int,
     own: int,
     other: int,

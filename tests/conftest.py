@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from PIL import Image
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +65,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture
 def make_clip() -> Callable[..., Path]:
     """Writes a frame folder whose pictures move through colours that depend on `kind`."""
+    from PIL import Image  # here, because the GPU tests run where Pillow may be missing
 
     def write(folder: Path, kind: int, variant: int = 0, count: int = 6) -> Path:
         folder.mkdir(parents=True)
@@ -75,6 +78,29 @@ def make_clip() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def load_file() -> Callable[[Path], ModuleType]:
+    """Loads a file of the tests by its path: test files cannot import each other by name."""
+
+    def load(path: Path) -> ModuleType:
+        name = f"tests_{path.parent.name}_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up by name
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def restated_matching(load_file: Callable[[Path], ModuleType]) -> ModuleType:
+    """tests/restatements/matching.py: OTAM, Bi-MHM and cosine distances in float64."""
+    return load_file(Path(__file__).parent / "restatements" / "matching.py")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-// Drivers of the temporal adapter: cut the work into rows, heads or columns, hand them to threads.
+// Launchers of the temporal adapter: split the work by rows, heads or columns over threads.
 #include "mafsar/adapter.h"
 
 #include <algorithm>
@@ -13,18 +13,18 @@ namespace {
 
 using namespace portable;
 
-// Numbers touched below which a second thread costs more than it brings.
+// Below this many values read and written, a second thread costs more than it saves.
 constexpr std::int64_t kNumbersForThreads = 1 << 14;
-// Rows up to which W is streamed: those of one clip.
+// Up to this many rows, those of one clip, W is streamed (csrc/cpu/stream_kernels.h).
 constexpr int kFewRows = 8;
-// Parts of a product for each thread: one that comes late finds some left.
+// Parts of a product for each thread, so that a thread that starts late still finds work.
 constexpr int kPartsEach = 4;
 
 int threads_for(std::int64_t numbers) {
   return numbers < kNumbersForThreads ? 1 : get_num_threads();
 }
 
-// function(first, last) over [0, count) in at most `parts` parts, whole multiples of `step`.
+// Calls function(first, last) over [0, count) in at most `parts` parts, in multiples of `step`.
 template <class Function>
 void each_part(std::int64_t count, std::int64_t parts, std::int64_t step,
                const Function& function) {
@@ -42,8 +42,8 @@ void each_part(std::int64_t count, std::int64_t parts, std::int64_t step,
 
 std::int64_t rows_of(TokenSizes sizes) { return sizes.clips * sizes.frames; }
 
-// Rows [first, first + count) of an operand, (…, width), with what is done to them first; in `room`
-// where something is.
+// Rows [first, first + count) of an operand, (…, width), after the operation `how`. The result is
+// in `room`, or is the operand itself if there is no operation.
 const float* prepared(const ProductJob<float>& job, Prepare how, const float* rows, int width,
                       std::int64_t first, std::int64_t count, float* room) {
   const RowKernels& isa = kernels().rows;
@@ -62,7 +62,8 @@ std::size_t panel_floats(std::int64_t rows, int width) {
   return static_cast<std::size_t>((rows + each - 1) / each * each * width);
 }
 
-// A's rows, prepared, as panels of panel_floats(job.rows, job.depth); `room` is as large as A.
+// Packs A's prepared rows into panels of panel_floats(job.rows, job.depth); `room` is as large as
+// A.
 void pack_panels(const ProductJob<float>& job, std::int64_t parts, float* room, float* panels) {
   const RowKernels& isa = kernels().rows;
   const std::int64_t rows = job.rows, width = job.depth, each = isa.panel_rows;
@@ -76,7 +77,7 @@ void pack_panels(const ProductJob<float>& job, std::int64_t parts, float* room, 
   });
 }
 
-// x Wᵀ + b, x prepared.
+// x Wᵀ + b of the prepared x.
 void linear(const ProductJob<float>& job) {
   const RowKernels& isa = kernels().rows;
   const int rows = job.rows, inputs = job.depth, outputs = job.columns;
@@ -104,12 +105,12 @@ void linear(const ProductJob<float>& job) {
   });
 }
 
-// grad W, times the slope of the GELU where the product's inputs came out of one.
+// grad W, times the slope of the GELU if the product's inputs are the result of one.
 void grad_of_inputs(const ProductJob<float>& job) {
   const RowKernels& isa = kernels().rows;
   const int rows = job.rows, inputs = job.columns, outputs = job.depth;
   const auto numbers = static_cast<std::int64_t>(inputs) * outputs;
-  // One part for each thread: the longer the run of a row of W, the better it streams.
+  // One part for each thread, because longer runs of a row of W stream faster.
   each_part(inputs, threads_for(numbers), 16, [&](std::int64_t first, std::int64_t last) {
     isa.grad_of_few(job.a.values, job.b.values, rows, inputs, outputs, static_cast<int>(first),
                     static_cast<int>(last), job.out);
@@ -117,7 +118,7 @@ void grad_of_inputs(const ProductJob<float>& job) {
   if (job.hidden) gelu_backward_cpu(job.out, job.hidden, std::int64_t{rows} * inputs, job.out);
 }
 
-// gradᵀ x, x prepared, and the sums of grad's columns.
+// gradᵀ x of the prepared x, and the sums of grad's columns.
 void grad_of_weight(const ProductJob<float>& job) {
   const RowKernels& isa = kernels().rows;
   const int rows = job.depth, inputs = job.columns, outputs = job.rows;
@@ -131,7 +132,7 @@ void grad_of_weight(const ProductJob<float>& job) {
   });
 }
 
-// Runs the jobs of csrc/mafsar/adapter_steps.h one after the other.
+// Runs the jobs of csrc/mafsar/adapter_steps.h, each on several threads.
 struct OnThreads {
   void operator()(const NormJob<float>& job, bool backward) const {
     const TokenSizes sizes{job.rows, 1, 1, job.width};
@@ -149,7 +150,7 @@ struct OnThreads {
       attend_cpu(job.qkv, sizes, job.out);
     }
   }
-  // Which way the operands lie says which of the three products it is.
+  // The strides of the operands tell which of the three products it is.
   void operator()(const ProductJob<float>& job) const {
     if (job.a.column != 1) {
       grad_of_weight(job);

@@ -113,7 +113,12 @@ template <class Lane>
 Lane align_forward(const Alignment& how, int rows, int columns, const TileScratch& tile) {
   const ReadTile<Lane> there{tile.distances, columns, 1};
   Lane* row = reinterpret_cast<Lane*>(tile.row);
-  if (how.metric == Metric::kBimhm) return bimhm_forward(rows, columns, there, row);
+  switch (how.metric) {
+    case Metric::kBimhm:
+      return bimhm_forward(rows, columns, there, row);
+    case Metric::kOtam:
+      break;
+  }
   const SoftMinimum with = make_soft_minimum(how.lam);
   const KeepNothing nothing{};
   if (!how.bidirectional) return otam_forward(rows, columns, with, there, row, nothing);
@@ -137,9 +142,12 @@ void align_backward(const Alignment& how, int rows, int columns, Lane grad,
   const ReadTile<Lane> there{tile.distances, columns, 1};
   const AddTile<Lane> add_there{tile.gradients, columns, 1};
   Lane* row = reinterpret_cast<Lane*>(tile.row);
-  if (how.metric == Metric::kBimhm) {
-    bimhm_backward(rows, columns, grad, there, row, add_there);
-    return;
+  switch (how.metric) {
+    case Metric::kBimhm:
+      bimhm_backward(rows, columns, grad, there, row, add_there);
+      return;
+    case Metric::kOtam:
+      break;
   }
   const SoftMinimum with = make_soft_minimum(how.lam);
   if (how.bidirectional && rows == columns) {

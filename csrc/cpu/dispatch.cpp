@@ -1,4 +1,5 @@
-// Which instruction set is in use: chosen once by what the processor says it has.
+// Chooses the instruction set in use: the best one that the processor reports, unless use_isa asked
+// for another.
 #include <atomic>
 #include <cstring>
 

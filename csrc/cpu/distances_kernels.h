@@ -1,4 +1,4 @@
-// Alignment of pairs whose distances are given: tile in, align, tile out.
+// Alignment of pairs whose distances are given: load a tile, align it, store the results.
 //
 // Memory traffic: the distances are read once (and their gradients written once); everything else
 // stays in the tile. Whole tiles are transposed in registers, kWidth cells of kWidth pairs at a
@@ -14,7 +14,7 @@ inline std::int64_t pair_at(const Stretch& stretch, std::int64_t i) {
   return stretch.order ? stretch.order[stretch.begin + i] : stretch.begin + i;
 }
 
-// Pairs of one tile; where fewer are left than it holds, the last one fills the other places.
+// The pairs of one tile. If fewer pairs are left than the tile holds, the last pair is repeated.
 template <class Lane>
 struct TilePairs {
   static constexpr int kPairs = LaneOf<Lane>::kPairs;
@@ -40,8 +40,8 @@ struct TilePairs {
   }
 };
 
-// Calls work(start, pairs) for tiles that cover the stretch: two vectors of pairs, or one where no
-// more are left.
+// Calls work(start, pairs) for tiles that cover the stretch: two vectors of pairs each, or one at
+// the end.
 template <class Work>
 void for_tiles(const Stretch& stretch, const Work& work) {
   std::int64_t start = 0;
@@ -51,7 +51,7 @@ void for_tiles(const Stretch& stretch, const Work& work) {
   if (start < stretch.count) work(TilePairs<Pack>(stretch, start), Pack());
 }
 
-// True where the cells of a pair lie side by side, so that they can be moved in whole vectors.
+// True if the cells of a pair are contiguous, so that they can be moved in whole vectors.
 inline bool contiguous(const PairsOfDistances& job, const Stretch& stretch) {
   return stretch.columns == job.columns;
 }
@@ -103,7 +103,7 @@ void write_tile(const PairsOfDistances& job, const Stretch& stretch, const TileP
 #pragma GCC unroll 16
         for (int k = 0; k < kWidth; ++k) square[k] = Pack::load(from + k * kPairs);
         transpose(square);
-        // Places without a pair of their own repeat the last one: they write it again, the same.
+        // Unused places of the tile repeat the last pair: they write the same values again.
 #pragma GCC unroll 16
         for (int k = 0; k < kWidth; ++k) {
           square[k].store(job.out + pairs.index[group + k] * stored + moved);
@@ -131,7 +131,7 @@ inline void distances_forward(const PairsOfDistances& job, const Alignment& how,
   });
 }
 
-// Cells outside a pair's own frames are left as they are: the driver zeroes them.
+// Cells outside a pair's own frames are not written: the launcher sets them to zero.
 inline void distances_backward(const PairsOfDistances& job, const Alignment& how,
                                const Stretch& stretch, float* scratch) {
   const TileScratch tile = TileScratch::carve(scratch, stretch.rows, stretch.columns);

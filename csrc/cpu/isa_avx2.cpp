@@ -1,4 +1,4 @@
-// Eight pairs at a time; compiled with -mavx2 -mfma and run only where the processor has both.
+// Eight pairs at a time; compiled with -mavx2 -mfma and run only if the processor has both.
 #define MAFSAR_ISA avx2
 #include "cpu/videos_kernels.h"
 

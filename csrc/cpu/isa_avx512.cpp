@@ -1,4 +1,4 @@
-// Sixteen pairs at a time; compiled with -mavx512f and run only where the processor has it.
+// Sixteen pairs at a time; compiled with -mavx512f and run only if the processor has it.
 #define MAFSAR_ISA avx512
 #include "cpu/videos_kernels.h"
 

@@ -1,4 +1,4 @@
-// What every machine of this architecture runs: NEON on aarch64, SSE2 on x86-64.
+// The instruction set of every machine of this architecture: NEON on aarch64, SSE2 on x86-64.
 #define MAFSAR_ISA baseline
 #include "cpu/videos_kernels.h"
 

@@ -1,25 +1,18 @@
-// The table of functions that every instruction set fills in, and what they are given.
+// The table of functions that every instruction set provides, and their arguments.
 //
 // csrc/cpu/isa_*.cpp compile the same templates with different flags; dispatch.cpp picks one table
-// when the module is loaded. The functions allocate nothing and start no threads: the drivers
-// (otam.cpp, match.cpp) do, and hand each of them scratch memory of its own.
+// when the module is loaded. The functions allocate nothing and start no threads: the
+// launchers (align.cpp, match.cpp) do both, and give each call its own scratch memory.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "mafsar/alignment.h"
+
 namespace mafsar {
 
-enum class Metric { kOtam, kBimhm };
-
-// How a pair of clips is aligned.
-struct Alignment {
-  Metric metric;
-  double lam;          // OTAM only
-  bool bidirectional;  // OTAM only; Bi-MHM always is
-};
-
-// A stretch of pairs of one size: order[begin …], or begin, begin + 1, … where `order` is null.
+// A group of pairs of one size: order[begin …], or begin, begin + 1, … if `order` is null.
 struct Stretch {
   const std::int64_t* order;
   std::int64_t begin, count;
@@ -31,16 +24,16 @@ struct PairsOfDistances {
   const float* distances;
   const float* grad;  // (pairs,), backward only
   float* out;         // (pairs,) forward; (pairs, rows, columns) backward
-  int rows, columns;  // as stored; a pair's own may be fewer
+  int rows, columns;  // as stored; a pair may have fewer
 };
 
-// One side of a block of pairs of videos: `first` is the video that the arrays start with.
+// One side of a block of pairs of videos.
 struct Videos {
   const float* features;       // (videos, frames, width)
   const float* inverse_norms;  // (videos, frames): 1 / max(norm, 1e-6), 0 for a zero vector
   float* grad;                 // (videos, frames, width), backward only; added to
   float* along;                // (videos, frames), backward only: gradient along the unit vector
-  int frames;                  // as stored; a video's own may be fewer
+  int frames;                  // as stored; a video may have fewer
 };
 
 // All pairs of some videos (rows) with the `columns_each` videos (columns) of their episode.
@@ -76,8 +69,9 @@ struct RowKernels {
                         int inputs, int outputs, int first, int last, float* out);
   void (*grad_of_few)(const float* grad, const float* weight, int rows, int inputs, int outputs,
                       int first, int last, float* out);
-  // For more rows: at most `panel_rows` rows of x as a panel of so many times `width` floats, and
-  // columns [first, last) of x Wᵀ + b from the panels of all rows, one behind the other.
+  // For more rows: pack_panel writes at most `panel_rows` rows of x as a panel of panel_rows *
+  // width floats; linear_of_panels computes columns [first, last) of x Wᵀ + b from the panels of
+  // all rows, which are contiguous.
   int panel_rows;
   void (*pack_panel)(const float* x, int rows, int width, float* panel);
   void (*linear_of_panels)(const float* panels, const float* weight, const float* bias, int rows,
@@ -89,7 +83,7 @@ struct RowKernels {
 
 struct Kernels {
   const char* name;
-  int width;  // pairs worked on at a time
+  int width;  // number of pairs computed at a time
   // Scratch for pairs of at most rows × columns frames, in floats.
   std::size_t (*scratch_floats)(int rows, int columns, bool backward);
   void (*distances_forward)(const PairsOfDistances&, const Alignment&, const Stretch&, float*);
@@ -109,10 +103,10 @@ const Kernels& kernels_avx2();
 const Kernels& kernels_avx512();
 #endif
 
-// The table in use: the best that this processor has, unless `use_isa` chose another.
+// The table in use: the best one for this processor, unless `use_isa` chose another.
 const Kernels& kernels();
 const char* isa();
-// True if the named table exists and this processor can run it; it is then in use.
+// Uses the named table. False if it does not exist or this processor cannot run it.
 bool use_isa(const char* name);
 
 }  // namespace mafsar

@@ -1,11 +1,11 @@
-// Drivers of the ops on features: cut the videos into blocks, hand the blocks to threads.
+// Launchers of the ops on features: split the videos into blocks and distribute them over threads.
 //
-// The side with more videos gives the rows, which are split over threads; both metrics are
-// symmetric in their sides. Forward, blocks are independent. Backward, a block owns the gradients
-// of its rows, and those of its columns where it has whole episodes. Where there are fewer episodes
-// than threads, an episode's rows are split and the parts sum the columns' gradients into arrays of
-// their own, added up at the end in a fixed order: a result depends on the number of threads, never
-// on their timing.
+// The side with more videos gives the rows, which are split over threads; this is valid because
+// both metrics are symmetric in their sides. Forward, blocks are independent. Backward, only one
+// block writes the gradients of a row, and of a column if the block holds whole episodes. With
+// fewer episodes than threads, the rows of an episode are split; each part sums the gradients of
+// the columns into its own array, and the arrays are added at the end in a fixed order. So a result
+// depends on the number of threads, but never on their timing.
 #include <cstring>
 #include <utility>
 
@@ -17,9 +17,9 @@
 namespace mafsar {
 namespace {
 
-// Pairs in a block: their videos (usually 5 a side in an episode) stay in the second-level cache.
+// Pairs in a block: their videos (usually 5 per side and episode) stay in the second-level cache.
 constexpr std::int64_t kPairsInBlock = 256;
-// Multiply-adds below which a second thread costs more than it brings: about 25 µs of work.
+// Below this number of multiply-adds a second thread costs more than it saves: about 25 µs of work.
 constexpr std::int64_t kProductsForThreads = 1 << 20;
 constexpr float kClampedNorm = 1e6f;
 
@@ -43,7 +43,7 @@ struct Job {
 
 struct Block {
   std::int64_t first_row, row_count;
-  float* column_grad;  // of the first episode's first column video
+  float* column_grad;  // gradient of the first column video of the first episode
 };
 
 std::int64_t values(const Side& side, int width, std::int64_t videos) {
@@ -61,12 +61,12 @@ Job make_job(const Features& features, FeatureSizes sizes, const Alignment& how,
   return {prototypes, query, sizes.batch, 1, sizes.classes, sizes.width, how, grad, scores};
 }
 
-// Adds r(x)^2 * along * x to each frame's gradient; nothing where the norm was clamped.
+// Adds r(x)^2 * along * x to the gradient of each frame whose norm was not clamped.
 void add_along(const Kernels& isa, const Videos& videos, std::int64_t count, int width) {
   const std::int64_t frames = count * videos.frames;
   for (std::int64_t i = 0; i < frames; ++i) {
     const float norm = videos.inverse_norms[i];
-    // Frames behind a video's own have nothing along them, whatever stands there.
+    // Padding frames have along = 0, whatever their features are.
     if (videos.along[i] == 0.0f || norm == kClampedNorm) continue;
     const float factor = norm * norm * videos.along[i];
     isa.add_scaled(videos.features + i * width, &factor, 1, width, videos.grad + i * width);
@@ -211,25 +211,13 @@ void backward(const Job& job) {
 
 }  // namespace
 
-void otam_match_cpu(const Features& features, FeatureSizes sizes, double lam, float* scores) {
-  forward(make_job(features, sizes, {Metric::kOtam, lam, true}, nullptr, nullptr, nullptr, scores));
+void match_cpu(const Alignment& how, const Features& features, FeatureSizes sizes, float* scores) {
+  forward(make_job(features, sizes, how, nullptr, nullptr, nullptr, scores));
 }
 
-void otam_match_backward_cpu(const float* grad, const Features& features, FeatureSizes sizes,
-                             double lam, float* grad_query, float* grad_prototypes) {
-  backward(make_job(features, sizes, {Metric::kOtam, lam, true}, grad, grad_query, grad_prototypes,
-                    nullptr));
-}
-
-void bimhm_match_cpu(const Features& features, FeatureSizes sizes, float* scores) {
-  forward(
-      make_job(features, sizes, {Metric::kBimhm, 1.0, true}, nullptr, nullptr, nullptr, scores));
-}
-
-void bimhm_match_backward_cpu(const float* grad, const Features& features, FeatureSizes sizes,
-                              float* grad_query, float* grad_prototypes) {
-  backward(make_job(features, sizes, {Metric::kBimhm, 1.0, true}, grad, grad_query, grad_prototypes,
-                    nullptr));
+void match_backward_cpu(const Alignment& how, const float* grad, const Features& features,
+                        FeatureSizes sizes, float* grad_query, float* grad_prototypes) {
+  backward(make_job(features, sizes, how, grad, grad_query, grad_prototypes, nullptr));
 }
 
 }  // namespace mafsar

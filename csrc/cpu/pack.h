@@ -1,8 +1,8 @@
-// A vector register of floats as a lane type: every element holds another pair of clips.
+// A vector register of floats as a lane type: each element holds a different pair of clips.
 //
 // Written with the vector extensions of GCC and Clang, so that one source serves AVX-512, AVX2,
-// SSE2 and NEON: the width follows from the flags that the translation unit is compiled with. Other
-// compilers get a width of one.
+// SSE2 and NEON. The width follows from the compiler flags of the translation unit; with other
+// compilers it is one.
 #pragma once
 
 #include <limits>
@@ -43,7 +43,7 @@ struct Pack {
     std::memcpy(&pack.v, from, sizeof pack.v);
     return pack;
   }
-  // The first `count` elements, zeros behind them.
+  // Loads the first `count` elements; the others are zero.
   static Pack load_part(const float* from, int count) {
     float all[kWidth] = {};
     std::memcpy(all, from, sizeof(float) * static_cast<std::size_t>(count));
@@ -60,7 +60,7 @@ struct Pack {
 inline Pack operator+(Pack a, Pack b) { return a.v + b.v; }
 inline Pack operator-(Pack a, Pack b) { return a.v - b.v; }
 inline Pack operator*(Pack a, Pack b) { return a.v * b.v; }
-// One expression, which compilers contract to a fused multiply-add where there is one.
+// One expression, which compilers contract to a fused multiply-add if the machine has one.
 inline Pack lane_fma(Pack a, Pack b, Pack c) { return a.v * b.v + c.v; }
 inline Pack lane_min(Pack a, Pack b) { return a.v < b.v ? a.v : b.v; }
 inline Pack lane_if_negative(Pack test, Pack yes, Pack no) {
@@ -126,7 +126,7 @@ inline Pack interleave_high(Pack, Pack b) { return b; }
 #undef MAFSAR_LOW
 #undef MAFSAR_HIGH
 
-// Folds kCount vectors into one, two by two; each step halves the partial sums of a vector.
+// Adds kCount vectors up into one, two by two; each step halves the partial sums of a vector.
 template <int kCount>
 inline Pack fold_sums(const Pack* packs) {
   if constexpr (kCount == 1) {
@@ -143,10 +143,10 @@ inline Pack fold_sums(const Pack* packs) {
   }
 }
 
-// Sum of the elements of each of kWidth vectors, in one vector, in order.
+// The sums of the elements of kWidth vectors, as one vector in the same order.
 inline Pack sums(const Pack* packs) { return fold_sums<kWidth>(packs); }
 
-// kWidth vectors as a square, transposed: a perfect shuffle for each bit of the index.
+// Transposes kWidth vectors as a square matrix: a perfect shuffle for each bit of the index.
 template <int kRest = kWidth>
 inline void transpose(Pack* square) {
   if constexpr (kRest > 1) {

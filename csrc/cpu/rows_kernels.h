@@ -1,4 +1,4 @@
-// A vector register as a team for csrc/mafsar/rows.h, and the functions made of it.
+// A vector register as a team for csrc/mafsar/rows.h, and the row kernels built on it.
 #pragma once
 
 #include "cpu/kernels.h"

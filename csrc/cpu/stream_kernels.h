@@ -1,9 +1,9 @@
-// Products with W for the few rows of one clip, where a library takes most of its time to arrange
-// W.
+// Products with W for the few rows of one clip, for which a library would spend most of its time
+// rearranging W.
 //
-// W streams through once, bound by memory: x Wᵀ takes two of its rows at a time, grad W three. Both
-// prefetch the next ones, which lie on another page, where the hardware's own prefetcher stops:
-// that halves the time (8 × 768 × 2304 on one thread: 280 µs against 560, and 900 in a library).
+// W is read once, and memory is the limit: x Wᵀ takes two rows of W at a time, grad W three. Both
+// prefetch the next rows, because the hardware's prefetcher stops at the end of a page. That halves
+// the time (8 × 768 × 2304 on one thread: 280 µs against 560, and 900 in a library).
 #pragma once
 
 #include <algorithm>
@@ -80,7 +80,7 @@ constexpr int kGradRows = 8;
 constexpr int kGradRows = 4;
 #endif
 constexpr int kGradDepth = 3;
-constexpr int kGradColumns = 1024;  // whose sums stay next to the core
+constexpr int kGradColumns = 1024;  // columns whose sums stay in the nearest cache
 
 // Adds kDepth rows of W, each times its factor of a row of grad, to the sums of `columns` columns.
 template <int kDepth>
@@ -108,7 +108,7 @@ void add_rows(const float* grad, int rows, int outputs, const float* weight, int
 #pragma GCC unroll 8
     for (int i = 0; i < kGradRows; ++i) {
       float* to = sum + i * kGradColumns + at;
-      // Added up by themselves first: a third of the roundings at the total's size.
+      // Summed separately first, so that only a third of the roundings happen at the total's size.
       Pack part = factor[i * kDepth] * w[0];
 #pragma GCC unroll 3
       for (int j = 1; j < kDepth; ++j) part = lane_fma(factor[i * kDepth + j], w[j], part);

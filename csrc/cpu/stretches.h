@@ -1,4 +1,4 @@
-// Pairs sorted into stretches of one size, so that a tile never mixes lengths.
+// Groups pairs into stretches of one size, so that a tile never mixes lengths.
 #pragma once
 
 #include <algorithm>
@@ -14,13 +14,13 @@ struct Stretches {
   std::vector<Stretch> list;
 };
 
-// All pairs have the stored size.
+// One stretch: all pairs have the stored size.
 inline void one_stretch(std::int64_t pairs, int rows, int columns, Stretches* out) {
   out->list.clear();
   if (pairs > 0) out->list.push_back({nullptr, 0, pairs, rows, columns});
 }
 
-// `size_of(pair)` gives {rows, columns}; pairs of one size keep their order.
+// `size_of(pair)` returns {rows, columns}. Pairs of one size keep their order.
 template <class SizeOf>
 void stretches_by_size(std::int64_t pairs, const SizeOf& size_of, Stretches* out) {
   out->order.resize(static_cast<std::size_t>(pairs));

@@ -1,7 +1,7 @@
-// A persistent pool: a thread that has to be started costs more than most calls.
+// A persistent pool, because starting a thread costs more than most calls.
 //
-// Idle threads look for work for a few microseconds, then sleep; the calling thread works from the
-// first moment, so that a late helper costs nothing. Tasks are taken one by one from a counter.
+// Idle threads look for work for a few microseconds, then sleep. The calling thread works from the
+// start, so a helper that wakes late costs nothing. Threads take tasks one by one from a counter.
 #include "cpu/threads.h"
 
 #include <pthread.h>
@@ -46,7 +46,7 @@ std::atomic<int>& thread_limit() {
   return limit;
 }
 
-// One call's tasks. Lives on the caller's stack until no helper is inside.
+// The tasks of one call. The object is on the caller's stack until no helper uses it.
 struct Job {
   Job(void (*call)(void*, int), void* with, int count)
       : function(call), context(with), tasks(count) {}
@@ -74,12 +74,12 @@ std::atomic<Team> the_team{nullptr};
 
 class Pool {
  public:
-  // False if another call has the pool.
+  // False if another call is using the pool.
   bool try_run(Job& job, int helpers) {
     const std::unique_lock<std::mutex> busy(busy_, std::try_to_lock);
     if (!busy.owns_lock()) return false;
     if (const Team team = the_team.load(std::memory_order_acquire)) {
-      // Always the same number, though fewer may find work: a team that changes its size starts
+      // Always the same number, even if there are fewer tasks: a team that changes its size starts
       // and ends threads.
       team([](void* with) { static_cast<Job*>(with)->work(); }, &job,
            static_cast<unsigned>(get_num_threads()), 0);
@@ -101,7 +101,7 @@ class Pool {
     }
     job.work();
     {
-      // No helper joins from here on; those inside must leave before the job's memory goes.
+      // No helper joins after this; those inside must finish before the job is destroyed.
       const std::lock_guard<std::mutex> lock(mutex_);
       job_ = nullptr;
     }
@@ -144,14 +144,14 @@ class Pool {
   int wanted_ = 0;
 };
 
-// Never destroyed: its threads sleep in it until the process ends.
+// Never destroyed, because its threads sleep in it until the process ends.
 std::atomic<Pool*> the_pool{nullptr};
 
 Pool& pool() {
   Pool* current = the_pool.load(std::memory_order_acquire);
   if (current) return *current;
   static std::once_flag at_fork;
-  // The threads do not exist in a child: it leaves the old pool alone and makes its own.
+  // A forked child has none of these threads: it ignores the old pool and creates its own.
   std::call_once(at_fork, [] {
     pthread_atfork(nullptr, nullptr, [] {
       the_pool.store(nullptr);
@@ -160,7 +160,7 @@ Pool& pool() {
   });
   Pool* made = new Pool;
   if (the_pool.compare_exchange_strong(current, made)) return *made;
-  delete made;  // another thread was first; no thread has been started in this one
+  delete made;  // another thread was faster; no thread was started in this pool
   return *current;
 }
 

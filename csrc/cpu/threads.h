@@ -1,4 +1,4 @@
-// A small pool of threads for the drivers, and scratch memory for each thread.
+// A small pool of threads for the launchers, and scratch memory for each thread.
 #pragma once
 
 #include <cstddef>
@@ -8,11 +8,11 @@
 
 namespace mafsar {
 
-// Calls function(context, task) for every task in [0, tasks), on the calling thread and on as many
-// others as help. Returns when all are done; the first exception is thrown again here.
+// Calls function(context, task) for every task in [0, tasks), on the calling thread and on the
+// helpers that are free. Returns when all tasks are done, and rethrows the first exception.
 //
-// A pool that is busy with another call is not waited for: the tasks then run on the calling
-// thread alone. A forked child starts with a pool of its own.
+// If the pool is busy with another call, the tasks run on the calling thread alone. A forked child
+// starts with its own pool.
 void run_tasks(int tasks, void (*function)(void*, int), void* context);
 
 template <class Function>
@@ -21,7 +21,7 @@ void parallel_for(int tasks, Function& function) {
       tasks, [](void* context, int task) { (*static_cast<Function*>(context))(task); }, &function);
 }
 
-// Memory aligned to 64 bytes, kept by the thread for the next call unless it is large.
+// Memory aligned to 64 bytes. The thread keeps it for the next call unless it is large.
 class Scratch {
  public:
   explicit Scratch(std::size_t floats);

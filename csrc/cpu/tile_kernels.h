@@ -1,9 +1,9 @@
-// Products in tiles: x Wᵀ for more rows than stream_kernels.h is made for, and the gradient of W.
+// Products in tiles: x Wᵀ for more rows than stream_kernels.h is meant for, and the gradient of W.
 //
-// x is laid out in panels, a row of x in each element of a vector, and W is read as it lies, a
-// number at a time for all of them. A library arranges W, which is larger: that costs it a third of
-// its time for the 80 rows of ten clips, and does not pay before some hundred. The other product,
-// grad W, it need not arrange, and ours would not be faster.
+// x is rearranged into panels, one row of x in each element of a vector, and W is read in place,
+// one number at a time for all rows. A library rearranges W instead, which is larger: for the 80
+// rows of ten clips that takes a third of its time, and it pays off only above a few hundred rows.
+// For the other product, grad W, a library rearranges nothing, and ours would not be faster.
 #pragma once
 
 #include <type_traits>
@@ -26,8 +26,8 @@ template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
 
 // sum(r, v) += over the depth, A(r, d) times vector v of B's row d; A stands at a[r * a_row +
-// d * a_depth]. Eight rows by three vectors fill the registers, and a step waits for nothing. What
-// lies behind A's rows is fetched on the way, for the next tile.
+// d * a_depth]. Eight rows by three vectors fill the registers, and no step waits for another.
+// The data after A's rows is prefetched for the next tile.
 template <int kRows, int kVectors>
 void add_tile(const float* a, std::int64_t a_row, std::int64_t a_depth, const float* b,
               std::int64_t b_depth, int depth, Pack* sum) {
@@ -55,10 +55,10 @@ void add_tile(const float* a, std::int64_t a_row, std::int64_t a_depth, const fl
 
 // --- x Wᵀ + b
 
-// Numbers of a row of a panel of so many rows of x: whole vectors.
+// The length of a panel's row for this many rows of x, rounded up to whole vectors.
 inline int lanes_of(int rows) { return (rows + kWidth - 1) / kWidth * kWidth; }
 
-// At most kPanelRows rows of x (rows, width) as panel (width, lanes), zeros behind them.
+// Writes at most kPanelRows rows of x (rows, width) as a panel (width, lanes), padded with zeros.
 inline void pack_panel(const float* x, int rows, int width, float* panel) {
   const int lanes = lanes_of(rows);
   for (int first = 0; first < rows; first += kWidth) {
@@ -80,7 +80,7 @@ inline void pack_panel(const float* x, int rows, int width, float* panel) {
   }
 }
 
-// A tile's sums to their places: rows of `out`, kRows numbers of each.
+// Stores the sums of a tile: kRows numbers of each row of `out`.
 template <int kRows, int kVectors>
 void store_tile(const Pack* sum, int rows, std::int64_t stride, float* out) {
   for (int v = 0; v < kVectors; ++v) {
@@ -104,7 +104,7 @@ void panel_columns(const float* panel, const float* weight, const float* bias, i
   store_tile<kRows, kVectors>(sum, rows, outputs, out + n);
 }
 
-// Columns [first, last) of out (rows, outputs) from the panels of x, one behind the other.
+// Columns [first, last) of out (rows, outputs) from the panels of x, which are contiguous.
 inline void linear_of_panels(const float* panels, const float* weight, const float* bias, int rows,
                              int inputs, int outputs, int first, int last, float* out) {
   for (int n = first; n < last;) {
@@ -160,7 +160,7 @@ void weight_rows(const float* grad, const float* x, int rows, int inputs, int ou
 }
 
 // Rows [first, last) of out (outputs, inputs); grad (rows, outputs), x (rows, inputs). The sums of
-// grad's columns go to `sums`, unless it is null.
+// grad's columns go to `sums` unless it is null.
 inline void weight_grad(const float* grad, const float* x, int rows, int inputs, int outputs,
                         int first, int last, float* out, float* sums) {
   int n = first;

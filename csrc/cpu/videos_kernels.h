@@ -1,11 +1,11 @@
-// Alignment of videos given by their frame features: cosine distances straight into the tile.
+// Alignment of videos given by their frame features: cosine distances go straight into the tile.
 //
 //   d(i, j) = 1 - (q_i . s_j) * r(q_i) * r(s_j),   r(x) = 1 / max(|x|, 1e-6), 0 for a zero vector
 //   dL/dq_i = sum_j -g_ij r(q_i) r(s_j) s_j  +  r(q_i)^2 (sum_j g_ij cos_ij) q_i,  likewise s_j
 //
-// The second term is gathered in `along` over all pairs of a video and added once by the driver.
-// Products run along the width in blocks of rows × columns of frames that fill the registers: the
-// forward pass is bound by multiply-adds, 8×8×512 of them for a pair of usual size.
+// The second term is summed in `along` over all pairs of a video; the launcher adds it once.
+// Products run along the width in blocks of rows × columns of frames that fill the registers. The
+// limit of the forward pass is its multiply-adds: 8×8×512 for a pair of the usual size.
 #pragma once
 
 #include "cpu/distances_kernels.h"
@@ -14,7 +14,7 @@
 namespace mafsar {
 namespace MAFSAR_ISA {
 
-// 32 vector registers take a block of 4×4 sums, 16 take 4×2; either way whole vectors of sums.
+// 32 vector registers hold a block of 4×4 sums, 16 hold 4×2; both are whole vectors of sums.
 constexpr int kBlockRows = 4;
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kBlockColumns = 4;
@@ -24,8 +24,8 @@ constexpr int kBlockColumns = 2;
 constexpr int kBlock = kBlockRows * kBlockColumns;
 static_assert(kBlock % kWidth == 0, "a block's sums fill whole vectors");
 
-// Products of kBlockRows × kBlockColumns frames; rows and columns by pointer, so that edges can
-// repeat one.
+// Products of kBlockRows × kBlockColumns frames. Rows and columns are given by pointers, so that a
+// block at an edge can repeat one.
 inline void block_products(const float* const* rows, const float* const* columns, int width,
                            float* out) {
   Pack sum[kBlock];
@@ -53,7 +53,7 @@ inline void block_products(const float* const* rows, const float* const* columns
   for (int k = 0; k < kBlock; k += kWidth) sums(sum + k).store(out + k);
 }
 
-// Distances of one pair of videos into its place of the tile, which holds kPairs.
+// Writes the distances of one pair of videos to its place in the tile of kPairs pairs.
 template <int kPairs>
 void cosine_distances(const float* rows, const float* row_norms, int row_count,
                       const float* columns, const float* column_norms, int column_count, int width,
@@ -122,7 +122,7 @@ inline void add_products(const float* factors, int row_step, int column_step, in
   }
 }
 
-// Where the two videos of a pair stand in the block, and where its score.
+// The indices of a pair's two videos in the block, and of its score.
 struct PairPlace {
   std::int64_t row, column;  // video within the block's arrays
   std::int64_t score;
@@ -152,7 +152,7 @@ void read_tile(const PairsOfVideos& job, const Stretch& stretch, const TilePairs
                              stretch.rows, right.features + column * job.width,
                              right.inverse_norms + column, stretch.columns, job.width, tile + k);
   }
-  // Places without a pair of their own repeat the last one.
+  // Unused places of the tile repeat the last pair.
   const int cells = stretch.rows * stretch.columns;
   for (int cell = 0; cell < cells && pairs.count < kPairs; ++cell) {
     float* of_cell = tile + static_cast<std::ptrdiff_t>(cell) * kPairs;
@@ -174,7 +174,8 @@ inline void videos_forward(const PairsOfVideos& job, const Alignment& how, const
   });
 }
 
-// From the gradients of one pair's distances (its place of two tiles of kPairs) to its videos'.
+// From the gradients of one pair's distances (its place in two tiles of kPairs) to those of its
+// videos.
 template <int kPairs>
 void add_gradients(const PairsOfVideos& job, const Stretch& stretch, const PairPlace& place,
                    const float* distances, float* gradients) {
@@ -232,7 +233,7 @@ inline void inverse_norms(const float* vectors, std::int64_t count, int width, f
     float square = 0.0f;
     for (int k = 0; k < kWidth; ++k) square += partial[k];
     const float norm = __builtin_sqrtf(square);
-    // Not-a-number must reach the distances, so it takes the last branch.
+    // NaN has to reach the distances, so it takes the last branch.
     out[i] = norm == 0.0f ? 0.0f : (norm < 1e-6f ? 1e6f : 1.0f / norm);
   }
 }

@@ -1,7 +1,7 @@
-// Everything that the temporal adapter does between and in its products: layer norm, attention over
-// the frames and GELU with a warp to a row or a head (csrc/device/rows.h), products of few rows
-// (csrc/device/product.h), and all of it in one call (csrc/device/adapter.h). Numbers are read once
-// and written once; at the usual sizes the launches take the time.
+// Launchers of the temporal adapter: layer norm, attention over the frames and GELU with one warp
+// per row or head (csrc/device/rows.h), products of few rows (csrc/device/product.h), and all steps
+// in one call (csrc/mafsar/adapter_steps.h). Every value is read once and written once; at the
+// usual sizes the launches take most of the time.
 #include "cuda/threads.h"
 #include "device/product.h"
 #include "mafsar/adapter_steps.h"

@@ -1,6 +1,6 @@
-// Alignment of pairs of clips, from distances or from features: a thread holds one pair, a block as
-// many as its shared memory takes (csrc/device/align.h, match.h, match_backward.h). Distances made
-// from features never leave the chip.
+// Launchers of the alignment of pairs of clips, from distances or from features. A thread works on
+// one pair, a block on as many as fit its shared memory (csrc/device/align.h, match.h,
+// match_backward.h). Distances computed from features never leave the chip.
 #include "cuda/threads.h"
 #include "device/match_backward.h"
 
@@ -23,28 +23,24 @@ __global__ void __launch_bounds__(kMatchThreads) match_backward_kernel(MatchJob 
 
 namespace {
 
-DeviceAlignment alignment(const CudaAlignment& how) {
-  return {how.otam, how.lam, how.bidirectional};
-}
-
 MatchSide side(const CudaVideos& videos) {
   return {videos.features, videos.lengths, videos.videos, videos.frames, videos.stride};
 }
 
 }  // namespace
 
-void align_cuda(const CudaAlignment& how, const float* grad, const float* distances,
+void align_cuda(const Alignment& how, const float* grad, const float* distances,
                 const std::int64_t* lengths, std::int64_t pairs, int rows, int columns, float* out,
                 CudaStream stream) {
-  const AlignJob job{distances, lengths, grad, out, pairs, rows, columns, alignment(how)};
+  const AlignJob job{distances, lengths, grad, out, pairs, rows, columns, how};
   start(grad ? align_kernel<true> : align_kernel<false>, launch_of(job, grad != nullptr), job,
         stream);
 }
 
-void match_cuda(const CudaAlignment& how, const float* grad, const CudaVideos& own,
+void match_cuda(const Alignment& how, const float* grad, const CudaVideos& own,
                 const CudaVideos& other, std::int64_t batch, int width, int slices, float* out,
                 CudaStream stream) {
-  const MatchJob job{side(own), side(other), batch, width, alignment(how), grad, out, slices};
+  const MatchJob job{side(own), side(other), batch, width, how, grad, out, slices};
   start(grad ? match_backward_kernel : match_kernel, launch_of(job, grad != nullptr), job, stream);
 }
 

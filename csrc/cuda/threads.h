@@ -1,4 +1,4 @@
-// A GPU's threads for the kernel bodies of csrc/device, and how they are launched.
+// The threads of a GPU for the kernel bodies of csrc/device, and how kernels are launched.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -42,7 +42,7 @@ constexpr std::size_t kSharedWithoutAsking = 48 * 1024;
 constexpr std::int64_t kMostBlocksX = 2147483647;
 constexpr std::int64_t kMostBlocksY = 65535;
 
-// Starts kernel(job). The launch is checked, the run is not waited for.
+// Starts kernel(job) and checks the launch, without waiting for the kernel.
 template <class Job>
 void start(void (*kernel)(Job), const Launch& launch, const Job& job, CudaStream stream) {
   if (launch.blocks_x == 0 || launch.blocks_y == 0) return;
@@ -63,7 +63,7 @@ void start(void (*kernel)(Job), const Launch& launch, const Job& job, CudaStream
   check_cuda(cudaGetLastError(), "kernel launch");
 }
 
-// Calls function(Value()) with the storage's type.
+// Calls function(Value()) with the type of the storage.
 template <class Function>
 void with_storage(Storage storage, const Function& function) {
   switch (storage) {

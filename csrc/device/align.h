@@ -1,21 +1,16 @@
-// Alignment of pairs whose distances lie in shared memory: one thread holds one pair.
+// Alignment of pairs whose distances are in shared memory: one thread per pair.
 //
-// Pitches are odd, so that the threads of a warp, each in its own pair, meet no common bank.
+// Pitches are odd, so that the threads of a warp, each on its own pair, use different banks.
 // Forward, the two directions of a square pair run side by side in one thread; backward, one after
-// the other, so that one table of weights serves both (8 × 8: 145 floats a pair).
+// the other, so that they share one table of weights (8 × 8: 145 floats per pair).
 #pragma once
 
 #include "device/rows.h"
+#include "mafsar/alignment.h"
 #include "mafsar/bimhm.h"
 #include "mafsar/otam.h"
 
 namespace mafsar {
-
-struct DeviceAlignment {
-  bool otam;
-  double lam;          // OTAM only
-  bool bidirectional;  // OTAM only
-};
 
 namespace MAFSAR_ISA {
 
@@ -23,7 +18,7 @@ MAFSAR_HD int odd(int count) { return count | 1; }
 MAFSAR_HD int larger_of(int a, int b) { return a > b ? a : b; }
 MAFSAR_HD int smaller_of(int a, int b) { return a < b ? a : b; }
 
-// Floats of one pair of at most rows × columns frames.
+// Floats that one pair of at most rows × columns frames needs.
 struct PairPitch {
   int cells, row, table;
 
@@ -34,7 +29,7 @@ struct PairPitch {
   }
 };
 
-// Cell (l, m) of a pair, or (m, l) with the steps exchanged.
+// Cell (l, m) of a pair, or (m, l) if the steps are swapped.
 struct ReadCell {
   const float* cells;
   int row_step, column_step;
@@ -54,11 +49,16 @@ struct AddCell {
   }
 };
 
-// Cost of a pair of own size rows × columns, stored `stride` cells a row.
-MAFSAR_HD float align_pair(const DeviceAlignment& how, int rows, int columns, int stride,
+// Cost of a pair of rows × columns frames, stored with `stride` cells per row.
+MAFSAR_HD float align_pair(const Alignment& how, int rows, int columns, int stride,
                            const float* cells, float* row) {
   const ReadCell there{cells, stride, 1}, back{cells, 1, stride};
-  if (!how.otam) return bimhm_forward(rows, columns, there, row);
+  switch (how.metric) {
+    case Metric::kBimhm:
+      return bimhm_forward(rows, columns, there, row);
+    case Metric::kOtam:
+      break;
+  }
   const SoftMinimum with = make_soft_minimum(how.lam);
   const KeepNothing nothing{};
   if (!how.bidirectional) return otam_forward(rows, columns, with, there, row, nothing);
@@ -71,15 +71,18 @@ MAFSAR_HD float align_pair(const DeviceAlignment& how, int rows, int columns, in
   return cost + otam_forward(columns, rows, with, back, row, nothing);
 }
 
-// Adds grad * d cost / d distance to `gradients`, which lie as `cells` do.
-MAFSAR_HD void align_pair_backward(const DeviceAlignment& how, int rows, int columns, int stride,
+// Adds grad * d cost / d distance to `gradients`, which have the layout of `cells`.
+MAFSAR_HD void align_pair_backward(const Alignment& how, int rows, int columns, int stride,
                                    float grad, const float* cells, float* row, float* table,
                                    float* gradients) {
   const ReadCell there{cells, stride, 1}, back{cells, 1, stride};
   const AddCell add_there{gradients, stride, 1}, add_back{gradients, 1, stride};
-  if (!how.otam) {
-    bimhm_backward(rows, columns, grad, there, row, add_there);
-    return;
+  switch (how.metric) {
+    case Metric::kBimhm:
+      bimhm_backward(rows, columns, grad, there, row, add_there);
+      return;
+    case Metric::kOtam:
+      break;
   }
   const SoftMinimum with = make_soft_minimum(how.lam);
   otam_forward(rows, columns, with, there, row, KeepWeights<float>{table, columns});
@@ -89,7 +92,7 @@ MAFSAR_HD void align_pair_backward(const DeviceAlignment& how, int rows, int col
   otam_backward(columns, rows, grad, table, row, add_back);
 }
 
-// Lengths come from the caller's device unseen; out of range they are taken as the nearest in it.
+// Lengths on the device cannot be checked on the host, so they are clamped to 1 … frames.
 MAFSAR_HD int own_frames(const std::int64_t* lengths, std::int64_t at, int frames) {
   if (!lengths) return frames;
   const std::int64_t length = lengths[at];
@@ -101,16 +104,16 @@ MAFSAR_HD int own_frames(const std::int64_t* lengths, std::int64_t at, int frame
 
 constexpr int kAlignThreads = 64;
 constexpr int kAlignFloats =
-    11 * 1024;  // of shared memory a block aims at: four blocks on most chips
+    11 * 1024;  // target shared memory of a block: four blocks per multiprocessor on most chips
 
 struct AlignJob {
   const float* distances;       // (pairs, rows, columns)
   const std::int64_t* lengths;  // (pairs, 2) or null
   const float* grad;            // (pairs), backward only
-  float* out;                   // (pairs), or as `distances` backward
+  float* out;                   // (pairs); backward with the shape of `distances`
   std::int64_t pairs;
   int rows, columns;
-  DeviceAlignment how;
+  Alignment how;
 };
 
 MAFSAR_HD int floats_of_pair(const PairPitch& pitch, bool backward) {

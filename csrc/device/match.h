@@ -1,14 +1,15 @@
 // Alignment of videos given by their frame features, without a distance tensor in global memory.
 //
-// A block takes a few videos of each side, up to 64 frames a side. It walks the features 32 columns
-// at a time through shared memory, 4 × 4 products a thread, and the squares of the norms with them;
-// the cosine distances go straight to the pairs' places in shared memory, where align.h takes them.
+// A block takes a few videos of each side, up to 64 frames per side. It moves the features through
+// shared memory 32 columns at a time, and each thread computes 4 × 4 products and the squares of
+// the norms. The cosine distances go straight to the pairs' places in shared memory, where align.h
+// reads them.
 //
-// Backward, a block owns a few videos of one side and walks over the other side, so that nobody
-// else writes their gradients: no atomics, the same bits every time. The kernel runs once for each
-// side; distances and alignments are computed twice, which costs less than to store them. Where a
-// side has too few videos to fill the chip, the walk is cut into slices whose parts the caller
-// sums.
+// Backward, a block owns a few videos of one side and walks over the other side, so that no other
+// block writes their gradients: no atomics, and the same bits every time. The kernel runs once for
+// each side; distances and alignments are computed twice, which costs less than storing them. If a
+// side has too few videos to fill the chip, the walk is split into slices, and the caller sums
+// their results.
 //
 //   dL/dx_i = sum_j -g_ij r(x_i) r(y_j) y_j  +  r(x_i)^2 (sum_j g_ij cos_ij) x_i
 #pragma once
@@ -23,21 +24,21 @@ constexpr int kMatchThreads = 256;
 constexpr int kDepth = 32;
 constexpr int kDepthPitch = kDepth + 1;
 constexpr int kMostVideos = 8;
-constexpr int kOwnFrames = 32;  // a backward tile's own side, where its videos are that short
+constexpr int kOwnFrames = 32;  // most frames of the owned side in a backward tile
 
 struct MatchSide {
   const float* features;        // (batch, videos, frames, width)
   const std::int64_t* lengths;  // (batch, videos) or null
   std::int64_t videos;
   int frames;
-  std::int64_t stride;  // of the scores within an episode
+  std::int64_t stride;  // stride of the scores within an episode
 };
 
 struct MatchJob {
-  MatchSide rows, columns;  // backward: own the gradients, are walked over
+  MatchSide rows, columns;  // backward: the owned side and the side walked over
   std::int64_t batch;
   int width;
-  DeviceAlignment how;
+  Alignment how;
   const float* grad;  // (batch, queries, classes), backward only
   float* out;         // scores; backward (slices, batch, videos, frames, width) of the rows
   int slices;         // backward only
@@ -56,7 +57,7 @@ struct MatchTile {
             videos_in_tile(job.columns, kSide), PairPitch::of(job.rows.frames, job.columns.frames)};
   }
   MAFSAR_HD int pairs() const { return rows * columns; }
-  // Shared memory, in floats: what is used in turns lies in one place.
+  // Shared memory in floats. Arrays that are never used at the same time share their memory.
   MAFSAR_HD int in_turns(bool backward) const {
     return larger_of(2 * kSide * kDepthPitch, pairs() * (pitch.row + (backward ? pitch.table : 0)));
   }
@@ -72,7 +73,7 @@ inline Launch launch_of(const MatchJob& job, bool backward) {
           sizeof(float) * static_cast<std::size_t>(tile.floats(backward))};
 }
 
-// Videos of one side in this block.
+// The videos of one side in this block.
 struct TileSide {
   const MatchSide* side;
   std::int64_t first;  // over all episodes
@@ -80,7 +81,7 @@ struct TileSide {
   std::int64_t row_floats;
 
   MAFSAR_HD int frames() const { return count * side->frames; }
-  // The frame's features, or null for padding and behind the tile.
+  // The features of a frame, or null for padding and outside the tile.
   MAFSAR_HD const float* frame(int at) const {
     const int video = at / side->frames;
     if (video >= count) return nullptr;
@@ -96,7 +97,7 @@ MAFSAR_HD TileSide tile_side(const MatchSide& side, std::int64_t episode, std::i
   return {&side, episode * side.videos + first, left < most ? static_cast<int>(left) : most, width};
 }
 
-// 32 columns of a side's frames, zeros where there is none.
+// Loads 32 columns of a side's frames; zeros outside.
 template <class Threads>
 MAFSAR_HD void load_columns(const Threads& on, const TileSide& side, int start, int width,
                             float* tile) {
@@ -107,7 +108,8 @@ MAFSAR_HD void load_columns(const Threads& on, const TileSide& side, int start, 
   }
 }
 
-// Distances of all pairs of the tile into `cells`; inverse norms of both sides into `norms`.
+// Writes the distances of all pairs of the tile to `cells`, the inverse norms of both sides to
+// `norms`.
 template <class Threads>
 MAFSAR_HD void tile_distances(const Threads& on, const MatchJob& job, const MatchTile& tile,
                               const TileSide& left, const TileSide& right, float* chunks,
@@ -133,13 +135,14 @@ MAFSAR_HD void tile_distances(const Threads& on, const MatchJob& job, const Matc
       }
     }
     if (on.thread() < 2 * kSide) {
-      const float* own = chunks + on.thread() * kDepthPitch;  // left's frames, then right's
+      // The frames of the left side, then those of the right.
+      const float* own = chunks + on.thread() * kDepthPitch;
       for (int k = 0; k < kDepth; ++k) square = lane_fma(own[k], own[k], square);
     }
     on.sync();
   }
   if (on.thread() < 2 * kSide) {
-    // Not-a-number must reach the distances, so it takes the last branch.
+    // NaN has to reach the distances, so it takes the last branch.
     norms[on.thread()] = square == 0.0f ? 0.0f : square < 1e-12f ? 1e6f : inverse_root(square);
   }
   on.sync();
@@ -159,7 +162,7 @@ MAFSAR_HD void tile_distances(const Threads& on, const MatchJob& job, const Matc
   on.sync();
 }
 
-// Where the block stands in the walk over episodes and videos of the rows.
+// The position of the block in the walk over the episodes and the videos of the rows.
 struct BlockPlace {
   std::int64_t episode, row;
 

@@ -1,4 +1,4 @@
-// Gradient of match.h for the side that owns it; the other side's is the same with sides exchanged.
+// The gradient of match.h for one side; that of the other side is the same with the sides swapped.
 #pragma once
 
 #include "device/match.h"
@@ -6,8 +6,8 @@
 namespace mafsar {
 namespace MAFSAR_ISA {
 
-// Gradients of the distances become the factors of the other side's vectors, in place; what lies
-// along the own vectors is summed over the pairs of a frame.
+// Turns the gradients of the distances into the factors of the other side's vectors, in place, and
+// sums the part along the own vectors over the pairs of a frame.
 template <class Threads>
 MAFSAR_HD void make_factors(const Threads& on, const MatchJob& job, const MatchTile& tile,
                             int left_count, int right_count, const float* cells, float* gradients,
@@ -29,7 +29,8 @@ MAFSAR_HD void make_factors(const Threads& on, const MatchJob& job, const MatchT
   }
 }
 
-// Adds the factors times the other side's vectors to the own gradients, 32 columns at a time.
+// Adds the factors times the other side's vectors to the gradients of the own side, 32 columns at a
+// time.
 template <class Threads>
 MAFSAR_HD void add_vectors(const Threads& on, const MatchJob& job, const MatchTile& tile,
                            const TileSide& left, const TileSide& right, const float* factors,
@@ -100,7 +101,7 @@ MAFSAR_HD void match_backward_body(const Threads& on, const MatchJob& job) {
     add_vectors(on, job, tile, left, right, gradients, in_turns, step == begin, out);
   }
   on.sync();
-  // Along the own vectors; nothing where the norm was clamped or there is no frame.
+  // The part along the own vectors, 0 if the norm was clamped or there is no frame.
   for (int l = on.thread() / kDepth; l < left.frames(); l += kMatchThreads / kDepth) {
     const float* x = left.frame(l);
     const float norm = norms[l];

@@ -1,9 +1,9 @@
-// Matrix products of few rows with what stands before and after them (ProductJob), in one kernel.
+// Matrix products of few rows, fused with the operations before and after them (ProductJob).
 //
-// Strides say which way A and B lie, so that one body serves x Wᵀ, grad W and gradᵀ x. A block of
-// four warps makes 16 × 64 outputs: the weights stream through shared memory 64 columns at a time,
-// 16 bytes a load, a warp multiplies 16 × 16 outputs on the matrix units where the storage has them
-// and in float32 multiply-adds where not. With the rows of a few clips it is bound by reading the
+// Strides tell the layout of A and B, so that one body serves x Wᵀ, grad W and gradᵀ x. A block of
+// four warps computes 16 × 64 outputs. The weights stream through shared memory 64 columns at a
+// time, 16 bytes per load. A warp computes 16 × 16 outputs, on the matrix units for half precision
+// and in float32 multiply-adds otherwise. For the rows of a few clips, the limit is reading the
 // weights once.
 #pragma once
 
@@ -18,7 +18,7 @@ constexpr int kTileColumns = 64;
 constexpr int kTileDepth = 64;
 constexpr int kTileThreads = 128;
 constexpr int kTileStride =
-    kTileDepth + 8;  // keeps rows 16 bytes aligned and off each other's banks
+    kTileDepth + 8;  // keeps rows aligned to 16 bytes and in different banks
 constexpr int kOutStride = kTileColumns + 4;
 
 template <class Value>
@@ -46,8 +46,8 @@ MAFSAR_HD float prepared(const ProductJob<Value>& job, Prepare how, float value,
   return value;
 }
 
-// Rows [first, first + kRows) and columns [start, start + kTileDepth) of an operand into shared
-// memory, zeros outside of it. Vectors run along the side that is contiguous.
+// Loads rows [first, first + kRows) and columns [start, start + kTileDepth) of an operand into
+// shared memory, with zeros outside the operand. Vectors run along the contiguous dimension.
 template <int kRows, class Threads, class Value>
 MAFSAR_HD void load_tile(const Threads& on, const ProductJob<Value>& job,
                          const Operand<Value>& from, int first, int count, int start,
@@ -80,7 +80,7 @@ MAFSAR_HD void load_tile(const Threads& on, const ProductJob<Value>& job,
       const int to_row = along_depth ? row : row + e;
       const int to_depth = along_depth ? depth + e : depth;
       Value value = values[e];
-      // What lies outside must stay zero: a norm would give it its bias.
+      // Values outside have to stay zero: a norm would set them to its bias.
       if (from.prepare != Prepare::kNothing && starts_inside && e < left) {
         value = from_float<Value>(
             prepared(job, from.prepare, to_float(value), to_row, start + to_depth, statistics));

@@ -1,6 +1,6 @@
-// The temporal adapter between its products: layer norm, attention and GELU, a warp to a row or to
-// a head. Everything is read once and written once; the weights of attention (T × T) are in shared
-// memory. Bound by launches at the usual sizes: a few clips of 8 frames.
+// The temporal adapter between its products: layer norm, attention and GELU, with one warp per row
+// or head. Every value is read once and written once; the attention weights (T × T) are in shared
+// memory. At the usual sizes, a few clips of 8 frames, the launches take most of the time.
 #pragma once
 
 #include "device/team.h"

@@ -1,6 +1,6 @@
 // A warp as a team for csrc/mafsar/rows.h.
 //
-// Kernel bodies in this folder take the threads they run on as an argument, `on`:
+// Kernel bodies in this folder take the thread that they run on as an argument, `on`:
 //
 //   thread(), threads()   number of this thread in its block, threads in a block
 //   block_x(), block_y()  number of the block
@@ -8,8 +8,8 @@
 //   sync(), sync_warp()   barriers
 //   sum_warp(x)           sum over the warp, in the same order everywhere
 //
-// csrc/cuda/threads.h has them as a GPU's; csrc/tests/emulator.h as fibers on a CPU, so that the
-// tests run these very bodies, barriers included, on machines without a GPU.
+// csrc/cuda/threads.h implements them on a GPU, csrc/tests/emulator.h with fibers on a CPU, so that
+// the tests run these same bodies, barriers included, on machines without a GPU.
 #pragma once
 
 #include "mafsar/rows.h"

@@ -1,8 +1,9 @@
-// 16 × 16 outputs of a warp and their products over 16 columns at a time.
+// A tile of 16 × 16 outputs of one warp, computed 16 columns at a time.
 //
-// The general form, in float32 multiply-adds: a lane holds eight outputs of one row. On a GPU the
-// two half formats take the matrix units instead (float16 from compute capability 7.0, bfloat16
-// from 8.0): same arguments, same tile; only its four calls are not run by the emulator.
+// The general form uses float32 multiply-adds: a lane holds eight outputs of one row. On a GPU the
+// two half formats use the matrix units instead (float16 from compute capability 7.0, bfloat16
+// from 8.0) with the same arguments and the same tile. The emulator does not run the four calls of
+// that form.
 #pragma once
 
 #include <cassert>
@@ -16,7 +17,7 @@
 namespace mafsar {
 namespace MAFSAR_ISA {
 
-// 16 bytes at once; both addresses are multiples of 16.
+// Copies 16 bytes at once; both addresses are multiples of 16.
 template <class Value>
 MAFSAR_HD void load_vector(const Value* from, Value* values) {
 #if defined(__CUDA_ARCH__)
@@ -28,7 +29,7 @@ MAFSAR_HD void load_vector(const Value* from, Value* values) {
 #endif
 }
 
-// A is (16, 16) of rows `stride` apart, B as well: out(m, n) += sum_k A(m, k) B(n, k).
+// A and B are (16, 16) with rows `stride` apart: out(m, n) += sum_k A(m, k) B(n, k).
 template <class Threads, class Value>
 struct WarpTile {
   const Threads& on;

@@ -1,7 +1,7 @@
-// The temporal adapter as seen from outside: its sizes and arrays, and what a CPU does of it.
+// The temporal adapter: its sizes and arrays, and its launchers on a CPU.
 //
-// Nothing is checked here: the Python doors have done it. On a CPU all arrays are contiguous
-// float32.
+// The arguments are not checked here; mafsar.kernels checks them in Python. On a CPU all arrays are
+// contiguous float32.
 #pragma once
 
 #include <cstdint>
@@ -19,32 +19,34 @@ struct AdapterWeights {
       *down_bias, *up_weight, *up_bias;
 };
 
-// What the backward pass reads; sizes as mafsar/kernels/torch_ops/adapter_steps.py has them.
+// Kept from the forward pass for the backward pass; sizes as in
+// mafsar/kernels/torch_ops/adapter_steps.py.
 struct AdapterKept {
   void *qkv, *mixed, *attended, *hidden;
 };
 
-// Gradients wanted; null where not. Those of the norm's weights are the caller's, and so is that of
-// a bias without its weight.
+// The gradients to compute; null if not wanted. The caller computes those of the norm's weights,
+// and the gradient of a bias whose weight needs none.
 struct AdapterGrads {
   void *c, *qkv_weight, *qkv_bias, *out_weight, *out_bias, *down_weight, *down_bias, *up_weight,
       *up_bias;
 };
 
-// Between steps: (rows, hidden), (rows, width) twice, (rows, 3 width), (rows, width) twice.
+// Scratch between steps: (rows, hidden), (rows, width) twice, (rows, 3 width), (rows, width) twice.
 struct AdapterScratch {
   void *hidden, *attended, *mixed, *qkv, *normed, *norm_inputs;
 };
 
-// All of it in one call, the products too: for the rows of a few clips.
+// All steps in one call, matrix products included: for the rows of a few clips.
 void adapter_cpu(const float* c, const AdapterWeights& weights, TokenSizes sizes, int hidden,
                  float eps, const AdapterKept& kept, float* out);
-// Goes back `depth` products: 0 the last one only, 4 to the gradient behind the norm and to c.
+// `depth` is the number of matrix products to go back through: 0 stops at the last product, 4 goes
+// all the way to the gradient of c.
 void adapter_backward_cpu(const float* grad, const float* c, const AdapterWeights& weights,
                           const AdapterKept& kept, TokenSizes sizes, int hidden, float eps,
                           int depth, const AdapterScratch& scratch, const AdapterGrads& grads);
 
-// What stands between the products, where a library does those. normed (rows, width).
+// The steps between the products, for callers that use a library's products. normed (rows, width).
 void norm_rows_cpu(const float* x, const float* weight, const float* bias, TokenSizes sizes,
                    float eps, float* normed);
 // out = skip + the gradient of x.

@@ -1,8 +1,9 @@
-// The temporal adapter as a list of kernels, products included: five forward, nine or so backward.
+// The temporal adapter as a list of kernels, products included: five forward, about nine backward.
 //
-// For the rows of a few clips, where reading the weights once and starting kernels is all there is;
-// more rows go to a library's products (mafsar/kernels/ops_adapter_call.py decides). `Runner`
-// starts a job: csrc/cpu/adapter.cpp on threads, csrc/cuda/adapter.cu on a stream.
+// This is for the rows of a few clips, for which reading the weights once and starting kernels
+// takes most of the time. More rows use a library's products (mafsar/kernels/torch_ops/adapter.py
+// chooses). `Runner` starts a job: csrc/cpu/adapter.cpp on threads, csrc/cuda/adapter.cu on a
+// stream.
 #pragma once
 
 #include "mafsar/adapter.h"
@@ -22,7 +23,7 @@ struct AdapterSteps {
   static const Value* at(const void* p) { return static_cast<const Value*>(p); }
   static Value* to(void* p) { return static_cast<Value*>(p); }
 
-  // out (rows, outputs) = f(x) Wᵀ + b, x (rows, inputs); the caller may set more in `job`.
+  // out (rows, outputs) = f(x) Wᵀ + b, x (rows, inputs); the caller may set more fields.
   ProductJob<Value> linear(const void* x, const void* weight, const void* bias, int inputs,
                            int outputs, void* out) const {
     ProductJob<Value> job{};
@@ -47,8 +48,8 @@ struct AdapterSteps {
     job.depth = outputs;
     return job;
   }
-  // gradᵀ f(x) and the sums of grad; either may be null. The sums need the product's blocks:
-  // without a place for it there is none, and they are the caller's.
+  // gradᵀ f(x), and the sums of grad unless `bias` is null. The blocks of the product compute the
+  // sums: without `weight` nothing is computed, and the caller has to sum.
   void weight_grad(const void* grad, const void* x, Prepare prepare, int inputs, int outputs,
                    void* weight, void* bias) const {
     if (!weight) return;

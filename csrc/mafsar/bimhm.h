@@ -2,8 +2,8 @@
 //
 //   value = mean_l min_m d(l, m) + mean_m min_l d(l, m)
 //
-// One lane holds one pair. At a tie the gradient goes to the first index, as torch's min(dim) has
-// it. Memory of the caller: 2 * columns lanes.
+// One lane holds one pair. At a tie the gradient goes to the first index, as with torch's min(dim).
+// The caller provides 2 * columns lanes of scratch memory.
 #pragma once
 
 #include "mafsar/lane.h"
@@ -29,7 +29,7 @@ MAFSAR_HD Lane bimhm_forward(int rows, int columns, const Distance& distance, La
          of_columns * Lane(1.0f / static_cast<float>(columns));
 }
 
-// d value / d distance times `grad`, cell by cell into `add(l, m, lane)`.
+// Passes d value / d distance times `grad` to `add(l, m, lane)`, cell by cell.
 template <class Lane, class Distance, class Add>
 MAFSAR_HD void bimhm_backward(int rows, int columns, Lane grad, const Distance& distance,
                               Lane* scratch, const Add& add) {
@@ -37,8 +37,8 @@ MAFSAR_HD void bimhm_backward(int rows, int columns, Lane grad, const Distance& 
   const Lane half(0.5f);
   const Lane to_row = grad * Lane(1.0f / static_cast<float>(rows));
   const Lane to_column = grad * Lane(1.0f / static_cast<float>(columns));
-  Lane* best = scratch;             // least distance of each column so far
-  Lane* where = scratch + columns;  // and the row that has it
+  Lane* best = scratch;             // smallest distance of each column so far
+  Lane* where = scratch + columns;  // the row of that distance
   for (int m = 0; m < columns; ++m) {
     best[m] = distance(0, m);
     where[m] = zero;

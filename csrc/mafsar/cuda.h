@@ -1,7 +1,8 @@
-// The kernels on a GPU, as seen from outside: device addresses, sizes, the stream last.
+// The launchers of the kernels on a GPU: device addresses and sizes, the stream last.
 //
-// Nothing is checked here but the launches: the Python doors have done it. Everything is enqueued
-// on the stream, nothing waits, nothing is allocated. `grad` is null forward; lengths may be null.
+// Only the launches are checked here; mafsar.kernels checks the arguments in Python. Everything is
+// enqueued on the stream: nothing waits for the device and nothing is allocated. `grad` is null in
+// the forward pass; lengths may be null.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +10,7 @@
 #include <string>
 
 #include "mafsar/adapter.h"
+#include "mafsar/alignment.h"
 #include "mafsar/storage.h"
 
 namespace mafsar {
@@ -23,26 +25,21 @@ void attend_cuda(Storage storage, const void* grad, const void* qkv, TokenSizes 
 void gelu_cuda(Storage storage, const void* grad, const void* x, std::int64_t count, void* out,
                CudaStream stream);
 
-// All steps, the products too: for few rows.
+// All steps in one call, matrix products included: for few rows.
 void adapter_cuda(Storage storage, const void* c, const AdapterWeights& weights, TokenSizes sizes,
                   int hidden, float eps, const AdapterKept& kept, void* out, CudaStream stream);
-// Goes back `depth` products: 0 the last one only, 4 to the gradient behind the norm and to c.
+// `depth` is the number of matrix products to go back through: 0 stops at the last product, 4 goes
+// all the way to the gradient of c.
 void adapter_backward_cuda(Storage storage, const void* grad, const void* c,
                            const AdapterWeights& weights, const AdapterKept& kept, TokenSizes sizes,
                            int hidden, float eps, int depth, const AdapterScratch& scratch,
                            const AdapterGrads& grads, CudaStream stream);
 
-struct CudaAlignment {
-  bool otam;
-  double lam;
-  bool bidirectional;
-};
-
-void align_cuda(const CudaAlignment& how, const float* grad, const float* distances,
+void align_cuda(const Alignment& how, const float* grad, const float* distances,
                 const std::int64_t* lengths, std::int64_t pairs, int rows, int columns, float* out,
                 CudaStream stream);
 
-// One side of the videos: (batch, videos, frames, width); `stride` is that of its scores.
+// The videos of one side, (batch, videos, frames, width); `stride` is the stride of their scores.
 struct CudaVideos {
   const float* features;
   const std::int64_t* lengths;
@@ -51,16 +48,18 @@ struct CudaVideos {
   std::int64_t stride;
 };
 
-// Forward the scores; backward the gradient of `own`, (slices, …), to be summed over the slices.
-void match_cuda(const CudaAlignment& how, const float* grad, const CudaVideos& own,
+// Forward, `out` holds the scores; backward, the gradient of `own`, (slices, …), which the caller
+// sums over the slices.
+void match_cuda(const Alignment& how, const float* grad, const CudaVideos& own,
                 const CudaVideos& other, std::int64_t batch, int width, int slices, float* out,
                 CudaStream stream);
-// Blocks that `own` gives a backward pass before it is cut into slices, and its most slices.
+// The number of blocks of a backward pass over `own` with one slice, and the most slices that a
+// walk over the other side can be cut into.
 std::int64_t match_blocks(std::int64_t batch, std::int64_t videos, int frames);
 std::int64_t match_steps(std::int64_t videos, int frames);
 
-// Shared memory of a block of the largest kernel for videos of these lengths, and the most that
-// device `index` gives.
+// Shared memory that a block of the largest kernel needs for videos of these lengths, and the most
+// that device `index` offers.
 std::size_t match_shared_bytes(int rows, int columns);
 std::size_t align_shared_bytes(int rows, int columns);
 std::size_t shared_bytes_of_device(int index);

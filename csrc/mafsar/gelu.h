@@ -1,7 +1,7 @@
 // The exact GELU, x * Phi(x), and its slope, Phi(x) + x * phi(x).
 //
-// erfc is Chebyshev-fitted with one exponential (Press et al., Numerical Recipes, section 6.2;
-// relative error below 1.2e-7 everywhere), because it vectorises and libm's does not.
+// erfc is a Chebyshev fit with one exponential (Press et al., Numerical Recipes, section 6.2;
+// relative error below 1.2e-7 everywhere), because it vectorises and the one of libm does not.
 #pragma once
 
 #include "mafsar/soft_minimum.h"
@@ -34,7 +34,7 @@ MAFSAR_HD Lane normal_below(Lane x) {
   p = lane_fma(p, t, Lane(0.37409196f));
   p = lane_fma(p, t, Lane(1.00002368f));
   p = lane_fma(p, t, Lane(-1.26551223f));
-  // Rounding may leave y * y - p a hair below 0, where the exponential is not made for it.
+  // Rounding may leave y * y - p slightly below 0, outside the domain of the exponential.
   const Lane power = lane_fma(y, y, Lane(0.0f) - p);
   const Lane outside = Lane(0.5f) * t * exp_negative(lane_if_negative(power, Lane(0.0f), power));
   return lane_if_negative(x, outside, Lane(1.0f) - outside);

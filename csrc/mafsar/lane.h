@@ -1,4 +1,4 @@
-// What the mathematics of one pair may ask of a number ("lane").
+// The operations that the mathematics of one pair needs from a number type ("lane").
 //
 // The per-pair code in this folder is written once, as templates over a lane type: `float` where a
 // CUDA thread or plain C++ holds one pair, `Pack` (csrc/cpu/pack.h) where a vector register holds
@@ -15,9 +15,9 @@
 #define MAFSAR_HD inline
 #endif
 
-// Translation units are compiled for different instruction sets from the same headers. Each names
-// its own namespace, or the linker could keep one copy of an inline function, made of instructions
-// that the machine may not have.
+// Translation units are compiled for different instruction sets from the same headers. Each has its
+// own namespace. Otherwise the linker could keep a copy of an inline function whose instructions
+// the machine does not have.
 #if !defined(MAFSAR_ISA)
 #define MAFSAR_ISA portable
 #endif
@@ -29,12 +29,12 @@ MAFSAR_HD float lane_fma(float a, float b, float c) { return a * b + c; }
 MAFSAR_HD float lane_min(float a, float b) { return a < b ? a : b; }
 MAFSAR_HD float lane_abs(float a) { return a < 0.0f ? -a : a; }
 MAFSAR_HD float lane_minus_abs(float a) { return a < 0.0f ? a : -a; }
-// At least `low`; not-a-number stays, so that it reaches the result and is seen.
+// At least `low`. NaN stays NaN, so that it reaches the result.
 MAFSAR_HD float lane_at_least(float low, float a) { return low > a ? low : a; }
-// The smaller; not-a-number on either side stays.
+// The smaller of the two, or NaN if either is NaN.
 MAFSAR_HD float lane_min_or_nan(float a, float b) { return a != a ? a : (a <= b ? a : b); }
 MAFSAR_HD float lane_if_negative(float test, float yes, float no) { return test < 0.0f ? yes : no; }
-// Bits moved 23 to the left: makes the exponent field of what stood in the low mantissa bits.
+// Shifts the bits 23 to the left: moves the low mantissa bits to the exponent field.
 MAFSAR_HD float lane_exponent(float a) {
   std::uint32_t bits;
   std::memcpy(&bits, &a, sizeof bits);

@@ -1,11 +1,13 @@
-// The matching kernels on a CPU, as seen from outside: plain pointers and sizes.
+// The launchers of the matching kernels on a CPU: plain pointers and sizes.
 //
-// Nothing is checked here: the Python doors have done it. All arrays are contiguous float32,
-// lengths are int64 or null; results are written to `out`, `scores` and the `grad_*` arrays, which
-// need not be initialised. Calls may come from several threads at once.
+// The arguments are not checked here; mafsar.kernels checks them in Python. All arrays are
+// contiguous float32; lengths are int64 or null. Results are written to `out`, `scores` and the
+// `grad_*` arrays, which need not be initialised. Several threads may call at once.
 #pragma once
 
 #include <cstdint>
+
+#include "mafsar/alignment.h"
 
 namespace mafsar {
 
@@ -15,15 +17,11 @@ struct DistanceSizes {
   int rows, columns;
 };
 
-void otam_cpu(const float* distances, const std::int64_t* lengths, DistanceSizes sizes, double lam,
-              bool bidirectional, float* out);
+void align_cpu(const Alignment& how, const float* distances, const std::int64_t* lengths,
+               DistanceSizes sizes, float* out);
 // grad (pairs,); out (pairs, rows, columns).
-void otam_backward_cpu(const float* grad, const float* distances, const std::int64_t* lengths,
-                       DistanceSizes sizes, double lam, bool bidirectional, float* out);
-void bimhm_cpu(const float* distances, const std::int64_t* lengths, DistanceSizes sizes,
-               float* out);
-void bimhm_backward_cpu(const float* grad, const float* distances, const std::int64_t* lengths,
-                        DistanceSizes sizes, float* out);
+void align_backward_cpu(const Alignment& how, const float* grad, const float* distances,
+                        const std::int64_t* lengths, DistanceSizes sizes, float* out);
 
 // query (batch, queries, rows, width) × prototypes (batch, classes, columns, width); lengths
 // (batch, queries) and (batch, classes); scores (batch, queries, classes).
@@ -39,24 +37,21 @@ struct Features {
   const std::int64_t* prototype_lengths;
 };
 
-void otam_match_cpu(const Features& features, FeatureSizes sizes, double lam, float* scores);
-void otam_match_backward_cpu(const float* grad, const Features& features, FeatureSizes sizes,
-                             double lam, float* grad_query, float* grad_prototypes);
-void bimhm_match_cpu(const Features& features, FeatureSizes sizes, float* scores);
-void bimhm_match_backward_cpu(const float* grad, const Features& features, FeatureSizes sizes,
-                              float* grad_query, float* grad_prototypes);
+// Alignment over the cosine distances of the features, always in both directions.
+void match_cpu(const Alignment& how, const Features& features, FeatureSizes sizes, float* scores);
+void match_backward_cpu(const Alignment& how, const float* grad, const Features& features,
+                        FeatureSizes sizes, float* grad_query, float* grad_prototypes);
 
-// Most threads that one call may use, the calling one among them; at first the processors that this
-// process may run on.
+// The maximum number of threads of one call, the calling thread included. The default is the number
+// of processors that this process may run on.
 void set_num_threads(int count);
 int get_num_threads();
 
-// OpenMP's entry to a team of threads (GOMP_parallel of GNU's runtime, which LLVM's and Intel's
-// have too): runs function(data) on `threads` threads, the calling one among them.
+// OpenMP's entry to a team of threads (GOMP_parallel of GNU's runtime; LLVM's and Intel's runtimes
+// have it too). It runs function(data) on `threads` threads, the calling thread included.
 using Team = void (*)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
-// Works on that team from now on instead of threads of its own; null for those again. A process in
-// which another library keeps a team should have no second one: its idle threads spin for
-// milliseconds, on the very processors that ours would need.
+// Use that team from now on; null restores the module's own threads. A process should have only one
+// team: the idle threads of a second one spin for milliseconds on the processors that ours need.
 void use_team(Team team);
 
 }  // namespace mafsar

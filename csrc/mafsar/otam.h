@@ -1,19 +1,19 @@
 // OTAM of one pair of clips in one direction (Cao et al. 2020), forward and backward.
 //
-// d(l, m) is the distance of frame l of one clip to frame m of the other, padded in thought with a
-// column of zeros on each side; C is the cost of the best soft alignment that ends in a cell:
+// d(l, m) is the distance of frame l of one clip to frame m of the other, with an imaginary column
+// of zeros on each side; C is the cost of the best soft alignment that ends in a cell:
 //
 //   row 0           C[0, m] = d(0, m) + C[0, m-1]                          a plain sum
 //   first column    C[l, 0] = d(l, 0) + softmin(0, 0, C[l-1, 0])           both zeros are padding
 //   other columns   C[l, m] = d(l, m) + softmin(C[l-1, m-1], C[l, m-1])
 //   padding column  P[l]    = softmin(C[l-1, last], P[l-1], C[l, last]),   P[0] = C[0, last]
 //
-// The cost is P[rows - 1]. The distances of the padding column are 0, so P unrolls into one soft
-// minimum over the last column in which every row but the last counts twice; that is how it is
-// folded here, and every step is a soft minimum of two.
+// The cost is P[rows - 1]. The distances of the padding column are 0, so P is one soft minimum over
+// the last column in which every row but the last counts twice. It is computed that way here, so
+// that every step is a soft minimum of two.
 //
-// One lane holds one pair; nothing is shared between lanes. Memory of the caller: a row of
-// `columns` lanes, and for the backward pass a table of 2 * rows * (columns + 1) lanes.
+// One lane holds one pair; nothing is shared between lanes. The caller provides scratch memory: a
+// row of `columns` lanes, and for the backward pass a table of 2 * rows * (columns + 1) lanes.
 #pragma once
 
 #include "mafsar/soft_minimum.h"
@@ -21,13 +21,13 @@
 namespace mafsar {
 namespace MAFSAR_ISA {
 
-// Forward without a backward pass to come: weights are not computed.
+// For a forward pass without a backward pass: the weights are not computed.
 struct KeepNothing {
   template <class Lane>
   MAFSAR_HD void operator()(int, int, const SoftMinimumStep<Lane>&) const {}
 };
 
-// Keeps the two weights of every step; column `columns` is the fold of the padding column.
+// Keeps the two weights of every step; column `columns` holds those of the padding column.
 template <class Lane>
 struct KeepWeights {
   Lane* table;
@@ -71,7 +71,8 @@ MAFSAR_HD Lane otam_forward(int rows, int columns, SoftMinimum with, const Dista
   return folded;
 }
 
-// d cost / d distance times `grad`, cell by cell into `add(l, m, lane)`, from the kept weights.
+// Passes d cost / d distance times `grad` to `add(l, m, lane)`, cell by cell, from the kept
+// weights.
 template <class Lane, class Add>
 MAFSAR_HD void otam_backward(int rows, int columns, Lane grad, const Lane* table, Lane* row,
                              const Add& add) {

@@ -1,15 +1,15 @@
-// What the temporal adapter does between its matrix products: layer norm of a row, attention of one
-// head over the frames of a clip; forward and backward.
+// The steps of the temporal adapter between its matrix products: layer norm of a row, and attention
+// of one head over the frames of a clip; forward and backward.
 //
 // A "team" works on one row or one head together. It is a vector register on a CPU (`PackTeam`,
-// csrc/cpu/rows_kernels.h) and a warp on a GPU (`WarpTeam`, csrc/cuda/team.h), and offers
+// csrc/cpu/rows_kernels.h) and a warp on a GPU (`WarpTeam`, csrc/device/team.h), and offers
 //
 //   Lane                         one number for each member
-//   each_chunk(width, f)         f(at) until all `width` columns of a row have had their turn
-//   load(from, at, width)        columns from `at`, as float; 0 behind the width
-//   store(lane, to, at, width)   the same way back; nothing behind the width
-//   keep(lane, at, width)        the lane, 0 behind the width
-//   sum(lane)                    over all members and elements; every member gets it
+//   each_chunk(width, f)         f(at) for every chunk of the `width` columns of a row
+//   load(from, at, width)        columns from `at`, as float; 0 past the width
+//   store(lane, to, at, width)   writes these columns; nothing past the width
+//   keep(lane, at, width)        the lane, 0 past the width
+//   sum(lane)                    over all members and elements; every member receives it
 //   each(count, f)               f(i) for every i < count, each by one member
 //   dots(row, matrix, count, stride, width, scale, out)   products of one row with `count` rows
 //   sync()                       members see each other's scratch memory
@@ -32,7 +32,7 @@ struct NormStatistics {
   float mean, inverse_deviation;
 };
 
-// Two passes: the mean is subtracted before squares are taken.
+// Two passes, so that the mean is subtracted before squaring.
 template <class Team, class Value>
 MAFSAR_HD NormStatistics norm_statistics(const Team& team, const Value* x, int width, float eps) {
   using Lane = typename Team::Lane;
@@ -61,7 +61,7 @@ MAFSAR_HD void norm_row(const Team& team, const Value* x, const Value* weight, c
 
 // out = skip + d norm / d x, with g = grad * weight and u the normalised row:
 //   d x = inverse_deviation * (g - mean(g) - u * mean(g * u))
-// The statistics are taken again: a row is read anyway, and nothing has to be kept.
+// The statistics are computed again: the row is read anyway, and nothing has to be kept.
 template <class Team, class Value>
 MAFSAR_HD void norm_row_backward(const Team& team, const Value* grad, const Value* skip,
                                  const Value* x, const Value* weight, int width, float eps,
@@ -85,7 +85,7 @@ MAFSAR_HD void norm_row_backward(const Team& team, const Value* grad, const Valu
   });
 }
 
-// One head of one clip: q, k and v stand side by side in rows of `stride` numbers.
+// One head of one clip: q, k and v are next to each other in rows of `stride` numbers.
 template <class Value>
 struct Head {
   const Value *q, *k, *v;
@@ -144,7 +144,7 @@ MAFSAR_HD void attend(const Team& team, const Head<Value>& head, float* weights,
   mix_rows(team, head, weights, head.frames, 1, head.v, head.stride, out, out_stride);
 }
 
-// Gradients of q, k and v, laid out as they are; scratch of 2 * frames * frames floats.
+// Gradients of q, k and v, in the same layout; scratch of 2 * frames * frames floats.
 //   dP = grad . vT,  dS = P * (dP - rowsum(P * dP)) * scale,  dq = dS . k,  dk = dST . q,  dv = PT
 //   . grad
 template <class Team, class Value>

@@ -2,10 +2,10 @@
 //
 //   softmin(a, b) = m - lam * log(1 + exp(-|a - b| / lam)),  m = min(a, b)
 //
-// The difference is taken before the division by lam: with costs of 1e4 and lam = 1e-3, a/lam -
-// b/lam would lose all of its digits. exp and log are polynomials (minimax, fitted by reweighted
-// least squares in extended precision), each within 2 units in the last place: libm's take ten
-// times as long and do not vectorise.
+// The difference is computed before the division by lam: with costs of 1e4 and lam = 1e-3, a/lam -
+// b/lam would lose all its digits. exp and log are polynomials (minimax, fitted by reweighted
+// least squares in extended precision), each within 2 units in the last place. Those of libm
+// take ten times as long and do not vectorise.
 #pragma once
 
 #include "mafsar/lane.h"
@@ -22,7 +22,7 @@ MAFSAR_HD SoftMinimum make_soft_minimum(double lam) {
   return {static_cast<float>(lam), static_cast<float>(1.4426950408889634 / lam)};
 }
 
-// 2^z for z <= 0. Below 2^-126 the result stays there: next to 1 it is nothing.
+// 2^z for z <= 0, at least 2^-126, which is negligible next to 1.
 template <class Lane>
 MAFSAR_HD Lane exp2_nonpositive(Lane z) {
   // Adding 1.5 * 2^23 rounds to whole numbers; + 127 leaves the biased exponent in the low bits.
@@ -87,7 +87,7 @@ MAFSAR_HD SoftMinimumStep<Lane> soft_minimum(Lane first, Lane second, Lane plus,
     step.sign = second - first;
     step.e = exp2_nonpositive(lane_minus_abs(step.sign) * Lane(with.rate));
     const Lane base = lane_min(first, second) + plus;
-    // The products stand so that the longest chain ends in one multiply-add.
+    // The order of the products lets the longest chain end in one multiply-add.
     step.value = lane_fma(step.e * minus_lam, log1p_ratio(step.e), base);
   }
   return step;

@@ -1,4 +1,4 @@
-// How numbers lie in memory: float32, float16 or bfloat16. Arithmetic is always in float32.
+// The format of numbers in memory: float32, float16 or bfloat16. Arithmetic is always in float32.
 #pragma once
 
 #include "mafsar/lane.h"
@@ -10,7 +10,7 @@
 
 namespace mafsar {
 
-// The order of torch's names in mafsar/kernels/torch_ops/adapter.py.
+// The numbers of STORAGES in mafsar/kernels/torch_ops/adapter_cuda.py.
 enum class Storage { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
 
 struct Float16 {
@@ -65,7 +65,7 @@ MAFSAR_HD float from_float<float>(float value) {
   return value;
 }
 
-// To the nearest, ties to even.
+// Rounds to the nearest, ties to even.
 template <>
 MAFSAR_HD Bfloat16 from_float<Bfloat16>(float value) {
   const std::uint32_t bits = float_as_bits(value);

@@ -1,8 +1,8 @@
-// The GPU's kernels on a CPU, for the tests: csrc/device through csrc/tests/emulator.h, as C.
+// The GPU's kernels on a CPU, for the tests: csrc/device on csrc/tests/emulator.h, as C functions.
 //
 //   g++ -std=c++17 -O1 -shared -fPIC -Icsrc csrc/tests/emulated.cpp -o libemulated.so
 //
-// Functions answer 0, or 1 where threads meet at different barriers. `order` is an `Order`.
+// Functions return 0, or 1 if threads waited at different barriers. `order` is an `Order`.
 #include "device/match_backward.h"
 #include "device/product.h"
 #include "emulator.h"
@@ -28,7 +28,7 @@ const Value* values(const void* at) {
   return static_cast<const Value*>(at);
 }
 
-// Calls function(Value()) with the storage's type.
+// Calls function(Value()) with the type of the storage.
 template <class Function>
 int with_storage(int storage, const Function& function) {
   switch (static_cast<Storage>(storage)) {
@@ -41,7 +41,7 @@ int with_storage(int storage, const Function& function) {
   }
 }
 
-// Runs the jobs of csrc/device/adapter.h one after the other, as a stream does.
+// Runs the jobs of csrc/mafsar/adapter_steps.h one after the other, as a stream does.
 struct InTurn {
   int order;
   int* status;
@@ -151,7 +151,7 @@ int product(int storage, int order, const void* a, const void* b, const void* no
   });
 }
 
-// Forward where `grad` is null. `sizes`: clips, frames, heads, width, hidden, depth.
+// Forward if `grad` is null. `sizes`: clips, frames, heads, width, hidden, depth.
 int adapter(int storage, int order, const void* grad, const void* c, const AdapterWeights* weights,
             const AdapterKept* kept, const int* sizes, float eps, const AdapterScratch* scratch,
             const AdapterGrads* grads, void* out) {
@@ -169,11 +169,12 @@ int adapter(int storage, int order, const void* grad, const void* c, const Adapt
   });
 }
 
-int align(int order, bool otam, double lam, bool bidirectional, const float* grad,
+int align(int order, int metric, double lam, bool bidirectional, const float* grad,
           const float* distances, const std::int64_t* lengths, std::int64_t pairs, int rows,
           int columns, float* out) {
-  const AlignJob job{distances, lengths, grad,    out,
-                     pairs,     rows,    columns, {otam, lam, bidirectional}};
+  const AlignJob job{
+      distances, lengths, grad,    out,
+      pairs,     rows,    columns, {static_cast<Metric>(metric), lam, bidirectional}};
   return run(launch_of(job, grad != nullptr), order, [&](const FiberThread& on) {
     if (grad) {
       align_body<true>(on, job);
@@ -183,9 +184,9 @@ int align(int order, bool otam, double lam, bool bidirectional, const float* gra
   });
 }
 
-// Backward, `out` is the gradient of `query`, (slices, batch, queries, rows, width); exchange the
-// sides and the score strides for the other one's.
-int match(int order, bool otam, double lam, const float* grad, const float* query,
+// Backward, `out` is the gradient of `query`, (slices, batch, queries, rows, width). Swap the sides
+// and the score strides to get that of the prototypes.
+int match(int order, int metric, double lam, const float* grad, const float* query,
           const float* prototypes, const std::int64_t* query_lengths,
           const std::int64_t* prototype_lengths, std::int64_t batch, std::int64_t queries,
           std::int64_t classes, int rows, int columns, int width, std::int64_t row_stride,
@@ -194,7 +195,7 @@ int match(int order, bool otam, double lam, const float* grad, const float* quer
                      {prototypes, prototype_lengths, classes, columns, column_stride},
                      batch,
                      width,
-                     {otam, lam, true},
+                     {static_cast<Metric>(metric), lam, true},
                      grad,
                      out,
                      slices};

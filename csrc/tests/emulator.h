@@ -1,10 +1,10 @@
-// A GPU's block of threads as fibers on a CPU, to run the kernel bodies of csrc/device in tests.
+// The threads of a GPU block as fibers on a CPU, to run the kernel bodies of csrc/device in tests.
 //
-// Every thread runs until it meets a barrier, then the next one does; a barrier opens when all its
-// threads stand at it. `order` says who goes first: a body whose result depends on it lacks a
-// barrier. A thread that leaves while others wait, or waits at another barrier than its warp, is an
-// error. Shared memory is full of not-a-number at the start and ends at a page that may not be
-// touched.
+// Each thread runs until it reaches a barrier, then the next thread runs; a barrier opens when all
+// threads have reached it. `order` is the order of the threads: if the result of a body depends on
+// it, a barrier is missing. It is an error if a thread ends while others wait, or waits at another
+// barrier than its warp. Shared memory is filled with NaN at the start and ends at a protected
+// page.
 #pragma once
 
 #include <sys/mman.h>
@@ -22,7 +22,7 @@
 
 namespace mafsar {
 
-// Memory that ends where its last byte does: reading or writing behind it ends the process.
+// Memory that is followed by a protected page: reading or writing after its end ends the process.
 class GuardedMemory {
  public:
   explicit GuardedMemory(std::size_t bytes) {
@@ -181,7 +181,7 @@ class BlockOfFibers {
   std::int64_t x_ = 0, y_ = 0;
 };
 
-// What a kernel body sees of its thread.
+// A thread as a kernel body sees it.
 struct FiberThread {
   BlockOfFibers* block;
   int number;

@@ -1,6 +1,7 @@
-// The kernels without Python against golden.txt, which csrc/tests/write_golden.py computes in
-// float64; every instruction set of this machine.
+// Tests the CPU kernels without Python, on every instruction set of this machine, against
+// golden.txt, which csrc/tests/write_golden.py computes in float64.
 //
+//   g++ -std=c++17 -O2 -Icsrc csrc/tests/test_golden.cpp … (see tests/kernels/test_cpp.py)
 //   test_golden csrc/tests/golden.txt
 //
 // Prints what was checked and returns 1 at the first difference.
@@ -19,6 +20,8 @@
 namespace {
 
 using Numbers = std::vector<double>;
+
+constexpr std::size_t kManyPairs = 500;
 
 struct Case {
   std::string name;
@@ -50,14 +53,17 @@ std::vector<Case> read(const char* path) {
   return cases;
 }
 
-// A few units in the last place of the largest number that was summed.
+bool close(const char* what, std::size_t i, double got, double want, double allowed) {
+  if (std::fabs(got - want) <= allowed) return true;  // false for NaN
+  std::printf("%s[%zu] is %.9g, expected %.9g\n", what, i, got, want);
+  return false;
+}
+
+// `allowed` is a few units in the last place of the largest number that was summed.
 bool near(const char* what, const std::vector<float>& got, const Numbers& want, double allowed) {
   if (got.size() != want.size()) return false;
   for (std::size_t i = 0; i < want.size(); ++i) {
-    if (!(std::fabs(got[i] - want[i]) <= allowed)) {
-      std::printf("%s[%zu] is %.9g, not %.9g\n", what, i, got[i], want[i]);
-      return false;
-    }
+    if (!close(what, i, got[i], want[i], allowed)) return false;
   }
   return true;
 }
@@ -68,23 +74,56 @@ double sum_of(const Numbers& values) {
   return sum;
 }
 
-bool check_alignment(const Case& one) {
-  const mafsar::DistanceSizes sizes{1, one.size(0), one.size(1)};
-  const std::vector<float> given = one.single("given"), grad{1.0f};
-  std::vector<float> cost(1), slopes(given.size());
-  const double lam = one["lam"][0];
-  if (one.name == "otam") {
-    mafsar::otam_cpu(given.data(), nullptr, sizes, lam, true, cost.data());
-    mafsar::otam_backward_cpu(grad.data(), given.data(), nullptr, sizes, lam, true, slopes.data());
-  } else {
-    mafsar::bimhm_cpu(given.data(), nullptr, sizes, cost.data());
-    mafsar::bimhm_backward_cpu(grad.data(), given.data(), nullptr, sizes, slopes.data());
+mafsar::Metric metric_of(const Case& one) {
+  return one.name.rfind("otam", 0) == 0 ? mafsar::Metric::kOtam : mafsar::Metric::kBimhm;
+}
+
+// One call on `pairs` pairs, which repeat those of the case, compared pair by pair.
+bool check_pairs(const Case& one, std::size_t which_lam, std::size_t pairs) {
+  const auto given_pairs = static_cast<std::size_t>(one.size(0));
+  const int rows = one.size(1), columns = one.size(2);
+  const std::vector<float> given = one.single("given");
+  const std::size_t cells = given.size() / given_pairs;
+  std::vector<float> distances(pairs * cells), costs(pairs), grad(pairs, 1.0f);
+  std::vector<float> slopes(distances.size());
+  for (std::size_t i = 0; i < distances.size(); ++i) distances[i] = given[i % given.size()];
+  const mafsar::Alignment how{metric_of(one), one["lam"][which_lam], true};
+  const mafsar::DistanceSizes sizes{static_cast<std::int64_t>(pairs), rows, columns};
+  mafsar::align_cpu(how, distances.data(), nullptr, sizes, costs.data());
+  mafsar::align_backward_cpu(how, grad.data(), distances.data(), nullptr, sizes, slopes.data());
+
+  // Golden slopes exist for the first few λ only: small λ and large costs leave the weights to
+  // differences within rounding.
+  const Numbers& golden = one["slopes"];
+  const bool smooth = which_lam < golden.size() / given.size();
+  for (std::size_t p = 0; p < pairs; ++p) {
+    const std::size_t pair = p % given_pairs, from = pair * cells;
+    const auto begin = one["given"].begin() + static_cast<std::ptrdiff_t>(from);
+    const double size = 1.0 + sum_of(Numbers(begin, begin + static_cast<std::ptrdiff_t>(cells)));
+    const double cost = one["cost"][which_lam * given_pairs + pair];
+    if (!close("cost", p, costs[p], cost, 2e-6 * size)) return false;
+    for (std::size_t i = 0; smooth && i < cells; ++i) {
+      const double slope = golden[which_lam * given.size() + from + i];
+      if (!close("slope", p * cells + i, slopes[p * cells + i], slope, 1e-5)) return false;
+    }
   }
-  const double size = 1.0 + sum_of(one["given"]);
-  if (!near("cost", cost, one["cost"], 2e-6 * size)) return false;
-  // Small λ and large costs leave weights to differences within rounding.
-  const bool smooth = one.name == "bimhm" || (lam >= 0.1 && size < 1e3);
-  return !smooth || near("slope", slopes, one["slopes"], 1e-5);
+  return true;
+}
+
+// Numbers of pairs that fill no lane, some tiles, and enough work for several threads.
+bool check_alignment(const Case& one) {
+  for (std::size_t which_lam = 0; which_lam < one["lam"].size(); ++which_lam) {
+    for (std::size_t pairs : {static_cast<std::size_t>(one.size(0)), std::size_t{40}, kManyPairs}) {
+      for (int threads : {1, 3}) {
+        mafsar::set_num_threads(threads);
+        if (check_pairs(one, which_lam, pairs)) continue;
+        std::printf("lam %g, %zu pairs of %d x %d, %d threads\n", one["lam"][which_lam], pairs,
+                    one.size(1), one.size(2), threads);
+        return false;
+      }
+    }
+  }
+  return true;
 }
 
 bool check_matching(const Case& one) {
@@ -93,11 +132,7 @@ bool check_matching(const Case& one) {
   const std::vector<float> query = one.single("query"), prototypes = one.single("prototypes");
   const mafsar::Features features{query.data(), prototypes.data(), nullptr, nullptr};
   std::vector<float> scores(one["scores"].size());
-  if (one.name == "otam_match") {
-    mafsar::otam_match_cpu(features, sizes, one["lam"][0], scores.data());
-  } else {
-    mafsar::bimhm_match_cpu(features, sizes, scores.data());
-  }
+  mafsar::match_cpu({metric_of(one), one["lam"][0], true}, features, sizes, scores.data());
   return near("score", scores, one["scores"], 1e-4);
 }
 

@@ -1,21 +1,43 @@
-"""Writes golden.txt: what the C++ kernels must give, computed in float64 by plain loops.
+"""Writes golden.txt: the results that the C++ kernels must give, computed in float64 by plain loops.
 
     python3 csrc/tests/write_golden.py > csrc/tests/golden.txt
 
-Nothing but the standard library, and nothing of the package: the formulas are those of docs/method.md.
-Inputs are float32 numbers, so that both sides start from the same.
+It needs only the standard library. The matching formulas are those of
+tests/restatements/matching.py, the others stand here; nothing of the package is used. Inputs are
+float32 numbers, so that both sides start from the same values.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import random
 import struct
 import sys
+from pathlib import Path
+from types import ModuleType
 
 Vector = list[float]
 Table = list[Vector]
 GENERATOR = random.Random(20260101)
+
+
+LAMBDAS = (10.0, 0.5, 0.1, 1e-3)
+SMOOTH = 3  # of these are large enough for float32 gradients to be compared
+
+
+def load_matching() -> ModuleType:
+    path = Path(__file__).parents[2] / "tests" / "restatements" / "matching.py"
+    spec = importlib.util.spec_from_file_location("restated_matching", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+MATCHING = load_matching()
 
 
 def single(value: float) -> float:
@@ -27,89 +49,12 @@ def numbers(count: int, scale: float = 1.0) -> Vector:
     return [single(scale * GENERATOR.uniform(-1, 1)) for _ in range(count)]
 
 
-def otam(distances: Table, lam: float) -> tuple[float, Table]:
-    """Cost and gradient of one direction (Cao et al. 2020), cell by cell over the padded table."""
-    rows, last = len(distances), len(distances[0]) + 1
-    cost = [[0.0] * (last + 1) for _ in range(rows)]
-    ways: dict[tuple[int, int], list[tuple[tuple[int, int], float]]] = {}
-
-    def padded(row: int, m: int) -> float:
-        return 0.0 if m in (0, last) else distances[row][m - 1]
-
-    for m in range(1, last + 1):
-        cost[0][m] = padded(0, m) + cost[0][m - 1]
-    for row in range(1, rows):
-        for m in range(1, last + 1):
-            before = [(row - 1, m - 1), (row, m - 1)]
-            if m in (1, last):
-                before.append((row - 1, m))
-            least = min(cost[r][c] for r, c in before)
-            terms = [math.exp((least - cost[r][c]) / lam) for r, c in before]
-            cost[row][m] = padded(row, m) + least - lam * math.log(math.fsum(terms))
-            ways[row, m] = [
-                (cell, term / math.fsum(terms)) for cell, term in zip(before, terms, strict=True)
-            ]
-    flow = [[0.0] * (last + 1) for _ in range(rows)]
-    flow[-1][last] = 1.0
-    for row in range(rows - 1, 0, -1):
-        for m in range(last, 0, -1):
-            for (r, c), weight in ways[row, m]:
-                flow[r][c] += weight * flow[row][m]
-    for m in range(last, 0, -1):
-        flow[0][m - 1] += flow[0][m]
-    return cost[-1][last], [line[1:last] for line in flow]
-
-
-def both(distances: Table, lam: float) -> tuple[float, Table]:
-    """Both directions summed."""
-    there, slopes = otam(distances, lam)
-    back, turned = otam(transposed(distances), lam)
-    return there + back, added(slopes, transposed(turned))
-
-
-def bimhm(distances: Table) -> tuple[float, Table]:
-    """Cost and gradient; the first of equal minima takes the gradient."""
-    rows, columns = len(distances), len(distances[0])
-    slopes = [[0.0] * columns for _ in range(rows)]
-    cost = 0.0
-    for row in range(rows):
-        m = min(range(columns), key=lambda m: distances[row][m])
-        cost += distances[row][m] / rows
-        slopes[row][m] += 1 / rows
-    for m in range(columns):
-        row = min(range(rows), key=lambda row: distances[row][m])
-        cost += distances[row][m] / columns
-        slopes[row][m] += 1 / columns
-    return cost, slopes
-
-
-def transposed(table: Table) -> Table:
-    return [list(line) for line in zip(*table, strict=True)]
-
-
-def added(a: Table, b: Table) -> Table:
-    return [[x + y for x, y in zip(p, q, strict=True)] for p, q in zip(a, b, strict=True)]
-
-
 def cut(flat: Vector, width: int) -> Table:
     return [flat[start : start + width] for start in range(0, len(flat), width)]
 
 
 def flat(table: Table) -> Vector:
     return [value for line in table for value in line]
-
-
-def frame_distances(query: Table, prototype: Table) -> Table:
-    def norm(v: Vector) -> float:
-        return max(math.sqrt(math.fsum(x * x for x in v)), 1e-6)
-
-    return [
-        [
-            1 - math.fsum(x * y for x, y in zip(q, s, strict=True)) / (norm(q) * norm(s))
-            for s in prototype
-        ]
-        for q in query
-    ]
 
 
 def norm_rows(x: Table, weight: Vector, bias: Vector, eps: float) -> Table:
@@ -160,17 +105,35 @@ def case(name: str, **arrays: Vector) -> None:
 
 
 def write_alignment() -> None:
-    for rows, columns, scale in ((1, 1, 1.0), (1, 5, 1.0), (8, 8, 1.0), (7, 17, 1.0), (8, 8, 1e4)):
-        given = numbers(rows * columns, scale)
-        sizes = [float(rows), float(columns)]
-        for lam in (0.5, 1e-3):
-            cost, slopes = both(cut(given, columns), lam)
-            case("otam", sizes=sizes, lam=[lam], given=given, cost=[cost], slopes=flat(slopes))
-        cost, slopes = bimhm(cut(given, columns))
-        case("bimhm", sizes=sizes, lam=[0.0], given=given, cost=[cost], slopes=flat(slopes))
-    ties = [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]
-    cost, slopes = bimhm(cut(ties, 3))
-    case("bimhm", sizes=[2.0, 3.0], lam=[0.0], given=ties, cost=[cost], slopes=flat(slopes))
+    """Pairs of one size a case. Costs of every λ; slopes of the smooth ones, λ by λ."""
+    for pairs, rows, columns in ((1, 1, 1), (1, 1, 5), (6, 8, 8), (2, 7, 17), (1, 32, 9)):
+        for scale in (1.0, 1e4):
+            given = numbers(pairs * rows * columns, scale)
+            tables = cut(cut(given, columns), rows)  # type: ignore[arg-type]
+            costs = {lam: [MATCHING.both(table, lam) for table in tables] for lam in LAMBDAS}
+            smooth = LAMBDAS[:SMOOTH] if scale == 1.0 else ()
+            case(
+                "otam",
+                sizes=[float(pairs), float(rows), float(columns)],
+                lam=list(LAMBDAS),
+                given=given,
+                cost=[one.value for lam in LAMBDAS for one in costs[lam]],
+                slopes=[v for lam in smooth for one in costs[lam] for v in flat(one.gradient)],
+            )
+            write_bimhm([pairs, rows, columns], given)
+    write_bimhm([1, 2, 3], [0.0, 1.0, 0.0, 1.0, 0.0, 0.0])  # ties
+
+
+def write_bimhm(sizes: list[int], given: Vector) -> None:
+    costs = [MATCHING.bimhm(table) for table in cut(cut(given, sizes[2]), sizes[1])]  # type: ignore[arg-type]
+    case(
+        "bimhm",
+        sizes=[float(size) for size in sizes],
+        lam=[1.0],
+        given=given,
+        cost=[one.value for one in costs],
+        slopes=[v for one in costs for v in flat(one.gradient)],
+    )
 
 
 def write_matching() -> None:
@@ -179,11 +142,11 @@ def write_matching() -> None:
     prototypes = numbers(classes * frames * width)
     query[:width] = [0.0] * width  # a zero vector has distance 1 to everything
     q, p = cut(cut(query, width), frames), cut(cut(prototypes, width), frames)  # type: ignore[arg-type]
-    tables = [frame_distances(a, b) for a in q for b in p]  # type: ignore[arg-type]
+    tables = [MATCHING.frame_distances(a, b) for a in q for b in p]  # type: ignore[arg-type]
     sizes = [float(value) for value in (queries, classes, frames, width)]
     for name, costs in (
-        ("otam_match", [both(table, 0.5)[0] for table in tables]),
-        ("bimhm_match", [bimhm(table)[0] for table in tables]),
+        ("otam_match", [MATCHING.both(table, 0.5).value for table in tables]),
+        ("bimhm_match", [MATCHING.bimhm(table).value for table in tables]),
     ):
         case(name, sizes=sizes, lam=[0.5], query=query, prototypes=prototypes, scores=costs)
 

@@ -1,8 +1,8 @@
 """Matching of clips: frame distances, OTAM, Bi-MHM and mean matching, over all pairs at once.
 
-Every function takes torch tensors (with gradients) or numpy arrays and answers in kind. The native
-module does the work where it can; where it cannot, a twin in torch or numpy does, and `status`
-says which and why. Importing this package never imports torch.
+Every function takes torch tensors (with gradients) or numpy arrays and returns the same kind. The
+native module computes what it can, and a twin in torch or numpy computes the rest; `status` says
+which and why. Importing this package never imports torch.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The public functions: they look at what they are given and knock at the torch or numpy door."""
+"""The public functions. Each dispatches to torch or numpy by the type of its first argument."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mafsar.errors import ArgumentTypeError
 from mafsar.kernels import numpy_ops
 
 if TYPE_CHECKING:
@@ -12,18 +13,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-# A torch tensor or a numpy array; each function answers in kind.
+# A torch tensor or a numpy array; each function returns the kind that it was given.
 ArrayT = TypeVar("ArrayT")
 
 
-def _door(array: object) -> Any:
-    """The module that handles `array`. A tensor can only exist once torch is imported."""
+def _ops_for(array: object) -> Any:
+    """The module whose ops take `array`. A tensor can exist only after torch was imported."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
-        import mafsar.kernels.torch_ops.matching_cuda  # noqa: F401 - gives the ops their CUDA kernels
-        from mafsar.kernels.torch_ops import matching as ops
+        import mafsar.kernels.torch_ops.matching_cuda  # noqa: F401 - registers the CUDA kernels
+        from mafsar.kernels.torch_ops import matching
 
-        return ops
+        return matching
     return numpy_ops
 
 
@@ -34,24 +35,24 @@ def otam(
 
     C[l, m] = d[l, m] + softmin_λ(C[l−1, m−1], C[l, m−1]), with a vertical step in the two padding
     columns and a plain sum in row 0; both directions are OTAM(D) + OTAM(Dᵀ). Values may be
-    negative. Differentiable once in torch; float64 is computed by the twin, and any number of
-    times differentiable.
+    negative. In torch the result is differentiable once, or any number of times in float64, which
+    the twin computes.
 
     Args:
         distances: Frame distances, (..., Tq, Ts), float16, bfloat16, float32 or float64.
         lam: Temperature λ of the soft minimum, > 0; the same unit as the distances.
         bidirectional: Add the cost of the transposed distances.
-        lengths: Own frames (tq, ts) of each pair, (..., 2), whole numbers, or None for all.
-            Cells outside are not looked at and have gradient 0.
+        lengths: The number of valid frames (tq, ts) of each pair, (..., 2), whole numbers, or None
+            for all frames. Cells outside are ignored and have gradient 0.
 
     Returns:
         Costs, (...), float32 (float64 for float64).
 
     Raises:
-        TypeError: If `distances` is not floating or `lengths` not whole numbers.
-        ValueError: If a shape, a length or `lam` is not as above.
+        ArgumentTypeError: If `distances` is not floating or `lengths` not whole numbers.
+        InputError: If a shape, a length or `lam` is not as above.
     """
-    cost: ArrayT = _door(distances).otam(distances, lam, bidirectional, lengths)
+    cost: ArrayT = _ops_for(distances).otam(distances, lam, bidirectional, lengths)
     return cost
 
 
@@ -60,16 +61,17 @@ def bimhm(distances: ArrayT, lengths: Any = None) -> ArrayT:
 
     Args:
         distances: Frame distances, (..., Tq, Ts), float16, bfloat16, float32 or float64.
-        lengths: Own frames (tq, ts) of each pair, (..., 2), whole numbers, or None for all.
+        lengths: The number of valid frames (tq, ts) of each pair, (..., 2), whole numbers, or None
+            for all frames.
 
     Returns:
         Costs, (...), float32 (float64 for float64). At ties the gradient goes to the first index.
 
     Raises:
-        TypeError: If `distances` is not floating or `lengths` not whole numbers.
-        ValueError: If a shape or a length is not as above.
+        ArgumentTypeError: If `distances` is not floating or `lengths` not whole numbers.
+        InputError: If a shape or a length is not as above.
     """
-    cost: ArrayT = _door(distances).bimhm(distances, lengths)
+    cost: ArrayT = _ops_for(distances).bimhm(distances, lengths)
     return cost
 
 
@@ -82,24 +84,29 @@ def otam_match(
 ) -> ArrayT:
     """OTAM in both directions over the cosine distances of every query to every prototype.
 
-    The distances live only a few pairs at a time. A zero vector has distance 1 and gradient 0.
+    The distances are computed a few pairs at a time and not kept. A zero vector has distance 1 and
+    gradient 0.
 
     Args:
         query: Frame features, (..., Q, Tq, E), any scale, floating.
         prototypes: Frame features, (..., C, Ts, E), same leading sizes, dtype and device.
         lam: Temperature λ of the soft minimum, > 0.
-        query_lengths: Own frames of each query, (..., Q), whole numbers, or None for all Tq.
-        prototype_lengths: Own frames of each prototype, (..., C), or None for all Ts.
+        query_lengths: The number of valid frames of each query, (..., Q), whole numbers, or None
+            for all Tq.
+        prototype_lengths: The same for each prototype, (..., C), or None for all Ts.
 
     Returns:
         Costs, (..., Q, C), float32 (float64 for float64).
 
     Raises:
-        TypeError: If features are not floating, differ in dtype, or lengths are not whole numbers.
-        ValueError: If a shape, a length or `lam` is not as above.
-        RuntimeError: If the features are on different devices.
+        ArgumentTypeError: If features are not floating or differ in dtype, or if lengths are not
+            whole numbers.
+        InputError: If a shape, a length or `lam` is not as above.
+        MismatchError: If the features are on different devices.
     """
-    cost: ArrayT = _door(query).otam_match(query, prototypes, lam, query_lengths, prototype_lengths)
+    cost: ArrayT = _ops_for(query).otam_match(
+        query, prototypes, lam, query_lengths, prototype_lengths
+    )
     return cost
 
 
@@ -110,7 +117,7 @@ def bimhm_match(
 
     Args, Returns and Raises are those of `otam_match`, without `lam`.
     """
-    cost: ArrayT = _door(query).bimhm_match(query, prototypes, query_lengths, prototype_lengths)
+    cost: ArrayT = _ops_for(query).bimhm_match(query, prototypes, query_lengths, prototype_lengths)
     return cost
 
 
@@ -125,9 +132,9 @@ def mean_match(query: ArrayT, prototypes: ArrayT) -> ArrayT:
         Distances, (..., Q, C), float32 (float64 for float64), 0 to 2.
 
     Raises:
-        TypeError, ValueError, RuntimeError: As `otam_match`.
+        ArgumentTypeError, InputError, MismatchError: As `otam_match`.
     """
-    distance: ArrayT = _door(query).mean_match(query, prototypes)
+    distance: ArrayT = _ops_for(query).mean_match(query, prototypes)
     return distance
 
 
@@ -142,17 +149,17 @@ def frame_distances(query: ArrayT, prototypes: ArrayT) -> ArrayT:
         Distances, (..., Q, C, Tq, Ts), float32 (float64 for float64), 0 to 2.
 
     Raises:
-        TypeError, ValueError, RuntimeError: As `otam_match`.
+        ArgumentTypeError, InputError, MismatchError: As `otam_match`.
     """
-    distances: ArrayT = _door(query).frame_distances(query, prototypes)
+    distances: ArrayT = _ops_for(query).frame_distances(query, prototypes)
     return distances
 
 
 def otam_alignment(distances: npt.NDArray[Any], lam: float = 0.5) -> npt.NDArray[np.floating[Any]]:
-    """Soft alignment of clips: d OTAM(both directions) / d distances, numpy only.
+    """Soft alignment of clips: d OTAM (both directions) / d distances, numpy only.
 
-    A cell's value says how much of the cheap paths runs through it: ≥ 0, each row of one
-    direction sums to at least 1.
+    The value of a cell is the share of the low-cost paths that run through it, ≥ 0. In one
+    direction, each row sums to at least 1.
 
     Args:
         distances: Frame distances, (..., Tq, Ts), floating.
@@ -162,8 +169,8 @@ def otam_alignment(distances: npt.NDArray[Any], lam: float = 0.5) -> npt.NDArray
         Weights, (..., Tq, Ts), float32 (float64 for float64), ≥ 0.
 
     Raises:
-        TypeError: If `distances` is not floating.
-        ValueError: If the shape or `lam` is not as above.
+        ArgumentTypeError: If `distances` is not floating.
+        InputError: If the shape or `lam` is not as above.
     """
     return numpy_ops.otam_alignment(distances, lam)
 
@@ -187,14 +194,14 @@ def temporal_adapter(
     """Global temporal adaptation of class tokens, torch only.
 
     c' = c + W_up · GELU(W_down · (W_o · Attn_T(W_qkv · LN(c) + b_qkv) + b_o) + b_down) + b_up, with
-    the exact GELU and attention over the T frames of a clip. Differentiable once, and gradients are
-    computed only for the inputs that require one. float64, more than 32 frames, autocast and
-    exported graphs take the twin, which is differentiable any number of times.
+    the exact GELU and attention over the T frames of a clip. The result is differentiable once, and
+    gradients are computed only for the inputs that require one. The twin computes float64, more
+    than 32 frames, autocast and exported graphs; it is differentiable any number of times.
 
     Args:
         c: Class tokens, (B, T, D), float16, bfloat16, float32 or float64; half precision is
             accumulated in float32.
-        norm_weight: (D,), dtype and device of `c`, as are all that follow.
+        norm_weight: (D,), with the dtype and device of `c`, as all tensors that follow.
         norm_bias: (D,).
         qkv_weight: Rows of q, then k, then v, (3 D, D).
         qkv_bias: (3 D,).
@@ -211,16 +218,16 @@ def temporal_adapter(
         c', (B, T, D), dtype of `c`.
 
     Raises:
-        TypeError: If an argument is no torch tensor, not floating, or dtypes differ.
-        ValueError: If a shape, `heads` or `eps` is not as above.
-        RuntimeError: If the tensors are on different devices.
+        ArgumentTypeError: If `c` is not a torch tensor or not floating, or if dtypes differ.
+        InputError: If a shape, `heads` or `eps` is not as above.
+        MismatchError: If the tensors are on different devices.
     """
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(c, torch.Tensor):
-        raise TypeError(f"c must be a torch tensor, got {type(c).__name__}")
-    from mafsar.kernels.torch_ops import adapter as ops_adapter
+        raise ArgumentTypeError(f"c must be a torch tensor, got {type(c).__name__}")
+    from mafsar.kernels.torch_ops import adapter
 
-    adapted: Tensor = ops_adapter.temporal_adapter(
+    adapted: Tensor = adapter.temporal_adapter(
         c,
         norm_weight,
         norm_bias,

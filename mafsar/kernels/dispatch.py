@@ -1,18 +1,26 @@
-"""What does the work of each matching op here, and why not something faster."""
+"""Which backend computes each op on this machine, and why.
+
+The backends are the native module (C++ and CUDA) and the twins (torch and numpy). Nothing here
+imports torch.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from mafsar.errors import InputError
+
 _log = logging.getLogger("mafsar.kernels")
 
-# Each op, and what of it goes to the twin though there are kernels: on a CPU, and on a GPU.
+# For each op, the inputs that its twin computes although there are kernels: on a CPU, on a GPU.
 _TWIN_FOR = {
     "otam": ("float64", "float64, more than 64 frames"),
     "bimhm": ("float64", "float64, more than 64 frames"),
@@ -24,25 +32,31 @@ _TWIN_FOR = {
 
 @dataclass(frozen=True)
 class OpStatus:
-    """Who does the work of one op on this machine."""
+    """The backend of one op on this machine.
+
+    Attributes:
+        name: Name of the op.
+        backend: "native", or "twin" where the native module cannot be used.
+        detail: One line: what computes the op on a CPU and on a GPU, and why a twin does.
+    """
 
     name: str
     backend: Literal["native", "twin"]
-    detail: str  # one line: who works on a CPU and on a GPU, and why it is the twin where it is
+    detail: str
 
 
 @functools.cache
 def _load() -> tuple[Any, str]:
-    """The native module (or None) and the reason why it is not there."""
+    """The native module, or None and the reason why it is missing."""
     try:
         module: ModuleType = importlib.import_module("mafsar._native")
         if not hasattr(module, "align_forward"):
-            raise ImportError("it is of another version")
+            raise ImportError("it belongs to another version of mafsar")
     except ImportError as error:
         reason = f"mafsar._native cannot be imported ({error})"
         _log.warning(
             "%s; matching uses the slower numpy and torch twins. "
-            "Reinstall mafsar where a C++17 compiler is present to mend this.",
+            "To fix this, install a C++17 compiler and reinstall mafsar.",
             reason,
         )
         return None, reason
@@ -53,54 +67,74 @@ def _load() -> tuple[Any, str]:
 
 
 def _threads_of_environment() -> int | None:
-    """OMP_NUM_THREADS, which torch and numpy obey too; its first number, or None."""
+    """The first number of OMP_NUM_THREADS, which torch and numpy also follow, or None."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if first.isdigit() and int(first) > 0 else None
 
 
 def native() -> Any:
-    """The native module, or None where it is not installed (said once in the log)."""
+    """The native module, or None if it is not installed (logged once)."""
     return _load()[0]
 
 
 def has_cuda() -> bool:
-    """True where the native module was built with kernels for NVIDIA GPUs."""
+    """True if the native module was built with kernels for NVIDIA GPUs."""
     module = native()
     return module is not None and hasattr(module, "cuda_architectures")
 
 
 @functools.cache
 def log_once(message: str) -> None:
-    """Say `message` in the log the first time only."""
+    """Log `message` the first time only."""
     _log.info(message)
 
 
 def set_num_threads(count: int) -> None:
-    """Set how many threads one matching call may use, the calling thread among them.
+    """Set how many threads one call may use, the calling thread included.
 
-    The twins do not heed it: they follow torch's and numpy's own settings.
+    Only the native kernels follow this setting. The twins follow torch's and numpy's own settings.
 
     Args:
         count: Number of threads, ≥ 1.
 
     Raises:
-        ValueError: If `count` is less than 1.
+        InputError: If `count` is less than 1.
     """
     if count < 1:
-        raise ValueError(f"count must be ≥ 1, got {count}")
+        raise InputError(f"count must be ≥ 1, got {count}")
     module = native()
     if module is not None:
         module.set_num_threads(count)
 
 
 def get_num_threads() -> int:
-    """How many threads one matching call may use; 1 without the native module."""
+    """How many threads one call may use; 1 without the native module."""
     module = native()
     return 1 if module is None else int(module.get_num_threads())
 
 
+def share_openmp_threads(library: Path) -> None:
+    """Run the native kernels on the OpenMP threads of another library.
+
+    Threads of our own would wait for processors on which the library's idle threads spin for
+    milliseconds; with shared threads, an op next to a torch product takes a third less time
+    (benchmarks/kernels.py). Nothing changes if `library` does not exist or was built without
+    OpenMP.
+
+    Args:
+        library: The library's shared object.
+    """
+    module = native()
+    if module is None or not library.exists():
+        return
+    # Looked up through the library itself, to find the runtime that it is linked with.
+    enter = getattr(ctypes.CDLL(str(library)), "GOMP_parallel", None)
+    if enter is not None:
+        module.use_team(ctypes.cast(enter, ctypes.c_void_p).value)
+
+
 def status() -> list[OpStatus]:
-    """Who does the work of each op on which device: the native module, or a twin and why."""
+    """The backend of each op on this machine: the native module, or a twin and why."""
     module, reason = _load()
     if module is None:
         return [OpStatus(name, "twin", reason) for name in _TWIN_FOR]

@@ -1,4 +1,4 @@
-"""The numpy door: checks once, makes arrays contiguous, calls the native module or the twin."""
+"""The ops on numpy arrays: check, make contiguous, then call the native module or the twin."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from typing import Any
 import numpy as np
 
 from mafsar.kernels import checks, numpy_reference
+from mafsar.kernels.checks import AlignmentMetric
 from mafsar.kernels.dispatch import native
 from mafsar.kernels.numpy_reference import Array
 
 
 def _computing(array: Any) -> Array:
-    """Contiguous float32, or float64 for float64: half precision is computed in float32."""
+    """Contiguous float32, or float64 for float64. Half precision is computed in float32."""
     dtype = np.float64 if array.dtype == np.float64 else np.float32
     return np.ascontiguousarray(array, dtype=dtype)
 
 
 def _address(array: Array | None) -> int:
-    """Address of the first element, 0 for None. The caller keeps the array alive."""
+    """Address of the first element, 0 for None. The caller keeps the array in a local variable."""
     return 0 if array is None else int(array.__array_interface__["data"][0])
 
 
 def _lengths(name: str, lengths: Any, frames: tuple[int, ...]) -> Array:
-    """Lengths as int64, each column (or all) within 1 … frames."""
+    """Lengths as int64, checked to be within 1 … frames, column by column."""
     array = np.ascontiguousarray(lengths, dtype=np.int64)
     if array.size:
         columns = array.reshape(-1, len(frames))
@@ -45,14 +46,16 @@ def _checked_distances(distances: Any, lengths: Any) -> tuple[Array, Array | Non
     return _computing(array), sizes
 
 
-def _align(metric: str, distances: Any, lam: float, bidirectional: bool, lengths: Any) -> Array:
+def align(
+    metric: AlignmentMetric, distances: Any, lam: float, bidirectional: bool, lengths: Any
+) -> Array:
+    """The cost of every pair in the named metric; arguments as of `mafsar.kernels.otam`."""
+    checks.check_metric(metric)
     array, sizes = _checked_distances(distances, lengths)
     checks.check_lam(lam)
     module = native()
     if module is None or array.dtype == np.float64:
-        if metric == "otam":
-            return numpy_reference.otam(array, lam, bidirectional, sizes)
-        return numpy_reference.bimhm(array, sizes)
+        return numpy_reference.align(metric, array, lam, bidirectional, sizes)
     out = np.empty(array.shape[:-2], dtype=np.float32)
     module.align_forward(
         metric,
@@ -72,12 +75,12 @@ def otam(
     distances: Any, lam: float = 0.5, bidirectional: bool = True, lengths: Any = None
 ) -> Array:
     """See `mafsar.kernels.otam`."""
-    return _align("otam", distances, lam, bidirectional, lengths)
+    return align("otam", distances, lam, bidirectional, lengths)
 
 
 def bimhm(distances: Any, lengths: Any = None) -> Array:
     """See `mafsar.kernels.bimhm`."""
-    return _align("bimhm", distances, 1.0, True, lengths)
+    return align("bimhm", distances, 1.0, True, lengths)
 
 
 def _checked_features(
@@ -93,9 +96,16 @@ def _checked_features(
     return _computing(left), _computing(right), rows, columns
 
 
-def _match(
-    metric: str, query: Any, prototypes: Any, lam: float, query_lengths: Any, prototype_lengths: Any
+def match(
+    metric: AlignmentMetric,
+    query: Any,
+    prototypes: Any,
+    lam: float,
+    query_lengths: Any,
+    prototype_lengths: Any,
 ) -> Array:
+    """The cost of every query to every prototype in the named metric; see `otam_match`."""
+    checks.check_metric(metric)
     left, right, rows, columns = _checked_features(
         query, prototypes, query_lengths, prototype_lengths
     )
@@ -131,14 +141,14 @@ def otam_match(
     prototype_lengths: Any = None,
 ) -> Array:
     """See `mafsar.kernels.otam_match`."""
-    return _match("otam", query, prototypes, lam, query_lengths, prototype_lengths)
+    return match("otam", query, prototypes, lam, query_lengths, prototype_lengths)
 
 
 def bimhm_match(
     query: Any, prototypes: Any, query_lengths: Any = None, prototype_lengths: Any = None
 ) -> Array:
     """See `mafsar.kernels.bimhm_match`."""
-    return _match("bimhm", query, prototypes, 1.0, query_lengths, prototype_lengths)
+    return match("bimhm", query, prototypes, 1.0, query_lengths, prototype_lengths)
 
 
 def mean_match(query: Any, prototypes: Any) -> Array:

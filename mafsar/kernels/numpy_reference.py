@@ -1,4 +1,4 @@
-"""Numpy twins of the matching ops: for float64, and for installs without the native module.
+"""Numpy twins of the matching ops, for float64 and for installs without the native module.
 
 The same minimum-first recurrence as `mafsar.kernels.reference`, vectorised over pairs, with the
 gradient written out by hand because numpy has none.
@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mafsar.kernels.checks import AlignmentMetric, check_metric
+
 Array = npt.NDArray[Any]
 SHORTEST_NORM = 1e-6
-# Pairs of videos whose distances are held at a time, in numbers: 32 MiB of float64.
+# Distances held in memory at a time: 32 MiB of float64.
 _BLOCK = 1 << 22
 
 
@@ -45,7 +47,7 @@ class _Direction:
         self.value: Array = cost[:, -1, -1]
 
     def ways(self, row: int, m: int) -> list[tuple[int, int]]:
-        """Cells that lead to (row, m): diagonal, left, and vertical in the two edge columns."""
+        """Cells that precede (row, m): diagonal, left, and vertical in the two edge columns."""
         ways = [(row - 1, m - 1), (row, m - 1)]
         if m in (1, self.shape[2] + 1):
             ways.append((row - 1, m))
@@ -61,7 +63,7 @@ class _Direction:
                 ways = zip(self.ways(row, m), self.weights[row, m], strict=True)
                 for (up, left), weight in ways:
                     flow[:, up, left] += weight * flow[:, row, m]
-        # Row 0 is a plain sum: a cell takes all that flows into its right.
+        # Row 0 is a plain sum: a cell receives all the gradient of the cells to its right.
         flow[:, 0] = np.cumsum(flow[:, 0, ::-1], axis=-1)[:, ::-1]
         return flow[:, :, 1:-1]
 
@@ -127,8 +129,22 @@ def frame_distances(query: Array, prototypes: Array) -> Array:
     return np.ascontiguousarray(1.0 - cosines.swapaxes(-2, -3), dtype=query.dtype)
 
 
+def align(
+    metric: AlignmentMetric,
+    distances: Array,
+    lam: float,
+    bidirectional: bool,
+    lengths: Array | None,
+) -> Array:
+    """The cost of every pair in the named metric; Bi-MHM ignores `lam` and `bidirectional`."""
+    check_metric(metric)
+    if metric == "otam":
+        return otam(distances, lam, bidirectional, lengths)
+    return bimhm(distances, lengths)
+
+
 def match(
-    metric: str,
+    metric: AlignmentMetric,
     query: Array,
     prototypes: Array,
     lam: float,
@@ -136,6 +152,7 @@ def match(
     prototype_lengths: Array | None,
 ) -> Array:
     """OTAM or Bi-MHM of all pairs of videos, a block of leading sizes at a time, (..., Q, C)."""
+    check_metric(metric)
     lead = query.shape[:-3]
     videos, classes = query.shape[-3], prototypes.shape[-3]
     left = query.reshape(-1, *query.shape[-3:])
@@ -156,10 +173,7 @@ def match(
         block = slice(start, start + step)
         distances = frame_distances(left[block], right[block])
         sizes = None if lengths is None else lengths[block]
-        if metric == "otam":
-            out[block] = otam(distances, lam, True, sizes)
-        else:
-            out[block] = bimhm(distances, sizes)
+        out[block] = align(metric, distances, lam, True, sizes)
     return out.reshape(*lead, videos, classes)
 
 

@@ -1,8 +1,8 @@
-"""Torch twins of the native ops: the specification that the native kernels are held to.
+"""Torch twins of the native ops: the specification that the native kernels are tested against.
 
-Written for reading, in plain differentiable torch: any device, any floating dtype, every order of
-derivative, exportable. OTAM is Cao et al. 2020 in the field's padded form; its soft-min takes the
-minimum out before it divides by λ,
+Plain differentiable torch, written to be read: any device, any floating dtype, derivatives of every
+order, exportable. OTAM is Cao et al. 2020 in the usual padded form; its soft minimum subtracts the
+minimum before it divides by λ,
 
     softmin_λ(x) = m − λ · log Σ exp((m − x) / λ),   m = min x,
 
@@ -16,14 +16,16 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from mafsar.kernels.checks import AlignmentMetric, check_metric
+
 SHORTEST_NORM = 1e-6
 
 
 def soft_minimum(values: Sequence[torch.Tensor], lam: float) -> torch.Tensor:
     """Soft minimum of tensors of one shape, element by element.
 
-    The minimum is held constant for autograd: the value does not depend on it, and so the gradient
-    is softmax((m − x)/λ) from the very differences that made the value.
+    The minimum is a constant for autograd, because the value does not depend on it. So the gradient
+    is softmax((m − x)/λ) of the same differences that gave the value.
     """
     stacked = torch.stack(tuple(values))  # (n, ...)
     minimum = stacked.detach().amin(dim=0)
@@ -33,7 +35,7 @@ def soft_minimum(values: Sequence[torch.Tensor], lam: float) -> torch.Tensor:
 def _one_direction(
     distances: torch.Tensor, lam: float, lengths: torch.Tensor | None
 ) -> torch.Tensor:
-    """OTAM of (..., Tq, Ts), query frames along the rows. METHOD: zero column on either side."""
+    """OTAM of (..., Tq, Ts), query frames along the rows, with a zero column on either side."""
     rows, columns = distances.shape[-2:]
     zero = torch.zeros_like(distances[..., 0, 0])
     above = [zero]  # C[l-1, 0 … Ts]; the closing column is kept apart in `closing`
@@ -41,7 +43,7 @@ def _one_direction(
         above.append(above[m - 1] + distances[..., 0, m - 1])
 
     def last_frame(row: list[torch.Tensor]) -> torch.Tensor:
-        """C[l, ts]: the last column that is the pair's own."""
+        """C[l, ts]: the last of the pair's own columns."""
         if lengths is None:
             return row[columns]
         index = lengths[..., 1:].long()
@@ -80,7 +82,7 @@ def otam(
     """Soft OTAM cost of every pair, Cao et al. 2020; see `mafsar.kernels.otam`."""
     if lengths is not None:
         lengths = lengths.to(distances.device)
-        # What lies outside may be anything, not-a-number included.
+        # Cells outside may hold anything, NaN included.
         distances = distances.masked_fill(~_own_cells(distances, lengths), 0.0)
     cost = _one_direction(distances, lam, lengths)
     if bidirectional:
@@ -92,7 +94,7 @@ def otam(
 def bimhm(distances: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
     """Bidirectional mean Hausdorff distance of every pair; see `mafsar.kernels.bimhm`.
 
-    `min(dim)` rather than `amin`: at a tie the first index takes the whole gradient.
+    `min(dim)` rather than `amin`, because at a tie the first index takes the whole gradient.
     """
     if lengths is None:
         nearest_support = distances.min(dim=-1).values  # (..., Tq)
@@ -106,6 +108,20 @@ def bimhm(distances: torch.Tensor, lengths: torch.Tensor | None = None) -> torch
         nearest = distances.min(dim=dim).values.masked_fill(~inside.any(dim=dim), 0.0)
         cost = cost + nearest.sum(dim=-1) / lengths[..., side]
     return cost
+
+
+def align(
+    metric: AlignmentMetric,
+    distances: torch.Tensor,
+    lam: float,
+    bidirectional: bool,
+    lengths: torch.Tensor | None,
+) -> torch.Tensor:
+    """The cost of every pair in the named metric; Bi-MHM ignores `lam` and `bidirectional`."""
+    check_metric(metric)
+    if metric == "otam":
+        return otam(distances, lam, bidirectional, lengths)
+    return bimhm(distances, lengths)
 
 
 def unit_vectors(vectors: torch.Tensor) -> torch.Tensor:
@@ -150,8 +166,7 @@ def otam_match(
     prototype_lengths: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Bidirectional OTAM over cosine distances; see `mafsar.kernels.otam_match`."""
-    lengths = pair_lengths(query, prototypes, query_lengths, prototype_lengths)
-    return otam(frame_distances(query, prototypes), lam, True, lengths)
+    return match("otam", query, prototypes, lam, query_lengths, prototype_lengths)
 
 
 def bimhm_match(
@@ -161,8 +176,21 @@ def bimhm_match(
     prototype_lengths: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Bi-MHM over cosine distances; see `mafsar.kernels.bimhm_match`."""
+    return match("bimhm", query, prototypes, 1.0, query_lengths, prototype_lengths)
+
+
+def match(
+    metric: AlignmentMetric,
+    query: torch.Tensor,
+    prototypes: torch.Tensor,
+    lam: float,
+    query_lengths: torch.Tensor | None,
+    prototype_lengths: torch.Tensor | None,
+) -> torch.Tensor:
+    """The cost of every query to every prototype in the named metric; Bi-MHM ignores `lam`."""
+    check_metric(metric)
     lengths = pair_lengths(query, prototypes, query_lengths, prototype_lengths)
-    return bimhm(frame_distances(query, prototypes), lengths)
+    return align(metric, frame_distances(query, prototypes), lam, True, lengths)
 
 
 def mean_match(query: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
@@ -189,7 +217,7 @@ def temporal_adapter(
 ) -> torch.Tensor:
     """c + W_up · GELU(W_down · MSA(LN(c))), all with biases; see `mafsar.kernels.temporal_adapter`.
 
-    Attention is written out: the fused operator would unfold into shape arithmetic on export.
+    Attention is written out, because the fused operator exports as a lot of shape arithmetic.
     """
     normed = F.layer_norm(c, c.shape[-1:], norm_weight, norm_bias, eps)
     qkv = F.linear(normed, qkv_weight, qkv_bias)  # (B, T, 3 D)

@@ -1,12 +1,10 @@
-"""The restatement of the method, the instruction sets to test, and the rules of tolerance."""
+"""The true values, the emulated GPU kernels, the instruction sets to test, the tolerances."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,35 +19,26 @@ from mafsar.kernels import dispatch
 EPS = float(np.finfo(np.float32).eps)
 
 
-def beside(name: str) -> ModuleType:
-    """A file of this folder, which is no package's module."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"kernels_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="session")
+def truth(restated_matching: ModuleType) -> ModuleType:
+    """tests/restatements/matching.py."""
+    return restated_matching
 
 
 @pytest.fixture(scope="session")
-def truth() -> ModuleType:
-    """tests/kernels/restatement.py."""
-    return beside("restatement")
-
-
-@pytest.fixture(scope="session")
-def bodies(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def bodies(
+    tmp_path_factory: pytest.TempPathFactory, load_file: Callable[[Path], ModuleType]
+) -> Any:
     """The GPU's kernel bodies, compiled for the CPU: tests/kernels/emulated.py."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
     if not compiler:
         pytest.skip("no C++ compiler on PATH")
-    return beside("emulated").build(compiler, tmp_path_factory.mktemp("emulated"))
+    emulated = load_file(Path(__file__).with_name("emulated.py"))
+    return emulated.build(compiler, tmp_path_factory.mktemp("emulated"))
 
 
 def available_isas() -> list[str]:
-    """Instruction sets that this processor and this build have; one that skips without the module."""
+    """Instruction sets of this processor and build; one that skips without the native module."""
     native = dispatch.native()
     if native is None:
         return ["none"]
@@ -61,7 +50,7 @@ def available_isas() -> list[str]:
 
 @pytest.fixture(params=available_isas())
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Every instruction set that can run here, one after the other."""
+    """Every instruction set of this machine, one after the other."""
     native = dispatch.native()
     if native is None:
         pytest.skip("the native module is not installed")
@@ -73,7 +62,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    """At least two threads, however few the processors."""
+    """Two threads, also on one processor."""
     before = kernels.get_num_threads()
     kernels.set_num_threads(2)
     yield
@@ -82,13 +71,13 @@ def two_threads() -> Iterator[None]:
 
 @pytest.fixture
 def generator() -> torch.Generator:
-    """Seeded numbers."""
+    """A seeded generator."""
     return torch.Generator().manual_seed(20)
 
 
 @pytest.fixture(scope="session")
 def check_values():
-    """Rule: error ≤ 2 × the error of the float32 twin + 8·eps·(1 + largest |C|)."""
+    """Check that error ≤ 2 × the error of the float32 twin + 8·eps·(1 + largest |C|)."""
 
     def check(got: np.ndarray, twin: np.ndarray, want: np.ndarray, largest: float) -> None:
         error = np.abs(got.astype(np.float64) - want).max(initial=0.0)
@@ -101,7 +90,7 @@ def check_values():
 
 @pytest.fixture(scope="session")
 def check_gradients():
-    """Rule: error ≤ 2 × the error of the float32 twin + 1e-6."""
+    """Check that error ≤ 2 × the error of the float32 twin + 1e-6."""
 
     def check(got: np.ndarray, twin: np.ndarray, want: np.ndarray) -> None:
         error = np.abs(got.astype(np.float64) - want).max(initial=0.0)

@@ -1,8 +1,8 @@
 """The GPU's kernel bodies on the CPU (csrc/tests/emulated.cpp): build, load, call with tensors.
 
-Inputs and outputs lie between margins of not-a-number: reading outside shows in a result, writing
-outside in a margin. Every call runs under three orders of the threads, whose results must have the
-same bits: a missing barrier shows there.
+Inputs and outputs have margins of NaN: reading outside shows in a result, writing outside in a
+margin. Every call runs under three orders of the threads, which must give the same bits: a missing
+barrier shows there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 
 CSRC = Path(__file__).parents[2] / "csrc"
 STORAGES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+METRICS = {"otam": 0, "bimhm": 1}  # enum class Metric, csrc/mafsar/alignment.h
 ORDERS = (0, 1, 2)
 MARGIN = 64
 
@@ -35,16 +36,16 @@ def build(compiler: str, folder: Path) -> Emulated:
 
 
 def in_margins(tensor: Tensor) -> Tensor:
-    """A copy between margins of not-a-number (of -7 for whole numbers)."""
-    nothing = -7 if tensor.dtype == torch.int64 else float("nan")
-    buffer = torch.full((tensor.numel() + 2 * MARGIN,), nothing, dtype=tensor.dtype)
+    """A copy between margins of NaN (of -7 for whole numbers)."""
+    filler = -7 if tensor.dtype == torch.int64 else float("nan")
+    buffer = torch.full((tensor.numel() + 2 * MARGIN,), filler, dtype=tensor.dtype)
     inside = buffer[MARGIN : MARGIN + tensor.numel()].view(tensor.shape)
     inside.copy_(tensor)
     return inside
 
 
 def margins_are_whole(inside: Tensor) -> bool:
-    """True where nothing was written beside an output."""
+    """True if nothing was written outside an output."""
     storage = torch.empty(0, dtype=inside.dtype).set_(inside.untyped_storage())
     return bool(storage[:MARGIN].isnan().all() and storage[-MARGIN:].isnan().all())
 
@@ -63,17 +64,17 @@ class Emulated:
     def _run(
         self, name: str, outs: Sequence[tuple[tuple[int, ...], torch.dtype]], call: Any
     ) -> list[Tensor]:
-        """call(function, order, pointers of outputs) under every order of the threads."""
+        """Runs call(function, order, pointers to outputs) under every order of the threads."""
         results: list[list[Tensor]] = []
         for order in ORDERS:
             out = [in_margins(torch.full(s, float("nan"), dtype=d)) for s, d in outs]
             status = call(getattr(self._library, name), order, *(_pointer(o) for o in out))
-            assert status == 0, f"{name}: threads met at different barriers"
-            assert all(margins_are_whole(o) for o in out), f"{name} wrote beside its output"
+            assert status == 0, f"{name}: threads waited at different barriers"
+            assert all(margins_are_whole(o) for o in out), f"{name} wrote outside its output"
             results.append([o.clone() for o in out])
         for other in results[1:]:
             for a, b in zip(results[0], other, strict=True):
-                assert torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0)), f"{name} is a race"
+                assert torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0)), f"{name} has a race"
         return results[0]
 
     def norm(self, x: Tensor, weight: Tensor, bias: Tensor, *, grad: Any = None) -> Tensor:
@@ -146,13 +147,13 @@ class Emulated:
         lengths: Tensor | None = None,
         grad: Tensor | None = None,
     ) -> Tensor:
-        """OTAM, or Bi-MHM where `lam` is None, of distances (pairs, Tq, Ts)."""
+        """OTAM, or Bi-MHM if `lam` is None, of distances (pairs, Tq, Ts)."""
         pairs, rows, columns = distances.shape
         keep = [None if t is None else in_margins(t) for t in (grad, distances, lengths)]
         shape = (pairs,) if grad is None else (pairs, rows, columns)
 
         def call(function: Callable[..., int], order: int, out: Any) -> int:
-            how = (lam is not None, ctypes.c_double(lam or 1.0), bidirectional)
+            how = (_metric_of(lam), ctypes.c_double(lam or 1.0), bidirectional)
             sizes = (ctypes.c_int64(pairs), rows, columns)
             return function(order, *how, *map(_pointer, keep), *sizes, out)
 
@@ -180,7 +181,7 @@ class Emulated:
         shape = (batch, queries, classes) if grad is None else (slices, *left.shape)
 
         def call(function: Callable[..., int], order: int, out: Any) -> int:
-            how = (lam is not None, ctypes.c_double(lam or 1.0))
+            how = (_metric_of(lam), ctypes.c_double(lam or 1.0))
             counts = [ctypes.c_int64(n) for n in (batch, left.shape[1], right.shape[1])]
             frames = (left.shape[2], right.shape[2], left.shape[3])
             strides = (ctypes.c_int64(left_stride), ctypes.c_int64(right_stride))
@@ -191,8 +192,12 @@ class Emulated:
         return self._run("match", [(shape, torch.float32)], call)[0]
 
 
+def _metric_of(lam: float | None) -> int:
+    return METRICS["bimhm" if lam is None else "otam"]
+
+
 def _placed(view: Tensor) -> Tensor:
-    """The view's numbers between margins, with its strides."""
+    """The view's values between margins, with its strides."""
     if view.stride(-1) == 1 or view.shape[-1] == 1:
         return in_margins(view.contiguous())
     return in_margins(view.t().contiguous()).t()
@@ -232,7 +237,7 @@ class FakeCuda:
 
     def cuda_align(self, metric: str, grad: int, *rest: Any) -> None:
         distances, lengths, pairs, rows, columns, lam, bidirectional, out, _stream = rest
-        how = (0, metric == "otam", ctypes.c_double(lam), bidirectional)
+        how = (0, METRICS[metric], ctypes.c_double(lam), bidirectional)
         places = map(ctypes.c_void_p, (grad or None, distances, lengths or None))
         sizes = (ctypes.c_int64(pairs), rows, columns)
         self._call("align", *how, *places, *sizes, ctypes.c_void_p(out))
@@ -244,7 +249,7 @@ class FakeCuda:
         places = (grad or None, own, other, own_lengths or None, other_lengths or None)
         self._call(
             "match",
-            *(0, metric == "otam", ctypes.c_double(lam)),
+            *(0, METRICS[metric], ctypes.c_double(lam)),
             *map(ctypes.c_void_p, places),
             *map(ctypes.c_int64, (batch, videos, others)),
             *(frames, other_frames, width),

@@ -1,7 +1,7 @@
 """Every op on a GPU: values and gradients against float64, graphs, streams, repeatability.
 
-Needs an NVIDIA GPU and the native module built with CUDA; skipped with the reason where one is
-missing, failed with MAFSAR_REQUIRE_CUDA=1. Run by benchmarks/gpu_check.sh.
+The tests need an NVIDIA GPU and a native module built with CUDA. If one is missing they are skipped
+with the reason, or fail with MAFSAR_REQUIRE_CUDA=1. benchmarks/gpu_check.sh runs them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RUNS = int(os.environ.get("MAFSAR_CUDA_RUNS", "1000"))
 
 @pytest.fixture(autouse=True)
 def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A GPU and kernels for it; products in full float32, so that twins are what they say."""
+    """A GPU and its kernels, with products in full float32, so that the twins are exact."""
     missing = None
     if not torch.cuda.is_available():
         missing = "no CUDA device"
@@ -36,7 +36,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.skip(missing)
     assert matching_cuda  # imported, the kernels are registered
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    # A twin that steps in for a kernel would pass every test below.
+    # A twin in place of a kernel would pass every test below.
     for name in ("otam", "bimhm", "otam_match", "bimhm_match"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"mafsar::{name}", "CUDA")
     yield
@@ -44,7 +44,7 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def near(got: Tensor, twin: Tensor, want: Tensor, dtype: torch.dtype = torch.float32) -> None:
-    """Rule: error ≤ 2 × the error of the twin of the same storage + 8·eps·(1 + largest)."""
+    """Check that error ≤ 2 × the error of the twin of the same storage + 8·eps·(1 + largest)."""
     assert got.shape == want.shape
     if want.numel() == 0:
         return
@@ -189,7 +189,7 @@ def test_compiled_without_overhead(generator):
 
 
 def test_other_streams(generator):
-    """Work on a side stream waits for that stream's inputs, not for the default one's."""
+    """Work on a side stream waits for the inputs of that stream, not of the default stream."""
     tensors = adapter_inputs(generator, 10, 8, 2, 32, 16)
     want = kernels.temporal_adapter(*tensors, heads=2)
     torch.cuda.synchronize()

@@ -1,7 +1,7 @@
 """The GPU's kernel bodies, run on the CPU thread by thread, against float64.
 
-What this does not run: the four calls of the matrix units (csrc/device/warp_tile.h) and the
-launchers in csrc/cuda. tests/kernels/test_cuda.py does, where there is a GPU.
+These tests do not run the four calls of the matrix units (csrc/device/warp_tile.h) and the launchers
+in csrc/cuda. tests/kernels/test_cuda.py runs them on a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EPS = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7
 
 
 def near(got: Tensor, twin: Tensor, want: Tensor, dtype: torch.dtype) -> None:
-    """Rule: error ≤ 2 × the error of the twin of the same storage + 8·eps·(1 + largest)."""
+    """Check that error ≤ 2 × the error of the twin of the same storage + 8·eps·(1 + largest)."""
     assert got.isfinite().all()
     error = (got.double() - want).abs().max().item() if want.numel() else 0.0
     twin_error = (twin.double() - want).abs().max().item() if want.numel() else 0.0
@@ -229,7 +229,7 @@ def test_match(bodies, generator, lam, case, ragged):
 
 
 def test_largest_tiles(bodies, generator):
-    """64 × 64 frames fill the shared memory; Bi-MHM's twin is quick enough for them."""
+    """64 × 64 frames fill the shared memory; Bi-MHM's twin is fast enough for this size."""
     query = torch.randn(1, 2, 64, 5, generator=generator)
     prototypes = torch.randn(1, 1, 64, 5, generator=generator)
     grad = torch.randn(1, 2, 1, generator=generator)
@@ -242,7 +242,7 @@ def test_largest_tiles(bodies, generator):
     near(got, want.float(), want, torch.float32)
     distances = torch.rand(1, 64, 64, generator=generator)
     got = bodies.align(distances, 0.5, grad=torch.ones(1))
-    # Both directions spend the whole gradient in the first row and in the last column at least.
+    # In both directions, the first row and the last column receive at least the whole gradient.
     assert got.isfinite().all()
     assert got.sum() > 127.0
     near(

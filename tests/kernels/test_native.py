@@ -1,4 +1,4 @@
-"""The native ops on given distances, every instruction set, held to the restatement."""
+"""The native ops on given distances, with every instruction set, against the restatement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from mafsar import kernels
 from mafsar.kernels import dispatch, reference
-from mafsar.kernels.torch_ops import matching as ops
+from mafsar.kernels.torch_ops.library import share_torch_threads
 
 SIZES = [(1, 1), (1, 7), (7, 1), (7, 7), (8, 8), (8, 17)]
 SCALES = [(0.5, 1.0), (0.1, 2.0), (1e-3, 1.0), (10.0, 1.0), (1e-3, 1e4), (10.0, 1e4)]
@@ -23,7 +23,7 @@ CASES = [
     (17, 8, 0.1, 2.0, True),
     (32, 32, 0.1, 2.0, True),
 ]
-PAIRS = 405  # whole tiles and a rest; enough that the twin's worst rounding is a fair measure
+PAIRS = 405  # whole tiles and a rest; enough pairs to measure the twin's worst rounding
 
 
 def random_distances(generator, *shape, scale=1.0):
@@ -37,7 +37,7 @@ def gradient_of(function, distances, weights):
 
 @functools.cache
 def otam_case(rows, columns, lam, scale, bidirectional):
-    """Distances with the answers of both twins, which are the same for every instruction set."""
+    """Distances and the results of both twins, which do not depend on the instruction set."""
     generator = torch.Generator().manual_seed(rows * 100 + columns)
     distances = random_distances(generator, PAIRS, rows, columns, scale=scale)
 
@@ -51,7 +51,7 @@ def otam_case(rows, columns, lam, scale, bidirectional):
 
 @functools.cache
 def otam_loops(truth, rows, columns, lam, scale, bidirectional):
-    """The restatement of some of the pairs; all where a choice may be a near tie."""
+    """The restated costs of some of the pairs, and the step between them; more for near ties."""
     distances = otam_case(rows, columns, lam, scale, bidirectional)[0]
     one = truth.both if bidirectional else truth.otam
     step = 11 if scale == 1e4 and rows * columns < 200 else 41 + rows * columns // 5
@@ -77,7 +77,7 @@ def test_otam(truth, check_values, check_gradients, rows, columns, lam, scale, b
     np.testing.assert_allclose(exact_slope[::step], slopes, atol=1e-6)
     if scale < 1e4:
         check_gradients(slope, twin_slope, exact_slope)
-    else:  # a choice within rounding of a tie may fall on either side
+    else:  # near a tie, rounding decides which way is taken
         judged = [pair.gap > 1e-2 * (1.0 + pair.largest) for pair in loops]
         check_gradients(slope[::step][judged], twin_slope[::step][judged], slopes[judged])
     if lam >= 0.1 and scale <= 2.0:
@@ -86,7 +86,7 @@ def test_otam(truth, check_values, check_gradients, rows, columns, lam, scale, b
 
 @functools.cache
 def long_case(truth, shape):
-    """One pair, its restatement, and the cost that the float32 twin gives it."""
+    """One pair, its restated cost, and its cost by the float32 twin."""
     generator = torch.Generator().manual_seed(97)
     distances = random_distances(generator, 1, *shape)
     with torch.no_grad():
@@ -110,10 +110,10 @@ def test_bimhm(truth, generator, rows, columns, scale):
     distances = random_distances(generator, 37, rows, columns, scale=scale)
     distances[::2] = (distances[::2] * 3 / scale).round() * scale / 3  # ties
     want = [truth.bimhm(pair) for pair in distances.double().numpy()]
-    values = np.array([value for value, _ in want])
+    values = np.array([pair.value for pair in want])
     np.testing.assert_allclose(kernels.bimhm(distances), values, rtol=1e-6, atol=1e-6 * scale)
     slope = gradient_of(kernels.bimhm, distances, torch.ones(37))
-    np.testing.assert_allclose(slope, np.stack([gradient for _, gradient in want]), atol=1e-6)
+    np.testing.assert_allclose(slope, np.stack([pair.gradient for pair in want]), atol=1e-6)
 
 
 @pytest.mark.usefixtures("isa")
@@ -247,7 +247,7 @@ def test_calls_from_several_threads_at_once(generator):
 
 @pytest.mark.usefixtures("two_threads")
 def test_work_is_done_on_the_threads_of_another_library(generator):
-    """As torch's OpenMP calls it: once on each of its threads, here one after the other."""
+    """The team calls the work as torch's OpenMP does, once per thread, here one after the other."""
     native = dispatch.native()
     if native is None:
         pytest.skip("the native module is not installed")
@@ -267,7 +267,7 @@ def test_work_is_done_on_the_threads_of_another_library(generator):
     try:
         got = kernels.otam(distances)
     finally:
-        ops.work_on_torchs_threads()
+        share_torch_threads()
     assert asked == [2]
     torch.testing.assert_close(got, want, rtol=0, atol=0)
 

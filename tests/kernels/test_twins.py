@@ -1,4 +1,4 @@
-"""The torch and numpy twins against the restatement, and the facts that METHOD gives."""
+"""The torch and numpy twins against the restatement and against known values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_otam_is_the_restatement(truth, rows, columns, lam, scale):
         )
         (gradient,) = torch.autograd.grad(cost.sum(), leaf)
         slopes = np.stack([pair.gradient for pair in want])
-        # At λ = 1e-3 and ±1e4 one rounding of a cost is 1e-9 of a weight's exponent.
+        # At λ = 1e-3 and ±1e4 one rounding of a cost changes a weight's exponent by 1e-9.
         np.testing.assert_allclose(gradient.numpy(), slopes, atol=1e-7)
         if bidirectional:
             np.testing.assert_allclose(
@@ -47,16 +47,18 @@ def test_bimhm_is_the_restatement(truth, rows, columns):
     cost = reference.bimhm(leaf)
     (gradient,) = torch.autograd.grad(cost.sum(), leaf)
     for p, pair in enumerate(distances):
-        value, slope = truth.bimhm(pair)
-        assert cost[p].item() == pytest.approx(value, abs=1e-12)
-        assert numpy_reference.bimhm(distances)[p] == pytest.approx(value, abs=1e-12)
-        np.testing.assert_allclose(gradient[p].numpy(), slope, atol=1e-12)
+        want = truth.bimhm(pair)
+        assert cost[p].item() == pytest.approx(want.value, abs=1e-12)
+        assert numpy_reference.bimhm(distances)[p] == pytest.approx(want.value, abs=1e-12)
+        np.testing.assert_allclose(gradient[p].numpy(), want.gradient, atol=1e-12)
 
 
 @pytest.mark.parametrize(("lam", "value"), [(0.1, -0.8436), (0.5, -4.2178)])
-def test_zero_distances_have_the_known_cost(lam, value):
-    """METHOD: an all-zero 8×8 table; the soft minimum over many ways is negative."""
+def test_zero_distances_have_the_known_cost(truth, lam, value):
+    """The cost of an all-zero 8×8 table is negative: a soft minimum over many ways."""
     zeros = np.zeros((8, 8))
+    assert truth.otam(zeros, lam).value == pytest.approx(value, abs=5e-5)
+    assert truth.otam([[0.2, 0.3, 0.4]], lam).value == pytest.approx(0.9)
     assert reference.otam(torch.tensor(zeros), lam, False).item() == pytest.approx(value, abs=5e-5)
     assert numpy_reference.otam(zeros, lam, False) == pytest.approx(value, abs=5e-5)
 
@@ -67,7 +69,7 @@ def test_one_row_is_its_plain_sum():
 
 
 def test_a_float32_logsumexp_would_lose_the_gradient(truth):
-    """Why the minimum comes out first: the usual form is off by 1.0 at λ = 1e-3, |d| = 1e4."""
+    """Why the minimum is subtracted first: the usual form is off by 1.0 at λ = 1e-3, |d| = 1e4."""
     distances = torch.tensor(random_distances(6, 8, 8, 1e4), dtype=torch.float32)
     leaf = distances.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(reference.otam(leaf, 1e-3).sum(), leaf)
@@ -124,7 +126,7 @@ def test_frame_distances_are_the_restatement(truth):
     numbers = np.random.default_rng(1)
     query, support = numbers.normal(size=(2, 3, 4, 6)), numbers.normal(size=(2, 5, 3, 6))
     query[0, 0, 1] = 0.0
-    query[0, 1, 2] = 1e-8  # shorter than 1e-6: the norm is held there
+    query[0, 1, 2] = 1e-8  # shorter than 1e-6, where the norm is clamped
     want = np.array(
         [[[truth.frame_distances(q, s) for s in support[b]] for q in query[b]] for b in range(2)]
     )
@@ -132,7 +134,7 @@ def test_frame_distances_are_the_restatement(truth):
     np.testing.assert_allclose(numpy_reference.frame_distances(query, support), want, atol=1e-12)
     ours = reference.frame_distances(torch.tensor(query), torch.tensor(support))
     np.testing.assert_allclose(ours.numpy(), want, atol=1e-12)
-    mean = [[truth.cosine_distance(q.mean(0), s.mean(0)) for s in support[1]] for q in query[1]]
+    mean = [[truth.distance("mean", q, s, 0.5) for s in support[1]] for q in query[1]]
     np.testing.assert_allclose(numpy_reference.mean_match(query, support)[1], mean, atol=1e-12)
     ours = reference.mean_match(torch.tensor(query), torch.tensor(support))
     np.testing.assert_allclose(ours[1].numpy(), mean, atol=1e-12)

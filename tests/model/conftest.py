@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,15 +13,9 @@ from mafsar.model.network import MafsarNetwork
 
 
 @pytest.fixture(scope="session")
-def restatement() -> ModuleType:
-    """The module beside this file; in importlib mode test modules cannot import each other."""
-    path = Path(__file__).with_name("restatement.py")
-    spec = importlib.util.spec_from_file_location("restatement", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def restatement(load_file: Callable[[Path], ModuleType]) -> ModuleType:
+    """restatement.py next to this file: the network and the scores in float64."""
+    return load_file(Path(__file__).with_name("restatement.py"))
 
 
 @pytest.fixture

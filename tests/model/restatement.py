@@ -173,58 +173,22 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / (max(np.linalg.norm(a), 1e-6) * max(np.linalg.norm(b), 1e-6)))
 
 
-def frame_distances(query: np.ndarray, prototype: np.ndarray) -> np.ndarray:
-    return np.array([[1 - cosine(q, s) for s in prototype] for q in query])
-
-
-def softmin(values: list[float], lam: float) -> float:
-    m = min(values)
-    return m - lam * math.log(sum(math.exp((m - value) / lam) for value in values))
-
-
-def otam(d: np.ndarray, lam: float) -> float:
-    """OTAM in one direction, cell by cell over the padded table."""
-    tq, ts = d.shape
-    padded = np.zeros((tq, ts + 2))
-    padded[:, 1 : ts + 1] = d
-    c = np.zeros((tq, ts + 2))
-    for m in range(1, ts + 2):
-        c[0, m] = padded[0, m] + c[0, m - 1]
-    for row in range(1, tq):
-        for m in range(1, ts + 2):
-            if m in (1, ts + 1):
-                ways = [c[row - 1, m - 1], c[row - 1, m], c[row, m - 1]]
-            else:
-                ways = [c[row - 1, m - 1], c[row, m - 1]]
-            c[row, m] = padded[row, m] + softmin(ways, lam)
-    return float(c[-1, -1])
-
-
-def metric_value(name: str, query: np.ndarray, prototype: np.ndarray, lam: float) -> float:
-    if name == "mean":
-        return 1 - cosine(query.mean(0), prototype.mean(0))
-    d = frame_distances(query, prototype)
-    if name == "bimhm":
-        return float(d.min(1).mean() + d.min(0).mean())
-    return otam(d, lam) + otam(d.T, lam)
-
-
 def scores(
-    query: np.ndarray,
+    distances: np.ndarray,
     pooled: np.ndarray,
-    prototypes: np.ndarray,
     texts: np.ndarray | None,
     *,
-    metric: str,
-    lam: float,
+    factor: float,
     alpha: float,
     visual_scale: float,
     text_scale: float,
 ) -> np.ndarray:
-    """p (C,) of one query (T, E) against prototypes (C, T, E) and class texts (C, E)."""
-    factor = 1 if metric == "otam" else len(query)
-    values = [metric_value(metric, query, prototype, lam) for prototype in prototypes]
-    visual = softmax(-visual_scale * factor * np.array(values))
+    """p (C,) of one query from its distances (C,) to the prototypes and class texts (C, E).
+
+    `factor` is 1 for OTAM and T for Bi-MHM and the mean metric. The distances themselves are
+    restated in tests/restatements/matching.py.
+    """
+    visual = softmax(-visual_scale * factor * distances)
     if texts is None:
         return visual
     worded = softmax(text_scale * np.array([cosine(pooled, text) for text in texts]))

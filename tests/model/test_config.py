@@ -95,7 +95,10 @@ def test_an_unknown_key_suggests_the_nearest():
         (lambda: Scoring("dtw"), "otam, bimhm, mean, got 'dtw'"),
         (lambda: Scoring(alpha=1.5), "alpha must be"),
         (lambda: Scoring(lam=0), "lam must be"),
-        (lambda: dataclasses.replace(named_config("tiny"), prompts=("a photo",)), "hold one {}"),
+        (
+            lambda: dataclasses.replace(named_config("tiny"), prompts=("a photo",)),
+            "must contain one {}",
+        ),
         (lambda: dataclasses.replace(named_config("tiny"), prompts=()), "prompts"),
         (lambda: dataclasses.replace(named_config("tiny"), frames=0), "frames must be ≥ 1"),
         (lambda: dataclasses.replace(named_config("tiny"), embed_dim=100), "divisible by the 8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,26 +15,6 @@ from mafsar.training.config import TrainConfig
 from mafsar.training.episode import drops_text, run_episode
 
 WAY, SHOT, QUERY, FRAMES, WIDTH = 3, 2, 2, 4, 5
-
-
-def softmin(values: list[float], lam: float) -> float:
-    least = min(values)
-    return least - lam * math.log(sum(math.exp((least - value) / lam) for value in values))
-
-
-def otam_one_way(d: np.ndarray, lam: float) -> float:
-    rows, columns = d.shape[0], d.shape[1] + 2
-    d = np.pad(d, ((0, 0), (1, 1)))
-    c = np.zeros((rows, columns))
-    for m in range(1, columns):
-        c[0, m] = d[0, m] + c[0, m - 1]
-    for l in range(1, rows):
-        c[l, 1] = d[l, 1] + softmin([c[l - 1, 0], c[l - 1, 1], c[l, 0]], lam)
-        for m in range(2, columns - 1):
-            c[l, m] = d[l, m] + softmin([c[l - 1, m - 1], c[l, m - 1]], lam)
-        m = columns - 1
-        c[l, m] = d[l, m] + softmin([c[l - 1, m - 1], c[l - 1, m], c[l, m - 1]], lam)
-    return float(c[-1, -1])
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -58,7 +39,9 @@ def text_term(
 
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
-def test_the_loss_is_the_method_s(guided: bool, alpha: float) -> None:
+def test_the_loss_is_the_method_s(
+    guided: bool, alpha: float, restated_matching: ModuleType
+) -> None:
     rng = np.random.default_rng(0)
     clips = WAY * (SHOT + QUERY)
     features = rng.normal(size=(clips, FRAMES, WIDTH))
@@ -90,8 +73,8 @@ def test_the_loss_is_the_method_s(guided: bool, alpha: float) -> None:
     for number, label in zip(query, of_query, strict=True):
         logits = []
         for prototype in prototypes:
-            d = np.array([[1 - cosine(q, s) for s in prototype] for q in features[number]])
-            logits.append(-1.7 * (otam_one_way(d, 0.5) + otam_one_way(d.T, 0.5)))
+            cost = restated_matching.distance("otam", features[number], prototype, 0.5)
+            logits.append(-1.7 * cost)
         visual -= log_softmax(np.array(logits))[label] / len(query)
     worded = 0.5 * (
         text_term(pooled[support.ravel()], texts, of_support, 3.0, 0.1)

@@ -1,8 +1,7 @@
-"""The torch door of the temporal adapter: ``torch.ops.mafsar.temporal_adapter`` and its gradient.
+"""The temporal adapter on torch tensors: ``torch.ops.mafsar.temporal_adapter`` and its gradient.
 
-Large matrix products go to torch's own; what stands between them (layer norm, attention over a few
-frames, GELU) is native. Made as in `mafsar.kernels.torch_ops.matching`: `Library.define` and `impl`, the
-`autograd.Function` outside, fakes that share the checks.
+Torch computes the large matrix products; the steps between them (layer norm, attention over a few
+frames, GELU) are native. For the rows of a few clips, one native call does the whole pass.
 """
 
 from __future__ import annotations
@@ -13,19 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mafsar.kernels import ops_adapter_call, reference
-from mafsar.kernels.checks import check_gradient
-from mafsar.kernels.checks_adapter import WEIGHTS, check_temporal_adapter
+from mafsar.kernels import reference
+from mafsar.kernels.checks import WEIGHTS, check_gradient, check_temporal_adapter
 from mafsar.kernels.dispatch import has_cuda, log_once, native
 from mafsar.kernels.torch_ops.adapter_cuda import STORAGES, CudaSteps
-from mafsar.kernels.torch_ops.adapter_steps import INPUTS, CpuSteps, Kept, Sizes, Steps, Weights
-from mafsar.kernels.torch_ops.matching import _library, _once, recording
+from mafsar.kernels.torch_ops.adapter_steps import (
+    INPUTS,
+    CpuSteps,
+    Kept,
+    Sizes,
+    Steps,
+    Weights,
+    backward_by_steps,
+    depth_of,
+    forward_by_steps,
+)
+from mafsar.kernels.torch_ops.library import OPS, differentiate_once, recording, register
 
 MOST_FRAMES = 32
 
 
 def takes_native(c: Tensor) -> bool:
-    """True where the native module takes these tokens; says once why not."""
+    """True if the native module accepts these tokens. Logs once why not."""
     if c.shape[1] > MOST_FRAMES:
         log_once(
             f"temporal_adapter of more than {MOST_FRAMES} frames uses the torch twin, "
@@ -41,21 +49,21 @@ def takes_native(c: Tensor) -> bool:
 
 
 def _ready(tensor: Tensor) -> Tensor:
-    """Contiguous; float32 on a CPU, which multiplies half precision no faster."""
+    """Contiguous; on a CPU also float32, because half precision is no faster there."""
     if tensor.is_cpu and tensor.dtype is not torch.float32:
         tensor = tensor.to(torch.float32)
     return tensor.contiguous()
 
 
 def _as(found: Tensor, like: Tensor) -> Tensor:
-    """A result in the shape and dtype of what was given."""
+    """A result in the shape and dtype of the input."""
     if found.shape != like.shape:
         found = found.view(like.shape)
     return found if found.dtype == like.dtype else found.to(like.dtype)
 
 
 def _device_of(c: Tensor) -> AbstractContextManager[object]:
-    """Where kernels are launched: the tokens' GPU need not be the current one."""
+    """Makes the tokens' GPU the current one, on which kernels are launched."""
     return torch.cuda.device(c.device) if c.is_cuda else nullcontext()
 
 
@@ -63,8 +71,70 @@ def _steps_for(tokens: Tensor, sizes: Sizes) -> Steps:
     return CudaSteps(sizes, tokens) if tokens.is_cuda else CpuSteps(sizes)
 
 
+def run_forward(
+    steps: Steps, tokens: Tensor, weights: Weights, kept: Kept, sizes: Sizes, eps: float
+) -> Tensor:
+    """c' of the tokens (M, D), in one native call for few rows, else by steps; fills `kept`."""
+    if tokens.shape[0] > steps.most_rows.forward:
+        return forward_by_steps(steps, tokens, weights, kept, eps)
+    out = torch.empty_like(tokens)
+    steps.adapter_forward(
+        tokens.data_ptr(),
+        [w.data_ptr() for w in weights],
+        *sizes,
+        kept.hidden.shape[1],
+        eps,
+        [k.data_ptr() for k in kept],
+        out.data_ptr(),
+    )
+    return out
+
+
+def _needs_steps(need: dict[str, bool]) -> bool:
+    """True if a gradient is needed that the one call does not compute."""
+    if need["norm_weight"] or need["norm_bias"]:
+        return True
+    return any(
+        need[f"{name}_bias"] and not need[f"{name}_weight"] for name in ("qkv", "out", "down", "up")
+    )
+
+
+def run_backward(
+    steps: Steps,
+    skip: Tensor,
+    tokens: Tensor,
+    weights: Weights,
+    kept: Kept,
+    sizes: Sizes,
+    eps: float,
+    need: dict[str, bool],
+) -> dict[str, Tensor]:
+    """The needed gradients by name; `skip` is the gradient of c', (M, D)."""
+    if tokens.shape[0] > steps.most_rows.backward or _needs_steps(need):
+        return backward_by_steps(steps, skip, tokens, weights, kept, eps, need)
+    inputs = dict(zip(INPUTS, (tokens, *weights), strict=True))
+    found = {name: torch.empty_like(inputs[name]) for name in INPUTS if need[name]}
+    # In the order of AdapterScratch and AdapterGrads, csrc/mafsar/adapter.h.
+    like = (kept.hidden, kept.attended, kept.mixed, kept.qkv, tokens, tokens)
+    scratch = [torch.empty_like(x) for x in like]
+    places = [found.get(n) for n in INPUTS if n not in ("norm_weight", "norm_bias")]
+    steps.adapter_backward(
+        skip.data_ptr(),
+        tokens.data_ptr(),
+        [w.data_ptr() for w in weights],
+        [k.data_ptr() for k in kept],
+        *sizes,
+        kept.hidden.shape[1],
+        eps,
+        depth_of(need),
+        [s.data_ptr() for s in scratch],
+        [0 if p is None else p.data_ptr() for p in places],
+    )
+    return found
+
+
 def _twin(*inputs: Any) -> Tensor:
-    """The reference, for the eleven tensors, heads and eps in order."""
+    """The reference, for the eleven tensors, heads and eps in this order."""
     return reference.temporal_adapter(*inputs)
 
 
@@ -79,7 +149,7 @@ def _forward(c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     weights, sizes = Weights(*(_ready(w) for w in given)), Sizes(clips, frames, heads, width)
     with _device_of(c):
         steps = _steps_for(tokens, sizes)
-        out = ops_adapter_call.run_forward(steps, tokens, weights, kept, sizes, eps)
+        out = run_forward(steps, tokens, weights, kept, sizes, eps)
     return _as(out, c), *kept
 
 
@@ -97,7 +167,7 @@ def _backward(grad: Tensor, c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     need = dict(zip(INPUTS, wanted, strict=True))
     with _device_of(c):
         steps = _steps_for(tokens, sizes)
-        found = ops_adapter_call.run_backward(steps, skip, tokens, weights, kept, sizes, eps, need)
+        found = run_backward(steps, skip, tokens, weights, kept, sizes, eps, need)
     return tuple(
         _as(found[name], like) if want else like.new_empty(0)
         for name, like, want in zip(INPUTS, (c, *given), wanted, strict=True)
@@ -145,21 +215,15 @@ _FORWARD_RETURNS = "(Tensor, Tensor, Tensor, Tensor, Tensor)"
 _RETURNS = ", ".join("Tensor" for _ in INPUTS)
 _OPTIONS = "int heads, float eps"
 _BACKWARD = f"Tensor grad, Tensor c, {_KEPT}, {_TENSORS}, {_OPTIONS}, bool[] wanted"
-for _schema, _kernel, _of_shapes in (
-    (f"temporal_adapter(Tensor c, {_TENSORS}, {_OPTIONS}) -> {_FORWARD_RETURNS}", _forward, _fake),
-    (f"temporal_adapter_backward({_BACKWARD}) -> ({_RETURNS})", _backward, _fake_backward),
-):
-    _name = _schema.partition("(")[0]
-    _library.define(_schema)
-    _library.impl(_name, _kernel, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"mafsar::{_name}", _of_shapes, lib=_library)
+register("temporal_adapter", f"Tensor c, {_TENSORS}, {_OPTIONS}", _FORWARD_RETURNS, _forward, _fake)
+register("temporal_adapter_backward", _BACKWARD, f"({_RETURNS})", _backward, _fake_backward)
 
 
 class _TemporalAdapter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, c: Tensor, *rest: Any) -> Tensor:
         *weights, heads, eps = rest
-        results = torch.ops.mafsar.temporal_adapter(c, *weights, heads, eps)
+        results = OPS.temporal_adapter(c, *weights, heads, eps)
         ctx.save_for_backward(c, *results[1:], *weights)
         ctx.options = heads, eps
         out: Tensor = results[0]
@@ -168,18 +232,20 @@ class _TemporalAdapter(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         wanted = list(ctx.needs_input_grad[: len(INPUTS)])
-        found = _once("temporal_adapter", grad, *ctx.saved_tensors, *ctx.options, wanted)
+        found = differentiate_once(
+            "temporal_adapter", grad, *ctx.saved_tensors, *ctx.options, wanted
+        )
         gradients = [g if want else None for g, want in zip(found, wanted, strict=True)]
         return (*gradients, None, None)
 
 
 def _takes_twin(c: Tensor) -> bool:
-    """True where plain torch does better: it can be exported, cast or differentiated again."""
+    """True if plain torch is needed: to be exported, cast or differentiated again."""
     if c.dtype == torch.float64 or torch.compiler.is_exporting():
         return True
     if torch.is_autocast_enabled(c.device.type):
         return True
-    # While compiling, the op stands in the graph and looks for itself when it runs.
+    # While compiling, the op itself is part of the graph and chooses when it runs.
     return not torch.compiler.is_compiling() and not takes_native(c)
 
 
@@ -192,5 +258,5 @@ def temporal_adapter(c: Tensor, *rest: Any) -> Tensor:
     if torch.is_grad_enabled() and any(t.requires_grad for t in (c, *weights)):
         traced: Tensor = _TemporalAdapter.apply(c, *weights, heads, eps)
         return traced
-    out: Tensor = torch.ops.mafsar.temporal_adapter(c, *weights, heads, eps)[0]
+    out: Tensor = OPS.temporal_adapter(c, *weights, heads, eps)[0]
     return out

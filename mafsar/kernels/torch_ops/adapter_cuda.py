@@ -9,11 +9,11 @@ from torch import Tensor
 
 from mafsar.kernels.dispatch import native
 from mafsar.kernels.torch_ops.adapter_steps import MostRows, Sizes, Weights
-from mafsar.kernels.torch_ops.matching_cuda import stream_of
+from mafsar.kernels.torch_ops.library import stream_of
 
 STORAGES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
-# Sooner in float32, where our products have no matrix units. Chosen by counting bytes and
-# operations, not yet measured.
+# Fewer in float32, where our products have no matrix units. Chosen by counting bytes and
+# operations, not measured.
 MOST_ROWS = {
     torch.float32: MostRows(64, 64),
     torch.float16: MostRows(512, 512),
@@ -22,7 +22,7 @@ MOST_ROWS = {
 
 
 class CudaSteps:
-    """Steps on contiguous tensors of one dtype, enqueued on the caller's stream."""
+    """The steps on contiguous tensors of one dtype, enqueued on the caller's stream."""
 
     def __init__(self, sizes: Sizes, like: Tensor) -> None:
         self.sizes = sizes

@@ -1,7 +1,7 @@
-"""The temporal adapter step by step: its arrays, its order, and what a CPU does of each step.
+"""The temporal adapter step by step: its arrays, the order of its steps, the steps on a CPU.
 
-`forward` and `backward` put native steps together with torch's products, for any number of rows.
-The rows of a few clips take one native call instead (`mafsar.kernels.ops_adapter_call`).
+`forward_by_steps` and `backward_by_steps` combine native steps with torch's matrix products, for
+any number of rows. `mafsar.kernels.torch_ops.adapter` uses one native call instead for few rows.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from mafsar.kernels.checks_adapter import WEIGHTS
+from mafsar.kernels.checks import WEIGHTS
 from mafsar.kernels.dispatch import native
 
 INPUTS = ("c", *WEIGHTS)
 
 
 class Weights(NamedTuple):
-    """The adapter's weights, contiguous and of one dtype; D is the width, h the adapter's."""
+    """The weights, contiguous and of one dtype; D is the model's width, h the adapter's."""
 
     norm_weight: Tensor  # (D,)
     norm_bias: Tensor  # (D,)
@@ -33,7 +33,7 @@ class Weights(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What the backward pass reads; M = B · T rows."""
+    """What the forward pass keeps for the backward pass; M = B · T rows."""
 
     qkv: Tensor  # (M, 3 D)
     mixed: Tensor  # (M, D), attention's output before its projection
@@ -42,7 +42,7 @@ class Kept(NamedTuple):
 
     @classmethod
     def like(cls, c: Tensor, hidden: int) -> Kept:
-        """Room for what is kept: in the tokens' dtype on a GPU, in float32 elsewhere."""
+        """Empty arrays for it, in the tokens' dtype on a GPU and in float32 elsewhere."""
         dtype = c.dtype if c.is_cuda else torch.float32
         rows, width = c.shape[0] * c.shape[1], c.shape[2]
         sizes = (3 * width, width, width, hidden)
@@ -50,7 +50,7 @@ class Kept(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Of the tokens (B · T, D)."""
+    """Sizes of the tokens (B · T, D)."""
 
     clips: int
     frames: int
@@ -59,14 +59,14 @@ class Sizes(NamedTuple):
 
 
 class MostRows(NamedTuple):
-    """Rows up to which one native call does a whole pass; beyond, a library's products win."""
+    """Up to this many rows, one native call does a whole pass; above, torch's products are faster."""
 
     forward: int
     backward: int
 
 
 class Steps(Protocol):
-    """The native steps, each of which allocates its result; and the calls that are a whole pass."""
+    """The native steps, each of which allocates its result, and the calls that do a whole pass."""
 
     most_rows: MostRows
 
@@ -83,9 +83,9 @@ class Steps(Protocol):
 
 
 class CpuSteps:
-    """Steps on contiguous float32."""
+    """The steps on contiguous float32 on a CPU."""
 
-    # Measured with benchmarks/kernels.py: a library's x Wᵀ arranges W, its grad W need not.
+    # Measured with benchmarks/kernels.py: torch's x Wᵀ has to rearrange W, its grad W has not.
     most_rows = MostRows(forward=512, backward=24)
 
     def __init__(self, sizes: Sizes) -> None:
@@ -143,7 +143,9 @@ class CpuSteps:
         return grad
 
 
-def forward(steps: Steps, tokens: Tensor, weights: Weights, kept: Kept, eps: float) -> Tensor:
+def forward_by_steps(
+    steps: Steps, tokens: Tensor, weights: Weights, kept: Kept, eps: float
+) -> Tensor:
     """c' of the tokens (M, D); fills `kept`."""
     normed = steps.norm(tokens, weights, eps)
     torch.addmm(weights.qkv_bias, normed, weights.qkv_weight.t(), out=kept.qkv)
@@ -155,7 +157,7 @@ def forward(steps: Steps, tokens: Tensor, weights: Weights, kept: Kept, eps: flo
 
 
 def depth_of(need: dict[str, bool]) -> int:
-    """How many products back the gradient has to go: 4 to the tokens, 0 the last only."""
+    """How many matrix products the gradient goes back through: 4 to the tokens, 0 none."""
     for depth, names in (
         (4, ("c", "norm_weight", "norm_bias")),
         (3, ("qkv_weight", "qkv_bias")),
@@ -167,7 +169,7 @@ def depth_of(need: dict[str, bool]) -> int:
     return 0
 
 
-def backward(
+def backward_by_steps(
     steps: Steps,
     skip: Tensor,
     tokens: Tensor,
@@ -176,7 +178,7 @@ def backward(
     eps: float,
     need: dict[str, bool],
 ) -> dict[str, Tensor]:
-    """The needed gradients by name, from the last product to the first; `skip` is c''s, (M, D)."""
+    """The needed gradients by name, last product first; `skip` is the gradient of c', (M, D)."""
     found: dict[str, Tensor] = {}
     depth = depth_of(need)
 

@@ -1,4 +1,4 @@
-"""The temporal adapter: against float64 and a plain loop, its op, its gradients, what it refuses."""
+"""The temporal adapter against float64 and a plain loop: its op, gradients, refused arguments."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mafsar import kernels
 from mafsar.kernels import reference
-from mafsar.kernels.checks_adapter import WEIGHTS
-from mafsar.kernels.torch_ops import adapter as ops_adapter
+from mafsar.kernels.checks import WEIGHTS
+from mafsar.kernels.torch_ops import adapter
 from mafsar.kernels.torch_ops.adapter_steps import CpuSteps, MostRows
 
 EPS = 2.0**-23
@@ -32,7 +32,7 @@ CASES = [
 
 
 def inputs(generator, clips, frames, heads, own, hidden) -> list[Tensor]:
-    """c and the ten weights in float64, none of them zero."""
+    """c and the ten weights in float64, all of them random."""
     width = heads * own
 
     def numbers(*shape: int) -> Tensor:
@@ -69,7 +69,7 @@ def near(got: Tensor, twin: Tensor, want: Tensor, allowed: float) -> None:
 
 
 def by_loops(tensors: list[Tensor], heads: int) -> np.ndarray:
-    """METHOD section 1, step 1, one number at a time."""
+    """The temporal adapter of docs/method.md, one number at a time."""
     c, norm_w, norm_b, qkv_w, qkv_b, out_w, out_b, down_w, down_b, up_w, up_b = (
         t.numpy() for t in tensors
     )
@@ -137,7 +137,7 @@ def test_half_precision_is_accumulated_in_float32(generator, dtype):
     got = value_and_slopes(ours, tensors, 2, grad)
     for a, b in zip(got, want, strict=True):
         assert a.dtype == dtype
-        # Rounded once, at the end: half a step of the format.
+        # Rounded once, at the end: by half a step of the format.
         step = torch.finfo(dtype).eps * b.abs().max().item()
         assert (a.double() - b).abs().max().item() <= 0.51 * step + 1e-5
 
@@ -179,14 +179,14 @@ def test_only_what_is_tuned_gets_a_gradient(generator, monkeypatch, tuned):
     for name in tuned:
         names[name].requires_grad_()
     computed: list[set[str]] = []
-    backward = ops_adapter.ops_adapter_call.run_backward
+    backward = adapter.run_backward
 
     def watched(*args):
         found = backward(*args)
         computed.append(set(found))
         return found
 
-    monkeypatch.setattr(ops_adapter.ops_adapter_call, "run_backward", watched)
+    monkeypatch.setattr(adapter, "run_backward", watched)
     ours(*tensors, 2).sum().backward()
     assert computed == [set(tuned)]
     leaves = [x.detach().double().requires_grad_(x.requires_grad) for x in tensors]
@@ -201,7 +201,7 @@ def test_only_what_is_tuned_gets_a_gradient(generator, monkeypatch, tuned):
 @pytest.mark.parametrize("clips", [1, 6, 13])
 @pytest.mark.usefixtures("isa", "two_threads")
 def test_both_ways_are_the_method(generator, monkeypatch, clips, limit):
-    """The order that decides itself by rows: native calls of a whole pass, and steps."""
+    """The number of rows chooses between one native call for a whole pass and single steps."""
     monkeypatch.setattr(CpuSteps, "most_rows", MostRows(limit, limit))
     tensors = inputs(generator, clips, 8, 2, 33, 27)
     grad = torch.randn(tensors[0].shape, generator=generator)
@@ -261,7 +261,7 @@ def test_a_second_derivative_is_refused_by_name(generator):
 
 def test_long_clips_take_the_twin(generator, monkeypatch):
     said: list[str] = []
-    monkeypatch.setattr(ops_adapter, "log_once", said.append)
+    monkeypatch.setattr(adapter, "log_once", said.append)
     tensors = [x.float() for x in inputs(generator, 1, 33, 1, 8, 3)]
     torch.testing.assert_close(ours(*tensors, 1), reference.temporal_adapter(*tensors, 1))
     assert said == ["temporal_adapter of more than 32 frames uses the torch twin, got 33"]
@@ -270,16 +270,14 @@ def test_long_clips_take_the_twin(generator, monkeypatch):
 
 
 def test_works_without_the_native_module(generator, monkeypatch):
-    monkeypatch.setattr(ops_adapter, "native", lambda: None)
+    monkeypatch.setattr(adapter, "native", lambda: None)
     tensors = [x.float().requires_grad_() for x in inputs(generator, 2, 8, 2, 16, 5)]
     grad = torch.ones(2, 8, 32)
     want = value_and_slopes(reference.temporal_adapter, tensors, 2, grad)
     got = value_and_slopes(ours, tensors, 2, grad)
     for a, b in zip(got, want, strict=True):
         torch.testing.assert_close(a, b)
-    got = value_and_slopes(
-        lambda *x: ops_adapter._TemporalAdapter.apply(*x, 1e-5), tensors, 2, grad
-    )
+    got = value_and_slopes(lambda *x: adapter._TemporalAdapter.apply(*x, 1e-5), tensors, 2, grad)
     for a, b in zip(got, want, strict=True):
         torch.testing.assert_close(a, b)
 

@@ -1,4 +1,4 @@
-"""The torch door: registration, compilation, export, second derivatives, and what is refused."""
+"""The torch ops: registration, compilation, export, second derivatives, and refused arguments."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from mafsar import kernels
-from mafsar.kernels.torch_ops import matching as ops
+from mafsar.kernels.torch_ops.library import OPS
 
 EIGHT = torch.ones(3, 8, 8)
 QUERY, SUPPORT = torch.ones(2, 3, 8, 4), torch.ones(2, 5, 6, 4)
 
 
 def op_calls():
-    """Every op with arguments of each kind: (name, args)."""
+    """Every op with each kind of arguments: (name, args)."""
     generator = torch.Generator().manual_seed(3)
     distances = torch.rand(3, 8, 5, generator=generator)
     lengths = torch.tensor([[8, 5], [1, 1], [4, 3]])
@@ -31,7 +31,7 @@ def op_calls():
         yield "otam_match_backward", (grads, query, support, 0.1, first, second)
         yield "bimhm_match", (query, support, first, second)
         yield "bimhm_match_backward", (grads, query, support, first, second)
-    # What no kernel takes: the twin, and its gradients, inside the op.
+    # float64, which no kernel accepts: the twin and its gradients, inside the op.
     double, twice = distances.double(), (query.double(), support.double())
     yield "otam", (double, 0.5, True, None)
     yield "otam_backward", (grad.double(), double, 0.5, True, lengths)
@@ -42,7 +42,7 @@ def op_calls():
 
 @pytest.mark.parametrize(("name", "args"), [pytest.param(*call, id=call[0]) for call in op_calls()])
 def test_opcheck(name, args):
-    torch.library.opcheck(getattr(ops._ops, name).default, args)
+    torch.library.opcheck(getattr(OPS, name).default, args)
 
 
 def pipeline(query, support, distances):
@@ -70,7 +70,7 @@ def test_compiles_in_one_graph():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_exports_as_plain_torch():
-    """The exported graph holds the twin: no op of ours that another run time would not know."""
+    """The exported graph holds the twin, and no op of ours, which other runtimes do not know."""
 
     class Match(torch.nn.Module):
         def forward(self, query, support):
@@ -180,13 +180,13 @@ def test_devices_must_agree():
 
 
 def test_ops_check_for_themselves():
-    """Called past the public functions they must not read foreign memory."""
+    """Called without the public functions, they must not read memory outside their arguments."""
     with pytest.raises(TypeError, match="distances must be one of"):
-        ops._ops.otam(EIGHT.int(), 0.5, True, None)
+        OPS.otam(EIGHT.int(), 0.5, True, None)
     with pytest.raises(ValueError, match="grad must have shape"):
-        ops._ops.otam_backward(torch.ones(2), EIGHT, 0.5, True, None)
+        OPS.otam_backward(torch.ones(2), EIGHT, 0.5, True, None)
     with pytest.raises(ValueError, match="grad must have shape"):
-        ops._ops.otam_match_backward(torch.ones(3, 5), QUERY, SUPPORT, 0.5, None, None)
+        OPS.otam_match_backward(torch.ones(3, 5), QUERY, SUPPORT, 0.5, None, None)
 
 
 def test_lengths_may_be_a_plain_list():

@@ -120,5 +120,7 @@ def test_no_clip_is_an_error(small_config, make_network, clips):
     encoder = TorchEncoder(make_network(small_config, dtype=torch.float32), device="cpu")
     with pytest.raises(InputError, match="at least one clip"):
         encoder.encode_query(clips[:0])
-    with pytest.raises(InputError, match="number of frames belongs to the model"):
+    with pytest.raises(
+        InputError, match="the number of frames and the size are fixed by the model"
+    ):
         encoder.encode_query(clips[:, :2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -16,49 +15,13 @@ from mafsar.runtime.match.matcher import Match, Matcher, QueryError
 from mafsar.runtime.scoring.scores import class_prototypes, match_features
 
 
-def cosine(a, b):
-    return float(a @ b) / (max(np.linalg.norm(a), 1e-6) * max(np.linalg.norm(b), 1e-6))
-
-
-def soft_min(values, lam):
-    least = min(values)
-    return least - lam * math.log(sum(math.exp((least - v) / lam) for v in values))
-
-
-def otam_one_way(d, lam):
-    """Cell by cell as METHOD section 3 writes it."""
-    rows, columns = d.shape
-    padded = np.zeros((rows, columns + 2))
-    padded[:, 1:-1] = d
-    c = np.zeros_like(padded)
-    last = columns + 1
-    for m in range(1, last + 1):
-        c[0, m] = padded[0, m] + c[0, m - 1]
-    for row in range(1, rows):
-        for m in range(1, last + 1):
-            steps = [c[row - 1, m - 1], c[row, m - 1]]
-            if m in (1, last):
-                steps.append(c[row - 1, m])
-            c[row, m] = padded[row, m] + soft_min(steps, lam)
-    return c[-1, -1]
-
-
-def distance(query, prototype, metric, lam):
-    d = np.array([[1 - cosine(q, s) for s in prototype] for q in query])
-    if metric == "otam":
-        return otam_one_way(d, lam) + otam_one_way(d.T, lam)
-    if metric == "bimhm":
-        return d.min(axis=1).mean() + d.min(axis=0).mean()
-    return 1 - cosine(query.mean(axis=0), prototype.mean(axis=0))
-
-
 def softmax(logits):
     shifted = np.exp(logits - np.max(logits))
     return shifted / shifted.sum()
 
 
 @pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
-def test_scores_follow_the_method(metric):
+def test_scores_follow_the_method(metric, restated_matching):
     rng = np.random.default_rng(3)
     query = rng.normal(size=(4, 6, 12)).astype(np.float32)
     shots = rng.normal(size=(7, 6, 12)).astype(np.float32)
@@ -72,17 +35,19 @@ def test_scores_follow_the_method(metric):
     for q in range(4):
         distances = np.array(
             [
-                distance(
+                restated_matching.distance(
+                    metric,
                     query[q].astype(float),
                     shots[owners == c].astype(float).mean(axis=0),
-                    metric,
                     0.5,
                 )
                 for c in range(3)
             ]
         )
         visual = softmax(-2.0 * factor * distances)
-        worded = softmax(9.0 * np.array([cosine(pooled[q].astype(float), t) for t in text]))
+        worded = softmax(
+            9.0 * np.array([restated_matching.cosine(pooled[q].astype(float), t) for t in text])
+        )
         np.testing.assert_allclose(scores.distances[q], distances, rtol=2e-5, atol=2e-5)
         np.testing.assert_allclose(scores.visual[q], visual, atol=1e-4)
         np.testing.assert_allclose(scores.text[q], worded, atol=1e-5)
@@ -148,7 +113,9 @@ def test_a_broken_query_is_said_in_its_place(encoder, support_folder, make_clip,
         assert [answers[0].label, answers[3].label] == ["clap_hands", "jump"]
 
 
-def test_the_query_itself_is_left_out_of_the_support(encoder, support_folder, cache):
+def test_the_query_itself_is_left_out_of_the_support(
+    encoder, support_folder, cache, restated_matching
+):
     bank = enroll(support_folder, encoder, cache=cache)
     query = support_folder / "jump" / "clip1"
     (kept,) = Matcher(bank, encoder, text="off", keep_query=True).stream([query])
@@ -158,10 +125,10 @@ def test_the_query_itself_is_left_out_of_the_support(encoder, support_folder, ca
     assert str(query) in left_out.warning
     members = np.array([c.label == bank.labels[1] and c.path != query for c in bank.clips])
     own = np.array([c.path == query for c in bank.clips])
-    expected = distance(
+    expected = restated_matching.distance(
+        "otam",
         bank.query[own][0].astype(float),
         bank.query[members].astype(float).mean(axis=0),
-        "otam",
         0.5,
     )
     assert left_out.topk[0].label == "jump"
@@ -223,7 +190,9 @@ def test_options_that_do_not_fit_are_refused(encoder, support_folder, cache):
         Matcher(bank, encoder, topk=0).stream([])
 
 
-def test_alpha_and_metric_are_the_users(encoder, support_folder, make_clip, tmp_path, cache):
+def test_alpha_and_metric_are_the_users(
+    encoder, support_folder, make_clip, tmp_path, cache, restated_matching
+):
     bank = enroll(support_folder, encoder, text="on", cache=cache)
     clip = make_clip(tmp_path / "q", 2, 9)
     (worded,) = Matcher(bank, encoder, alpha=1.0).stream([clip])
@@ -232,19 +201,21 @@ def test_alpha_and_metric_are_the_users(encoder, support_folder, make_clip, tmp_
     query = encoder.encode_query(_pixels(encoder, clip)).frames[0].astype(float)
     for item in mean.topk:
         members = bank.query[bank.targets == bank.labels.index(item.label)].astype(float)
-        expected = distance(query, members.mean(axis=0), "mean", 0.5)
+        expected = restated_matching.distance("mean", query, members.mean(axis=0), 0.5)
         assert item.distance == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert item.text_score is None
 
 
-def test_evidence_names_the_nearest_clip(encoder, support_folder, make_clip, tmp_path, cache):
+def test_evidence_names_the_nearest_clip(
+    encoder, support_folder, make_clip, tmp_path, cache, restated_matching
+):
     bank = enroll(support_folder, encoder, cache=cache)
     clip = make_clip(tmp_path / "q", 0, 9)
     (answer,) = Matcher(bank, encoder, evidence=True, text="off").stream([clip])
     shown = answer.evidence
     query = encoder.encode_query(_pixels(encoder, clip)).frames[0].astype(float)
     costs = {
-        i: distance(query, bank.query[i].astype(float), "otam", 0.5)
+        i: restated_matching.distance("otam", query, bank.query[i].astype(float), 0.5)
         for i in np.flatnonzero(bank.targets == bank.labels.index(answer.label))
     }
     assert shown.clip == min(costs, key=costs.get)
@@ -261,7 +232,9 @@ def _pixels(encoder, clip: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("text", ["on", "off"])
-def test_each_mode_uses_its_own_branch(text, encoder, support_folder, make_clip, tmp_path, cache):
+def test_each_mode_uses_its_own_branch(
+    text, encoder, support_folder, make_clip, tmp_path, cache, restated_matching
+):
     bank = enroll(support_folder, encoder, cache=cache)
     clip = make_clip(tmp_path / "q", 1, 9)
     (answer,) = Matcher(bank, encoder, text=text).stream([clip])
@@ -274,9 +247,15 @@ def test_each_mode_uses_its_own_branch(text, encoder, support_folder, make_clip,
         alpha = encoder.spec.scoring.alpha
     query = features.frames[0].astype(float)
     distances = np.array(
-        [distance(query, support[bank.targets == c].mean(axis=0), "otam", 0.5) for c in range(3)]
+        [
+            restated_matching.distance("otam", query, support[bank.targets == c].mean(axis=0), 0.5)
+            for c in range(3)
+        ]
     )
-    cosines = [cosine(features.pooled[0].astype(float), encoder.word(c.text)) for c in bank.classes]
+    cosines = [
+        restated_matching.cosine(features.pooled[0].astype(float), encoder.word(c.text))
+        for c in bank.classes
+    ]
     worded = softmax(encoder.spec.scoring.text_scale * np.array(cosines))
     fused = alpha * worded + (1 - alpha) * softmax(-encoder.spec.scoring.visual_scale * distances)
     found = {item.label: item for item in answer.topk}

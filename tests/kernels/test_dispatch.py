@@ -1,4 +1,4 @@
-"""Installs that lack something: no torch, no native module; and what `status` says."""
+"""Installs without torch or without the native module, what `status` says, numpy arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ sys.meta_path.insert(0, Blocked())
 
 
 def run_python(code, **variables):
-    """Output and log of a fresh interpreter."""
+    """Output and log of a new interpreter."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -61,13 +61,13 @@ def test_importing_the_package_does_not_import_torch():
 
 
 def test_a_bare_gpu_machine_can_run_these_tests_and_their_benchmark():
-    """benchmarks/gpu_check.sh runs them where there is torch, numpy and pytest, and little else."""
+    """benchmarks/gpu_check.sh runs them on machines with torch, numpy and pytest, and little else."""
     packages = ("av", "PIL", "onnxruntime", "open_clip", "safetensors", "tokenizers", "ftfy")
     blocks = "".join(BLOCK.format(name=name) for name in (*packages, "torchvision", "typer"))
     run_python(
-        blocks
-        + "import mafsar.kernels.torch_ops.matching, mafsar.kernels.torch_ops.adapter, mafsar.model.network\n"
-        "import mafsar.model.class_scores, mafsar.model.adapters"
+        blocks + "import mafsar.kernels.torch_ops.matching, mafsar.kernels.torch_ops.adapter\n"
+        "import mafsar.model.network, mafsar.model.class_scores, mafsar.model.adapters\n"
+        f"import runpy; runpy.run_path({str(Path(__file__).parents[1] / 'conftest.py')!r})"
     )
     allowed = {"torch", "numpy", "mafsar", "pytest"}
     for path in Path(__file__).parent.glob("*.py"):

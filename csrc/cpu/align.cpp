@@ -1,4 +1,5 @@
-// Drivers of the ops on given distances: sort by size, cut into pieces, hand the pieces to threads.
+// Launchers of the ops on given distances: group the pairs by size, split the groups into pieces
+// and distribute the pieces over threads.
 #include <cstring>
 #include <utility>
 
@@ -10,8 +11,8 @@
 namespace mafsar {
 namespace {
 
-// Cells (times three for a backward pass) below which a second thread costs more than it brings:
-// about 25 µs of work.
+// Below this number of cells (times three for a backward pass) a second thread costs more than it
+// saves: about 25 µs of work.
 constexpr std::int64_t kCellsForThreads = 24000;
 
 void align(const PairsOfDistances& job, const std::int64_t* lengths, std::int64_t pairs,
@@ -28,7 +29,7 @@ void align(const PairsOfDistances& job, const std::int64_t* lengths, std::int64_
   }
   const std::int64_t cells = pairs * job.rows * job.columns * (backward ? 3 : 1);
   const int threads = cells < kCellsForThreads ? 1 : get_num_threads();
-  // Whole tiles, a few pieces a thread: a helper that wakes late still finds some.
+  // Whole tiles and several pieces per thread, so that a thread that wakes late still finds work.
   std::int64_t piece = (pairs + 4 * threads - 1) / (4 * threads);
   piece = threads == 1 ? pairs : (piece + isa.width - 1) / isa.width * isa.width;
   std::vector<Stretch> pieces;
@@ -52,40 +53,20 @@ void align(const PairsOfDistances& job, const std::int64_t* lengths, std::int64_
   }
 }
 
-void forward(const float* distances, const std::int64_t* lengths, DistanceSizes sizes,
-             const Alignment& how, float* out) {
+}  // namespace
+
+void align_cpu(const Alignment& how, const float* distances, const std::int64_t* lengths,
+               DistanceSizes sizes, float* out) {
   align({distances, nullptr, out, sizes.rows, sizes.columns}, lengths, sizes.pairs, how, false);
 }
 
-void backward(const float* grad, const float* distances, const std::int64_t* lengths,
-              DistanceSizes sizes, const Alignment& how, float* out) {
+void align_backward_cpu(const Alignment& how, const float* grad, const float* distances,
+                        const std::int64_t* lengths, DistanceSizes sizes, float* out) {
   if (lengths) {
     const auto cells = static_cast<std::size_t>(sizes.pairs * sizes.rows * sizes.columns);
     std::memset(out, 0, sizeof(float) * cells);
   }
   align({distances, grad, out, sizes.rows, sizes.columns}, lengths, sizes.pairs, how, true);
-}
-
-}  // namespace
-
-void otam_cpu(const float* distances, const std::int64_t* lengths, DistanceSizes sizes, double lam,
-              bool bidirectional, float* out) {
-  forward(distances, lengths, sizes, {Metric::kOtam, lam, bidirectional}, out);
-}
-
-void otam_backward_cpu(const float* grad, const float* distances, const std::int64_t* lengths,
-                       DistanceSizes sizes, double lam, bool bidirectional, float* out) {
-  backward(grad, distances, lengths, sizes, {Metric::kOtam, lam, bidirectional}, out);
-}
-
-void bimhm_cpu(const float* distances, const std::int64_t* lengths, DistanceSizes sizes,
-               float* out) {
-  forward(distances, lengths, sizes, {Metric::kBimhm, 1.0, true}, out);
-}
-
-void bimhm_backward_cpu(const float* grad, const float* distances, const std::int64_t* lengths,
-                        DistanceSizes sizes, float* out) {
-  backward(grad, distances, lengths, sizes, {Metric::kBimhm, 1.0, true}, out);
 }
 
 }  // namespace mafsar

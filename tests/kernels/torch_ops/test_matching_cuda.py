@@ -1,4 +1,4 @@
-"""The CUDA doors (matching_cuda, CudaSteps) over emulated kernels: order, strides, slices, depth.
+"""The ops on CUDA tensors (matching_cuda, CudaSteps) over emulated kernels.
 
 Only the launchers of csrc/cuda are missing here: the native module's CUDA functions are replaced by
 the same kernel bodies on the CPU.
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mafsar.kernels import reference
-from mafsar.kernels.ops_adapter_call import run_backward, run_forward
 from mafsar.kernels.torch_ops import adapter_cuda, adapter_steps, matching_cuda
+from mafsar.kernels.torch_ops.adapter import run_backward, run_forward
 from mafsar.kernels.torch_ops.adapter_cuda import CudaSteps
 from mafsar.kernels.torch_ops.adapter_steps import INPUTS, Kept, MostRows, Sizes, Weights
 
@@ -24,10 +24,10 @@ EPS = 2.0**-23
 
 @pytest.fixture
 def fake(bodies, monkeypatch):
-    """CPU tensors through the CUDA doors."""
-    for door in (matching_cuda, adapter_cuda):
-        monkeypatch.setattr(door, "native", lambda: bodies.module)
-        monkeypatch.setattr(door, "stream_of", lambda _: 0)
+    """CPU tensors through the code for CUDA tensors."""
+    for module in (matching_cuda, adapter_cuda):
+        monkeypatch.setattr(module, "native", lambda: bodies.module)
+        monkeypatch.setattr(module, "stream_of", lambda _: 0)
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
     for cached in (matching_cuda._shared_bytes, matching_cuda._multiprocessors):
         cached.cache_clear()
@@ -56,11 +56,11 @@ def test_distances(generator, metric):
 
     leaf = distances.double().requires_grad_()
     want = twin(leaf)
-    near(matching_cuda._align(metric, distances, 0.5, True, lengths), want)
+    near(matching_cuda.align(metric, distances, 0.5, True, lengths), want)
     slope = torch.autograd.grad(want, leaf, grad.double())[0]
-    near(matching_cuda._align_backward(metric, grad, distances, 0.5, True, lengths), slope)
+    near(matching_cuda.align_backward(metric, grad, distances, 0.5, True, lengths), slope)
     with pytest.raises(ValueError, match="lengths must be between 1 and 9"):
-        matching_cuda._align(metric, distances, 0.5, True, lengths + 1)
+        matching_cuda.align(metric, distances, 0.5, True, lengths + 1)
 
 
 @pytest.mark.parametrize("metric", ["otam", "bimhm"])
@@ -76,9 +76,9 @@ def test_features(fake, generator, metric, case):
         want = reference.otam_match(*leaves, 0.3, own, None)
     else:
         want = reference.bimhm_match(*leaves, own, None)
-    near(matching_cuda._match(metric, query, prototypes, 0.3, own, None), want)
+    near(matching_cuda.match(metric, query, prototypes, 0.3, own, None), want)
     fake.slices.clear()
-    got = matching_cuda._match_backward(metric, grad, query, prototypes, 0.3, own, None)
+    got = matching_cuda.match_backward(metric, grad, query, prototypes, 0.3, own, None)
     for a, b in zip(got, torch.autograd.grad(want, leaves, grad.double()), strict=True):
         near(a, b)
     if case[2] == 30:
@@ -132,7 +132,7 @@ def test_adapter(generator, monkeypatch, wanted, in_one_call):
 
 @pytest.mark.usefixtures("fake")
 def test_adapter_in_half_precision(generator):
-    """The one call in float16: near float64 within the steps that float16 can take."""
+    """One native call in float16 is close to float64 within a few float16 steps."""
     weights = weights_of(64, 16, generator)
     c = torch.randn(2, 8, 64, generator=generator)
     half = [x.half() for x in (c, *weights)]
