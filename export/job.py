@@ -15,13 +15,12 @@ from mafsar.export.bundle_draft import BundleDraft, bundle_draft, check_replacea
 from mafsar.export.bundle_folder import alone, unwritable
 from mafsar.export.engines.add import add_engines
 from mafsar.export.model_source import MODEL_KEYS, Source
-from mafsar.export.names import graph_file, weights_file
 from mafsar.export.options import Artefact, ExportOptions, ExportResult
 from mafsar.export.verify.clips import calibration_clips
 from mafsar.export.verify.judge import Judgement
 from mafsar.export.versions import GRAPHS, made_by
 from mafsar.extras import require
-from mafsar.model.names import MANIFEST
+from mafsar.model.names import MANIFEST, graph_file, weights_file
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.runtime.engines.bundle import Bundle, read_manifest, spec_of
 from mafsar.runtime.engines.probe import LIMITS, PROBE_FILE

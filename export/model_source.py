@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mafsar.errors import InputError, MissingError
 from mafsar.export.options import ExportOptions
 from mafsar.extras import require
-from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle
+from mafsar.model.names import BUNDLE_SUFFIX
+from mafsar.runtime.engines.bundle import Bundle, is_bundle
 from mafsar.runtime.engines.loading import model_path
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Source:
                     "which belong to the bundle; leave --frames out"
                 )
             return cls(name, path, None, {key: bundle.manifest[key] for key in MODEL_KEYS}, {})
-        if path.suffix == SUFFIX and ":" not in name:
+        if path.suffix == BUNDLE_SUFFIX and ":" not in name:
             raise MissingError(f"{name}: no such bundle; check the path")
         require(f"export {name}:", "torch", "onnxscript", otherwise="export a bundle")
         from mafsar.export.graphs.network_bundle import describe_model, open_network
@@ -67,4 +68,4 @@ class Source:
         path = Path(self.name).expanduser()
         stem = path.stem if path.exists() or path.suffix == ".safetensors" else self.name
         safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.")
-        return Path(f"{safe or 'model'}{SUFFIX}")
+        return Path(f"{safe or 'model'}{BUNDLE_SUFFIX}")

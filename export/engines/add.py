@@ -17,8 +17,8 @@ from mafsar import errors
 from mafsar.errors import InputError, MafsarError, UnavailableError
 from mafsar.export.bundle_draft import BundleDraft, describe_file
 from mafsar.export.engines.tensorrt import BuildRequest, Toolkit, cannot_build_for
-from mafsar.export.names import graph_file, weights_file
 from mafsar.files import write_text
+from mafsar.model.names import graph_file, weights_file
 from mafsar.runtime.cache.features import cache_folder
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.runtime.engines.bundle import ENGINES_FOLDER

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from mafsar.errors import MismatchError
 from mafsar.export.graphs.weight_store import WeightStore
-from mafsar.export.names import graph_file
+from mafsar.model.names import graph_file, weights_file
 
 _HALF, _FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 _PRODUCTS = {"MatMul", "Gemm"}
@@ -44,7 +44,7 @@ def write_half_graphs(source: Path, branches: tuple[str, ...], folder: Path) -> 
     Raises:
         MismatchError: A weight does not fit into half precision.
     """
-    names = ["weights-fp16.bin"]
+    names = [weights_file("fp16")]
     with WeightStore(folder, "fp16") as store:
         for branch in branches:
             model = to_half(ir.load(source / graph_file(branch)))

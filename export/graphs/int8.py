@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mafsar.export.graphs.int8_ranges import Seen
 from mafsar.export.graphs.weight_store import WeightStore
-from mafsar.export.names import graph_file
+from mafsar.model.names import graph_file, weights_file
 
 LARGEST_WEIGHT = 64  # see above
 _LEAST_SCALE = 1e-4  # of the largest channel's: a channel of zeros still has a scale for its bias
@@ -96,7 +96,7 @@ def write_int8_graphs(
     Returns:
         Names of the files written.
     """
-    names = ["weights-int8.bin"]
+    names = [weights_file("int8")]
     with WeightStore(folder, "int8") as store:
         for branch, values in seen.items():
             model = to_int8(ir.load(source / graph_file(branch)), values, keep)

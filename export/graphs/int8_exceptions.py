@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from mafsar.errors import MismatchError
 from mafsar.export.graphs.int8 import products, to_int8, values_to_see, write_int8_graphs
 from mafsar.export.graphs.int8_ranges import Seen, observe
-from mafsar.export.names import graph_file
 from mafsar.export.verify.clips import ClipSet
 from mafsar.export.verify.compare import Report, open_altered, open_session
+from mafsar.model.names import graph_file
 from mafsar.runtime.encoder import Float32
 
 _RANKED_CLIPS = 4  # every product is tried by itself, on these

@@ -21,11 +21,10 @@ from mafsar.export.bundle_folder import replace_folder
 from mafsar.export.graphs.tokenizer import CLIP_VOCABULARY, write_clip_tokenizer
 from mafsar.export.graphs.trace import example_inputs, graph_specs, trace
 from mafsar.export.graphs.weight_store import WeightStore
-from mafsar.export.names import graph_file
 from mafsar.export.verify.compare import Parity, compare, run_graph
 from mafsar.export.versions import CLIP, GRAPHS, NETWORK, made_by, thresholds
 from mafsar.model.config import parameter_counts
-from mafsar.model.names import MANIFEST, SHIPPED, backbone
+from mafsar.model.names import MANIFEST, SHIPPED, TOKENIZER_FILE, backbone, graph_file
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
@@ -34,7 +33,6 @@ from mafsar.runtime.engines.loading import starter_path
 from mafsar.runtime.engines.torch_encoder import known_words
 
 SCHEMA = 1
-TOKENIZER_FILE = "tokenizer.json"
 MIN_COSINE = 0.9999
 _BATCHES = (1, 3)  # that the graphs are verified with; neither is the batch they were traced with
 

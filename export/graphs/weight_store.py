@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from mafsar.export.names import weights_file
+from mafsar.model.names import weights_file
 
 if TYPE_CHECKING:
     from typing_extensions import Self

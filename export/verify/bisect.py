@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mafsar.errors import InputError
 from mafsar.export.bundle_folder import unwritable
-from mafsar.export.names import graph_file
 from mafsar.export.verify.compare import LARGEST_HALF, open_altered
+from mafsar.model.names import graph_file
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.parity import compare
 from mafsar.runtime.engines.probe import LIMITS, read_probe

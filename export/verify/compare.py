@@ -16,6 +16,7 @@ from mafsar import kernels
 from mafsar.data.episodes import draw_episodes
 from mafsar.errors import MismatchError
 from mafsar.export.verify.clips import ClipSet
+from mafsar.model.names import graph_file
 from mafsar.runtime.encoder import Float32, ModelSpec
 from mafsar.runtime.engines.onnx_encoder import available_threads
 from mafsar.runtime.engines.parity import Parity, compare
@@ -165,8 +166,8 @@ class OnnxRunner:
     def __call__(self, branch: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Runs a branch."""
         if branch not in self._sessions:
-            name = "text.onnx" if branch == "text" else f"{branch}-{self._precision}.onnx"
-            self._sessions[branch] = open_session(self._folder / name)
+            path = self._folder / graph_file(branch, self._precision)
+            self._sessions[branch] = open_session(path)
         session = self._sessions[branch]
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))

@@ -14,7 +14,6 @@ import numpy as np
 
 from mafsar.export.bundle_draft import BundleDraft
 from mafsar.export.engines.add import BuiltEngine
-from mafsar.export.names import graph_file
 from mafsar.export.verify.clips import ClipSet, rendered_clips, user_clips
 from mafsar.export.verify.compare import (
     LIMITS,
@@ -26,6 +25,7 @@ from mafsar.export.verify.compare import (
     judge,
 )
 from mafsar.export.verify.probe import write_probe
+from mafsar.model.names import graph_file
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.engines.bundle import spec_of, tokenizer_of
 from mafsar.runtime.engines.tokenizer import Tokenizer

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from mafsar.errors import MismatchError, MissingError, UnavailableError
 from mafsar.model.config import ModelConfig
-from mafsar.model.names import MANIFEST
+from mafsar.model.names import MANIFEST, graph_file
 from mafsar.model.network import MafsarNetwork, empty_network
 from mafsar.model.weight_names import Array, gathered
 from mafsar.model.weights import weights_sha256
 
-_GRAPHS = ("support-fp32.onnx", "query-fp32.onnx", "text.onnx")
+_GRAPHS = tuple(graph_file(branch) for branch in ("support", "query", "text"))
 _SCALE = "logit_scale"  # in no graph; the manifest has it to the last bit
 
 

@@ -12,12 +12,17 @@ from typing import Any
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.files import file_sha256
-from mafsar.model.names import MANIFEST, SHIPPED_BUNDLE
+from mafsar.model.names import (
+    BUNDLE_SUFFIX,
+    MANIFEST,
+    SHIPPED_BUNDLE,
+    graph_file,
+    weights_file,
+)
 from mafsar.runtime.encoder import METRICS, ModelSpec
 from mafsar.video.sampling import segment_times
 
 SCHEMA = 1  # entries may be added to it: a bundle without them opens
-SUFFIX = ".mafsar"
 ENGINES_FOLDER = "engines"  # of TensorRT; their hashes are checked when one is loaded
 _ENGINE_NAME = re.compile(rf"{ENGINES_FOLDER}/[\w-][\w.-]*\.engine")
 _ENGINE_ENTRY = (
@@ -88,11 +93,11 @@ class Bundle:
             _check_file(path, name, sha256, size)
         _check_engines(path, manifest.get("engines", {}))
         bundle = Bundle(path, spec, tokenizer, manifest)
-        wanted = ["query-fp32.onnx"]
+        wanted = [graph_file("query")]
         if tokenizer is not None:
-            wanted += ["text.onnx", tokenizer.path.name]
+            wanted += [graph_file("text"), tokenizer.path.name]
         if spec.text_in_support:
-            wanted.append("support-fp32.onnx")
+            wanted.append(graph_file("support"))
         for name in wanted:
             if name not in files:
                 raise MissingError(f"{path / MANIFEST}: lists no {name}; {mend(path)}")
@@ -104,8 +109,7 @@ class Bundle:
         Raises:
             UnavailableError: The bundle has no such graph.
         """
-        # The text tower runs once a class; it has one precision.
-        name = "text.onnx" if branch == "text" else f"{branch}-{precision}.onnx"
+        name = graph_file(branch, precision)
         if name in self.manifest["files"]:
             return self.path / name
         has = ", ".join(self.precisions()) or "none"
@@ -117,7 +121,8 @@ class Bundle:
 
     def graphs_sha256(self, precision: str) -> str:
         """Hash of the branches' graphs in a precision and of their weights file."""
-        names = (f"query-{precision}.onnx", f"support-{precision}.onnx", f"weights-{precision}.bin")
+        graphs = [graph_file(branch, precision) for branch in ("query", "support")]
+        names = (*graphs, weights_file(precision))
         files = self.manifest["files"]
         parts = [files[name]["sha256"] for name in names if name in files]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
@@ -127,14 +132,14 @@ class Bundle:
         return [
             precision
             for precision in ("fp32", "fp16", "int8")
-            if f"query-{precision}.onnx" in self.manifest["files"]
+            if graph_file("query", precision) in self.manifest["files"]
         ]
 
 
 def is_bundle(path: str | Path) -> bool:
     """Whether a path is a folder with a manifest, or is named like one."""
     path = Path(path)
-    return (path / MANIFEST).is_file() or (path.is_dir() and path.suffix == SUFFIX)
+    return (path / MANIFEST).is_file() or (path.is_dir() and path.suffix == BUNDLE_SUFFIX)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -189,7 +194,7 @@ def export_command(path: Path, options: str) -> str:
     """The command that adds to a bundle; the shipped one is copied, and named anew."""
     if path.resolve().parent != SHIPPED_BUNDLE.parent:
         return f"mafsar export {shlex.quote(str(path))} {options}"
-    return f"mafsar export {path.stem} {options}, then --model {path.stem}{SUFFIX}"
+    return f"mafsar export {path.stem} {options}, then --model {path.stem}{BUNDLE_SUFFIX}"
 
 
 def _check_file(path: Path, name: str, sha256: str, size_bytes: int) -> None:

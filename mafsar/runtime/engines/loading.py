@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from mafsar.errors import InputError, MafsarError, MissingError, UnavailableError
 from mafsar.extras import require
-from mafsar.model.names import SHIPPED_BUNDLE
-from mafsar.runtime.cache.bundles import ADAPTERS_FILE, bundles_folder, discard_kept, find_kept
+from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX, SHIPPED_BUNDLE, graph_file
+from mafsar.runtime.cache.bundles import bundles_folder, discard_kept, find_kept
 from mafsar.runtime.encoder import Encoder
-from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle, read_manifest
+from mafsar.runtime.engines.bundle import Bundle, is_bundle, read_manifest
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank.bank import Bank
@@ -146,7 +146,7 @@ def precisions_of(
     if engine == "trt":
         found = {entry["precision"] for entry in manifest.get("engines", {}).values()}
     else:
-        found = {each for each in PRECISIONS if f"query-{each}.onnx" in manifest["files"]}
+        found = {each for each in PRECISIONS if graph_file("query", each) in manifest["files"]}
     return [precision for precision in PRECISIONS if precision in found] or ["fp32"]
 
 
@@ -221,7 +221,7 @@ def _bundles_near(bank: Bank) -> Iterator[Path]:
         folders.insert(0, bank.path.resolve().parent)
     for folder in folders:
         if folder.is_dir():
-            yield from sorted(folder.glob(f"*{SUFFIX}"))
+            yield from sorted(folder.glob(f"*{BUNDLE_SUFFIX}"))
 
 
 def _check(engine: str, precision: str, device: str) -> None:
@@ -295,7 +295,7 @@ def _check_exists(name: str) -> None:
     from mafsar.model.names import parse_model_name
 
     if not Path(name).expanduser().exists():
-        if Path(name).suffix in (SUFFIX, ".safetensors") and ":" not in name:
+        if Path(name).suffix in (BUNDLE_SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")
         parse_model_name(name)
 
