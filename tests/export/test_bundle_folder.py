@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mafsar.export import bundle_folder
-from mafsar.export.bundle_folder import alone, replace_folder
+from mafsar.export.bundle_folder import locked, replace_folder
 
 
 def folder(path: Path, content: str) -> Path:
@@ -24,7 +24,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     count.write_text("0")
 
     def turn() -> None:
-        with alone(place, waiting=lambda: waited.append(1)):
+        with locked(place, waiting=lambda: waited.append(1)):
             number = int(count.read_text())
             threading.Event().wait(0.005)
             count.write_text(str(number + 1))
@@ -66,6 +66,6 @@ def test_what_a_killed_process_left_is_put_back_or_removed(tmp_path: Path) -> No
     folder(tmp_path / ".a [1].mafsar.77.part", "half")
     (tmp_path / ".a [1].mafsar.77.tokenizer").write_text("{}")
     folder(tmp_path / ".other.mafsar.77.part", "another's")
-    with alone(place):
+    with locked(place):
         assert (place / "file").read_text() == "moved away"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.mafsar.77.part", place.name]

@@ -191,8 +191,8 @@ def test_what_was_killed_in_the_middle_is_never_used(
         assert not list(out.parent.glob(".*.part"))
         raise MismatchError("planted")
 
-    monkeypatch.setattr(first_use, "export_held", export)
-    with pytest.raises(MismatchError, match=r"planted \(first use of .*--engine torch"):
+    monkeypatch.setattr(first_use, "export_locked", export)
+    with pytest.raises(MismatchError, match=r"planted \(first use of .*engine='torch'"):
         make_kept(name)
 
 
@@ -268,7 +268,7 @@ def test_who_comes_second_waits_and_makes_nothing(monkeypatch: pytest.MonkeyPatc
         (out / "bundle.json").write_text("{}")
         return Result()
 
-    monkeypatch.setattr(first_use, "export_held", export)
+    monkeypatch.setattr(first_use, "export_locked", export)
     found: list[Path] = []
     threads = [
         threading.Thread(target=lambda: found.append(make_kept("vit-b-32:random")))

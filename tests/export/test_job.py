@@ -19,8 +19,7 @@ from mafsar.export import job
 from mafsar.export.bundle_draft import bundle_draft
 from mafsar.export.graphs import half
 from mafsar.export.job import export_model
-from mafsar.export.model_source import Source
-from mafsar.export.options import ExportOptions
+from mafsar.export.model_source import ModelSource
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model
@@ -128,22 +127,22 @@ def test_adding_and_overwriting(bundle_copy: Path, tmp_path: Path, small: Path) 
     out = tmp_path / "b.mafsar"
     export_model(bundle_copy, out)
     first = (out / "query-fp16.onnx").read_bytes()
-    with pytest.raises(InputError, match="has these graphs already; add --overwrite"):
+    with pytest.raises(InputError, match="has these graphs already; add overwrite=True"):
         export_model(bundle_copy, out)
     (out / "weights-fp16.bin").write_bytes(b"damaged")
-    with pytest.raises(MismatchError, match=r"weights-fp16\.bin: 7 bytes.*--overwrite"):
+    with pytest.raises(MismatchError, match=r"weights-fp16\.bin: 7 bytes.*verwrite"):
         export_model(bundle_copy, out)
-    export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
+    export_model(bundle_copy, out, overwrite=True)
     assert Bundle.open(out).precisions() == ["fp32", "fp16"]
     (out / "bundle.json").write_text("{")
-    export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
+    export_model(bundle_copy, out, overwrite=True)
     assert (out / "query-fp16.onnx").read_bytes() == first
     manifest = json.loads((out / "bundle.json").read_text())
     manifest["weights_sha256"] = "0" * 64
     (out / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="holds another model"):
         export_model(bundle_copy, out)
-    export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
+    export_model(bundle_copy, out, overwrite=True)
     assert Bundle.open(out).spec.weights_sha256 == Bundle.open(small).spec.weights_sha256
 
 
@@ -152,9 +151,9 @@ def test_a_whole_bundle_is_copied_to_another_place(bundle_copy: Path, tmp_path: 
     out = tmp_path / "another.mafsar"
     assert export_model(bundle_copy, out).artefacts == ()
     assert Bundle.open(out).manifest == Bundle.open(bundle_copy).manifest
-    wish = ExportOptions(precision="fp32", overwrite=True)
-    with pytest.raises(InputError, match=r"made from the model itself: mafsar export MODEL -o"):
-        export_model(out, options=wish)
+    advice = r"made from the model itself, .*: mafsar.export_model\(model, out='"
+    with pytest.raises(InputError, match=advice):
+        export_model(out, precision="fp32", overwrite=True)
 
 
 def test_other_frames_are_another_model(from_torch: MafsarNetwork, tmp_path: Path) -> None:
@@ -163,7 +162,9 @@ def test_other_frames_are_another_model(from_torch: MafsarNetwork, tmp_path: Pat
     with pytest.raises(InputError, match="has these graphs already"):
         export_model("any", out)
     from_torch.config = dataclasses.replace(from_torch.config, frames=2)
-    with pytest.raises(InputError, match=r"holds .* with other frames; name another -o, or add"):
+    with pytest.raises(
+        InputError, match=r"holds .* with other frames; choose another out, or add overwrite=True"
+    ):
         export_model("any", out)
 
 
@@ -173,9 +174,9 @@ def test_int8_goes_with_the_graphs_that_it_was_made_of(
 ) -> None:
     out = tmp_path / "b.mafsar"
     export_model("any", out)
-    export_model("any", out, options=ExportOptions(precision="int8"))
+    export_model("any", out, precision="int8")
     record = Bundle.open(out).manifest["parity"]["onnx-int8"]
-    export_model("any", out, options=ExportOptions(overwrite=True))
+    export_model("any", out, overwrite=True)
     again = Bundle.open(out)
     assert again.precisions() == ["fp32", "fp16", "int8"]
     assert again.manifest["parity"]["onnx-int8"] == record
@@ -190,7 +191,7 @@ def test_int8_goes_with_the_graphs_that_it_was_made_of(
         (path / "bundle.json").write_text(json.dumps(manifest))
 
     monkeypatch.setattr("mafsar.export.graphs.network_bundle.export_bundle", changed)
-    export_model("any", out, options=ExportOptions(overwrite=True))
+    export_model("any", out, overwrite=True)
     fresh = Bundle.open(out)
     assert fresh.precisions() == ["fp32", "fp16"]
     assert not list(out.glob("*int8*"))
@@ -213,7 +214,7 @@ def test_a_link_to_a_bundle_stays_one(
     assert link.is_symlink()
     assert Bundle.open(bundle_copy).precisions() == ["fp32", "fp16"]
     monkeypatch.chdir(bundle_copy)
-    export_model(".", options=ExportOptions(overwrite=True))
+    export_model(".", overwrite=True)
     assert Bundle.open(bundle_copy).precisions() == ["fp32", "fp16"]
 
 
@@ -223,13 +224,15 @@ def test_a_place_that_cannot_be_written_is_said(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(job, "alone", refuse)
-    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\); name"):
+    monkeypatch.setattr(job, "locked", refuse)
+    with pytest.raises(
+        InputError, match=r"cannot be written \(Read-only file system\); choose another out"
+    ):
         export_model(bundle_copy)
 
 
 def test_unverified_is_marked(bundle_copy: Path) -> None:
-    export_model(bundle_copy, options=ExportOptions(verify=False))
+    export_model(bundle_copy, verify=False)
     assert Bundle.open(bundle_copy).manifest["parity"]["onnx-fp16"]["verified"] == "no"
 
 
@@ -241,31 +244,41 @@ def test_the_user_s_clips_and_limit_count(bundle_copy: Path, tmp_path: Path) -> 
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             path = tmp_path / "data" / name / f"{index}.mp4"
             render_video(name, path, seed=index, seconds=0.5, size=64)
-    options = ExportOptions(data=tmp_path / "data")
-    report = export_model(bundle_copy, options=options).artefacts[0].verification
-    assert (report["data"], report["clips"]) == (str(tmp_path / "data"), 6)
+    data = tmp_path / "data"
+    report = export_model(bundle_copy, data=data).artefacts[0].verification
+    assert (report["data"], report["clips"]) == (str(data), 6)
     before = sorted(path.name for path in bundle_copy.iterdir())
-    strict = dataclasses.replace(options, min_cosine=1.0, overwrite=True)
     with pytest.raises(MismatchError, match="at least 1 wanted; nothing was kept"):
-        export_model(bundle_copy, options=strict)
+        export_model(bundle_copy, data=data, min_cosine=1.0, overwrite=True)
     assert sorted(path.name for path in bundle_copy.iterdir()) == before
     (tmp_path / "data" / "tip_over" / "1.mp4").unlink()
     with pytest.raises(InputError, match="class tip_over has one clip"):
-        export_model(bundle_copy, options=dataclasses.replace(options, overwrite=True))
+        export_model(bundle_copy, data=data, overwrite=True)
 
 
 def test_what_cannot_be_is_said(bundle_copy: Path, tmp_path: Path) -> None:
     def fails(kind: type[MafsarError], words: str, *args: object, **options: object) -> None:
         with pytest.raises(kind, match=words):
-            export_model(*args, options=ExportOptions(**options))  # type: ignore[arg-type]
+            export_model(*args, **options)  # type: ignore[arg-type]
 
-    fails(InputError, "precision must be fp32, fp16 or int8", bundle_copy, precision="int4")
+    fails(
+        InputError,
+        "precision must be one of fp32, fp16, int8, got 'int4'",
+        bundle_copy,
+        precision="int4",
+    )
     fails(InputError, "belong to the bundle", bundle_copy, frames=16)
-    fails(InputError, "min-cosine must be", bundle_copy, min_cosine=2.0)
+    fails(InputError, "min_cosine=2: must be over 0", bundle_copy, min_cosine=2.0)
     fails(MissingError, "no such bundle", str(tmp_path / "none.mafsar"))
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("kept")
-    fails(InputError, "no bundle", bundle_copy, tmp_path / "folder", overwrite=True)
+    fails(
+        InputError,
+        "not a bundle; choose another out",
+        bundle_copy,
+        tmp_path / "folder",
+        overwrite=True,
+    )
     assert (tmp_path / "folder" / "mine").read_text() == "kept"
     fails(InputError, "unknown model", "vit-b-99")
 
@@ -399,4 +412,4 @@ def test_default_places(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: 
     (tmp_path / "runs" / "h").mkdir(parents=True)
     names["runs/h"] = "h.mafsar"
     for name, out in names.items():
-        assert Source(name, None, None, {}, {}).default_out() == Path(out)
+        assert ModelSource(name, None, None, {}, {}).default_out() == Path(out)

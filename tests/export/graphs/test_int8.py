@@ -20,23 +20,20 @@ import torch
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.export.bundle_draft import bundle_draft
-from mafsar.export.graphs import int8_exceptions
 from mafsar.export.graphs.int8 import LARGEST_WEIGHT, mean_product, quantise_weight
 from mafsar.export.job import export_model
-from mafsar.export.options import ExportOptions
+from mafsar.export.verify import int8_search
 from mafsar.export.verify.bisect import bisect
 from mafsar.export.verify.clips import calibration_clips, rendered_clips
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model
-
-INT8 = ExportOptions(precision="int8")
 
 
 @pytest.fixture(scope="module")
 def eighth(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with int8 graphs; not to be written to."""
     out = tmp_path_factory.mktemp("eighth") / "eighth.mafsar"
-    (artefact,) = export_model(whole, out, options=INT8).artefacts
+    (artefact,) = export_model(whole, out, precision="int8").artefacts
     assert artefact.name == "onnx-int8"
     return out
 
@@ -160,29 +157,28 @@ def test_what_was_asked_for_runs(eighth: Path, whole: Path) -> None:
 
 def test_adding_and_what_cannot_be(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
-    export_model(copied, options=INT8)
+    export_model(copied, precision="int8")
     with pytest.raises(InputError, match="int8: the bundle has these graphs already"):
-        export_model(copied, options=INT8)
+        export_model(copied, precision="int8")
     first = (copied / "weights-int8.bin").read_bytes()
-    again = export_model(copied, options=ExportOptions(precision="int8", overwrite=True))
+    again = export_model(copied, precision="int8", overwrite=True)
     assert [item.name for item in again.artefacts] == ["onnx-int8"]
     assert (copied / "weights-int8.bin").read_bytes() == first
     assert all(
         (copied / name).read_bytes() == data for name, data in before.items() if "js" not in name
     )
-    trt = ExportOptions(engine="trt", precision="int8")
     with pytest.raises(InputError, match="int8 is for ONNX Runtime on a CPU"):
-        export_model(copied, options=trt)
-    with pytest.raises(InputError, match="only int8 is calibrated; add --precision int8"):
-        export_model(copied, options=ExportOptions(calibration=copied))
+        export_model(copied, engine="trt", precision="int8")
+    with pytest.raises(InputError, match="only int8 is calibrated; add precision='int8'"):
+        export_model(copied, calibration=copied)
     find = sys.modules["importlib.util"].find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "onnx_ir" else find(name)
     )
     with pytest.raises(
-        UnavailableError, match=r"--precision int8: .* pip install 'mafsar\[graphs\]'"
+        UnavailableError, match=r"precision='int8': .* pip install 'mafsar\[graphs\]'"
     ):
-        export_model(copied, options=ExportOptions(precision="int8", overwrite=True))
+        export_model(copied, precision="int8", overwrite=True)
 
 
 def test_unverified_says_so_and_calibrates_on_own_clips(copied: Path, tmp_path: Path) -> None:
@@ -193,8 +189,9 @@ def test_unverified_says_so_and_calibrates_on_own_clips(copied: Path, tmp_path: 
         for index in range(count):
             path = tmp_path / "clips" / name / f"{index}.mp4"
             render_video(name, path, seed=index, seconds=0.5, size=64)
-    own = ExportOptions(precision="int8", verify=False, calibration=tmp_path / "clips")
-    (artefact,) = export_model(copied, options=own).artefacts
+    clips = tmp_path / "clips"
+    result = export_model(copied, precision="int8", verify=False, calibration=clips)
+    (artefact,) = result.artefacts
     assert artefact.verification["verified"] == "no"
     assert artefact.verification["int8"]["calibration"] == str(tmp_path / "clips")
     assert artefact.verification["int8"]["calibration_clips"] == 3
@@ -230,7 +227,7 @@ def enlarge_a_channel(bundle: Path) -> None:
 
 def test_only_what_int8_cannot_hold_is_kept(copied: Path) -> None:
     enlarge_a_channel(copied)
-    (artefact,) = export_model(copied, options=INT8).artefacts
+    (artefact,) = export_model(copied, precision="int8").artefacts
     kept = artefact.verification["int8"]["kept_float32"]
     assert kept
     assert set(kept) <= {
@@ -291,23 +288,21 @@ def tamper(path: Path, change: Callable[[onnx.GraphProto], None]) -> None:
 def test_planted_faults_are_caught(
     fault: Callable[[onnx.GraphProto], None], copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = int8_exceptions.write_int8_graphs
+    write = int8_search.write_int8_graphs
 
     def faulty(*arguments: Any) -> list[str]:
         names = write(*arguments)
         tamper(arguments[2] / "query-int8.onnx", fault)
         return names
 
-    monkeypatch.setattr(int8_exceptions, "write_int8_graphs", faulty)
+    monkeypatch.setattr(int8_search, "write_int8_graphs", faulty)
     # No order mends it; trying each product by itself is not what is tested.
-    monkeypatch.setattr(
-        int8_exceptions.Int8Maker, "_by_noise", lambda self: list(self._weights)[-4:]
-    )
+    monkeypatch.setattr(int8_search.Int8Search, "_by_noise", lambda self: list(self._weights)[-4:])
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     with pytest.raises(
         MismatchError, match=r"onnx int8: on 24 clips .* output query/.* in float32"
     ):
-        export_model(copied, options=INT8)
+        export_model(copied, precision="int8")
     assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]
 

@@ -18,12 +18,12 @@ import torch
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.export.graphs import network_bundle as exporter
 from mafsar.export.graphs.trace import example_inputs, graph_specs
-from mafsar.export.verify.compare import Parity, compare
 from mafsar.model.config import AdapterConfig, ModelConfig, TextConfig, VisionConfig
 from mafsar.model.names import graph_file
 from mafsar.model.network import build_network
 from mafsar.model.weights import weights_sha256
 from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.parity import Parity, compare
 
 LAYERS, TEXT_LAYERS = 2, 1
 CONFIG = ModelConfig(

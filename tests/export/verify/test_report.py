@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from mafsar.errors import MismatchError
-from mafsar.export.verify.compare import LARGEST_DROP, OutputParity, Report
+from mafsar.export.thresholds import LARGEST_DROP
+from mafsar.export.verify.compare import OutputParity, Report
 
 GOOD = Report(
     verified="yes", against="torch fp32", data="rendered", clips=24,
