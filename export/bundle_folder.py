@@ -22,12 +22,12 @@ _UNWRITABLE = {
 _BESIDE = ("part", "fresh", "tokenizer", "old")  # suffixes of temporary files beside a bundle
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
 @contextmanager
-def locked(place: Path, *, waiting: Callable[[], None] = _nothing) -> Iterator[None]:
+def locked(place: Path, *, waiting: Callable[[], None] = _do_nothing) -> Iterator[None]:
     """Locks a bundle's folder against other processes; the lock ends with the process.
 
     Temporary files that a killed process left beside the folder are removed, and a bundle that it
@@ -48,7 +48,7 @@ def locked(place: Path, *, waiting: Callable[[], None] = _nothing) -> Iterator[N
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting()
-            waiting = _nothing
+            waiting = _do_nothing
             fcntl.flock(file, fcntl.LOCK_EX)
         if _is_at(file, path):
             break

@@ -140,7 +140,7 @@ def add_engines(
         f"building {len(requests)} {precision} engine{'s'[: len(requests) > 1]} for "
         f"SM {target // 10}.{target % 10} with {toolkit.module.__name__} {toolkit.version}"
     )
-    answers = _build_apart(requests, toolkit.flavour, local)
+    answers = _build_in_child(requests, toolkit.flavour, local)
     made = []
     for (name, branch), answer in zip(names, answers, strict=True):
         entry = _entry(draft, name, branch, precision, options, target, answer)
@@ -184,7 +184,7 @@ def _target(
     return _WITHOUT_GPU
 
 
-def _build_apart(
+def _build_in_child(
     requests: list[BuildRequest], flavour: str, local: int | None
 ) -> list[dict[str, Any]]:
     """Builds in a child process, so that the builder has the memory of the machine to itself."""

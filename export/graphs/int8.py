@@ -219,23 +219,26 @@ class _Rewrite:
         """Weight and bias of a product, dequantised; `axis` is that of the weight's channels."""
         assert weight.const_value is not None
         name, exact = _name(weight), weight.const_value.numpy()
-        held, scales = quantise_weight(exact, axis)
+        steps, scales = quantise_weight(exact, axis)
         if weight not in self._weights:
             self._weights[weight] = [
-                self._constant(f"{name}_int8", held),
+                self._constant(f"{name}_int8", steps),
                 self._constant(f"{name}_scale", scales),
                 self._constant(f"{name}_zero", np.zeros(len(scales), np.int8)),
             ]
         # Rounding a weight shifts the mean of the result; the bias takes that known part back.
-        rounded = held * scales.reshape([-1 if i == axis else 1 for i in range(held.ndim)])
+        rounded = steps * scales.reshape([-1 if i == axis else 1 for i in range(steps.ndim)])
         shift = mean_product(exact.astype(np.float64) - rounded, measured.means)
-        whole = shift if bias is None else shift + _array(bias)
+        exact_bias = shift if bias is None else shift + _array(bias)
         # ONNX Runtime adds the bias to the integer sums of products, so it has their step size.
-        steps = scales * measured.scale
+        bias_scales = scales * measured.scale
         limits = np.iinfo(np.int32)
-        whole = np.clip(np.rint(whole / steps), limits.min, limits.max).astype(np.int32)
+        bias_steps = np.clip(np.rint(exact_bias / bias_scales), limits.min, limits.max)
         name = f"{_name(node.outputs[0])}_bias"
-        parts = [self._constant(f"{name}_int32", whole), self._constant(f"{name}_scale", steps)]
+        parts = [
+            self._constant(f"{name}_int32", bias_steps.astype(np.int32)),
+            self._constant(f"{name}_scale", bias_scales),
+        ]
         label = f"{_name(node.outputs[0])}_weight"
         return [
             self._restored(self._weights[weight], label, axis, before=node),

@@ -1,4 +1,4 @@
-"""`export_model` as a whole: what it adds, what it refuses, and that planted faults are caught."""
+"""`export_model` as a whole: what it adds, what it refuses, and which planted faults it finds."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_bundle_gets_its_fp16_graphs_and_probe(bundle_copy: Path) -> None:
     assert 0 < error < 0.02 * np.abs(exact.frames).max()
 
 
-def test_an_older_bundle_gets_the_entries_that_it_lacks(bundle_copy: Path) -> None:
+def test_an_older_bundle_gets_its_missing_entries(bundle_copy: Path) -> None:
     manifest = json.loads((bundle_copy / "bundle.json").read_text())
     wanted = {name: manifest.pop(name) for name in ("temporal", "thresholds")}
     (bundle_copy / "bundle.json").write_text(json.dumps(manifest))
@@ -96,7 +96,7 @@ def test_an_older_bundle_gets_the_entries_that_it_lacks(bundle_copy: Path) -> No
     assert {name: found[name] for name in wanted} == wanted
 
 
-def test_the_probe_is_what_torch_makes_of_its_clips(
+def test_the_probe_holds_torch_s_features_of_its_clips(
     from_torch: MafsarNetwork, tmp_path: Path
 ) -> None:
     from safetensors.numpy import load_file
@@ -146,7 +146,7 @@ def test_adding_and_overwriting(bundle_copy: Path, tmp_path: Path, small: Path) 
     assert Bundle.open(out).spec.weights_sha256 == Bundle.open(small).spec.weights_sha256
 
 
-def test_a_whole_bundle_is_copied_to_another_place(bundle_copy: Path, tmp_path: Path) -> None:
+def test_a_complete_bundle_is_copied(bundle_copy: Path, tmp_path: Path) -> None:
     export_model(bundle_copy)
     out = tmp_path / "another.mafsar"
     assert export_model(bundle_copy, out).artefacts == ()
@@ -169,7 +169,7 @@ def test_other_frames_are_another_model(from_torch: MafsarNetwork, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("from_torch")
-def test_int8_goes_with_the_graphs_that_it_was_made_of(
+def test_int8_graphs_are_removed_when_their_fp32_graphs_change(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "b.mafsar"
@@ -198,14 +198,14 @@ def test_int8_goes_with_the_graphs_that_it_was_made_of(
     assert "onnx-int8" not in fresh.manifest["parity"]
 
 
-def test_a_file_manager_s_files_are_no_part_of_a_bundle(bundle_copy: Path) -> None:
+def test_files_of_a_file_manager_are_ignored(bundle_copy: Path) -> None:
     (bundle_copy / ".DS_Store").write_bytes(b"seen")
     export_model(bundle_copy)
     (bundle_copy / ".DS_Store").write_bytes(b"seen again")
     assert ".DS_Store" not in Bundle.open(bundle_copy).manifest["files"]
 
 
-def test_a_link_to_a_bundle_stays_one(
+def test_a_link_to_a_bundle_stays_a_link(
     bundle_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = tmp_path / "link.mafsar"
@@ -218,7 +218,7 @@ def test_a_link_to_a_bundle_stays_one(
     assert Bundle.open(bundle_copy).precisions() == ["fp32", "fp16"]
 
 
-def test_a_place_that_cannot_be_written_is_said(
+def test_a_folder_that_cannot_be_written_is_reported(
     bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -231,12 +231,12 @@ def test_a_place_that_cannot_be_written_is_said(
         export_model(bundle_copy)
 
 
-def test_unverified_is_marked(bundle_copy: Path) -> None:
+def test_an_export_without_verification_is_marked(bundle_copy: Path) -> None:
     export_model(bundle_copy, verify=False)
     assert Bundle.open(bundle_copy).manifest["parity"]["onnx-fp16"]["verified"] == "no"
 
 
-def test_the_user_s_clips_and_limit_count(bundle_copy: Path, tmp_path: Path) -> None:
+def test_verification_uses_the_user_s_clips_and_limit(bundle_copy: Path, tmp_path: Path) -> None:
     from mafsar.synthetic import render_video
 
     for name in ("wave_hand", "open_arms", "tip_over"):
@@ -256,7 +256,7 @@ def test_the_user_s_clips_and_limit_count(bundle_copy: Path, tmp_path: Path) -> 
         export_model(bundle_copy, data=data, overwrite=True)
 
 
-def test_what_cannot_be_is_said(bundle_copy: Path, tmp_path: Path) -> None:
+def test_wrong_options_are_reported(bundle_copy: Path, tmp_path: Path) -> None:
     def fails(kind: type[MafsarError], words: str, *args: object, **options: object) -> None:
         with pytest.raises(kind, match=words):
             export_model(*args, **options)  # type: ignore[arg-type]
@@ -315,7 +315,7 @@ def shuffle_frames(graph: onnx.GraphProto) -> None:
 
 
 def swap_clips(graph: onnx.GraphProto) -> None:
-    """The rows of a batch in another order."""
+    """Reverses the rows of a batch."""
     for name, value in (("ends", -1), ("starts", -(2**60)), ("zero", 0), ("back", -1)):
         tensor = onnx.helper.make_tensor(name, onnx.TensorProto.INT64, [1], [value])
         graph.initializer.append(tensor)
@@ -376,7 +376,7 @@ def test_a_fault_in_fp32_is_caught_too(
 
 
 def test_an_overflow_of_half_is_caught(bundle_copy: Path) -> None:
-    """Values beyond 65504 inside, none outside: the CPU computes them in float32 and shows nothing."""
+    """Values beyond 65504 inside the graph only: on a CPU, in float32, the outputs are correct."""
     import onnx_ir as ir
 
     model = ir.load(bundle_copy / "query-fp32.onnx")
@@ -403,7 +403,7 @@ def test_an_overflow_of_half_is_caught(bundle_copy: Path) -> None:
     assert Bundle.open(bundle_copy).precisions() == ["fp32"]
 
 
-def test_default_places(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path) -> None:
+def test_default_output(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path) -> None:
     monkeypatch.setattr("mafsar.runtime.engines.loading.starter_path", lambda: small)
     monkeypatch.chdir(tmp_path)
     assert export_model("tiny").path == Path("tiny.mafsar")

@@ -1,4 +1,4 @@
-"""The gates of an export: each on both sides of its limit."""
+"""The limits of an export, each tested on both sides."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ GOOD = Report(
         ),
     ],
 )
-def test_each_gate(passes: dict, fails: dict, says: str) -> None:
+def test_each_limit(passes: dict, fails: dict, says: str) -> None:
     dataclasses.replace(GOOD, **passes).check("onnx-fp16")
     with pytest.raises(MismatchError, match=says) as error:
         dataclasses.replace(GOOD, **fails).check("onnx-fp16")
