@@ -6,7 +6,7 @@ torch is loaded only where the model is not a bundle.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,11 @@ def export_model(
     min_cosine: float | None = None,
     verify: bool = True,
     overwrite: bool = False,
-    batch: tuple[int, ...] = (1, 8, 32),
+    batch: int | Sequence[int] = (1, 8, 32),
     compute_capability: str | None = None,
     workspace_gib: float = 1.0,
     quiet: bool = False,
-    say: Say = lambda _: None,
+    say: Say | None = None,
 ) -> ExportResult:
     """Exports a model to a bundle, or adds to a bundle, and verifies what it made.
 
@@ -75,7 +75,7 @@ def export_model(
             machine, or 8.6 without one.
         workspace_gib: Memory that the engine builder may use to try kernels, GiB.
         quiet: Show no progress of the engine builder on a terminal.
-        say: Called with one line when a step begins.
+        say: Called with one line when a step begins, for progress.
 
     Returns:
         The bundle's path and what was made.
@@ -83,6 +83,7 @@ def export_model(
     Raises:
         MafsarError: Says what is wrong and what to do. What did not pass is not kept.
     """
+    sizes = (batch,) if isinstance(batch, int) else tuple(batch)
     options = ExportOptions(
         engine=engine,
         precision=precision,
@@ -92,24 +93,29 @@ def export_model(
         min_cosine=min_cosine,
         verify=verify,
         overwrite=overwrite,
-        build=EngineOptions(tuple(batch), compute_capability, workspace_gib, quiet),
+        build=EngineOptions(sizes, compute_capability, workspace_gib, quiet),
     )
     options.check()
     source = ModelSource.find(str(model), options)
     target = source.default_out() if out is None else Path(out)
     check_replaceable(target)
+    report = say or _say_nothing
 
     def waiting() -> None:
-        say(f"waiting for another process that is changing {target}")
+        report(f"waiting for another process that is changing {target}")
 
     try:
         with locked(target.resolve(), waiting=waiting):
-            return _export(source, target, options, say)
+            return _export(source, target, options, report)
     except OSError as error:
         raise unwritable(target, error) from error
 
 
-def export_locked(name: str, target: Path, *, say: Say = lambda _: None) -> ExportResult:
+def _say_nothing(_: str) -> None:
+    pass
+
+
+def export_locked(name: str, target: Path, *, say: Say = _say_nothing) -> ExportResult:
     """`export_model` with default options, for a caller that has locked `target` already."""
     options = ExportOptions()
     return _export(ModelSource.find(name, options), target, options, say)

@@ -207,6 +207,10 @@ def test_options_and_names() -> None:
     for wrong in ((), (8, 1), (1, 1), (0, 4), (1, 5000)):
         with pytest.raises(InputError, match=r"batch=.* must rise"):
             EngineOptions(batch=wrong).check()
+    with pytest.raises(
+        InputError, match=r"^batch=\(5000,\): batch sizes must rise, from 1 to 1024"
+    ):
+        export_model(engine="trt", batch=5000)
     with pytest.raises(InputError, match="workspace_gib=0: must be over 0"):
         EngineOptions(workspace_gib=0).check()
     name = engine_name("query", "fp16", (1, 8, 32), "rtx", "1.7.1", 86)
