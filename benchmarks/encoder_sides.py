@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from mafsar.errors import InputError, MafsarError
 from mafsar.export.graphs.network_bundle import export_bundle, write_tokenizer
 from mafsar.export.job import export_model
-from mafsar.export.options import ExportOptions
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network
 from mafsar.runtime.engines.bundle import Bundle
@@ -43,7 +42,7 @@ def adapted_bundle(name: str, network: MafsarNetwork, work: Path) -> Bundle:
             export_bundle(network, tokenizer, path)
     if "int8" not in Bundle.open(path).precisions():
         try:
-            export_model(path, options=ExportOptions(precision="int8", verify=False))
+            export_model(path, precision="int8", verify=False)
         except InputError:
             raise
         except MafsarError as error:

@@ -1,4 +1,4 @@
-"""Changing a bundle as a whole: made beside, hashed, checked, renamed (no torch)."""
+"""Changes a bundle as a whole: written beside it, hashed, checked, renamed (no torch)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mafsar.errors import InputError
+from mafsar.errors import InputError, option
 from mafsar.export.bundle_folder import replace_folder, unwritable
-from mafsar.export.versions import thresholds
+from mafsar.export.thresholds import thresholds
 from mafsar.files import file_sha256
-from mafsar.model.names import MANIFEST
-from mafsar.runtime.engines.bundle import ENGINES_FOLDER, Bundle, temporal_contract
+from mafsar.model.names import MANIFEST, graph_file, weights_file
+from mafsar.runtime.encoder import ModelSpec
+from mafsar.runtime.engines.bundle import ENGINES_FOLDER, Bundle, spec_of, temporal_contract
 from mafsar.runtime.engines.probe import PROBE_FILE
 
 Manifest = dict[str, Any]
@@ -26,11 +27,11 @@ _GRAPHS_AND_WEIGHTS = re.compile(
 
 
 class BundleDraft:
-    """A bundle that is being made.
+    """A bundle that is being made or changed.
 
     Attributes:
-        folder: Where its files are, beside the bundle that it becomes.
-        manifest: `bundle.json`; `files` and stale engines are settled at the end.
+        folder: Where its files are, beside the bundle that it will replace.
+        manifest: The content of `bundle.json`; `finish` brings `files` and `engines` up to date.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,18 +40,36 @@ class BundleDraft:
         self.reload()
 
     def reload(self) -> None:
-        """Reads the manifest that lies in the folder."""
+        """Reads the manifest in the folder, if there is one."""
         path = self.folder / MANIFEST
         if path.is_file():
             self.manifest = json.loads(path.read_text(encoding="utf-8"))
 
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that the manifest describes."""
+        return spec_of(self.folder, self.manifest)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The model's visual branches."""
+        return branches_of(self.spec)
+
+    def graph_files(self, precision: str) -> tuple[str, ...]:
+        """Names of the visual branches' graphs in a precision, and of their weights file."""
+        graphs = [graph_file(branch, precision) for branch in self.branches]
+        return (*graphs, weights_file(precision))
+
     def has(self, *names: str) -> bool:
-        """Whether all these files are there."""
+        """Whether all these files exist."""
         return all((self.folder / name).is_file() for name in names)
 
     def finish(self) -> None:
-        """Hashes its files, drops engines of graphs that changed, writes the manifest, checks."""
-        # An older bundle that is added to gets the entries that it lacks.
+        """Completes the bundle.
+
+        Hashes its files, removes engines whose graphs changed, writes and checks the manifest.
+        """
+        # Bundles of older versions lack these entries.
         self.manifest.setdefault("temporal", temporal_contract(int(self.manifest["frames"])))
         self.manifest.setdefault("thresholds", thresholds())
         self.manifest["files"] = {
@@ -77,18 +96,18 @@ class BundleDraft:
         Bundle.open(self.folder)
 
     def _is_part(self, name: str) -> bool:
-        """Whether a file belongs to the bundle; a file manager's own do not."""
+        """Whether a file belongs to the bundle; a file manager's own files do not."""
         tokenizer = (self.manifest.get("tokenizer") or {}).get("file")
         return bool(_GRAPHS_AND_WEIGHTS.fullmatch(name)) or name in (tokenizer, PROBE_FILE)
 
 
 @contextmanager
 def bundle_draft(out: Path, start: Path | None) -> Iterator[BundleDraft]:
-    """A draft that replaces `out` when the block ends well, and leaves nothing when it does not.
+    """A draft that replaces `out` when the block succeeds, and leaves nothing when it fails.
 
     Args:
         out: The bundle to make or change.
-        start: The bundle whose files the draft begins with, or None for an empty one.
+        start: The bundle whose files are copied into the draft first; None begins empty.
 
     Raises:
         InputError: The folder cannot be written.
@@ -99,7 +118,7 @@ def bundle_draft(out: Path, start: Path | None) -> Iterator[BundleDraft]:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         if start is not None:
-            # Engines of the same bundle are only linked: one can have hundreds of megabytes.
+            # Engines of the same bundle are hard-linked: one can take hundreds of megabytes.
             same = start.resolve() == place
             _copy(start, beside, link=same)
         draft = BundleDraft(beside)
@@ -113,19 +132,32 @@ def bundle_draft(out: Path, start: Path | None) -> Iterator[BundleDraft]:
 
 
 def check_replaceable(out: Path) -> None:
-    """Refuses to replace what is no bundle.
+    """Refuses to replace anything but a bundle or an empty folder.
 
     Raises:
-        InputError: `out` is a file, or a folder with something else in it.
+        InputError: `out` is a file, or a folder with other files in it.
     """
     if out.is_dir() and not (out / MANIFEST).is_file() and any(out.iterdir()):
-        raise InputError(f"{out}: a folder that is no bundle; name another -o, as NAME.mafsar")
+        raise InputError(
+            f"{out}: a folder that is not a bundle; choose another ",
+            option("out"),
+            ", such as NAME.mafsar",
+        )
     if out.is_file():
-        raise InputError(f"{out}: a file, a bundle is a folder; name another -o, as NAME.mafsar")
+        raise InputError(
+            f"{out}: a file, but a bundle is a folder; choose another ",
+            option("out"),
+            ", such as NAME.mafsar",
+        )
+
+
+def branches_of(spec: ModelSpec) -> tuple[str, ...]:
+    """A model's visual branches: a support branch only where support clips see the class's text."""
+    return ("query", "support") if spec.text_in_support else ("query",)
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """The manifest's entry of a file."""
+    """The manifest entry of a file."""
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 
 
@@ -141,7 +173,7 @@ def _copy(source: Path, folder: Path, *, link: bool) -> None:
 
 
 def _copy_engine(path: Path, to: Path, link: bool) -> None:
-    # Engines only: ONNX Runtime takes a weights file with several hard links for an attack.
+    # Only engines are linked: ONNX Runtime refuses a weights file that has several hard links.
     if link:
         try:
             os.link(path, to)

@@ -1,4 +1,4 @@
-"""Where a bundle is put: by one process at a time, whole or not at all (no torch)."""
+"""Puts a bundle's folder in place: by one process at a time, complete or not at all (no torch)."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from mafsar.errors import InputError
+from mafsar.errors import InputError, option
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 _UNWRITABLE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST,
 }  # fmt: skip
-_BESIDE = ("part", "fresh", "tokenizer", "old")  # what is made beside a bundle
+_BESIDE = ("part", "fresh", "tokenizer", "old")  # suffixes of temporary files beside a bundle
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
 @contextmanager
-def alone(place: Path, *, waiting: Callable[[], None] = _nothing) -> Iterator[None]:
-    """Holds a bundle's place against other processes; the hold falls with the process.
+def locked(place: Path, *, waiting: Callable[[], None] = _do_nothing) -> Iterator[None]:
+    """Locks a bundle's folder against other processes; the lock ends with the process.
 
-    What a killed process left beside the place is removed; a bundle that it had moved away is put
-    back.
+    Temporary files that a killed process left beside the folder are removed, and a bundle that it
+    had moved away is put back.
 
     Args:
-        place: The bundle's folder, resolved; it need not be there.
-        waiting: Called once when another process holds it.
+        place: The bundle's folder, resolved; it need not exist.
+        waiting: Called once when another process holds the lock.
 
     Raises:
-        OSError: The folder around it cannot be written.
+        OSError: The parent folder cannot be written.
     """
     path = place.with_name(f".{place.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,9 +48,9 @@ def alone(place: Path, *, waiting: Callable[[], None] = _nothing) -> Iterator[No
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting()
-            waiting = _nothing
+            waiting = _do_nothing
             fcntl.flock(file, fcntl.LOCK_EX)
-        if _lies_at(file, path):
+        if _is_at(file, path):
             break
         file.close()
     try:
@@ -61,23 +61,33 @@ def alone(place: Path, *, waiting: Callable[[], None] = _nothing) -> Iterator[No
         file.close()
 
 
-def _lies_at(file: IO[str], path: Path) -> bool:
-    """Whether whoever held the file before has left it: a lock without a name holds nobody off."""
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether the lock file is still at its path: once removed, it locks out nobody."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
 
 
-def unwritable(place: Path, error: OSError, instead: str = "name another -o") -> Exception:
-    """What to raise for an error of the file system: a line where `place` is what it is about."""
+def unwritable(place: Path, error: OSError, *remedy: object) -> Exception:
+    """The exception to raise for an error of the file system.
+
+    Args:
+        place: The folder that was written to.
+        error: The error.
+        remedy: What to do instead, as parts of a message; without any, to choose another `out`.
+
+    Returns:
+        InputError where the folder cannot be written, else `error` itself.
+    """
     if error.errno in _UNWRITABLE:
-        return InputError(f"{place}: cannot be written ({error.strerror}); {instead}")
+        remedy = remedy or ("choose another ", option("out"))
+        return InputError(f"{place}: cannot be written ({error.strerror}); ", *remedy)
     return error
 
 
 def replace_folder(new: Path, out: Path) -> None:
-    """Puts `new` in the place of `out`, in one step where the file system can."""
+    """Replaces the folder `out` by `new`, in one step where the file system can."""
     if not out.exists():
         new.rename(out)
     elif _exchange(new, out):
@@ -90,7 +100,7 @@ def replace_folder(new: Path, out: Path) -> None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Swaps two folders at once; False where it cannot be done."""
+    """Swaps two folders in one step; False where that is not possible."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:

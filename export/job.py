@@ -1,29 +1,35 @@
-"""`mafsar export`: from a model or a bundle to a bundle with verified artefacts (no torch here).
+"""`mafsar.export_model`: exports a model, or adds to a bundle, and verifies what it made.
 
-torch is loaded only where the model is no bundle.
+torch is loaded only where the model is not a bundle.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mafsar.errors import InputError, MafsarError
+from mafsar.choices import Precision
+from mafsar.errors import InputError, MafsarError, Placeholder, call, option
 from mafsar.export.bundle_draft import BundleDraft, bundle_draft, check_replaceable
-from mafsar.export.bundle_folder import alone, unwritable
+from mafsar.export.bundle_folder import locked, unwritable
 from mafsar.export.engines.add import add_engines
-from mafsar.export.model_source import MODEL_KEYS, Source
-from mafsar.export.names import graph_file, weights_file
-from mafsar.export.options import Artefact, ExportOptions, ExportResult
+from mafsar.export.engines.check import verify_engines
+from mafsar.export.model_source import MODEL_KEYS, ModelSource
+from mafsar.export.options import (
+    Artefact,
+    EngineOptions,
+    ExportEngine,
+    ExportOptions,
+    ExportResult,
+)
 from mafsar.export.verify.clips import calibration_clips
-from mafsar.export.verify.judge import Judgement
+from mafsar.export.verify.verifier import Verifier
 from mafsar.export.versions import GRAPHS, made_by
 from mafsar.extras import require
-from mafsar.model.names import MANIFEST
-from mafsar.runtime.encoder import ModelSpec
-from mafsar.runtime.engines.bundle import Bundle, read_manifest, spec_of
+from mafsar.model.names import MANIFEST, graph_file, weights_file
+from mafsar.runtime.engines.bundle import Bundle, read_manifest
 from mafsar.runtime.engines.probe import LIMITS, PROBE_FILE
 
 Say = Callable[[str], None]
@@ -33,42 +39,91 @@ def export_model(
     model: str | Path = "tiny",
     out: str | Path | None = None,
     *,
-    options: ExportOptions | None = None,
-    say: Say = lambda _: None,
+    engine: ExportEngine = "onnx",
+    precision: Precision | None = None,
+    frames: int | None = None,
+    calibration: str | Path | None = None,
+    data: str | Path | None = None,
+    min_cosine: float | None = None,
+    verify: bool = True,
+    overwrite: bool = False,
+    batch: int | Sequence[int] = (1, 8, 32),
+    compute_capability: str | None = None,
+    workspace_gib: float = 1.0,
+    quiet: bool = False,
+    say: Say | None = None,
 ) -> ExportResult:
-    """Exports a model, or adds to a bundle, and verifies what it made.
+    """Exports a model to a bundle, or adds to a bundle, and verifies what it made.
 
     Args:
         model: `tiny`, a bundle, a CLIP's name, a run folder or trained adapters.
-        out: The bundle; None = the model itself where it is a bundle of the user's, else
-            `NAME.mafsar` in the current folder. A bundle of the same weights is added to.
-        options: What is wanted.
-        say: Called with a line when a step begins.
+        out: The bundle to write. None = `model` itself where it is a bundle of the user's, else
+            `NAME.mafsar` in the current folder. A bundle of the same model is added to.
+        engine: What the artefacts are for: "onnx" (ONNX graphs) or "trt" (TensorRT engines).
+        precision: "fp32", "fp16" or "int8" (ONNX Runtime on a CPU only). None = fp32 and fp16
+            graphs, or fp32 engines.
+        frames: Frames per clip, where the model leaves the number open; None = the model's.
+        calibration: Clips that int8 ranges are taken from, a folder of class folders or a CSV;
+            None = rendered ones.
+        data: Labelled clips to verify on, a folder of class folders or a CSV; None = rendered ones.
+        min_cosine: Smallest cosine to the reference that passes, 0–1; None = fp32 0.9999,
+            fp16 0.999, int8 0.98.
+        verify: Compare what was made with its reference; the bundle records where it was off.
+        overwrite: Make again what exists, and replace a bundle of another model.
+        batch: Batch sizes of an engine, ascending, 1–1024; a smaller batch is padded to the next.
+        compute_capability: GPU that an engine is built for, such as "8.6"; None = the GPU of this
+            machine, or 8.6 without one.
+        workspace_gib: Memory that the engine builder may use to try kernels, GiB.
+        quiet: Show no progress of the engine builder on a terminal.
+        say: Called with one line when a step begins, for progress.
+
+    Returns:
+        The bundle's path and what was made.
 
     Raises:
-        MafsarError: What is wrong and what to do; nothing is left of what was not verified.
+        MafsarError: Says what is wrong and what to do. What did not pass is not kept.
     """
-    options = options or ExportOptions()
+    sizes = (batch,) if isinstance(batch, int) else tuple(batch)
+    options = ExportOptions(
+        engine=engine,
+        precision=precision,
+        frames=frames,
+        calibration=None if calibration is None else Path(calibration),
+        data=None if data is None else Path(data),
+        min_cosine=min_cosine,
+        verify=verify,
+        overwrite=overwrite,
+        build=EngineOptions(sizes, compute_capability, workspace_gib, quiet),
+    )
     options.check()
-    source = Source.find(str(model), options)
+    source = ModelSource.find(str(model), options)
     target = source.default_out() if out is None else Path(out)
     check_replaceable(target)
+    report = say or _say_nothing
+
+    def waiting() -> None:
+        report(f"waiting for another process that is changing {target}")
+
     try:
-        with alone(target.resolve(), waiting=lambda: say(f"waiting: {target} is being changed")):
-            return _export(source, target, options, say)
+        with locked(target.resolve(), waiting=waiting):
+            return _export(source, target, options, report)
     except OSError as error:
         raise unwritable(target, error) from error
 
 
-def export_held(name: str, target: Path, *, say: Say = lambda _: None) -> ExportResult:
-    """As `export_model` with no options, for who holds the target's place already."""
+def _say_nothing(_: str) -> None:
+    pass
+
+
+def export_locked(name: str, target: Path, *, say: Say = _say_nothing) -> ExportResult:
+    """`export_model` with default options, for a caller that has locked `target` already."""
     options = ExportOptions()
-    return _export(Source.find(name, options), target, options, say)
+    return _export(ModelSource.find(name, options), target, options, say)
 
 
-def _export(source: Source, target: Path, options: ExportOptions, say: Say) -> ExportResult:
+def _export(source: ModelSource, target: Path, options: ExportOptions, say: Say) -> ExportResult:
     start = source.bundle
-    if _holds(target, source, options):
+    if _can_be_added_to(target, source, options):
         start = target
     artefacts: list[Artefact] = []
     model_name = ""
@@ -76,10 +131,9 @@ def _export(source: Source, target: Path, options: ExportOptions, say: Say) -> E
         with bundle_draft(target, start) as draft:
             artefacts += _make_graphs(draft, source, options, say)
             if not artefacts and start == target and options.engine == "onnx":
-                raise InputError(_nothing_to_do(target, source, options))
+                raise _nothing_to_do(target, source, options)
             model_name = draft.manifest["name"]
-    # A bundle whose graphs are verified stays, also where no engine can be built here: it is what
-    # goes to the device.
+    # The verified graphs are kept where no engine can be built here: the device builds from them.
     if options.engine == "trt":
         with bundle_draft(target, target) as draft:
             artefacts += _make_engines(draft, str(target), options, say)
@@ -87,11 +141,11 @@ def _export(source: Source, target: Path, options: ExportOptions, say: Say) -> E
     return ExportResult(target, model_name, tuple(artefacts))
 
 
-def _holds(target: Path, source: Source, options: ExportOptions) -> bool:
-    """Whether the target is a bundle of this very model, to be added to.
+def _can_be_added_to(target: Path, source: ModelSource, options: ExportOptions) -> bool:
+    """Whether the target is a bundle of this very model.
 
     Raises:
-        MafsarError: It is damaged or another model's, and is not to be replaced.
+        MafsarError: It is damaged or of another model, and `overwrite` is off.
     """
     if not (target / MANIFEST).is_file():
         return False
@@ -109,107 +163,107 @@ def _holds(target: Path, source: Source, options: ExportOptions) -> bool:
             else f"{manifest['name']} with other {' and '.join(differs)}"
         )
         raise InputError(
-            f"{target}: holds {what}; name another -o, or add --overwrite (-y) to replace it"
+            f"{target}: holds {what}; choose another ",
+            option("out"),
+            ", or add ",
+            option(overwrite=True),
+            " to replace it",
         )
     return not differs
 
 
-def _nothing_to_do(target: Path, source: Source, options: ExportOptions) -> str:
+def _nothing_to_do(target: Path, source: ModelSource, options: ExportOptions) -> InputError:
     wanted = options.precision or "fp32 and fp16"
     if options.overwrite and source.network is None:
-        return (
-            f"{wanted}: a bundle's fp32 graphs are made from the model itself: "
-            f"mafsar export MODEL -o {target} --overwrite"
+        return InputError(
+            f"{wanted}: fp32 graphs are made from the model itself, not from a bundle: ",
+            call("export_model", Placeholder("model"), out=target, overwrite=True),
         )
-    return f"{wanted}: the bundle has these graphs already; add --overwrite (-y) to make them again"
+    return InputError(
+        f"{wanted}: the bundle has these graphs already; add ",
+        option(overwrite=True),
+        " to make them again",
+    )
 
 
 def _has_graphs(bundle: Path, options: ExportOptions) -> bool:
-    """Whether a bundle holds what an engine is built from and checked with."""
+    """Whether a bundle holds what an engine is built from and verified with."""
     names = read_manifest(bundle)["files"]
     precision = options.precision or "fp32"
     return graph_file("query", precision) in names and PROBE_FILE in names
 
 
 def _make_graphs(
-    draft: BundleDraft, source: Source, options: ExportOptions, say: Say
+    draft: BundleDraft, source: ModelSource, options: ExportOptions, say: Say
 ) -> list[Artefact]:
-    """Makes the graphs that are wanted and verifies them."""
+    """Makes the graphs that are wanted and missing, and verifies them."""
     made = _write_graphs(draft, source, options, say)
-    judgement = Judgement(
+    verifier = Verifier(
         draft, source.network, data=options.data, min_cosine=options.min_cosine, say=say
     )
-    artefacts = [_graphs_of(draft, judgement, precision, options) for precision in made]
+    artefacts = []
+    for precision in made:
+        verification: dict[str, Any] = {"verified": "no"}
+        if options.verify:
+            verification = verifier.verify_graphs(precision).to_json()
+        artefacts.append(_graph_artefact(draft, precision, verification))
     if options.precision == "int8" and (
         options.overwrite or not draft.has(graph_file("query", "int8"))
     ):
-        artefacts.append(_make_int8(draft, judgement, options, say))
+        artefacts.append(_make_int8(draft, verifier, options, say))
     if "fp32" in made or not draft.has(PROBE_FILE):
-        judgement.probe()
+        verifier.write_probe()
     for artefact in artefacts:
         entry = artefact.verification | {"made_by": made_by(*GRAPHS)}
         draft.manifest.setdefault("parity", {})[artefact.name] = entry
     return artefacts
 
 
-def _graphs_of(
-    draft: BundleDraft, judgement: Judgement, precision: str, options: ExportOptions
-) -> Artefact:
-    verification: dict[str, Any] = {"verified": "no"}
-    if options.verify:
-        verification = judgement.graphs(precision).to_json()
-    return _artefact(draft, judgement.spec, precision, verification)
-
-
-def _artefact(
-    draft: BundleDraft, spec: ModelSpec, precision: str, verification: dict[str, Any]
-) -> Artefact:
-    files = _graph_files(spec, precision)
-    if precision == "fp32" and spec.text:
+def _graph_artefact(draft: BundleDraft, precision: str, verification: dict[str, Any]) -> Artefact:
+    files = draft.graph_files(precision)
+    if precision == "fp32" and draft.spec.text:
         files = (*files, graph_file("text"))
     size = sum((draft.folder / name).stat().st_size for name in files)
     return Artefact(f"onnx-{precision}", files, size, verification)
 
 
 def _make_int8(
-    draft: BundleDraft, judgement: Judgement, options: ExportOptions, say: Say
+    draft: BundleDraft, verifier: Verifier, options: ExportOptions, say: Say
 ) -> Artefact:
-    """Makes the int8 graphs; in float32 stays what must for them to pass."""
-    _check_onnx_ir("int8")
-    from mafsar.export.graphs.int8_exceptions import Int8Maker
+    """Makes the int8 graphs, with as many products in float32 as they need to pass."""
+    _require_onnx_ir("int8")
+    from mafsar.export.verify.int8_search import Int8Search
 
-    spec = judgement.spec
-    clips = calibration_clips(spec, options.calibration)
+    clips = calibration_clips(draft.spec, options.calibration)
     say(f"calibrating int8 on {len(clips)} clips ({clips.source})")
-    text = judgement.embed(clips) if spec.text_in_support else None
-    maker = Int8Maker(draft.folder, _branches(spec), clips, text)
-    choice = maker.make((lambda: judgement.graphs("int8")) if options.verify else None)
-    if choice.kept:
-        say(f"in float32 stay, to pass: {', '.join(choice.kept)}")
+    text = verifier.embed(clips) if draft.spec.text_in_support else None
+    search = Int8Search(draft.folder, draft.branches, clips, text)
+    found = search.run((lambda: verifier.verify_graphs("int8")) if options.verify else None)
+    if found.kept_float32:
+        say(f"kept in float32 to pass verification: {', '.join(found.kept_float32)}")
     verification: dict[str, Any] = {"verified": "no"}
-    if choice.report is not None:
-        verification = choice.report.to_json()
+    if found.report is not None:
+        verification = found.report.to_json()
     verification["int8"] = {
         "calibration": clips.source,
         "calibration_clips": len(clips),
-        "weights": len(choice.weights),
-        "kept_float32": list(choice.kept),
+        "weights": len(found.weights),
+        "kept_float32": list(found.kept_float32),
     }
-    return _artefact(draft, spec, "int8", verification)
+    return _graph_artefact(draft, "int8", verification)
 
 
 def _make_engines(
     draft: BundleDraft, bundle: str, options: ExportOptions, say: Say
 ) -> list[Artefact]:
-    """Builds the engines of one precision; those that run here are verified here."""
+    """Builds the engines of one precision; verifies them where they run on this machine."""
     precision = options.precision or "fp32"
     built = add_engines(
         draft,
-        _spec(draft),
         bundle=bundle,
         precision=precision,
         min_cosine=options.min_cosine or LIMITS[precision],
-        wish=options.engines,
+        options=options.build,
         overwrite=options.overwrite,
         say=say,
     )
@@ -218,29 +272,27 @@ def _make_engines(
         for engine in built:
             engine.mark(draft.folder, "no")
     elif all(engine.runs_here for engine in built):
-        # The graphs are the reference: they have passed against torch, and torch may not be here.
-        judgement = Judgement(
-            draft, None, data=options.data, min_cosine=options.min_cosine, say=say
-        )
-        report = judgement.engines(built).to_json()
+        # The fp32 graphs are the reference: they passed against torch, which may be missing here.
+        verifier = Verifier(draft, None, data=options.data, min_cosine=options.min_cosine, say=say)
+        report = verify_engines(verifier, built).to_json()
         for engine in built:
             engine.mark(draft.folder, "engine")
             draft.manifest.setdefault("parity", {})[engine.name] = report
     shown = ("verified", "layers", "engine_layers", "weight_bytes", "seconds", "peak_mb")
     artefacts = []
     for engine in built:
-        side_car = str(Path(engine.name).with_suffix(".json"))
+        description = str(Path(engine.name).with_suffix(".json"))
         verification = report | {name: engine.entry[name] for name in shown}
         artefacts.append(
-            Artefact(engine.name, (engine.name, side_car), engine.entry["bytes"], verification)
+            Artefact(engine.name, (engine.name, description), engine.entry["bytes"], verification)
         )
     return artefacts
 
 
 def _write_graphs(
-    draft: BundleDraft, source: Source, options: ExportOptions, say: Say
+    draft: BundleDraft, source: ModelSource, options: ExportOptions, say: Say
 ) -> list[str]:
-    """Writes the graphs that are missing or to be made again; returns their precisions."""
+    """Writes fp32 and fp16 graphs that are missing or to be made again; returns the precisions."""
     made: list[str] = []
     again = options.overwrite and options.engine == "onnx"
     if source.network is not None and (
@@ -262,27 +314,26 @@ def _write_graphs(
         draft.reload()
         _keep_records(draft, before)
         made.append("fp32")
-    spec = _spec(draft)
-    has_half = draft.has(*_graph_files(spec, "fp16"))
+    has_half = draft.has(*draft.graph_files("fp16"))
     made_again = again and options.precision in (None, "fp16")
     if "fp32" in made or not has_half or made_again:
         if options.precision == "fp16" or options.engine == "onnx":
-            _check_onnx_ir("fp16")
+            _require_onnx_ir("fp16")
         elif importlib.util.find_spec("onnx_ir") is None:
             return made
         from mafsar.export.graphs.half import write_half_graphs
 
         say("making the fp16 graphs")
-        write_half_graphs(draft.folder, _branches(spec), draft.folder)
+        write_half_graphs(draft.folder, draft.branches, draft.folder)
         made.append("fp16")
     return made
 
 
 def _keep_records(draft: BundleDraft, before: dict[str, Any]) -> None:
-    """Keeps what an older manifest says of engines and graphs that the new fp32 graphs leave valid.
+    """Keeps the old manifest's records of engines and graphs that are still valid.
 
-    Engines of other graphs are dropped when the draft is finished; int8 graphs here, whose ranges
-    and float32 products were found for the old ones.
+    `BundleDraft.finish` removes engines whose graphs changed. int8 graphs are removed here where
+    the fp32 graphs changed, because their ranges and float32 products were found for the old ones.
     """
     if "engines" in before:
         draft.manifest["engines"] = before["engines"]
@@ -292,33 +343,18 @@ def _keep_records(draft: BundleDraft, before: dict[str, Any]) -> None:
         if isinstance(record, dict) and name not in draft.manifest["parity"]
     }
     old = before.get("files", {})
-    parts = [*(graph_file(each) for each in _branches(_spec(draft))), weights_file("fp32")]
+    parts = [*(graph_file(each) for each in draft.branches), weights_file("fp32")]
     if any(draft.manifest["files"].get(name) != old.get(name) for name in parts):
         records.pop("onnx-int8", None)
-        for name in _graph_files(_spec(draft), "int8"):
+        for name in draft.graph_files("int8"):
             (draft.folder / name).unlink(missing_ok=True)
     draft.manifest["parity"] |= records
 
 
-def _check_onnx_ir(precision: str) -> None:
+def _require_onnx_ir(precision: str) -> None:
     require(
-        f"--precision {precision}: making the graph",
+        (option(precision=precision), ": making the graph"),
         "onnx_ir",
         extra="graphs",
         otherwise="export elsewhere and copy the bundle",
     )
-
-
-def _branches(spec: ModelSpec) -> tuple[str, ...]:
-    return ("query", "support") if spec.text_in_support else ("query",)
-
-
-def _spec(draft: BundleDraft) -> ModelSpec:
-    return spec_of(draft.folder, draft.manifest)
-
-
-def _graph_files(spec: ModelSpec, precision: str) -> tuple[str, ...]:
-    names = [graph_file("query", precision), weights_file(precision)]
-    if spec.text_in_support:
-        names.insert(1, graph_file("support", precision))
-    return tuple(names)

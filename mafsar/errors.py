@@ -98,8 +98,9 @@ def shown(value: Any) -> str:
         return str.__str__(value)
     if isinstance(value, (bool, int, float, str)) or value is None:
         return f"{value:g}" if isinstance(value, float) else repr(value)
-    if isinstance(value, tuple):
-        return f"({', '.join(shown(item) for item in value)}{',' * (len(value) == 1)})"
+    if isinstance(value, (list, tuple)):
+        words = ", ".join(shown(item) for item in value)
+        return f"[{words}]" if isinstance(value, list) else f"({words}{',' * (len(value) == 1)})"
     return repr(str(value))
 
 

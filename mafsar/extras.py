@@ -1,4 +1,4 @@
-"""Packages of an extra that something needs and a user may not have installed."""
+"""Optional packages that a feature needs and that may not be installed."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ from mafsar.errors import UnavailableError
 
 
 def require(
-    what: object, *packages: str, extra: str = "train", otherwise: object | None = None
+    what: object | tuple[object, ...],
+    *packages: str,
+    extra: str = "train",
+    otherwise: object | tuple[object, ...] = "",
 ) -> None:
     """Refuses where a package is not installed.
 
     Args:
-        what: Who needs them; a part of the message, which begins with it.
+        what: The feature that needs the packages, as a part of a message or several (see
+            `mafsar.errors`); the message begins with it and goes on with "needs".
         packages: Names to import.
-        extra: The extra of mafsar that brings them.
-        otherwise: Arguments to use instead, a part of the message.
+        extra: The extra of mafsar that installs them.
+        otherwise: What the user can do instead, as a part of a message or several.
 
     Raises:
-        UnavailableError: Names those that are missing and the command that installs them.
+        UnavailableError: Names the missing packages and the command that installs them.
     """
     missing = [package for package in packages if not importlib.util.find_spec(package)]
     if missing:
-        instead = () if otherwise is None else (", or use ", otherwise)
         raise UnavailableError(
-            what,
-            f": needs {' and '.join(missing)}, not installed; pip install 'mafsar[{extra}]'",
-            *instead,
+            *_parts(what),
+            f" needs {' and '.join(missing)}, not installed; pip install 'mafsar[{extra}]'",
+            *((", or ", *_parts(otherwise)) if otherwise else ()),
         )
+
+
+def _parts(message: object | tuple[object, ...]) -> tuple[object, ...]:
+    return message if isinstance(message, tuple) else (message,)

@@ -1,1 +1,1 @@
-"""TensorRT engines: built from the graphs of a bundle, checked, added to it."""
+"""Builds TensorRT engines from the graphs of a bundle, checks them and adds them to it."""

@@ -1,9 +1,8 @@
-"""TensorRT engines of a bundle: named, built in a process of their own, recorded (no torch)."""
+"""Adds TensorRT engines to a bundle: names, builds in another process, records (no torch)."""
 
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -13,87 +12,52 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar import errors
-from mafsar.errors import InputError, MafsarError, UnavailableError
+from mafsar.errors import InputError, UnavailableError, call, option
 from mafsar.export.bundle_draft import BundleDraft, describe_file
+from mafsar.export.engines.errors import error_from_json
 from mafsar.export.engines.tensorrt import BuildRequest, Toolkit, cannot_build_for
-from mafsar.export.names import graph_file, weights_file
+from mafsar.export.options import EngineOptions, parse_capability
 from mafsar.files import write_text
+from mafsar.model.names import graph_file, weights_file
 from mafsar.runtime.cache.features import cache_folder
-from mafsar.runtime.encoder import ModelSpec
 from mafsar.runtime.engines.bundle import ENGINES_FOLDER
 from mafsar.runtime.engines.trt_encoder import compute_capability, gpu_name
 
 SCHEMA = 1
-_WITHOUT_GPU = 86  # what is built for where no GPU is and none is named: Ampere's RTX cards
-_LARGEST_BATCH = 1024
+_WITHOUT_GPU = 86  # the default target of a machine without a GPU: Ampere's RTX cards
 _STDERR = 2
 
 
-@dataclass(frozen=True)
-class EngineWish:
-    """What only engines need.
-
-    Attributes:
-        buckets: Batch sizes, one optimisation profile each.
-        compute_capability: As "8.6"; None = the GPU here, or 8.6 without one.
-        workspace_gib: Memory that the builder may take for trying kernels.
-        quiet: No progress on stderr.
-    """
-
-    buckets: tuple[int, ...] = (1, 8, 32)
-    compute_capability: str | None = None
-    workspace_gib: float = 1.0
-    quiet: bool = False
-
-    def check(self) -> None:
-        """Raises InputError where a value cannot be."""
-        buckets = self.buckets
-        if not buckets or list(buckets) != sorted(set(buckets)) or not (
-            buckets[0] >= 1 and buckets[-1] <= _LARGEST_BATCH
-        ):  # fmt: skip
-            raise InputError(
-                f"--batch {','.join(map(str, buckets))}: batch sizes must rise, from 1 to "
-                f"{_LARGEST_BATCH}, as 1,8,32"
-            )
-        if not self.workspace_gib > 0:
-            raise InputError(f"--workspace {self.workspace_gib:g}: must be over 0 GiB")
-        if self.compute_capability is not None:
-            parse_capability(self.compute_capability)
-
-
-def parse_capability(text: str) -> int:
-    """86 of "8.6".
-
-    Raises:
-        InputError: Another form.
-    """
-    if not re.fullmatch(r"[1-9]\d?\.\d", text):
-        raise InputError(f"--compute-capability {text}: must look like 8.6")
-    return int(text.replace(".", ""))
-
-
 def engine_name(
-    branch: str, precision: str, buckets: tuple[int, ...], flavour: str, version: str, sm: int
+    branch: str, precision: str, batch: tuple[int, ...], flavour: str, version: str, sm: int
 ) -> str:
-    """`engines/query-fp16-b1.8.32-rtx1.7.1.116-sm86.engine`: least, middle and largest batch."""
-    sizes = f"{buckets[0]}.{buckets[len(buckets) // 2]}.{buckets[-1]}"
+    """File of an engine, such as `engines/query-fp16-b1.8.32-rtx1.7.1.116-sm86.engine`.
+
+    Args:
+        branch: "query" or "support".
+        precision: "fp32" or "fp16".
+        batch: Batch sizes; the name has the smallest, middle and largest.
+        flavour: "trt" or "rtx".
+        version: Of TensorRT.
+        sm: Compute capability, such as 86.
+    """
+    sizes = f"{batch[0]}.{batch[len(batch) // 2]}.{batch[-1]}"
     return f"{ENGINES_FOLDER}/{branch}-{precision}-b{sizes}-{flavour}{version}-sm{sm}.engine"
 
 
 def local_capability() -> int | None:
-    """Compute capability of the first GPU here, as 86; None without one."""
+    """Compute capability of this machine's first GPU, such as 86; None without one."""
     found = compute_capability()
     return None if found is None else int(found.replace(".", ""))
 
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """One engine that a draft now holds.
+    """An engine that was added to a draft.
 
     Attributes:
         name: Its file, relative to the bundle.
-        entry: Of the manifest.
+        entry: Its entry in the manifest.
         runs_here: Whether it was built for the GPU of this machine.
     """
 
@@ -102,57 +66,57 @@ class BuiltEngine:
     runs_here: bool
 
     def mark(self, folder: Path, verified: str) -> None:
-        """Says in the entry and in the JSON beside the engine how it was verified."""
+        """Records how it was verified, in the entry and in the JSON file beside the engine."""
         self.entry["verified"] = verified
         if verified == "engine":
             self.entry["verified_on"] = gpu_name()
-        side_car = (folder / self.name).with_suffix(".json")
-        write_text(side_car, json.dumps(self.entry, indent=1) + "\n")
+        description = (folder / self.name).with_suffix(".json")
+        write_text(description, json.dumps(self.entry, indent=1) + "\n")
 
 
 def add_engines(
     draft: BundleDraft,
-    spec: ModelSpec,
     *,
     bundle: str,
     precision: str,
-    wish: EngineWish,
+    options: EngineOptions,
     min_cosine: float,
     overwrite: bool,
     say: Callable[[str], None],
 ) -> list[BuiltEngine]:
-    """Builds the engines of every branch into a draft.
+    """Builds one engine per branch and adds them to a draft.
 
     Args:
         draft: A bundle with the graphs of this precision.
-        spec: Its model.
         bundle: The bundle as the user names it, for messages.
         precision: "fp32" or "fp16".
-        wish: Batch sizes, target, workspace.
-        min_cosine: That the engines must have, also where they are first loaded.
+        options: Batch sizes, target, workspace.
+        min_cosine: Smallest cosine to the reference that passes, now and when they are first
+            loaded on a device.
         overwrite: Replace engines of the same name.
         say: Called with a line when a step begins.
 
     Raises:
         UnavailableError: No TensorRT, or one that cannot build for this GPU.
-        InputError: An engine of this name is there and `overwrite` is off.
+        InputError: An engine of this name exists and `overwrite` is off.
         MismatchError: TensorRT refused a graph, or the engine is not of its precision.
     """
     local = local_capability()
-    named = wish.compute_capability
+    named = options.compute_capability
     wanted = None if named is None else parse_capability(named)
     toolkit = Toolkit.find(local=local, wanted=wanted)
-    target = _target(toolkit, wish, local, bundle, say)
+    target = _target(toolkit, options, local, bundle, say)
     requests, names = [], []
-    for branch in ("query", "support") if spec.text_in_support else ("query",):
+    for branch in draft.branches:
         name = engine_name(
-            branch, precision, wish.buckets, toolkit.flavour, toolkit.version, target
+            branch, precision, options.batch, toolkit.flavour, toolkit.version, target
         )
         if name in draft.manifest.get("engines", {}) and not overwrite:
             sizes = ",".join(map(str, draft.manifest["engines"][name]["buckets"]))
             raise InputError(
-                f"{bundle}/{name}: exists already, for batches of {sizes}; add --overwrite (-y) to "
-                "build it again"
+                f"{bundle}/{name}: exists already, for batches of {sizes}; add ",
+                option(overwrite=True),
+                " to build it again",
             )
         names.append((name, branch))
         out = draft.folder / name
@@ -165,21 +129,21 @@ def add_engines(
                 fp32_graph=str(draft.folder / graph_file(branch)),
                 out=str(out),
                 precision=precision,
-                buckets=wish.buckets,
+                buckets=options.batch,
                 compute_capability=target,
-                workspace_gib=wish.workspace_gib,
+                workspace_gib=options.workspace_gib,
                 timing_cache=str(timings / f"{toolkit.flavour}{toolkit.version}-sm{target}.timing"),
-                quiet=wish.quiet,
+                quiet=options.quiet,
             )
         )
     say(
         f"building {len(requests)} {precision} engine{'s'[: len(requests) > 1]} for "
         f"SM {target // 10}.{target % 10} with {toolkit.module.__name__} {toolkit.version}"
     )
-    answers = _build_apart(requests, toolkit.flavour, local)
+    answers = _build_in_child(requests, toolkit.flavour, local)
     made = []
     for (name, branch), answer in zip(names, answers, strict=True):
-        entry = _entry(draft, name, branch, precision, wish, target, answer)
+        entry = _entry(draft, name, branch, precision, options, target, answer)
         made.append(BuiltEngine(name, entry | {"min_cosine": min_cosine}, target == local))
     for item in made:
         item.mark(draft.folder, "graph")
@@ -192,14 +156,14 @@ def add_engines(
 
 def _target(
     toolkit: Toolkit,
-    wish: EngineWish,
+    options: EngineOptions,
     local: int | None,
     bundle: str,
     say: Callable[[str], None],
 ) -> int:
     targets = toolkit.targets()
-    if wish.compute_capability is not None:
-        wanted = parse_capability(wish.compute_capability)
+    if options.compute_capability is not None:
+        wanted = parse_capability(options.compute_capability)
         if wanted != local and wanted not in targets:
             raise cannot_build_for(wanted, bundle)
         return wanted
@@ -207,48 +171,54 @@ def _target(
         return local
     if _WITHOUT_GPU not in targets:
         raise UnavailableError(
-            f"--engine trt: {toolkit.module.__name__} {toolkit.version} builds on a GPU only, and "
-            f'there is none here; pip install "mafsar[trt-rtx]", or copy {bundle} to the device '
-            f"and run: mafsar export {bundle} --engine trt"
+            option(engine="trt"),
+            f": {toolkit.module.__name__} {toolkit.version} builds on a GPU only, and this machine "
+            f'has none; pip install "mafsar[trt-rtx]", or copy {bundle} to the device and run: ',
+            call("export_model", bundle, engine="trt"),
         )
     known = ", ".join(f"{sm // 10}.{sm % 10}" for sm in targets)
     say(
-        f"no GPU here: building for SM {_WITHOUT_GPU // 10}.{_WITHOUT_GPU % 10}; "
-        f"--compute-capability names another ({known})"
+        f"no GPU here: building for compute capability {_WITHOUT_GPU // 10}.{_WITHOUT_GPU % 10} "
+        f"(this TensorRT can build for {known})"
     )
     return _WITHOUT_GPU
 
 
-def _build_apart(
+def _build_in_child(
     requests: list[BuildRequest], flavour: str, local: int | None
 ) -> list[dict[str, Any]]:
-    """Builds in a child process: nothing of this one's memory is in the builder's way."""
+    """Builds in a child process, so that the builder has the memory of the machine to itself."""
     with tempfile.TemporaryDirectory(prefix="mafsar-trt-") as folder:
         path = Path(folder) / "request.json"
         engines = [asdict(request) for request in requests]
         content = {"flavour": flavour, "local": local, "engines": engines}
         path.write_text(json.dumps(content), encoding="utf-8")
         words = [sys.executable, "-m", "mafsar.export.engines.tensorrt", str(path)]
-        # What its libraries print is no part of this command's answer.
+        # Output of the builder's libraries must not mix with this command's own.
         done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=_STDERR, check=False)
         reply = path.with_suffix(".reply.json")
         if not reply.is_file():
-            raise UnavailableError(_death(done.returncode))
+            raise _builder_ended(done.returncode)
         answer = json.loads(reply.read_text(encoding="utf-8"))
     if "error" in answer:
-        kind: type[MafsarError] = getattr(errors, answer["kind"])
-        raise kind(answer["error"])
+        raise error_from_json(answer["error"])
     return list(answer["built"])
 
 
-def _death(status: int) -> str:
+def _builder_ended(status: int) -> UnavailableError:
     if status < 0:
         name = signal.Signals(-status).name
-        return (
-            f"--engine trt: the builder was killed ({name}), most likely out of memory; free some, "
-            "add swap, or try --workspace 0.25 and a smaller --batch"
+        return UnavailableError(
+            option(engine="trt"),
+            f": the builder was killed ({name}), most likely out of memory; free memory, "
+            "add swap, or try ",
+            option(workspace_gib=0.25),
+            " and a smaller ",
+            option("batch"),
         )
-    return f"--engine trt: the builder ended with status {status}; run with MAFSAR_DEBUG=1"
+    return UnavailableError(
+        option(engine="trt"), f": the builder ended with status {status}; run with MAFSAR_DEBUG=1"
+    )
 
 
 def _entry(
@@ -256,7 +226,7 @@ def _entry(
     name: str,
     branch: str,
     precision: str,
-    wish: EngineWish,
+    options: EngineOptions,
     target: int,
     answer: dict[str, Any],
 ) -> dict[str, Any]:
@@ -269,7 +239,7 @@ def _entry(
         "compute_capability": f"{target // 10}.{target % 10}",
         "branch": branch,
         "precision": precision,
-        "buckets": list(wish.buckets),
+        "buckets": list(options.batch),
         "graph": graph,
         "graph_sha256": describe_file(draft.folder / graph)["sha256"],
         "weights": weights,

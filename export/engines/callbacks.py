@@ -1,4 +1,4 @@
-"""What TensorRT's builder calls back: a logger that keeps the last error, progress on stderr."""
+"""Callbacks of TensorRT's builder: a logger that keeps the last error, progress on stderr."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from mafsar.export.engines.layers import member_name
 
 
 def make_logger(trt: Any) -> Any:
-    """A logger that prints nothing and keeps the last error for the message, as `last`."""
-
+    """A logger that prints nothing and keeps the last error in `last`, for the message."""
     base = getattr(trt, "ILogger", trt.Logger)
 
     class Kept(base):  # type: ignore[misc, valid-type]
@@ -26,7 +25,7 @@ def make_logger(trt: Any) -> Any:
 
 
 def make_monitor(trt: Any, title: str, *, quiet: bool) -> Any:
-    """Progress on stderr, on a terminal only; None where there is none to be had."""
+    """Progress on stderr; None when quiet, off a terminal or where TensorRT reports none."""
     if quiet or not sys.stderr.isatty() or not hasattr(trt, "IProgressMonitor"):
         return None
 

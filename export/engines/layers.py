@@ -1,7 +1,7 @@
-"""Layers of a TensorRT network or engine by type and precision, and whether they are as wanted.
+"""Counts the layers of a TensorRT network or engine by type and precision, and checks them.
 
-What was parsed says what precision was asked for; where a GPU is, the built engine says what became
-of it. Both are counted: TensorRT once built fp32 from a graph meant as fp16 with only a warning.
+The parsed network shows which precision was asked for and, on a GPU, the built engine shows which
+one it got. Both are checked: TensorRT has built fp32 engines from fp16 graphs with only a warning.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import json
 from collections import Counter
 from typing import Any
 
-from mafsar.errors import MismatchError
+from mafsar.errors import MismatchError, option
 
 Layers = dict[str, dict[str, int]]
-WEIGHT_SHARE = 0.6  # of the fp32 graph's weight bytes, at most in an fp16 engine
+WEIGHT_SHARE = 0.6  # most weight bytes of an fp16 engine, as a share of the fp32 graph's
 _PRODUCTS = {"fp16": "HALF", "fp32": "FLOAT"}
 _SIZES = {"FLOAT": 4, "HALF": 2, "BF16": 2, "INT8": 1}
-# How the inspector calls a type, by version and layout: `Half`, `Row major linear FP16 format`.
+# The inspector's spellings of a type differ by version and layout, such as `Half` or
+# `Row major linear FP16 format`.
 _SPELLINGS = {
     "BF16": ("BFLOAT16", "BF16"),
     "HALF": ("HALF", "FP16", "FLOAT16"),
@@ -26,12 +27,12 @@ _SPELLINGS = {
 
 
 def member_name(member: Any) -> str:
-    """`HALF` of `DataType.HALF`: bound enumerations differ in what they call themselves."""
+    """Name of an enumeration's member, `HALF` for `DataType.HALF`, in every binding."""
     return str(getattr(member, "name", member)).rpartition(".")[2]
 
 
 def count_network(network: Any) -> tuple[Layers, int]:
-    """Layers of a parsed network by type and precision of their first output; bytes of weights."""
+    """Layers of a parsed network by type and first output's precision, and its weight bytes."""
     counts: dict[str, Counter[str]] = {}
     total = 0
     for index in range(network.num_layers):
@@ -52,10 +53,10 @@ def count_engine(engine: Any, trt: Any, batch: int) -> Layers:
     Args:
         engine: Built with detailed verbosity, deserialised on a GPU.
         trt: The module.
-        batch: Of the engine's first profile; types are told only once shapes are known.
+        batch: Batch size of the engine's first profile; types are known only once shapes are.
 
     Returns:
-        Empty where the inspector tells no types.
+        The layers; empty where the inspector gives no types.
     """
     inspector = engine.create_engine_inspector()
     context = engine.create_execution_context()
@@ -71,11 +72,13 @@ def count_engine(engine: Any, trt: Any, batch: int) -> Layers:
 
 
 def read_layers(text: str) -> Layers:
-    """The layers of an inspector's JSON; those without a type that is known are left out."""
+    """The layers in an inspector's JSON, without those whose type is unknown."""
     counts: dict[str, Counter[str]] = {}
     for layer in json.loads(text).get("Layers", []):
-        tensors = layer.get("Inputs", []) if isinstance(layer, dict) else []  # else names only
-        dtype = next(filter(None, map(_spelled, tensors)), None)
+        tensors = (
+            layer.get("Inputs", []) if isinstance(layer, dict) else []
+        )  # names only without detail
+        dtype = next(filter(None, map(_tensor_type, tensors)), None)
         if dtype is not None:
             kind = "PRODUCT" if _is_product(layer) else str(layer.get("LayerType", "?"))
             counts.setdefault(kind, Counter())[dtype] += 1
@@ -83,13 +86,13 @@ def read_layers(text: str) -> Layers:
 
 
 def _is_product(layer: dict[str, Any]) -> bool:
-    # Fused attention is code made for the graph, `kgen`, by a tactic named `_gemm_mha_…`.
+    # Fused attention is generated code (`kgen`) with a tactic named `_gemm_mha_…`.
     words = f"{layer.get('LayerType', '')} {layer.get('TacticName', '')}".lower()
     return "gemm" in words or "matrixmultiply" in words or "matmul" in words
 
 
-def _spelled(tensor: Any) -> str | None:
-    """The type of one tensor of the JSON; None for whole numbers and what is not told."""
+def _tensor_type(tensor: Any) -> str | None:
+    """The type of one tensor in the JSON; None for integers and unknown types."""
     if not isinstance(tensor, dict):
         return None
     found = str(tensor.get("Format/Datatype") or tensor.get("Datatype") or "").upper()
@@ -102,23 +105,24 @@ def _spelled(tensor: Any) -> str | None:
 def check_network(
     graph: str, precision: str, layers: Layers, weight_bytes: int, full_bytes: int | None
 ) -> None:
-    """Fails where a parsed network is not what its precision promises.
+    """Fails where a parsed network is not of its precision.
 
     Args:
         graph: Its file's name.
         precision: "fp32" or "fp16".
-        layers: Of `count_network`.
-        weight_bytes: Likewise.
+        layers: From `count_network`.
+        weight_bytes: From `count_network`.
         full_bytes: Weight bytes of the fp32 graph, for an fp16 graph.
 
     Raises:
-        MismatchError: A matrix product of another type, or weights beyond 0.6 of the fp32 graph's.
+        MismatchError: A matrix product has another type, or the weights take more than 0.6 of the
+            fp32 graph's bytes.
     """
     products = layers.get("MATRIX_MULTIPLY", {})
     wanted = _PRODUCTS[precision]
     if not products or set(products) != {wanted}:
         raise MismatchError(
-            f"{graph}: matrix products are {_told(products)}, an {precision} engine wants {wanted} "
+            f"{graph}: matrix products are {_listed(products)}, an {precision} engine needs {wanted} "
             "only; export the graph again with this mafsar"
         )
     if full_bytes is not None and weight_bytes > WEIGHT_SHARE * full_bytes:
@@ -129,20 +133,22 @@ def check_network(
 
 
 def check_engine(graph: str, precision: str, layers: Layers) -> None:
-    """Fails where a built engine of half precision has matrix products, and none of them is half.
+    """Fails where a built fp16 engine has matrix products but none in half precision.
 
     Raises:
-        MismatchError: So it is.
+        MismatchError: No matrix product is in half precision.
     """
     products = layers.get("PRODUCT", {})
     if precision == "fp16" and products and "HALF" not in products:
         raise MismatchError(
-            f"{graph}: the engine's matrix products are {_told(products)}, none is HALF though the "
-            "graph's are; use --engine onnx, or another version of TensorRT"
+            f"{graph}: the engine's matrix products are {_listed(products)}, none is HALF although "
+            "the graph's are; use ",
+            option(engine="onnx"),
+            ", or another version of TensorRT",
         )
 
 
-def _told(products: dict[str, int]) -> str:
+def _listed(products: dict[str, int]) -> str:
     return ", ".join(f"{count} {dtype}" for dtype, count in products.items()) or "none"
 
 

@@ -1,9 +1,9 @@
-"""One builder for `tensorrt` 10.3 to 11 and `tensorrt_rtx`: ONNX graph → engine (no torch).
+"""Builds engines from ONNX graphs with `tensorrt` 10.3 to 11 or `tensorrt_rtx` (no torch).
 
-Runs in a process of its own (`python -m mafsar.export.engines.tensorrt REQUEST`), so that a device of 8 GB
-holds the builder and nothing else. Members are read from the module, because they differ between
-versions: the strongly-typed flag has another number in TensorRT 11, which has no precision flags at
-all. Precision is what the graph's types say.
+Runs in a process of its own (`python -m mafsar.export.engines.tensorrt REQUEST`), so that a device
+with 8 GB holds the builder and nothing else. Members are looked up in the module, because versions
+differ: the strongly-typed flag has another number in TensorRT 11, which has no precision flags.
+The types in the graph decide the precision.
 """
 
 from __future__ import annotations
@@ -19,8 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
+from mafsar.errors import (
+    MafsarError,
+    MismatchError,
+    Placeholder,
+    UnavailableError,
+    call,
+    option,
+)
 from mafsar.export.engines.callbacks import make_logger, make_monitor
+from mafsar.export.engines.errors import error_to_json
 from mafsar.export.engines.layers import (
     Layers,
     check_engine,
@@ -28,6 +36,7 @@ from mafsar.export.engines.layers import (
     count_engine,
     count_network,
 )
+from mafsar.files import written_beside
 from mafsar.runtime.engines.trt_encoder import MODULES, load_module
 from mafsar.runtime.memory import peak_bytes
 
@@ -36,7 +45,7 @@ INSTALL = 'pip install "mafsar[trt]" (needs a GPU here) or "mafsar[trt-rtx]" (bu
 
 @dataclass(frozen=True)
 class Toolkit:
-    """A TensorRT that is installed here.
+    """An installed TensorRT.
 
     Attributes:
         flavour: "trt" or "rtx".
@@ -48,18 +57,21 @@ class Toolkit:
 
     @classmethod
     def find(cls, *, local: int | None, wanted: int | None = None) -> Toolkit:
-        """The one to build with: that can build for what is wanted, `tensorrt` first on a GPU.
+        """The installed TensorRT to build with.
+
+        On a machine with a GPU `tensorrt` comes first, else `tensorrt_rtx`. One that can build for
+        `wanted` is preferred.
 
         Args:
-            local: Compute capability of the GPU here, as 86; None without one.
-            wanted: What is to be built for; None leaves it open.
+            local: Compute capability of this machine's GPU, such as 86; None without one.
+            wanted: Compute capability to build for; None leaves it open.
 
         Raises:
             UnavailableError: None is installed, or none can be loaded.
         """
         here = [f for f, name in MODULES.items() if importlib.util.find_spec(name) is not None]
         if not here:
-            raise UnavailableError(f"--engine trt: no TensorRT is installed; {INSTALL}")
+            raise UnavailableError(option(engine="trt"), f": no TensorRT is installed; {INSTALL}")
         if local is None:
             here.sort(key=lambda flavour: flavour != "rtx")
         loaded, broken = [], []
@@ -67,7 +79,7 @@ class Toolkit:
             try:
                 toolkit = cls.load(flavour)
             except UnavailableError as error:
-                broken.append(error)  # the other one may be sound
+                broken.append(error)  # the other one may work
                 continue
             if wanted in (None, local) or wanted in toolkit.targets():
                 return toolkit
@@ -78,7 +90,7 @@ class Toolkit:
 
     @classmethod
     def load(cls, flavour: str) -> Toolkit:
-        """The one of a flavour.
+        """Loads the TensorRT of a flavour.
 
         Raises:
             UnavailableError: It cannot be loaded.
@@ -91,7 +103,7 @@ class Toolkit:
         return str(self.module.__version__)
 
     def targets(self) -> list[int]:
-        """Compute capabilities that it can build for without being on them, as 86."""
+        """Compute capabilities, such as 86, that it can build for on any machine."""
         members = getattr(self.module, "ComputeCapability", None)
         if members is None:
             return []
@@ -104,15 +116,15 @@ class BuildRequest:
     """One engine to build.
 
     Attributes:
-        graph: The ONNX file; its weights lie beside it.
-        fp32_graph: The same branch in float32, whose weights are counted for comparison.
+        graph: The ONNX file; its weights file is beside it.
+        fp32_graph: The same branch in float32, whose weight bytes are compared.
         out: The engine file to write.
-        precision: "fp32" or "fp16": what the graph is.
-        buckets: Batch sizes, one optimisation profile each.
-        compute_capability: As 86.
-        workspace_gib: Memory that the builder may take for trying kernels.
-        timing_cache: File kept between builds.
-        quiet: No progress on stderr.
+        precision: Precision of the graph, "fp32" or "fp16".
+        buckets: Batch sizes; each gets an optimisation profile.
+        compute_capability: GPU to build for, such as 86.
+        workspace_gib: Memory that the builder may use to try kernels, GiB.
+        timing_cache: File with the timings of earlier builds.
+        quiet: Show no progress on stderr.
     """
 
     graph: str
@@ -132,15 +144,15 @@ def build(request: BuildRequest, toolkit: Toolkit, *, local: int | None) -> dict
     Args:
         request: What to build.
         toolkit: What to build with.
-        local: Compute capability of the GPU here, or None without one.
+        local: Compute capability of this machine's GPU, or None without one.
 
     Returns:
-        What was built: flavour, version, layers by type and precision as parsed and, where the
-        engine runs here, as built, weight bytes, seconds, the process's peak memory.
+        Facts about the engine: flavour, version, layers by type and precision as parsed and, where
+        the engine runs on this machine, as built, weight bytes, seconds, the process's peak memory.
 
     Raises:
         UnavailableError: The toolkit cannot build for this compute capability.
-        MismatchError: The graph was refused, or its layers are not of the wanted precision.
+        MismatchError: TensorRT refused the graph, or its layers are not of the requested precision.
     """
     trt = toolkit.module
     began = time.perf_counter()
@@ -149,7 +161,7 @@ def build(request: BuildRequest, toolkit: Toolkit, *, local: int | None) -> dict
     builder = trt.Builder(logger)
     full_bytes = None
     if request.precision == "fp16":
-        # Counted and let go before the other network is there.
+        # Counted first and freed, so that two networks are never in memory.
         full_bytes = count_network(_parse(toolkit, builder, logger, Path(request.fp32_graph)))[1]
     network = _parse(toolkit, builder, logger, graph)
     layers, weight_bytes = count_network(network)
@@ -174,7 +186,10 @@ def build(request: BuildRequest, toolkit: Toolkit, *, local: int | None) -> dict
     if plan is None:
         raise MismatchError(
             f"{graph.name}: {MODULES[toolkit.flavour]} {toolkit.version} could not build an engine "
-            f"({logger.last}); try a smaller --batch or another --workspace"
+            f"({logger.last}); try a smaller ",
+            option("batch"),
+            " or another ",
+            option("workspace_gib"),
         )
     out.write_bytes(memoryview(plan))
     if keeps_timings:
@@ -193,21 +208,22 @@ def build(request: BuildRequest, toolkit: Toolkit, *, local: int | None) -> dict
 
 
 def _inspect(toolkit: Toolkit, logger: Any, plan: Any, batch: int) -> Layers:
-    """What became of the layers, on the GPU that the engine was built for."""
+    """Layers of a built engine, on the GPU that it was built for."""
     runtime = toolkit.module.Runtime(logger)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise MismatchError(
-            f"{MODULES[toolkit.flavour]} {toolkit.version} does not take the engine that it built "
-            f"({logger.last}); free memory on the GPU, or use --engine onnx"
+            f"{MODULES[toolkit.flavour]} {toolkit.version} cannot load the engine that it built "
+            f"({logger.last}); free memory on the GPU, or use ",
+            option(engine="onnx"),
         )
     return count_engine(engine, toolkit.module, batch)
 
 
 def _parse(toolkit: Toolkit, builder: Any, logger: Any, graph: Path) -> Any:
-    """The strongly typed network of a graph; its parser is kept alive with it."""
+    """Parses a graph as a strongly typed network."""
     trt = toolkit.module
-    # By name: the bit moved between TensorRT 10 and 11.
+    # By name, because the bit differs between TensorRT 10 and 11.
     flag = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
     network = builder.create_network(1 << int(flag))
     parser = trt.OnnxParser(network, logger)
@@ -231,16 +247,17 @@ def _set_target(config: Any, toolkit: Toolkit, wanted: int, local: int | None) -
         raise cannot_build_for(wanted)
 
 
-def cannot_build_for(wanted: int, bundle: str = "NAME.mafsar") -> UnavailableError:
-    """The error for a target that the toolkit does not know."""
+def cannot_build_for(wanted: int, bundle: str = Placeholder("bundle")) -> UnavailableError:
+    """The error for a target that the installed TensorRT does not know."""
     return UnavailableError(
         f"this TensorRT cannot build for SM {wanted // 10}.{wanted % 10}; copy {bundle} to the "
-        f"device and run: mafsar export {bundle} --engine trt"
+        "device and run: ",
+        call("export_model", bundle, engine="trt"),
     )
 
 
 def _profile(builder: Any, network: Any, bucket: int) -> Any:
-    """One batch size exactly: kernels are chosen for it, a smaller batch is padded to it."""
+    """A profile of exactly one batch size; at run time a smaller batch is padded to it."""
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
@@ -251,7 +268,7 @@ def _profile(builder: Any, network: Any, bucket: int) -> Any:
 
 def _load_timing_cache(config: Any, path: Path) -> None:
     data = b""
-    with contextlib.suppress(OSError):  # it only saves time
+    with contextlib.suppress(OSError):  # the cache only saves time
         data = path.read_bytes()
     cache = config.create_timing_cache(data)
     if cache is not None:
@@ -259,8 +276,6 @@ def _load_timing_cache(config: Any, path: Path) -> None:
 
 
 def _save_timing_cache(config: Any, path: Path) -> None:
-    from mafsar.files import written_beside
-
     cache = config.get_timing_cache()
     if cache is None:
         return
@@ -287,18 +302,16 @@ def main(arguments: list[str]) -> int:
         ]
         answer: dict[str, Any] = {"built": built}
     except MafsarError as error:
-        kinds = (UnavailableError, InputError, MismatchError)
-        kind = next((k for k in kinds if isinstance(error, k)), MafsarError)
-        answer = {"error": str(error), "kind": kind.__name__}
-    except Exception as error:  # noqa: BLE001 - the builder's own, a full disk: one line
+        answer = {"error": error_to_json(error)}
+    except Exception as error:  # noqa: BLE001 - the builder's own errors, a full disk: one line
         if os.environ.get("MAFSAR_DEBUG"):
             traceback.print_exc()
         reason = (str(error).strip().splitlines() or [""])[0]
-        said = f"{type(error).__name__}: {reason}".removesuffix(": ")
-        answer = {
-            "error": f"--engine trt: the builder failed ({said}); MAFSAR_DEBUG=1 shows where",
-            "kind": UnavailableError.__name__,
-        }
+        line = f"{type(error).__name__}: {reason}".removesuffix(": ")
+        failed = UnavailableError(
+            option(engine="trt"), f": the builder failed ({line}); MAFSAR_DEBUG=1 shows where"
+        )
+        answer = {"error": error_to_json(failed)}
     reply.write_text(json.dumps(answer), encoding="utf-8")
     return 1 if "error" in answer else 0
 

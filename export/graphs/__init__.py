@@ -1,1 +1,1 @@
-"""Graphs: a network or a bundle as ONNX, in float32, half and int8."""
+"""Writes a network or a bundle as ONNX graphs in float32, half precision and int8; runs them."""

@@ -1,9 +1,9 @@
-"""A float32 graph as an FP16 graph: precision by the types in it, no builder flag (no torch).
+"""Rewrites a float32 graph as an FP16 graph, with the precision in the graph's types (no torch).
 
-Matrix products and convolutions read half inputs and half weights. Everything that sums many terms
-or divides stays float32: LayerNorm (one operator, float32 weights, its result cast down), softmax,
-the residual stream, means. Inputs and outputs keep their types. TensorRT builds such a graph
-strongly typed; a LayerNorm of a half input with float32 scales is what it refuses.
+Matrix products and convolutions read half-precision inputs and weights. Everything that sums many
+terms or divides stays float32: LayerNorm (one operator, float32 weights, its result cast to half),
+softmax, the residual stream, means. Inputs and outputs keep their types. TensorRT builds such a
+graph strongly typed; it refuses a LayerNorm of a half-precision input with float32 scales.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from mafsar.errors import MismatchError
+from mafsar.errors import MismatchError, option
 from mafsar.export.graphs.weight_store import WeightStore
-from mafsar.export.names import graph_file
+from mafsar.model.names import graph_file, weights_file
 
 _HALF, _FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 _PRODUCTS = {"MatMul", "Gemm"}
-# Their result has the type of their input.
+# Operators whose result has the type of their input.
 _FOLLOWERS = {
     "AveragePool", "Clip", "Erf", "Expand", "Flatten", "Gather", "Gelu", "Identity", "Neg", "Pad",
     "Relu", "Reshape", "Sigmoid", "Slice", "SpaceToDepth", "Squeeze", "Tanh", "Transpose",
@@ -35,8 +35,8 @@ def write_half_graphs(source: Path, branches: tuple[str, ...], folder: Path) -> 
 
     Args:
         source: A folder with the float32 graphs.
-        branches: Of `query` and `support`.
-        folder: Where the files go.
+        branches: The visual branches.
+        folder: Where to write the files.
 
     Returns:
         Names of the files written.
@@ -44,7 +44,7 @@ def write_half_graphs(source: Path, branches: tuple[str, ...], folder: Path) -> 
     Raises:
         MismatchError: A weight does not fit into half precision.
     """
-    names = ["weights-fp16.bin"]
+    names = [weights_file("fp16")]
     with WeightStore(folder, "fp16") as store:
         for branch in branches:
             model = to_half(ir.load(source / graph_file(branch)))
@@ -56,13 +56,13 @@ def to_half(model: ir.Model) -> ir.Model:
     """Rewrites a float32 graph as an FP16 graph, in place.
 
     Args:
-        model: Of the operators that the exporter writes, in topological order.
+        model: Contains the operators that the exporter writes, in topological order.
 
     Returns:
         `model`.
 
     Raises:
-        MismatchError: A weight is beyond half's largest number, 65504.
+        MismatchError: A weight exceeds the largest half-precision number, 65504.
     """
     rewrite = _Rewrite(model.graph)
     for node in list(model.graph):
@@ -73,7 +73,7 @@ def to_half(model: ir.Model) -> ir.Model:
 
 
 class _Rewrite:
-    """One pass over a graph that knows the float type of every value it has passed."""
+    """One pass over a graph, which tracks the float type of every value so far."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
@@ -85,7 +85,7 @@ class _Rewrite:
                 self._types[value] = value.dtype
 
     def node(self, node: ir.Node) -> None:
-        """Gives a node the types of its kind."""
+        """Sets the types of a node's inputs and outputs by its operator."""
         kind = node.op_type
         if kind == "Cast":
             self._types[node.outputs[0]] = ir.DataType(node.attributes["to"].as_int())
@@ -96,8 +96,8 @@ class _Rewrite:
             (maps,) = node.outputs
             uses = list(maps.uses())
             if all(user.op_type in ("Clip", "Relu") for user, _ in uses):
-                return  # on to the next convolution
-            # Patches start the residual stream, and what leaves a bottleneck joins it: float32.
+                return  # the next convolution reads it in half precision
+            # Patches start the residual stream and a bottleneck's result joins it, in float32.
             cast = self._cast(maps, _FLOAT, after=node)
             for user, index in uses:
                 user.replace_input_with(index, cast)
@@ -106,12 +106,14 @@ class _Rewrite:
         elif kind in _ELEMENTWISE:
             self._set_inputs(node, self._elementwise(node))
         elif kind in _FOLLOWERS or kind == "Concat":
-            found = {self._type(value) for value in node.inputs if self._moving(value)} - {None}
+            found = {self._type(value) for value in node.inputs if self._is_computed(value)} - {
+                None
+            }
             if found:
                 self._set_inputs(node, _HALF if found == {_HALF} else _FLOAT)
 
     def outputs(self) -> None:
-        """Casts the graph's outputs back where they became half."""
+        """Casts outputs of the graph that became half precision back to float32."""
         for index, value in enumerate(self._graph.outputs):
             if self._types.get(value) is _HALF:
                 cast = self._cast(value, _FLOAT, after=value.producer())
@@ -121,18 +123,21 @@ class _Rewrite:
                 self._graph.outputs[index] = cast
 
     def _elementwise(self, node: ir.Node) -> ir.DataType:
-        """Half where one side is a constant or it is a product; sums of two values are residuals."""
-        moving = [value for value in node.inputs if self._moving(value)]
-        found = {self._type(value) for value in moving} - {None}
+        """Type of an elementwise node: half where its inputs are, except for residual sums.
+
+        A sum of two computed values is one of the residual stream, which stays float32.
+        """
+        computed = [value for value in node.inputs if self._is_computed(value)]
+        found = {self._type(value) for value in computed} - {None}
         if found != {_HALF}:
             return _FLOAT
-        return _FLOAT if len(moving) > 1 and node.op_type in ("Add", "Sub") else _HALF
+        return _FLOAT if len(computed) > 1 and node.op_type in ("Add", "Sub") else _HALF
 
     def _set_inputs(self, node: ir.Node, dtype: ir.DataType) -> None:
         for index, value in enumerate(node.inputs):
             if value is None or self._type(value) in (None, dtype):
                 continue
-            if self._moving(value):
+            if self._is_computed(value):
                 key = (value, dtype)
                 if key not in self._casts:
                     self._casts[key] = self._cast(value, dtype, after=value.producer())
@@ -143,11 +148,11 @@ class _Rewrite:
             for out in node.outputs:
                 self._types[out] = dtype
 
-    def _moving(self, value: ir.Value | None) -> bool:
+    def _is_computed(self, value: ir.Value | None) -> bool:
         return value is not None and value.const_value is None
 
     def _type(self, value: ir.Value | None) -> ir.DataType | None:
-        """The float type of a value; None for whole numbers and for what is absent."""
+        """The float type of a value; None for integers and for an absent input."""
         if value is None:
             return None
         if value.const_value is not None:
@@ -167,14 +172,15 @@ class _Rewrite:
         return node.outputs[0]
 
     def _half(self, value: ir.Value) -> ir.Value:
-        """The half twin of a constant."""
+        """A half-precision copy of a constant."""
         if value not in self._halves:
             assert value.const_value is not None
             array = value.const_value.numpy()
             if np.abs(array).max(initial=0) > _LARGEST_HALF:
                 raise MismatchError(
                     f"{self._graph.name}: weight {value.name} is beyond half precision "
-                    f"(largest {np.abs(array).max():.3g}); use --precision fp32"
+                    f"(largest {np.abs(array).max():.3g}); use ",
+                    option(precision="fp32"),
                 )
             name = f"{value.name}_half"
             twin = ir.Value(name=name, const_value=ir.tensor(array.astype(np.float16), name=name))
@@ -183,7 +189,7 @@ class _Rewrite:
         return self._halves[value]
 
     def tidy(self) -> None:
-        """Drops constants that no node reads any more."""
+        """Removes constants that no node reads any more."""
         for name, value in list(self._graph.initializers.items()):
             if not value.uses():
                 del self._graph.initializers[name]

@@ -1,4 +1,4 @@
-"""A network as a bundle: ONNX graphs that share one weights file, a tokenizer and a manifest."""
+"""Writes a network as a bundle: ONNX graphs that share one weights file, tokenizer, manifest."""
 
 from __future__ import annotations
 
@@ -15,27 +15,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError, option
 from mafsar.export.bundle_draft import describe_file
 from mafsar.export.bundle_folder import replace_folder
+from mafsar.export.graphs.sessions import run_graph
 from mafsar.export.graphs.tokenizer import CLIP_VOCABULARY, write_clip_tokenizer
 from mafsar.export.graphs.trace import example_inputs, graph_specs, trace
 from mafsar.export.graphs.weight_store import WeightStore
-from mafsar.export.names import graph_file
-from mafsar.export.verify.compare import Parity, compare, run_graph
-from mafsar.export.versions import CLIP, GRAPHS, NETWORK, made_by, thresholds
+from mafsar.export.thresholds import thresholds
+from mafsar.export.versions import CLIP, GRAPHS, NETWORK, made_by
 from mafsar.model.config import parameter_counts
-from mafsar.model.names import MANIFEST, SHIPPED, SHIPPED_BUNDLE, backbone
+from mafsar.model.names import (
+    MANIFEST,
+    SHIPPED,
+    SHIPPED_BUNDLE,
+    TOKENIZER_FILE,
+    backbone,
+    graph_file,
+)
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
 from mafsar.runtime.engines.bundle import temporal_contract
+from mafsar.runtime.engines.parity import Parity, compare
 from mafsar.runtime.engines.torch_encoder import known_words
 
 SCHEMA = 1
-TOKENIZER_FILE = "tokenizer.json"
 MIN_COSINE = 0.9999
-_BATCHES = (1, 3)  # that the graphs are verified with; neither is the batch they were traced with
+_BATCHES = (1, 3)  # batch sizes of the verification; neither is that of the trace
 
 
 def export_bundle(
@@ -48,14 +55,14 @@ def export_bundle(
 ) -> Path:
     """Writes a bundle and verifies it against the network on the same pixels.
 
-    The folder is made beside `out` and renamed when it is whole.
+    The folder is written beside `out` and renamed when it is complete.
 
     Args:
-        network: Any device and mode; a float32 copy on the CPU is exported.
+        network: On any device, in any mode; a float32 copy on the CPU is exported.
         tokenizer_json: The text tower's tokenizer, a file of the `tokenizers` library.
         out: The folder to make, `NAME.mafsar`.
         extra: Manifest entries that replace the defaults: `known_words`, `notice`, `match`,
-            `backbone`, and any that the caller adds.
+            `backbone`, and entries that the caller adds.
         overwrite: Replace an existing bundle.
 
     Returns:
@@ -69,10 +76,10 @@ def export_bundle(
     """
     out, tokenizer = Path(out), Path(tokenizer_json)
     if out.exists() and not overwrite:
-        raise InputError(f"{out}: exists already; remove it or ask to overwrite it")
+        raise InputError(f"{out}: exists already; add ", option(overwrite=True), " to replace it")
     if not tokenizer.is_file():
         raise MissingError(f"{tokenizer}: no such tokenizer file")
-    # A copy: the caller's device, mode and dtype stay as they are.
+    # A copy, so that the caller's network keeps its device, mode and dtype.
     network = copy.deepcopy(network).cpu().float().eval()
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
@@ -99,13 +106,13 @@ def _write_graphs(network: MafsarNetwork, folder: Path) -> None:
 
 
 class TorchRunner:
-    """The network itself as a reference: `mafsar.export.verify.compare.Runner` on torch, float32, CPU."""
+    """Runs the network itself, the reference of its graphs: torch, float32, CPU."""
 
     def __init__(self, network: MafsarNetwork) -> None:
         self._specs = {spec.name: spec for spec in graph_specs(network)}
 
     def __call__(self, branch: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Runs a branch."""
+        """Runs a branch: inputs by name → outputs by name."""
         spec = self._specs[branch]
         tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in spec.inputs]
         with torch.inference_mode():
@@ -115,11 +122,14 @@ class TorchRunner:
 
 
 def open_network(name: str, *, frames: int | None) -> tuple[MafsarNetwork, dict[str, Any]]:
-    """The network behind a model's name, ready to be exported, and what its manifest adds.
+    """Opens the network of a model for export.
 
     Args:
-        name: As `mafsar.runtime.engines.loading.load_model`, but no bundle.
-        frames: Frames of a clip; None leaves the model's. Only plain CLIP can take another number.
+        name: As for `mafsar.load_model`, except bundles.
+        frames: Frames per clip; None keeps the model's. Only a plain CLIP takes another number.
+
+    Returns:
+        The network, in evaluation mode on the CPU, and entries to add to the bundle's manifest.
 
     Raises:
         InputError: Trained adapters and another number of frames.
@@ -130,13 +140,15 @@ def open_network(name: str, *, frames: int | None) -> tuple[MafsarNetwork, dict[
     if frames is not None and frames != network.config.frames:
         if network.config.adapters is not None:
             raise InputError(
-                f"--frames {frames}: {name} was trained with {network.config.frames} frames a "
-                "clip, which belong to the model; leave --frames out"
+                option(frames=frames),
+                f": {name} was trained with {network.config.frames} frames per clip and takes no "
+                "other number; omit ",
+                option("frames"),
             )
         network.config = dataclasses.replace(network.config, frames=frames)
     notice = None
     if name.endswith(":random"):
-        notice = f"{name} has random weights: for shapes and speed, its answers mean nothing"
+        notice = f"{name} has random weights: use it for shapes and speed, its answers mean nothing"
     words = known_words(network.config.name)
     extra = {"notice": notice, "known_words": None if words is None else sorted(words)}
     return network.cpu().float().eval(), extra
@@ -146,7 +158,7 @@ def write_tokenizer(network: MafsarNetwork, path: Path) -> Path:
     """Writes the tokenizer of a network's text tower.
 
     Raises:
-        UnavailableError: A vocabulary that is neither CLIP's nor the shipped model's.
+        UnavailableError: The vocabulary is neither CLIP's nor the shipped model's.
     """
     config = network.config
     if config.text.vocab_size == CLIP_VOCABULARY:
@@ -165,7 +177,7 @@ def verify_bundle(network: MafsarNetwork, folder: Path) -> Parity:
     """Compares every graph in ONNX Runtime with torch, on the same inputs and several batches.
 
     Raises:
-        MismatchError: An output's smallest cosine is under 0.9999.
+        MismatchError: An output's smallest cosine is below 0.9999.
     """
     worst = Parity()
     for spec in graph_specs(network):
@@ -191,7 +203,7 @@ def verify_bundle(network: MafsarNetwork, folder: Path) -> Parity:
 
 
 def describe_model(network: MafsarNetwork) -> dict[str, Any]:
-    """The manifest's entries that decide which model a bundle holds."""
+    """The manifest entries that identify the model of a bundle."""
     config = network.config
     return {
         "frames": config.frames,
@@ -203,9 +215,9 @@ def describe_model(network: MafsarNetwork) -> dict[str, Any]:
 
 
 def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dict[str, Any]:
-    """What `bundle.json` says of a network and the files in `folder`."""
+    """The content of `bundle.json` for a network and the files in `folder`."""
     config = network.config
-    # A plain CLIP counts what training would tune, as its bare name does.
+    # For a plain CLIP, the number of parameters that training would tune, as `mafsar info` gives it.
     total, tunable = parameter_counts(config.tunable())
     tokenizer = {"file": TOKENIZER_FILE, "context_length": config.text.context_length}
     is_clip = config.text.vocab_size == CLIP_VOCABULARY

@@ -1,4 +1,4 @@
-"""CLIP's byte pairs as a file of the `tokenizers` library, so that a device needs no open_clip."""
+"""Writes CLIP's tokenizer as a file of the `tokenizers` library, so a device needs no open_clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 
 from mafsar.errors import UnavailableError
 
-# How CLIP cuts a cleaned, lower-case text into words before its byte pairs.
+# How CLIP splits a cleaned, lower-case text into words before byte-pair encoding.
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _START, _END = "<start_of_text>", "<end_of_text>"
 _MERGES_FILE = "bpe_simple_vocab_16e6.txt.gz"
@@ -24,9 +24,9 @@ CLIP_VOCABULARY = 49408
 def write_clip_tokenizer(path: Path) -> Path:
     """Writes open_clip's tokenizer as `tokenizer.json`.
 
-    Texts must be cleaned before it as CLIP does (ftfy, HTML unescape, white space, lower case):
-    the file alone cuts many accented words otherwise. Ids are not padded; the end token has the
-    highest id, which the text tower looks for.
+    Texts must first be cleaned as CLIP does (ftfy, HTML unescape, white space, lower case); without
+    it many accented words are split differently. Ids are not padded. The end token has the highest
+    id, by which the text tower finds it.
 
     Args:
         path: The file to write.
@@ -55,11 +55,12 @@ def write_clip_tokenizer(path: Path) -> Path:
 
 
 def _clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Ids by token and the merges in order, from the list that open_clip carries."""
+    """Ids by token and the merges in order, from open_clip's own file."""
     spec = importlib.util.find_spec("open_clip")
     if spec is None or not spec.submodule_search_locations:
         raise UnavailableError(
-            "open_clip is not installed, and CLIP's vocabulary is in it; pip install 'mafsar[train]'"
+            "CLIP's vocabulary comes with open_clip, which is not installed; "
+            "pip install 'mafsar[train]'"
         )
     file = Path(next(iter(spec.submodule_search_locations))) / _MERGES_FILE
     lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
@@ -67,7 +68,7 @@ def _clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     for line in lines[1 : 1 + _MERGES]:  # the first line is a title
         left, _, right = line.partition(" ")
         merges.append((left, right))
-    # Bytes that print stand for themselves and come first, the others follow from U+0100 on.
+    # Printable bytes represent themselves and come first; the others follow from U+0100 on.
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = [chr(byte) for byte in printed]
     letters += [chr(0x100 + index) for index in range(256 - len(printed))]

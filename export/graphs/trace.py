@@ -1,7 +1,7 @@
-"""From a network to ONNX graphs in memory: one per branch, because the branches differ.
+"""Traces a network into ONNX graphs in memory, one per branch.
 
-The support branch has a token more than the query branch; one graph for both would give silently
-wrong prototypes.
+The support branch has one token more than the query branch, so a single graph for both would
+silently give wrong prototypes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mafsar.export.graphs.weight_names import name_weights
 from mafsar.model.network import MafsarNetwork
 
 OPSET = 20
-IR_VERSION = 10  # ONNX Runtime 1.23, the last for Python 3.10 on aarch64, reads no newer one
+IR_VERSION = 10  # the newest that ONNX Runtime 1.23 reads, the last for Python 3.10 on aarch64
 _NO_LIMIT = 2**62
 
 
@@ -67,7 +67,7 @@ class GraphSpec:
 
     Attributes:
         name: `query`, `support` or `text`.
-        module: What is traced.
+        module: The module to trace.
         inputs: Names of the inputs, in order; the first axis of each is the batch.
         outputs: Names of the outputs, in order.
     """
@@ -79,7 +79,7 @@ class GraphSpec:
 
 
 def graph_specs(network: MafsarNetwork) -> tuple[GraphSpec, ...]:
-    """The graphs of a network; plain CLIP has no support graph."""
+    """The graphs of a network; a plain CLIP has no support graph."""
     features = ("features", "pooled")
     query = GraphSpec("query", QueryGraph(network), ("frames",), features)
     support = GraphSpec("support", SupportGraph(network), ("frames", "text"), features)
@@ -90,10 +90,10 @@ def graph_specs(network: MafsarNetwork) -> tuple[GraphSpec, ...]:
 
 
 def example_inputs(network: MafsarNetwork, spec: GraphSpec, batch: int) -> tuple[Tensor, ...]:
-    """Inputs of the right shapes for a graph: seeded noise, a moving edge and plain words.
+    """Inputs of the right shapes for a graph: seeded noise, a moving edge, random tokens.
 
-    Half of the clips are noise, half have structure: errors of attention show on the one, errors
-    of position and order on the other.
+    Half of the clips are noise, on which errors of attention show; the other half have structure,
+    on which errors of position and order show.
     """
     config = network.config
     generator = torch.Generator().manual_seed(batch)
@@ -124,13 +124,13 @@ def trace(network: MafsarNetwork, spec: GraphSpec) -> ir.Model:
         spec: One of `graph_specs`.
 
     Returns:
-        Opset 20, IR 10, standard operators only, weights in the order the layers use them and
-        named after their parameters, and nothing of the machine that made it.
+        The graph: opset 20, IR 10, standard operators only, weights named after their parameters
+        and in the order in which the layers use them, and no trace of the machine that made it.
 
     Raises:
-        UnavailableError: The exporter failed; the message has its reason.
+        UnavailableError: The exporter failed; the message gives its reason.
     """
-    # Two, because a batch of one would be burnt into the graph.
+    # Two, because the exporter makes a batch of one a constant.
     inputs = example_inputs(network, spec, batch=2)
     try:
         with quiet(), torch.no_grad():
@@ -146,10 +146,10 @@ def trace(network: MafsarNetwork, spec: GraphSpec) -> ir.Model:
                 verbose=False,
             )
             if program is None:
-                raise UnavailableError("torch.onnx.export gave no program; update torch")
+                raise UnavailableError("torch.onnx.export returned nothing; update torch")
             model = program.model
             # Slices and transposes of weights become weights: the graph holds each matrix as it
-            # is used, and an engine does not redo it at each start.
+            # is used, so an engine does not compute it again at each start.
             onnxscript.optimizer.fold_constants(
                 model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT
             )
@@ -165,7 +165,7 @@ def trace(network: MafsarNetwork, spec: GraphSpec) -> ir.Model:
 
 
 def _tidy(model: ir.Model, spec: GraphSpec) -> None:
-    """Drops what differs between machines and runs, and names the batch."""
+    """Removes what differs between machines and runs, and names the batch axis."""
     ClearMetadataAndDocStringPass()(model)
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
@@ -192,7 +192,7 @@ def _tidy(model: ir.Model, spec: GraphSpec) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Holds back what the exporter prints, logs and warns of its own insides; errors still raise."""
+    """Suppresses what the exporter prints, logs and warns about its internals; errors still raise."""
     names = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -1,4 +1,4 @@
-"""Names for the weights of a graph that lead back to the network's parameters (no torch)."""
+"""Names the weights of a graph after the network's parameters (no torch)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from mafsar.model.weight_forms import weight_forms
 
-_PREFIX = "network."  # of the traced module's attribute
+_PREFIX = "network."  # the attribute of the traced module that holds the network
 
 
 def name_weights(model: ir.Model, state: Mapping[str, NDArray[Any]]) -> None:
     """Renames the float tensors of a graph after the parameters whose bytes they hold.
 
-    Constant folding leaves slices and transposes of parameters under numbers. By value, because no
-    rule of the exporter says which number a parameter gets; where several parameters are equal, any
-    assignment is right.
+    Constant folding leaves slices and transposes of parameters with numbers for names. They are
+    found by value, because the exporter does not document which number a parameter gets. Where
+    several parameters are equal, any assignment is right.
 
     Args:
-        model: Folded; changed in place.
+        model: With folded constants; changed in place.
         state: The network's parameters by name, float32.
     """
     waiting: dict[str, list[tuple[str, tuple[str, str]]]] = defaultdict(list)
@@ -52,7 +52,7 @@ def name_weights(model: ir.Model, state: Mapping[str, NDArray[Any]]) -> None:
         if free:
             value.name = free[0][0]
             taken.add(free[0][1])
-    # A renamed tensor went to the end; the file keeps them in the order the layers use them.
+    # Renaming moved tensors to the end; restore the order in which the layers use them.
     for value in ordered:
         model.graph.initializers.pop(value.name or "")
         model.graph.register_initializer(value)
@@ -63,5 +63,5 @@ def _is_float(value: ir.Value) -> bool:
 
 
 def _digest(array: NDArray[Any]) -> str:
-    """Of the bytes alone: an added axis of length 1 changes nothing."""
+    """Hash of the bytes alone: an added axis of length 1 does not change it."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

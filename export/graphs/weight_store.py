@@ -1,4 +1,4 @@
-"""Graph files whose large weights lie in one file that the graphs of a precision share (no torch)."""
+"""Writes graphs whose large weights are in one file that a precision's graphs share (no torch)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from mafsar.export.names import weights_file
+from mafsar.model.names import weights_file
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -19,7 +19,14 @@ _ALIGNMENT = 64  # bytes: a cache line, and every vector width
 
 
 class WeightStore:
-    """The weights file of one precision while graphs are written; equal tensors are stored once."""
+    """The weights file of one precision, open while graphs are written.
+
+    Equal tensors are stored once.
+
+    Args:
+        folder: Where the graphs and their weights file are written.
+        precision: "fp32", "fp16" or "int8".
+    """
 
     def __init__(self, folder: Path, precision: str) -> None:
         self._folder = folder
@@ -41,7 +48,7 @@ class WeightStore:
         self._file.close()
 
     def write(self, model: ir.Model, file: str) -> Path:
-        """Writes a graph as `file`, its large weights into the shared one; `model` is changed."""
+        """Writes a graph as `file` and its large weights to the shared file; changes `model`."""
         for value in model.graph.initializers.values():
             tensor = value.const_value
             if tensor is None or tensor.nbytes < SHARED_FROM_BYTES:

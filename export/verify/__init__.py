@@ -1,1 +1,1 @@
-"""Verification: every graph held against the network it was made from."""
+"""Compares every artefact with the network or the fp32 graphs that it was made from."""

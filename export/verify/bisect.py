@@ -1,4 +1,4 @@
-"""The first node where a reduced precision departs from fp32, for `mafsar doctor --bisect`."""
+"""Finds the first node where a graph of reduced precision departs from fp32 (no torch)."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ import onnx
 from numpy.typing import NDArray
 
 from mafsar.errors import InputError
+from mafsar.export.bundle_draft import branches_of
 from mafsar.export.bundle_folder import unwritable
-from mafsar.export.names import graph_file
-from mafsar.export.verify.compare import LARGEST_HALF, open_altered
+from mafsar.export.graphs.sessions import open_altered
+from mafsar.export.thresholds import LARGEST_HALF
+from mafsar.model.names import graph_file
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.parity import compare
 from mafsar.runtime.engines.probe import LIMITS, read_probe
 
-# Inside a graph. int8 is noisier there than at its outputs: a softmax near a tie multiplies noise, in
-# sound graphs to 0.94, and what is wrong lies far below.
+# Smallest cosine inside a graph. int8 values are noisier there than at the outputs: a softmax near a
+# tie amplifies noise, down to 0.94 in correct graphs. Faults lie far below.
 _LEAST = LIMITS | {"int8": 0.9}
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
 @dataclass(frozen=True)
 class Departure:
-    """What bisecting found in one graph.
+    """The node that bisecting found in one graph.
 
     Attributes:
         graph: The file of reduced precision.
-        node: The first node whose result departs, or, where none does, the one that comes nearest
-            to it; operator and result, as `MatMul val_12`.
-        departs: Whether it does.
-        cosine: Of its result to fp32's, over all of it.
-        largest: Largest magnitude in it.
-        limit: The least cosine allowed.
-        position: Its place among the nodes compared.
-        nodes: How many were compared.
+        node: The first node whose result departs; where none does, the one with the smallest
+            cosine. Operator and result, such as `MatMul val_12`.
+        departs: Whether its result departs.
+        cosine: Between its whole result and fp32's.
+        largest: Largest magnitude in its result.
+        limit: Smallest cosine that does not count as a departure.
+        position: Its index among the nodes compared.
+        nodes: Number of nodes compared.
     """
 
     graph: str
@@ -52,19 +54,21 @@ class Departure:
 
 
 def bisect(bundle: Bundle, precision: str = "fp16") -> Iterator[Departure]:
-    """Compares every value of each branch's graphs on one clip of the probe, in order.
+    """Compares every value of each branch's graphs on one clip of the probe, in graph order.
 
     Args:
-        bundle: With fp32 graphs, graphs of `precision` and a probe.
-        precision: The reduced one.
+        bundle: Holds fp32 graphs, graphs of `precision` and a probe.
+        precision: "fp16" or "int8".
+
+    Yields:
+        One departure, or the nearest to one, per branch.
 
     Raises:
-        UnavailableError: The bundle has no such graphs.
-        MissingError: It has no probe.
+        UnavailableError: The bundle has no graphs of this precision.
+        MissingError: The bundle has no probe.
     """
     probe = read_probe(bundle)
-    branches = ["query"] + (["support"] if bundle.spec.text_in_support else [])
-    for branch in branches:
+    for branch in branches_of(bundle.spec):
         inputs: dict[str, NDArray[Any]] = {"frames": probe["frames"][:1]}
         if branch == "support":
             inputs["text"] = probe["class_text"][probe["owners"][:1]]
@@ -86,7 +90,8 @@ def _first(
         cosine = compare(a, b).min_cosine if a.any() or b.any() else 1.0
         largest = float(np.abs(b).max(initial=0))
         operator, is_half = kinds[value]
-        # The CPU holds a half value in float32, where 70000 is no overflow; a GPU does not.
+        # The CPU computes half-precision values in float32, where 70000 does not overflow; on a GPU
+        # it does.
         departs = not cosine >= limit or (is_half and not largest <= LARGEST_HALF)
         seen = Departure(
             name, f"{operator} {value}", departs, cosine, largest, limit, position, len(shared)
@@ -104,7 +109,7 @@ def _typed(path: Path) -> onnx.ModelProto:
 
 
 def _kinds(path: Path) -> dict[str, tuple[str, bool]]:
-    """Operator and whether it is half, of every value."""
+    """For every value of a graph: its operator, and whether it is half precision."""
     graph = _typed(path).graph
     half = {
         value.name
@@ -115,7 +120,7 @@ def _kinds(path: Path) -> dict[str, tuple[str, bool]]:
 
 
 def _values(path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Every float value of a graph on some inputs, in the order of its nodes."""
+    """Every float value that a graph computes from the inputs, in node order."""
     model = _typed(path)
     graph = model.graph
     floats = {

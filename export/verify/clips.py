@@ -1,4 +1,4 @@
-"""The clips that an export is judged on: rendered ones, or the user's (no torch)."""
+"""The clips that an export is calibrated and verified on: rendered, or the user's (no torch)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.support import SupportSet, read_support
-from mafsar.errors import InputError, VideoError
+from mafsar.errors import InputError, VideoError, option
 from mafsar.runtime.encoder import Frames, ModelSpec
 from mafsar.synthetic import action, class_names, render_clip
 
@@ -29,13 +29,13 @@ class ClipSet:
 
     Attributes:
         frames: (n, T, S, S, 3), uint8.
-        owners: Class of each clip, (n,).
+        class_index: Each clip's class, as an index into `texts`, (n,).
         texts: Each class's text.
         source: Where they come from: "rendered", or the user's path.
     """
 
     frames: Frames
-    owners: NDArray[np.intp]
+    class_index: NDArray[np.intp]
     texts: tuple[str, ...]
     source: str
 
@@ -47,31 +47,32 @@ class ClipSet:
 
 
 def rendered_clips(spec: ModelSpec) -> ClipSet:
-    """The same rendered clips for every model of one size; the first 16 make the probe."""
+    """24 rendered clips, the same for every model of one size; the first 16 make the probe."""
     names = class_names("test")[:_CLASSES]
-    frames, owners = [], []
-    # Class after class in turn, so that any first part holds every class.
+    frames, class_index = [], []
+    # One clip of each class, then the second of each: any first part covers the classes evenly.
     for index in range(_CLASSES * _CLIPS):
-        owner = index % _CLASSES
+        number = index % _CLASSES
         clip = render_clip(
-            names[owner], seed=_FIRST_SEED + index, frames=spec.frames, size=spec.image_size
+            names[number], seed=_FIRST_SEED + index, frames=spec.frames, size=spec.image_size
         )
         frames.append(clip)
-        owners.append(owner)
+        class_index.append(number)
     texts = tuple(action(name).label for name in names)
-    return ClipSet(np.stack(frames), np.array(owners, np.intp), texts, "rendered")
+    return ClipSet(np.stack(frames), np.array(class_index, np.intp), texts, "rendered")
 
 
 def calibration_clips(spec: ModelSpec, path: Path | None = None) -> ClipSet:
-    """Clips that int8 ranges are taken from: the user's, or rendered ones that verify nothing.
+    """Clips that int8 ranges are taken from.
 
     Args:
         spec: The model.
         path: A folder of class folders or a CSV; at most 24 clips are taken, classes in turn.
+            None renders clips of classes that verification does not use.
     """
     if path is not None:
         support = read_support(path)
-        return _loaded(support, _in_turn(support, _CALIBRATION_CLIPS), spec, str(path))
+        return _load(support, _in_turn(support, _CALIBRATION_CLIPS), spec, str(path))
     names = class_names("train")[:_CALIBRATION_CLIPS]
     frames = [
         render_clip(name, seed=_FIRST_SEED - 1 - i, frames=spec.frames, size=spec.image_size)
@@ -82,7 +83,11 @@ def calibration_clips(spec: ModelSpec, path: Path | None = None) -> ClipSet:
 
 
 def user_clips(path: Path, spec: ModelSpec) -> ClipSet:
-    """The user's labelled clips (a folder of class folders or a CSV), at most 96 of them.
+    """The user's labelled clips, at most 96 of them or two per class.
+
+    Args:
+        path: A folder of class folders or a CSV.
+        spec: The model.
 
     Raises:
         InputError: Fewer than two classes, or a class with fewer than two clips.
@@ -92,25 +97,24 @@ def user_clips(path: Path, spec: ModelSpec) -> ClipSet:
     members = Counter(clip.label for clip in support.clips)
     short = [label for label in support.labels if members[label] < 2]
     if len(support.labels) < 2 or short:
-        what = f"class {short[0]} has one clip" if short else "one class only"
+        what = f"class {short[0]} has one clip" if short else "there is one class only"
         raise InputError(
-            f"--data {path}: {what}; answers are compared between clips of several classes, "
-            "so give two clips a class or more"
+            option(data=path),
+            f": {what}; verification compares answers between classes, so give at least two "
+            "classes of two clips each",
         )
     most = max(_MOST_USER_CLIPS, 2 * len(support.labels))
-    return _loaded(support, _in_turn(support, most), spec, str(path))
+    return _load(support, _in_turn(support, most), spec, str(path))
 
 
 def _in_turn(support: SupportSet, most: int) -> list[LabelledClip]:
-    """Some clips: the first of each class, then the second of each."""
+    """At most so many clips: the first of each class, then the second of each, and so on."""
     members = [[c for c in support.clips if c.label == label] for label in support.labels]
     rounds = itertools.zip_longest(*members)
     return [clip for clips in rounds for clip in clips if clip is not None][:most]
 
 
-def _loaded(
-    support: SupportSet, chosen: list[LabelledClip], spec: ModelSpec, source: str
-) -> ClipSet:
+def _load(support: SupportSet, chosen: list[LabelledClip], spec: ModelSpec, source: str) -> ClipSet:
     from mafsar.video import ClipRequest, load_clips
 
     labels = list(support.labels)
@@ -125,6 +129,6 @@ def _loaded(
         if isinstance(loaded, VideoError):
             raise loaded
         frames.append(loaded.pixels)
-    owners = np.array([labels.index(clip.label) for clip in chosen], np.intp)
+    class_index = np.array([labels.index(clip.label) for clip in chosen], np.intp)
     texts = tuple(item.text for item in support.classes)
-    return ClipSet(np.stack(frames), owners, texts, source)
+    return ClipSet(np.stack(frames), class_index, texts, source)

@@ -1,25 +1,23 @@
-"""Whether two engines give the same features and answers: measured, never assumed (no torch)."""
+"""Compares the features and answers of an artefact with those of its reference (no torch)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mafsar import kernels
 from mafsar.data.episodes import draw_episodes
-from mafsar.errors import MismatchError
+from mafsar.errors import MismatchError, option
+from mafsar.export.bundle_draft import branches_of
+from mafsar.export.thresholds import LARGEST_DROP, LARGEST_HALF
 from mafsar.export.verify.clips import ClipSet
 from mafsar.runtime.encoder import Float32, ModelSpec
-from mafsar.runtime.engines.onnx_encoder import available_threads
-from mafsar.runtime.engines.parity import Parity, compare
-from mafsar.runtime.engines.probe import LIMITS
+from mafsar.runtime.engines.parity import compare
 from mafsar.runtime.scoring.scores import (
     fuse,
     text_probabilities,
@@ -27,26 +25,14 @@ from mafsar.runtime.scoring.scores import (
     visual_probabilities,
 )
 
-LARGEST_HALF = float(np.finfo(np.float16).max)
-LARGEST_DROP = 0.5  # points of accuracy
 EPISODES = 2000
-_BATCH = 5  # not the batch of the trace, and it leaves a rest
+_BATCH = 5  # differs from the batch of the trace, and leaves a smaller last batch
 _LEAST_SPREAD = 1e-3  # of a row's length: nearer to the mean, rounding decides its direction
-
-__all__ = [
-    "LIMITS",
-    "OnnxRunner",
-    "Parity",
-    "Report",
-    "compare",
-    "encode_set",
-    "judge",
-    "run_graph",
-]
 
 # (branch, inputs by name) → outputs by name.
 Runner = Callable[[str, Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
-Outputs = dict[str, Float32]
+BranchOutputs = dict[str, Float32]
+"""Outputs by `branch/output`, such as `query/features`."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +56,21 @@ class Report:
 
     Attributes:
         verified: "yes".
-        against: What the reference ran on.
+        against: What ran the reference.
         data: "rendered", or the user's path.
-        clips: How many.
+        clips: Number of clips.
         outputs: By `branch/output`.
         distance_error: Largest error of a cosine distance between two frames.
-        episodes: Frozen 5-way 1-shot episodes (fewer ways where there are fewer classes).
-        queries: Answers compared.
-        accuracy_reference: Right answers of the reference, %.
-        accuracy: Right answers of the artefact, %.
-        answers_changed: Queries that got another answer, %.
-        min_cosine: The limit that held.
-        seconds_per_clip: Of the artefact here, both branches together.
-        seconds_per_clip_reference: Of the reference here.
-        largest_half: The half value that grows largest and its magnitude, of an FP16 graph.
+        episodes: Number of frozen 5-way 1-shot episodes (fewer ways where there are fewer classes).
+        queries: Number of answers compared.
+        accuracy_reference: Correct answers of the reference, %.
+        accuracy: Correct answers of the artefact, %.
+        answers_changed: Queries whose answer differs, %.
+        min_cosine: Smallest cosine that passes.
+        seconds_per_clip: Of the artefact on this machine, all branches together.
+        seconds_per_clip_reference: The same of the reference.
+        largest_half: For an FP16 graph, the half-precision value with the largest magnitude:
+            its node and that magnitude.
     """
 
     verified: str
@@ -106,14 +93,9 @@ class Report:
     def worst(self) -> tuple[str, float]:
         """The output with the smallest cosine, centred or not, and that cosine."""
         worst = {k: float(np.min((v.cosine, v.centred_cosine))) for k, v in self.outputs.items()}
-        # What is no number is the worst; Python's `min` would pass it over.
+        # NaN counts as the worst; Python's `min` would skip it.
         name = min(worst, key=lambda k: -np.inf if np.isnan(worst[k]) else worst[k])
         return name, worst[name]
-
-    @property
-    def max_error(self) -> float:
-        """Largest absolute difference of any output."""
-        return max(output.max_error for output in self.outputs.values())
 
     def to_json(self) -> dict[str, Any]:
         """The entry of `bundle.json`, rounded."""
@@ -122,29 +104,35 @@ class Report:
     def check(self, artefact: str) -> None:
         """Fails where the artefact is too far from its reference.
 
+        Args:
+            artefact: Its name, for the message.
+
         Raises:
-            MismatchError: A cosine under the limit, distances further off than ten times what the
-                limit leaves, or an accuracy that drops by more than half a point.
+            MismatchError: A cosine is below the limit, a distance is off by more than ten times
+                what the limit leaves, the accuracy drops by more than half a percentage point, or
+                a value overflows half precision.
         """
         where = f"{artefact}: on {self.clips} clips ({self.data})"
         if self.largest_half is not None and self.largest_half[1] > LARGEST_HALF:
             raise MismatchError(
                 f"{where} {self.largest_half[0]} overflows half precision "
-                f"({self.largest_half[1]:.3g}, at most {LARGEST_HALF:.0f}); nothing was kept, use "
-                "--precision fp32"
+                f"({self.largest_half[1]:.3g}, at most {LARGEST_HALF:.0f}); nothing was kept, use ",
+                option(precision="fp32"),
             )
         name, cosine = self.worst
+        instead = ("; nothing was kept, use another precision or lower ", option("min_cosine"))
         if not cosine >= self.min_cosine:
             raise MismatchError(
                 f"{where} output {name} has cosine {cosine:.6f} to {self.against}, at least "
-                f"{self.min_cosine:g} wanted; nothing was kept, use another precision or lower "
-                "--min-cosine"
+                f"{self.min_cosine:g} wanted",
+                *instead,
             )
         allowed = 10 * (1 - self.min_cosine)
         if not self.distance_error <= allowed:
             raise MismatchError(
                 f"{where} frame distances are off by up to {self.distance_error:.2g}, {allowed:.2g} "
-                "allowed; nothing was kept, use another precision or lower --min-cosine"
+                "allowed",
+                *instead,
             )
         if self.accuracy < self.accuracy_reference - LARGEST_DROP:
             raise MismatchError(
@@ -154,63 +142,11 @@ class Report:
             )
 
 
-class OnnxRunner:
-    """A bundle's graphs of one precision on ONNX Runtime's CPU provider."""
-
-    def __init__(self, folder: Path, precision: str) -> None:
-        self._folder, self._precision = folder, precision
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
-
-    def __call__(self, branch: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Runs a branch."""
-        if branch not in self._sessions:
-            name = "text.onnx" if branch == "text" else f"{branch}-{self._precision}.onnx"
-            self._sessions[branch] = open_session(self._folder / name)
-        session = self._sessions[branch]
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """A graph on ONNX Runtime's CPU provider, asserted."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only
-    options.intra_op_num_threads = available_threads()
-    session = onnxruntime.InferenceSession(
-        str(path), sess_options=options, providers=["CPUExecutionProvider"]
-    )
-    if session.get_providers() != ["CPUExecutionProvider"]:
-        raise MismatchError(f"{path}: ONNX Runtime opened it on {session.get_providers()}")
-    return session
-
-
-def open_altered(path: Path, write: Callable[[Path], object]) -> onnxruntime.InferenceSession:
-    """A changed copy of a graph on ONNX Runtime's CPU provider.
-
-    Args:
-        path: The graph; the copy lies beside it for a moment, as its weights file must.
-        write: Called with the copy's path; writes it.
-    """
-    copy = path.with_name(f".{path.stem}.scan.onnx")
-    try:
-        write(copy)
-        return open_session(copy)
-    finally:
-        copy.unlink(missing_ok=True)
-
-
-def run_graph(path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Runs a graph once on ONNX Runtime's CPU provider, outputs by name."""
-    session = open_session(path)
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-
 def compare_output(reference: NDArray[Any], found: NDArray[Any]) -> OutputParity:
     """Compares one output, also without the mean that all rows share.
 
-    Features of one CLIP lie close together: a cosine over whole features hardly sees an error in
-    what tells one clip from another.
+    The features of one CLIP lie close together, so a cosine over whole features hardly shows an
+    error in what tells one clip from another.
     """
     whole = compare(reference, found)
     width = reference.shape[-1]
@@ -222,10 +158,10 @@ def compare_output(reference: NDArray[Any], found: NDArray[Any]) -> OutputParity
     return OutputParity(whole.min_cosine, min(centred.min_cosine, 1.0), whole.max_error)
 
 
-def encode_set(
+def encode_clips(
     runner: Runner, clips: ClipSet, spec: ModelSpec, text: Float32 | None
-) -> tuple[Outputs, float]:
-    """Runs a set through both branches.
+) -> tuple[BranchOutputs, float]:
+    """Runs clips through the visual branches.
 
     Args:
         runner: The artefact or the reference.
@@ -234,26 +170,25 @@ def encode_set(
         text: Raw text embeddings of the classes, (C, E); None without a support graph.
 
     Returns:
-        Outputs by `branch/output`, and the seconds a clip.
+        Outputs by `branch/output`, and the seconds per clip.
     """
-    branches = ["query"] + (["support"] if spec.text_in_support else [])
     parts: dict[str, list[NDArray[Any]]] = {}
     began = time.perf_counter()
-    for branch in branches:
+    for branch in branches_of(spec):
         for start in range(0, len(clips), _BATCH):
             chunk = slice(start, start + _BATCH)
             inputs: dict[str, NDArray[Any]] = {"frames": clips.frames[chunk]}
             if branch == "support" and text is not None:
-                inputs["text"] = text[clips.owners[chunk]]
+                inputs["text"] = text[clips.class_index[chunk]]
             for name, value in runner(branch, inputs).items():
                 parts.setdefault(f"{branch}/{name}", []).append(value)
     seconds = (time.perf_counter() - began) / len(clips)
     return {k: np.concatenate(v).astype(np.float32) for k, v in parts.items()}, seconds
 
 
-def judge(
-    reference: Outputs,
-    found: Outputs,
+def compare_outputs(
+    reference: BranchOutputs,
+    found: BranchOutputs,
     clips: ClipSet,
     spec: ModelSpec,
     *,
@@ -265,14 +200,14 @@ def judge(
     """Measures an artefact's outputs against the reference's on the same clips.
 
     Args:
-        reference: Of `encode_set`, perhaps with more outputs.
-        found: The same of the artefact.
+        reference: From `encode_clips`; may hold text embeddings besides.
+        found: The same outputs of the artefact.
         clips: The clips.
         spec: The model.
         text: Raw text embeddings of the classes, (C, E), or None.
         min_cosine: The limit that the report carries.
-        against: What the reference ran on.
-        seconds: Seconds a clip, of the reference and of the artefact.
+        against: What ran the reference.
+        seconds: Seconds per clip of the reference and of the artefact.
 
     Raises:
         MismatchError: An output is missing or has another shape.
@@ -303,12 +238,12 @@ def judge(
     )
 
 
-def _as_support(outputs: Outputs) -> Float32:
+def _as_support(outputs: BranchOutputs) -> Float32:
     return outputs.get("support/features", outputs["query/features"])
 
 
-def _distance_error(reference: Outputs, found: Outputs) -> float:
-    """Largest error of D[l, m] of METHOD section 3 over all pairs of clips."""
+def _distance_error(reference: BranchOutputs, found: BranchOutputs) -> float:
+    """Largest error of the frame distances D[l, m] (docs/method.md, section 3) over all pairs."""
     tables = [
         np.asarray(kernels.frame_distances(values["query/features"], _as_support(values)))
         for values in (reference, found)
@@ -318,13 +253,13 @@ def _distance_error(reference: Outputs, found: Outputs) -> float:
 
 
 def _answers(
-    outputs: Outputs, clips: ClipSet, spec: ModelSpec, text: Float32 | None
+    outputs: BranchOutputs, clips: ClipSet, spec: ModelSpec, text: Float32 | None
 ) -> NDArray[np.intp]:
     """Answers to frozen 1-shot episodes, (episodes, way): each class has one query."""
     scoring = spec.scoring
     way = min(5, len(clips.texts))
     episodes = draw_episodes(
-        clips.owners, clips.texts, way=way, shot=1, query=1, episodes=EPISODES, seed=0
+        clips.class_index, clips.texts, way=way, shot=1, query=1, episodes=EPISODES, seed=0
     )
     query, pooled = outputs["query/features"], outputs["query/pooled"]
     table = visual_distances(query, _as_support(outputs), scoring)  # (n, n)
@@ -333,8 +268,8 @@ def _answers(
         table[asked[:, :, None], shown[:, None, :]], query.shape[1], scoring
     )
     if text is not None:
-        worded = text_probabilities(pooled[asked], text[episodes.classes], scoring)
-        scores = fuse(scores, worded, scoring)
+        by_text = text_probabilities(pooled[asked], text[episodes.classes], scoring)
+        scores = fuse(scores, by_text, scoring)
     return np.asarray(np.nan_to_num(scores, nan=-1.0).argmax(axis=-1))
 
 

@@ -1,8 +1,8 @@
-"""How near the half values of an FP16 graph come to half's largest number (no torch).
+"""How close the half-precision values of an FP16 graph come to the largest one, 65504 (no torch).
 
-ONNX Runtime's CPU provider has few half kernels: it computes most nodes in float32 and drops the
-casts in between, so an overflow that a GPU would meet does not show in its outputs. Here every half
-value is an output of its own.
+ONNX Runtime's CPU provider has few half-precision kernels: it computes most nodes in float32 and
+drops the casts in between, so an overflow that a GPU would meet does not show in the graph's
+outputs. Here every half-precision value is made an output.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from mafsar.export.verify.compare import open_altered
+from mafsar.export.graphs.sessions import open_altered
 
 
 def largest_half(path: Path, runs: Iterable[Mapping[str, NDArray[Any]]]) -> tuple[str, float]:
-    """The half value of a graph that grows largest over some runs.
+    """The half-precision value of a graph with the largest magnitude over some runs.
 
     Args:
-        path: An FP16 graph; a scan of it is written beside it for a moment, since its weights
-            file must lie there.
-        runs: Inputs by name, any number of clips; they go through the graph one at a time, since
-            every value is kept until the end of a run.
+        path: An FP16 graph.
+        runs: Inputs by name, any number of clips each. Clips are run one at a time, because every
+            value is kept until the end of a run.
 
     Returns:
-        The node that computes it, as `MatMul val_12`, and its largest magnitude.
+        The node that computes it, such as `MatMul val_12`, and its largest magnitude; infinite
+        where a value is not finite.
     """
     model = onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False))
     graph = model.graph
-    made = {name: f"{node.op_type} {name}" for node in graph.node for name in node.output}
+    nodes = {name: f"{node.op_type} {name}" for node in graph.node for name in node.output}
     values = [
         value.name
         for value in graph.value_info
-        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16 and value.name in made
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16 and value.name in nodes
     ]
     del graph.output[:]
     for index, name in enumerate(values):
@@ -51,7 +51,7 @@ def largest_half(path: Path, runs: Iterable[Mapping[str, NDArray[Any]]]) -> tupl
         for clip in range(len(next(iter(inputs.values())))):
             one = {name: array[clip : clip + 1] for name, array in inputs.items()}
             run = np.array(session.run(None, one), np.float64)
-            # Not a number comes from an infinity further up.
+            # A NaN comes from an infinity earlier in the graph.
             found = np.maximum(found, np.where(np.isfinite(run), run, np.inf))
     index = int(found.argmax())
-    return made[values[index]], float(found[index])
+    return nodes[values[index]], float(found[index])

@@ -1,6 +1,6 @@
-"""The probe of a bundle: clips and what the fp32 reference made of them (no torch).
+"""Writes the probe of a bundle: clips and what the fp32 reference computed on them (no torch).
 
-A device that cannot see the reference can still tell whether its engine computes the same.
+A device that cannot run the reference compares its engine with the probe instead.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.export.verify.clips import PROBE_CLIPS, ClipSet
-from mafsar.export.verify.compare import Outputs
+from mafsar.export.verify.compare import BranchOutputs
 from mafsar.files import write_safetensors
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.engines.probe import PROBE_FILE
 
 
 def write_probe(
-    folder: Path, clips: ClipSet, outputs: Outputs, text: Float32 | None, against: str
+    folder: Path, clips: ClipSet, outputs: BranchOutputs, text: Float32 | None, against: str
 ) -> Path:
     """Writes the first 16 clips with their reference outputs.
 
     Args:
         folder: The bundle.
         clips: Rendered clips, n ≥ 16.
-        outputs: What the reference made of all of them, by `branch/output`.
+        outputs: What the reference computed on all of them, by `branch/output`.
         text: Raw text embeddings of the classes, (C, E), or None.
-        against: What the reference ran on.
+        against: What ran the reference.
     """
     count = PROBE_CLIPS
     tensors: dict[str, NDArray[Any]] = {
         "frames": clips.frames[:count],
-        "owners": clips.owners[:count].astype(np.int64),
+        "owners": clips.class_index[:count].astype(np.int64),  # as the file format calls it
     }
     for name, values in outputs.items():
         tensors[name] = values[:count] if len(values) == len(clips) else values

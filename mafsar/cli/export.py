@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
@@ -14,7 +14,8 @@ from mafsar.cli import outputs, table, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
-    from mafsar.export.options import ExportResult
+    from mafsar.choices import Precision
+    from mafsar.export.options import ExportEngine, ExportResult
 
 _OPSET = 20
 
@@ -114,33 +115,31 @@ def export(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Write a verified bundle, or add to one: ONNX graphs, TensorRT engines."""
-    from mafsar.export.engines.add import EngineWish
     from mafsar.export.job import export_model
-    from mafsar.export.options import ExportOptions
     from mafsar.runtime.memory import peak_bytes
 
     if opset != _OPSET:
         raise InputError(
             f"--opset {opset}: graphs are written in opset {_OPSET} only; leave it out"
         )
-    options = ExportOptions(
-        engine=engine,
-        precision=precision,
+    began = time.perf_counter()
+    result = export_model(
+        model,
+        out,
+        engine=cast("ExportEngine", engine),
+        precision=cast("Precision | None", precision),
         frames=frames,
         calibration=calib,
         data=data,
         min_cosine=min_cosine,
         verify=not no_verify,
         overwrite=overwrite,
-        engines=EngineWish(
-            buckets=tuple(int(size) for size in opt.listed(batch)),
-            compute_capability=compute_capability,
-            workspace_gib=workspace,
-            quiet=voice.is_quiet(),
-        ),
+        batch=tuple(int(size) for size in opt.listed(batch)),
+        compute_capability=compute_capability,
+        workspace_gib=workspace,
+        quiet=voice.is_quiet(),
+        say=voice.note,
     )
-    began = time.perf_counter()
-    result = export_model(model, out, options=options, say=voice.note)
     seconds = time.perf_counter() - began
     voice.note(f"exported in {seconds:.0f} s, peak memory {peak_bytes() / 1e9:.1f} GB")
     if not result.artefacts:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from mafsar.errors import MismatchError, MissingError, UnavailableError, option
 from mafsar.model.config import ModelConfig
-from mafsar.model.names import MANIFEST
+from mafsar.model.names import MANIFEST, graph_file
 from mafsar.model.network import MafsarNetwork, empty_network
 from mafsar.model.weight_forms import Array, assembled
 from mafsar.model.weights import weights_sha256
 
-_GRAPHS = ("support-fp32.onnx", "query-fp32.onnx", "text.onnx")
-_SCALE = "logit_scale"  # not in the graphs; the manifest holds it exactly
+_GRAPHS = tuple(graph_file(branch) for branch in ("support", "query", "text"))
+_SCALE = "logit_scale"  # in no graph; the manifest has it to the last bit
 
 
 def load_bundle_network(folder: Path) -> MafsarNetwork:

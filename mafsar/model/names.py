@@ -1,6 +1,7 @@
-"""Model names as a user writes them: `vit-b-32`, `NAME:TAG`, `NAME:random`, `hf-hub:…` (no torch).
+"""Names of models as a user writes them, and of the files that hold a model (no torch).
 
-Only the form of a name is read here; whether its tag or file exists shows when it is loaded.
+Only the form of a name such as `vit-b-32`, `NAME:TAG` or `hf-hub:…` is read here; the code that
+loads the model finds out whether the tag or the file exists.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ OPEN_CLIP_NAMES = {
     "rn50": "RN50-quickgelu",
 }
 SHIPPED = "tiny"
-MANIFEST = "bundle.json"  # a folder with this file is a bundle
-SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / f"{SHIPPED}.mafsar"
+BUNDLE_SUFFIX = ".mafsar"
+MANIFEST = "bundle.json"  # a folder that holds it is a bundle
+TOKENIZER_FILE = "tokenizer.json"  # of a bundle
+ADAPTERS_FILE = "adapters.safetensors"  # a folder that holds it is a run folder
+SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "assets" / f"{SHIPPED}{BUNDLE_SUFFIX}"
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -117,3 +121,18 @@ def _check_base(base: str, *, whole: str, tagged: bool) -> str:
 def backbone(name: str) -> str:
     """The part of a model's name that names its towers: `vit-b-32` of `vit-b-32:random`."""
     return name if name.startswith(("hf-hub:", "local-dir:")) else name.partition(":")[0]
+
+
+def graph_file(branch: str, precision: str = "fp32") -> str:
+    """File name of a graph in a bundle.
+
+    Args:
+        branch: "query", "support" or "text". The text tower has one graph for all precisions.
+        precision: "fp32", "fp16" or "int8".
+    """
+    return "text.onnx" if branch == "text" else f"{branch}-{precision}.onnx"
+
+
+def weights_file(precision: str) -> str:
+    """File name of the weights that a bundle's graphs of one precision share."""
+    return f"weights-{precision}.bin"

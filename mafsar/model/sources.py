@@ -22,7 +22,14 @@ from mafsar.errors import InputError, MismatchError, MissingError, UnavailableEr
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import AdapterConfig, ModelConfig
 from mafsar.model.initial import random_state
-from mafsar.model.names import MANIFEST, SHIPPED_BUNDLE, ModelName, backbone, parse_model_name
+from mafsar.model.names import (
+    ADAPTERS_FILE,
+    MANIFEST,
+    SHIPPED_BUNDLE,
+    ModelName,
+    backbone,
+    parse_model_name,
+)
 from mafsar.model.network import (
     TUNABLE_PREFIXES,
     MafsarNetwork,
@@ -38,7 +45,6 @@ from mafsar.model.weights import (
     read_safetensors,
 )
 
-ADAPTERS_FILE = "adapters.safetensors"  # in a run folder
 _HUB_CONFIG = "open_clip_config.json"
 _HUB_WEIGHTS = "open_clip_model.safetensors"
 

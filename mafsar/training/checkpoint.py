@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mafsar.errors import MismatchError, MissingError
 from mafsar.model.config import ModelConfig
-from mafsar.model.sources import ADAPTERS_FILE
+from mafsar.model.names import ADAPTERS_FILE
 from mafsar.model.weights import check_keys, read_safetensors
 
 FOLDER = "checkpoints"

@@ -19,7 +19,7 @@ from mafsar.choices import Scoring
 from mafsar.data.catalogue import Catalogue
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.files import write_text
-from mafsar.model.sources import ADAPTERS_FILE
+from mafsar.model.names import ADAPTERS_FILE
 from mafsar.training.checkpoint import (
     Progress,
     last_checkpoint,

@@ -85,7 +85,7 @@ def test_the_user_s_own_line(model: str) -> None:
         ("export --batch 1,x", 2, "not a list of whole numbers"),
         ("export --engine trt --batch 8,1", 1, "batch sizes must rise"),
         ("export --engine trt --compute-capability 86", 1, "must look like 8.6"),
-        ("export --frames 16", 1, "takes 8 frames a clip"),
+        ("export --frames 16", 1, "takes 8 frames per clip"),
         ("export vit-b-33", 1, "did you mean vit-b-32?"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A small network, its bundle, and what tests do to graphs."""
+"""A small network, its bundles and a stand-in for TensorRT."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An fp32 bundle with all three graphs; not to be written to."""
+    """An fp32 bundle with all three graphs; read only."""
     out = tmp_path_factory.mktemp("small") / "small.mafsar"
     return export_bundle(_network(), tokenizer, out, extra={"known_words": ["a"]})
 
@@ -66,7 +66,7 @@ def bundle_copy(small: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def fake_trt() -> ModuleType:
-    """The stand-in for TensorRT, see its file."""
+    """The stand-in for TensorRT in `fake_trt.py`."""
     path = Path(__file__).with_name("fake_trt.py")
     spec = importlib.util.spec_from_file_location("fake_trt", path)
     assert spec is not None
@@ -78,6 +78,6 @@ def fake_trt() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with fp16 graphs and a probe; not to be written to."""
+    """A bundle with fp16 graphs and a probe; read only."""
     out = tmp_path_factory.mktemp("whole") / "whole.mafsar"
     return export_model(small, out).path

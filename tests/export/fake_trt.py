@@ -1,6 +1,6 @@
-"""A TensorRT made of Python, with no name that TensorRT 10.3 does not bind, and a CUDA in host memory.
+"""A stand-in for TensorRT in Python, with the names of TensorRT 10.3 only, and CUDA in host memory.
 
-An engine of it is a JSON text that names an ONNX graph; ONNX Runtime computes it.
+An engine is a JSON text that names an ONNX graph, which ONNX Runtime runs.
 """
 
 # ruff: noqa: ARG002 - the signatures are TensorRT's
@@ -24,7 +24,7 @@ KINDS = {"FLOAT": np.float32, "UINT8": np.uint8}
 
 
 class FakeCuda:
-    """The calls of `mafsar.runtime.engines.cuda_driver.Cuda`; a stream is a list while it is recorded."""
+    """The calls of `mafsar.runtime.engines.cuda_driver.Cuda`; a stream being recorded is a list."""
 
     def __init__(self, *, records: bool = True):
         self.buffers = {}
@@ -34,7 +34,7 @@ class FakeCuda:
         self._records = records
 
     def allocate(self, size_bytes):
-        # Memory is never zero by itself.
+        # Real device memory is not zeroed.
         buffer = (ctypes.c_uint8 * size_bytes)(*b"\xa5" * size_bytes)
         self.buffers[ctypes.addressof(buffer)] = buffer
         return ctypes.addressof(buffer)
@@ -164,7 +164,7 @@ class ICudaEngine:
 
 
 class EngineInspector:
-    """Knows types only of an engine built with detailed verbosity, and once shapes are set."""
+    """Gives types only for an engine built with detailed verbosity, once shapes are set."""
 
     execution_context = None
 
@@ -200,7 +200,7 @@ def plan_of(graph: Path, profiles, **more) -> bytes:
         kind = value.type.tensor_type
         return [kinds[kind.elem_type], [-1, *(d.dim_value for d in kind.shape.dim[1:])]]
 
-    # Outputs first: nothing may hang on the order.
+    # Outputs first: callers must not depend on the order.
     tensors = {value.name: described(value) for value in (*model.output, *model.input)}
     plan = {
         "graph": str(graph),
@@ -259,7 +259,7 @@ class ITensor:
 
 
 class INetworkDefinition:
-    """Of the products' types that a test sets."""
+    """A network whose matrix products have the types that a test sets."""
 
     products = (("FLOAT", 4),)
 
@@ -329,7 +329,7 @@ class IBuilderConfig:
 
 
 class Builder:
-    flaws: ClassVar = {}  # what the plan says that the network does not
+    flaws: ClassVar = {}  # how the engine differs from the network
 
     def __init__(self, logger):
         self.logger = logger
@@ -390,7 +390,7 @@ BOUND = (
 
 
 def fake_module(cuda: FakeCuda) -> SimpleNamespace:
-    """The module; every public name of it and of its classes is TensorRT 10.3's."""
+    """The module. TensorRT 10.3 has every public name of it and of its classes."""
 
     class Runtime:
         def __init__(self, logger):
@@ -403,7 +403,7 @@ def fake_module(cuda: FakeCuda) -> SimpleNamespace:
                 return None
 
     module = {cls.__name__: cls for cls in (*BOUND, Runtime)}
-    own = {"products", "contexts", "flaws"}  # for tests, not of TensorRT
+    own = {"products", "contexts", "flaws"}  # for tests only
     for name, cls in module.items():
         assert name in NAMES, name
         for member in vars(cls):

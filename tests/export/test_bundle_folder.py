@@ -1,4 +1,4 @@
-"""A bundle's place: one process at a time, and a kill leaves a whole bundle."""
+"""Replacing a bundle: one process at a time, and a kill leaves a complete bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mafsar.export import bundle_folder
-from mafsar.export.bundle_folder import alone, replace_folder
+from mafsar.export.bundle_folder import locked, replace_folder
 
 
 def folder(path: Path, content: str) -> Path:
@@ -19,12 +19,12 @@ def folder(path: Path, content: str) -> Path:
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    """Ten threads count to ten by reading, waiting and writing; a lost turn would show."""
+    """Ten threads count to ten by reading, waiting and writing; a lost update would show."""
     place, count, waited = tmp_path / "b.mafsar", tmp_path / "count", []
     count.write_text("0")
 
     def turn() -> None:
-        with alone(place, waiting=lambda: waited.append(1)):
+        with locked(place, waiting=lambda: waited.append(1)):
             number = int(count.read_text())
             threading.Event().wait(0.005)
             count.write_text(str(number + 1))
@@ -53,19 +53,19 @@ def test_a_folder_is_replaced(
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux's renameat2")
-def test_there_is_no_moment_without_a_bundle(tmp_path: Path) -> None:
+def test_folders_are_exchanged_in_one_step(tmp_path: Path) -> None:
     new, out = folder(tmp_path / "new", "new"), folder(tmp_path / "out", "old")
     assert bundle_folder._exchange(new, out)
     assert (out / "file").read_text() == "new"
     assert (new / "file").read_text() == "old"
 
 
-def test_what_a_killed_process_left_is_put_back_or_removed(tmp_path: Path) -> None:
+def test_the_rest_of_a_killed_process_is_restored_or_removed(tmp_path: Path) -> None:
     place = tmp_path / "a [1].mafsar"
     folder(tmp_path / ".a [1].mafsar.77.old", "moved away")
     folder(tmp_path / ".a [1].mafsar.77.part", "half")
     (tmp_path / ".a [1].mafsar.77.tokenizer").write_text("{}")
     folder(tmp_path / ".other.mafsar.77.part", "another's")
-    with alone(place):
+    with locked(place):
         assert (place / "file").read_text() == "moved away"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.mafsar.77.part", place.name]

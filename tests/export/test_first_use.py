@@ -1,4 +1,4 @@
-"""The first use of a model that is no bundle makes its bundle in the cache; the second needs no torch."""
+"""The first use of a model makes its bundle in the cache; the second use needs no torch."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def support(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cache(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[str]]:
-    """A cache in which a first use has made its bundle, the model's name, and what was said."""
+    """A cache after a first use, the model's name, and the lines that the first use printed."""
     place = tmp_path_factory.mktemp("kept")
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -88,7 +88,7 @@ def cache(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return place, f"local-dir:{folder}", said
 
 
-def test_a_first_use_says_what_where_how_long_and_how_large(
+def test_a_first_use_reports_model_path_time_and_size(
     cache: tuple[Path, str, list[str]],
 ) -> None:
     place, name, said = cache
@@ -102,7 +102,7 @@ def test_a_first_use_says_what_where_how_long_and_how_large(
     assert manifest["made_by"]["open_clip_torch"] == version("open_clip_torch")
 
 
-def test_the_second_use_needs_no_torch_and_answers_as_torch_does(
+def test_the_second_use_needs_no_torch_and_gives_the_same_answers(
     cache: tuple[Path, str, list[str]], support: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, name, _ = cache
@@ -136,7 +136,7 @@ def test_a_bank_finds_its_model_in_the_cache(
     monkeypatch.setenv("MAFSAR_CACHE", str(place))
     mafsar.enroll(support, load_model(name), text="off").save(tmp_path / "b.safetensors")
     assert load_bank_model(read_bank(tmp_path / "b.safetensors").model).engine == "onnx"
-    assert load_model(name).spec.path is None  # not the cache's, which may be cleared
+    assert load_model(name).spec.path is None  # not the cached bundle, which may be removed
     assert load_model(name, engine="torch").engine == "torch"
     assert load_model(name, cache=False).engine == "torch"
 
@@ -164,7 +164,7 @@ def test_a_gpu_that_only_torch_can_use_is_used_by_torch(
         assert load_model(name, **words).engine == "onnx"
 
 
-def test_what_was_killed_in_the_middle_is_never_used(
+def test_the_rest_of_a_killed_export_is_never_used(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path))
@@ -191,7 +191,7 @@ def test_what_was_killed_in_the_middle_is_never_used(
         assert not list(out.parent.glob(".*.part"))
         raise MismatchError("planted")
 
-    monkeypatch.setattr(first_use, "export_held", export)
+    monkeypatch.setattr(first_use, "export_locked", export)
     with pytest.raises(MismatchError, match=r"planted \(first use of .*engine='torch'"):
         make_kept(name)
 
@@ -218,7 +218,7 @@ def test_a_damaged_bundle_in_the_cache_is_made_again(
     assert load_model(name, engine="onnx", device="cpu", make_bundle=make).engine == "onnx"
 
 
-def test_without_the_train_extra_one_line_says_so(
+def test_without_the_train_extra_the_error_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else 1)
@@ -227,7 +227,7 @@ def test_without_the_train_extra_one_line_says_so(
     assert not model_bundles.bundles_folder().exists()
 
 
-def test_a_cache_that_cannot_be_written_is_said(
+def test_a_cache_that_cannot_be_written_is_reported(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -236,7 +236,7 @@ def test_a_cache_that_cannot_be_written_is_said(
         make_kept(f"local-dir:{folder}")
 
 
-def test_a_place_is_the_weights(folder: Path, tmp_path: Path) -> None:
+def test_the_cached_bundle_depends_on_the_weights(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     place = model_bundles.kept_path
     assert place(f"local-dir:{copy}").name[-19:] == place(f"local-dir:{folder}").name[-19:]
@@ -257,7 +257,7 @@ def test_a_place_is_the_weights(folder: Path, tmp_path: Path) -> None:
     assert before.name.startswith("run-")
 
 
-def test_who_comes_second_waits_and_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_process_waits_and_makes_no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
     class Result:
@@ -270,7 +270,7 @@ def test_who_comes_second_waits_and_makes_nothing(monkeypatch: pytest.MonkeyPatc
         (out / "bundle.json").write_text("{}")
         return Result()
 
-    monkeypatch.setattr(first_use, "export_held", export)
+    monkeypatch.setattr(first_use, "export_locked", export)
     found: list[Path] = []
     threads = [
         threading.Thread(target=lambda: found.append(make_kept("vit-b-32:random")))
@@ -284,7 +284,7 @@ def test_who_comes_second_waits_and_makes_nothing(monkeypatch: pytest.MonkeyPatc
     assert len(set(found)) == 1
 
 
-def test_the_cache_s_cap_counts_bundles() -> None:
+def test_the_cap_of_the_cache_includes_bundles() -> None:
     folder = model_bundles.bundles_folder()
     for age, name in ((30, "old"), (20, "middle"), (10, "new")):
         bundle = folder / f"{name}.mafsar"

@@ -1,4 +1,4 @@
-"""`export_model` as a whole: what it adds, what it refuses, and that planted faults are caught."""
+"""`export_model` as a whole: what it adds, what it refuses, and which planted faults it finds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from mafsar.export import job
 from mafsar.export.bundle_draft import bundle_draft
 from mafsar.export.graphs import half
 from mafsar.export.job import export_model
-from mafsar.export.model_source import Source
-from mafsar.export.options import ExportOptions
+from mafsar.export.model_source import ModelSource
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model
@@ -87,7 +86,7 @@ def test_a_bundle_gets_its_fp16_graphs_and_probe(bundle_copy: Path) -> None:
     assert 0 < error < 0.02 * np.abs(exact.frames).max()
 
 
-def test_an_older_bundle_gets_the_entries_that_it_lacks(bundle_copy: Path) -> None:
+def test_an_older_bundle_gets_its_missing_entries(bundle_copy: Path) -> None:
     manifest = json.loads((bundle_copy / "bundle.json").read_text())
     wanted = {name: manifest.pop(name) for name in ("temporal", "thresholds")}
     (bundle_copy / "bundle.json").write_text(json.dumps(manifest))
@@ -97,7 +96,7 @@ def test_an_older_bundle_gets_the_entries_that_it_lacks(bundle_copy: Path) -> No
     assert {name: found[name] for name in wanted} == wanted
 
 
-def test_the_probe_is_what_torch_makes_of_its_clips(
+def test_the_probe_holds_torch_s_features_of_its_clips(
     from_torch: MafsarNetwork, tmp_path: Path
 ) -> None:
     from safetensors.numpy import load_file
@@ -128,33 +127,33 @@ def test_adding_and_overwriting(bundle_copy: Path, tmp_path: Path, small: Path) 
     out = tmp_path / "b.mafsar"
     export_model(bundle_copy, out)
     first = (out / "query-fp16.onnx").read_bytes()
-    with pytest.raises(InputError, match="has these graphs already; add --overwrite"):
+    with pytest.raises(InputError, match="has these graphs already; add overwrite=True"):
         export_model(bundle_copy, out)
     (out / "weights-fp16.bin").write_bytes(b"damaged")
-    with pytest.raises(MismatchError, match=r"weights-fp16\.bin: 7 bytes.*--overwrite"):
+    with pytest.raises(MismatchError, match=r"weights-fp16\.bin: 7 bytes.*verwrite"):
         export_model(bundle_copy, out)
-    export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
+    export_model(bundle_copy, out, overwrite=True)
     assert Bundle.open(out).precisions() == ["fp32", "fp16"]
     (out / "bundle.json").write_text("{")
-    export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
+    export_model(bundle_copy, out, overwrite=True)
     assert (out / "query-fp16.onnx").read_bytes() == first
     manifest = json.loads((out / "bundle.json").read_text())
     manifest["weights_sha256"] = "0" * 64
     (out / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="holds another model"):
         export_model(bundle_copy, out)
-    export_model(bundle_copy, out, options=ExportOptions(overwrite=True))
+    export_model(bundle_copy, out, overwrite=True)
     assert Bundle.open(out).spec.weights_sha256 == Bundle.open(small).spec.weights_sha256
 
 
-def test_a_whole_bundle_is_copied_to_another_place(bundle_copy: Path, tmp_path: Path) -> None:
+def test_a_complete_bundle_is_copied(bundle_copy: Path, tmp_path: Path) -> None:
     export_model(bundle_copy)
     out = tmp_path / "another.mafsar"
     assert export_model(bundle_copy, out).artefacts == ()
     assert Bundle.open(out).manifest == Bundle.open(bundle_copy).manifest
-    wish = ExportOptions(precision="fp32", overwrite=True)
-    with pytest.raises(InputError, match=r"made from the model itself: mafsar export MODEL -o"):
-        export_model(out, options=wish)
+    advice = r"made from the model itself, .*: mafsar.export_model\(model, out='"
+    with pytest.raises(InputError, match=advice):
+        export_model(out, precision="fp32", overwrite=True)
 
 
 def test_other_frames_are_another_model(from_torch: MafsarNetwork, tmp_path: Path) -> None:
@@ -163,19 +162,21 @@ def test_other_frames_are_another_model(from_torch: MafsarNetwork, tmp_path: Pat
     with pytest.raises(InputError, match="has these graphs already"):
         export_model("any", out)
     from_torch.config = dataclasses.replace(from_torch.config, frames=2)
-    with pytest.raises(InputError, match=r"holds .* with other frames; name another -o, or add"):
+    with pytest.raises(
+        InputError, match=r"holds .* with other frames; choose another out, or add overwrite=True"
+    ):
         export_model("any", out)
 
 
 @pytest.mark.usefixtures("from_torch")
-def test_int8_goes_with_the_graphs_that_it_was_made_of(
+def test_int8_graphs_are_removed_when_their_fp32_graphs_change(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "b.mafsar"
     export_model("any", out)
-    export_model("any", out, options=ExportOptions(precision="int8"))
+    export_model("any", out, precision="int8")
     record = Bundle.open(out).manifest["parity"]["onnx-int8"]
-    export_model("any", out, options=ExportOptions(overwrite=True))
+    export_model("any", out, overwrite=True)
     again = Bundle.open(out)
     assert again.precisions() == ["fp32", "fp16", "int8"]
     assert again.manifest["parity"]["onnx-int8"] == record
@@ -190,21 +191,21 @@ def test_int8_goes_with_the_graphs_that_it_was_made_of(
         (path / "bundle.json").write_text(json.dumps(manifest))
 
     monkeypatch.setattr("mafsar.export.graphs.network_bundle.export_bundle", changed)
-    export_model("any", out, options=ExportOptions(overwrite=True))
+    export_model("any", out, overwrite=True)
     fresh = Bundle.open(out)
     assert fresh.precisions() == ["fp32", "fp16"]
     assert not list(out.glob("*int8*"))
     assert "onnx-int8" not in fresh.manifest["parity"]
 
 
-def test_a_file_manager_s_files_are_no_part_of_a_bundle(bundle_copy: Path) -> None:
+def test_files_of_a_file_manager_are_ignored(bundle_copy: Path) -> None:
     (bundle_copy / ".DS_Store").write_bytes(b"seen")
     export_model(bundle_copy)
     (bundle_copy / ".DS_Store").write_bytes(b"seen again")
     assert ".DS_Store" not in Bundle.open(bundle_copy).manifest["files"]
 
 
-def test_a_link_to_a_bundle_stays_one(
+def test_a_link_to_a_bundle_stays_a_link(
     bundle_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = tmp_path / "link.mafsar"
@@ -213,27 +214,29 @@ def test_a_link_to_a_bundle_stays_one(
     assert link.is_symlink()
     assert Bundle.open(bundle_copy).precisions() == ["fp32", "fp16"]
     monkeypatch.chdir(bundle_copy)
-    export_model(".", options=ExportOptions(overwrite=True))
+    export_model(".", overwrite=True)
     assert Bundle.open(bundle_copy).precisions() == ["fp32", "fp16"]
 
 
-def test_a_place_that_cannot_be_written_is_said(
+def test_a_folder_that_cannot_be_written_is_reported(
     bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(job, "alone", refuse)
-    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\); name"):
+    monkeypatch.setattr(job, "locked", refuse)
+    with pytest.raises(
+        InputError, match=r"cannot be written \(Read-only file system\); choose another out"
+    ):
         export_model(bundle_copy)
 
 
-def test_unverified_is_marked(bundle_copy: Path) -> None:
-    export_model(bundle_copy, options=ExportOptions(verify=False))
+def test_an_export_without_verification_is_marked(bundle_copy: Path) -> None:
+    export_model(bundle_copy, verify=False)
     assert Bundle.open(bundle_copy).manifest["parity"]["onnx-fp16"]["verified"] == "no"
 
 
-def test_the_user_s_clips_and_limit_count(bundle_copy: Path, tmp_path: Path) -> None:
+def test_verification_uses_the_user_s_clips_and_limit(bundle_copy: Path, tmp_path: Path) -> None:
     from mafsar.synthetic import render_video
 
     for name in ("wave_hand", "open_arms", "tip_over"):
@@ -241,31 +244,41 @@ def test_the_user_s_clips_and_limit_count(bundle_copy: Path, tmp_path: Path) -> 
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             path = tmp_path / "data" / name / f"{index}.mp4"
             render_video(name, path, seed=index, seconds=0.5, size=64)
-    options = ExportOptions(data=tmp_path / "data")
-    report = export_model(bundle_copy, options=options).artefacts[0].verification
-    assert (report["data"], report["clips"]) == (str(tmp_path / "data"), 6)
+    data = tmp_path / "data"
+    report = export_model(bundle_copy, data=data).artefacts[0].verification
+    assert (report["data"], report["clips"]) == (str(data), 6)
     before = sorted(path.name for path in bundle_copy.iterdir())
-    strict = dataclasses.replace(options, min_cosine=1.0, overwrite=True)
     with pytest.raises(MismatchError, match="at least 1 wanted; nothing was kept"):
-        export_model(bundle_copy, options=strict)
+        export_model(bundle_copy, data=data, min_cosine=1.0, overwrite=True)
     assert sorted(path.name for path in bundle_copy.iterdir()) == before
     (tmp_path / "data" / "tip_over" / "1.mp4").unlink()
     with pytest.raises(InputError, match="class tip_over has one clip"):
-        export_model(bundle_copy, options=dataclasses.replace(options, overwrite=True))
+        export_model(bundle_copy, data=data, overwrite=True)
 
 
-def test_what_cannot_be_is_said(bundle_copy: Path, tmp_path: Path) -> None:
+def test_wrong_options_are_reported(bundle_copy: Path, tmp_path: Path) -> None:
     def fails(kind: type[MafsarError], words: str, *args: object, **options: object) -> None:
         with pytest.raises(kind, match=words):
-            export_model(*args, options=ExportOptions(**options))  # type: ignore[arg-type]
+            export_model(*args, **options)  # type: ignore[arg-type]
 
-    fails(InputError, "precision must be fp32, fp16 or int8", bundle_copy, precision="int4")
+    fails(
+        InputError,
+        "precision must be one of fp32, fp16, int8, got 'int4'",
+        bundle_copy,
+        precision="int4",
+    )
     fails(InputError, "belong to the bundle", bundle_copy, frames=16)
-    fails(InputError, "min-cosine must be", bundle_copy, min_cosine=2.0)
+    fails(InputError, "min_cosine=2: must be over 0", bundle_copy, min_cosine=2.0)
     fails(MissingError, "no such bundle", str(tmp_path / "none.mafsar"))
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("kept")
-    fails(InputError, "no bundle", bundle_copy, tmp_path / "folder", overwrite=True)
+    fails(
+        InputError,
+        "not a bundle; choose another out",
+        bundle_copy,
+        tmp_path / "folder",
+        overwrite=True,
+    )
     assert (tmp_path / "folder" / "mine").read_text() == "kept"
     fails(InputError, "unknown model", "vit-b-99")
 
@@ -302,7 +315,7 @@ def shuffle_frames(graph: onnx.GraphProto) -> None:
 
 
 def swap_clips(graph: onnx.GraphProto) -> None:
-    """The rows of a batch in another order."""
+    """Reverses the rows of a batch."""
     for name, value in (("ends", -1), ("starts", -(2**60)), ("zero", 0), ("back", -1)):
         tensor = onnx.helper.make_tensor(name, onnx.TensorProto.INT64, [1], [value])
         graph.initializer.append(tensor)
@@ -363,7 +376,7 @@ def test_a_fault_in_fp32_is_caught_too(
 
 
 def test_an_overflow_of_half_is_caught(bundle_copy: Path) -> None:
-    """Values beyond 65504 inside, none outside: the CPU computes them in float32 and shows nothing."""
+    """Values beyond 65504 inside the graph only: on a CPU, in float32, the outputs are correct."""
     import onnx_ir as ir
 
     model = ir.load(bundle_copy / "query-fp32.onnx")
@@ -390,7 +403,7 @@ def test_an_overflow_of_half_is_caught(bundle_copy: Path) -> None:
     assert Bundle.open(bundle_copy).precisions() == ["fp32"]
 
 
-def test_default_places(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path) -> None:
+def test_default_output(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path) -> None:
     monkeypatch.setattr("mafsar.runtime.engines.loading.SHIPPED_BUNDLE", small)
     monkeypatch.chdir(tmp_path)
     assert export_model("tiny").path == Path("tiny.mafsar")
@@ -399,4 +412,4 @@ def test_default_places(monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: 
     (tmp_path / "runs" / "h").mkdir(parents=True)
     names["runs/h"] = "h.mafsar"
     for name, out in names.items():
-        assert Source(name, None, None, {}, {}).default_out() == Path(out)
+        assert ModelSource(name, None, None, {}, {}).default_out() == Path(out)

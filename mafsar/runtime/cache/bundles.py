@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mafsar.files import file_sha256
-from mafsar.model.names import MANIFEST, parse_model_name
+from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX, MANIFEST, parse_model_name
 from mafsar.runtime.cache.features import CAP_BYTES, FeatureCache, cache_folder
-from mafsar.runtime.engines.bundle import SUFFIX
 from mafsar.version import __version__
 
-ADAPTERS_FILE = "adapters.safetensors"  # what makes a folder a run folder
 _RECIPE = 1  # of the graphs; another one makes new bundles
 
 
@@ -57,7 +55,7 @@ def kept_path(name: str) -> Path:
     path = Path(name).expanduser()
     stem = path.stem if path.exists() else name
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.")[:40]
-    return bundles_folder() / f"{safe or 'model'}-{_identity(name)[:12]}{SUFFIX}"
+    return bundles_folder() / f"{safe or 'model'}-{_identity(name)[:12]}{BUNDLE_SUFFIX}"
 
 
 def find_kept(name: str) -> Path | None:

@@ -20,12 +20,11 @@ from mafsar.errors import (
     option,
 )
 from mafsar.files import file_sha256
-from mafsar.model.names import MANIFEST, SHIPPED_BUNDLE
+from mafsar.model.names import BUNDLE_SUFFIX, MANIFEST, SHIPPED_BUNDLE, graph_file, weights_file
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.video.sampling import segment_times
 
 SCHEMA = 1  # entries may be added to it: a bundle without them opens
-SUFFIX = ".mafsar"
 ENGINES_FOLDER = "engines"  # of TensorRT; their hashes are checked when one is loaded
 _ENGINE_NAME = re.compile(rf"{ENGINES_FOLDER}/[\w-][\w.-]*\.engine")
 _ENGINE_ENTRY = (
@@ -97,11 +96,11 @@ class Bundle:
             _check_file(path, name, sha256, size)
         _check_engines(path, manifest.get("engines", {}))
         bundle = Bundle(path, spec, tokenizer, manifest)
-        wanted = ["query-fp32.onnx"]
+        wanted = [graph_file("query")]
         if tokenizer is not None:
-            wanted += ["text.onnx", tokenizer.path.name]
+            wanted += [graph_file("text"), tokenizer.path.name]
         if spec.text_in_support:
-            wanted.append("support-fp32.onnx")
+            wanted.append(graph_file("support"))
         for name in wanted:
             if name not in files:
                 raise MissingError(f"{path / MANIFEST}: lists no {name}; ", *fix(path))
@@ -113,8 +112,7 @@ class Bundle:
         Raises:
             UnavailableError: The bundle has no such graph.
         """
-        # The text tower runs once a class; it has one precision.
-        name = "text.onnx" if branch == "text" else f"{branch}-{precision}.onnx"
+        name = graph_file(branch, precision)
         if name in self.manifest["files"]:
             return self.path / name
         has = ", ".join(self.precisions()) or "none"
@@ -127,7 +125,8 @@ class Bundle:
 
     def graphs_sha256(self, precision: str) -> str:
         """Hash of the branches' graphs in a precision and of their weights file."""
-        names = (f"query-{precision}.onnx", f"support-{precision}.onnx", f"weights-{precision}.bin")
+        graphs = [graph_file(branch, precision) for branch in ("query", "support")]
+        names = (*graphs, weights_file(precision))
         files = self.manifest["files"]
         parts = [files[name]["sha256"] for name in names if name in files]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
@@ -137,14 +136,14 @@ class Bundle:
         return [
             precision
             for precision in ("fp32", "fp16", "int8")
-            if f"query-{precision}.onnx" in self.manifest["files"]
+            if graph_file("query", precision) in self.manifest["files"]
         ]
 
 
 def is_bundle(path: str | Path) -> bool:
     """Whether a path is a folder with a manifest, or is named like one."""
     path = Path(path)
-    return (path / MANIFEST).is_file() or (path.is_dir() and path.suffix == SUFFIX)
+    return (path / MANIFEST).is_file() or (path.is_dir() and path.suffix == BUNDLE_SUFFIX)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -199,7 +198,7 @@ def export_hint(path: Path, **options: Any) -> tuple[object, ...]:
     """What adds to a bundle, as parts of a message; the shipped one is copied under its name."""
     if path.resolve().parent != SHIPPED_BUNDLE.parent:
         return (call("export_model", str(path), **options),)
-    copy = f"{path.stem}{SUFFIX}"
+    copy = f"{path.stem}{BUNDLE_SUFFIX}"
     return (call("export_model", path.stem, **options), ", then ", option(model=copy))
 
 

@@ -12,15 +12,18 @@ from mafsar.choices import PRECISIONS, Engine, EngineChoice, MakeBundle, Precisi
 from mafsar.errors import MafsarError, Message, MissingError, UnavailableError, call, option
 from mafsar.extras import require
 from mafsar.model.names import (
+    ADAPTERS_FILE,
+    BUNDLE_SUFFIX,
     OPEN_CLIP_NAMES,
     SHIPPED,
     SHIPPED_BUNDLE,
+    graph_file,
     known_names,
     parse_model_name,
 )
-from mafsar.runtime.cache.bundles import ADAPTERS_FILE, bundles_folder, discard_kept, find_kept
+from mafsar.runtime.cache.bundles import bundles_folder, discard_kept, find_kept
 from mafsar.runtime.encoder import BankModel, Encoder
-from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle, read_manifest
+from mafsar.runtime.engines.bundle import Bundle, is_bundle, read_manifest
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,12 @@ def _load_onnx(source: ModelSource, choice: EngineChoice) -> Encoder:
 
 
 def _load_torch(source: ModelSource, choice: EngineChoice) -> Encoder:
-    require(option(model=source.name), "torch", "open_clip", otherwise=option(model=SHIPPED))
+    require(
+        option(model=source.name),
+        "torch",
+        "open_clip",
+        otherwise=("use ", option(model=SHIPPED)),
+    )
     from mafsar.runtime.engines.torch_encoder import load_torch_encoder
 
     return load_torch_encoder(
@@ -260,7 +268,7 @@ def precisions_of(
     if engine == "trt":
         found = {entry["precision"] for entry in manifest.get("engines", {}).values()}
     else:
-        found = {each for each in PRECISIONS if f"query-{each}.onnx" in manifest["files"]}
+        found = {each for each in PRECISIONS if graph_file("query", each) in manifest["files"]}
     return [precision for precision in PRECISIONS if precision in found] or ["fp32"]
 
 
@@ -299,9 +307,9 @@ def _name_of(model: BankModel, bank: Path | None) -> str | None:
         except MafsarError:
             continue
     trained = Path(model.path or "")
-    if trained.suffix == ".safetensors" or (trained / ADAPTERS_FILE).is_file():
-        if trained.exists():
-            return str(trained)
+    is_trained = trained.suffix == ".safetensors" or (trained / ADAPTERS_FILE).is_file()
+    if is_trained and trained.exists():
+        return str(trained)
     if not Path(model.name).suffix and ":" in model.name:
         return model.name
     return model.name if model.name in known_names() else None
@@ -317,7 +325,7 @@ def _bundles_near(model: BankModel, bank: Path | None) -> Iterator[Path]:
         folders.insert(0, bank.resolve().parent)
     for folder in folders:
         if folder.is_dir():
-            yield from sorted(folder.glob(f"*{SUFFIX}"))
+            yield from sorted(folder.glob(f"*{BUNDLE_SUFFIX}"))
 
 
 def _of_source(bundle: Bundle, source: Path) -> Bundle:
@@ -348,6 +356,6 @@ def _torch_on_gpu(name: str, choice: EngineChoice, encoder: Encoder) -> Encoder 
 def _check_exists(name: str) -> None:
     """Raises where a name is neither a path nor a model's name."""
     if not Path(name).expanduser().exists():
-        if Path(name).suffix in (SUFFIX, ".safetensors") and ":" not in name:
+        if Path(name).suffix in (BUNDLE_SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")
         parse_model_name(name)

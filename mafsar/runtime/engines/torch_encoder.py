@@ -16,7 +16,7 @@ from mafsar.choices import check_device
 from mafsar.errors import InputError, Message, MismatchError, UnavailableError, option
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import parameter_counts
-from mafsar.model.names import SHIPPED, SHIPPED_BUNDLE, backbone
+from mafsar.model.names import SHIPPED, SHIPPED_BUNDLE, TOKENIZER_FILE, backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
@@ -151,7 +151,7 @@ class TorchEncoder:
                 self._clip_tokenizer = SimpleTokenizer(context_length=config.context_length)
             return np.asarray(self._clip_tokenizer(list(texts)).numpy(), np.int64)
         if self._tokenizer is None:
-            path = SHIPPED_BUNDLE / "tokenizer.json"
+            path = SHIPPED_BUNDLE / TOKENIZER_FILE
             if self.spec.backbone != SHIPPED or not path.is_file():
                 raise UnavailableError(
                     f"{self.spec.name}: no tokenizer for its {config.vocab_size} tokens; use ",

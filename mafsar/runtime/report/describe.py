@@ -10,10 +10,10 @@ from typing import Any
 
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.files import file_sha256
+from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX
 from mafsar.runtime.bank.bank import Bank, is_bank, read_bank
-from mafsar.runtime.cache.bundles import ADAPTERS_FILE
 from mafsar.runtime.encoder import ModelSpec
-from mafsar.runtime.engines.bundle import SUFFIX, Bundle, is_bundle
+from mafsar.runtime.engines.bundle import Bundle, is_bundle
 from mafsar.runtime.engines.loading import load_model, model_path
 
 SCHEMA = 1
@@ -43,7 +43,7 @@ def describe(thing: str | Path) -> dict[str, Any]:
         return describe_engine(path)
     if path.exists():
         return _describe_path(path)
-    if path.suffix in (SUFFIX, ".safetensors", ".engine", ".plan") and ":" not in name:
+    if path.suffix in (BUNDLE_SUFFIX, ".safetensors", ".engine", ".plan") and ":" not in name:
         raise MissingError(f"{path}: no such file or folder; check the path")
     return describe_name(name)
 

@@ -1,4 +1,4 @@
-"""The TensorRT runner on a stand-in that has only the names of TensorRT 10.3."""
+"""The TensorRT encoder, with a stand-in that has only the names of TensorRT 10.3."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mafsar.runtime.engines import trt_encoder
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
-from mafsar.runtime.engines.trt_encoder import Device, TrtEncoder, choose_trt
+from mafsar.runtime.engines.trt_encoder import Device, TrtEncoder
 from mafsar.runtime.engines.trt_engine import TrtEngine, plan_batches
 from mafsar.runtime.report.describe import describe, describe_bundle
 
@@ -39,17 +39,17 @@ BUCKETS = (1, 4)
         (70, [(32, 32), (32, 32), (6, 8)]),
     ],
 )
-def test_clips_are_cut_into_buckets(count, plan):
+def test_clips_are_split_into_batches(count, plan):
     assert plan_batches(count, (1, 8, 32)) == plan
 
 
-def test_a_bucket_pads_where_none_is_small_enough():
+def test_a_batch_is_padded_where_no_size_is_small_enough():
     assert plan_batches(3, (8,)) == [(3, 8)]
     assert plan_batches(9, (8,)) == [(8, 8), (1, 8)]
 
 
 def add_engine(bundle: Path, fake_trt, branch: str, plan: bytes | None = None, **more) -> Path:
-    """Writes an engine of the stand-in and its entry."""
+    """Writes an engine for the stand-in and its manifest entry."""
     graph = f"{branch}-fp32.onnx"
     name = f"engines/{branch}-fp32-b1.4.4-trt10.3.0-sm87.engine"
     path = bundle / name
@@ -96,7 +96,7 @@ def clips(count: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, 4, 32, 32, 3), np.uint8)
 
 
-def test_features_are_those_of_the_graph_whatever_the_batch(bundle: Path, device: Device) -> None:
+def test_features_equal_the_graphs_at_every_batch(bundle: Path, device: Device) -> None:
     opened = Bundle.open(bundle)
     assert describe_bundle(opened)["engines"] == [
         f"engines/{branch}-fp32-b1.4.4-trt10.3.0-sm87.engine" for branch in ("query", "support")
@@ -114,8 +114,8 @@ def test_features_are_those_of_the_graph_whatever_the_batch(bundle: Path, device
         found = encoder.encode_support(frames, text[:count])
         wanted = reference.encode_support(frames, text[:count])
         np.testing.assert_allclose(found.frames, wanted.frames, rtol=1e-4, atol=1e-4)
-    assert device.cuda.launched > 0  # from the second run on, a recorded graph
-    assert len(device.cuda.graphs) == 4  # one a branch and bucket
+    assert device.cuda.launched > 0  # a recorded CUDA graph from the second run on
+    assert len(device.cuda.graphs) == 4  # one per branch and batch size
     np.testing.assert_array_equal(encoder.encode_text(["a"]), reference.encode_text(["a"]))
     off = encoder.encode_support(frames, None)
     np.testing.assert_array_equal(off.frames, encoder.encode_query(frames).frames)
@@ -123,7 +123,7 @@ def test_features_are_those_of_the_graph_whatever_the_batch(bundle: Path, device
         encoder.encode_query(frames.astype(np.float32))
 
 
-def test_it_runs_where_graphs_cannot_be_recorded(bundle: Path, fake_trt) -> None:
+def test_it_runs_where_cuda_graphs_cannot_be_recorded(bundle: Path, fake_trt) -> None:
     cuda = fake_trt.FakeCuda(records=False)
     plan = (bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.engine").read_bytes()
     engine = TrtEngine(plan, fake_trt.fake_module(cuda), cuda, BUCKETS)
@@ -144,7 +144,7 @@ def test_another_device_runs_the_probe_again(bundle: Path, device: Device) -> No
 
 
 @pytest.mark.parametrize("buckets", [(1,), (8,), (1, 4), (1, 8, 32), (4, 16)])
-def test_the_probe_reaches_two_buckets_and_padding(buckets: tuple[int, ...]) -> None:
+def test_the_probe_covers_two_batch_sizes_and_padding(buckets: tuple[int, ...]) -> None:
     runs = set()
     for batch in trt_encoder._probe_batches(buckets):
         for start in range(0, 16, batch):  # the probe's clips
@@ -153,9 +153,7 @@ def test_the_probe_reaches_two_buckets_and_padding(buckets: tuple[int, ...]) -> 
     assert buckets == (1,) or any(taken < bucket for taken, bucket in runs)
 
 
-def test_of_engines_that_fit_the_one_of_the_largest_batch_runs(
-    bundle: Path, device: Device
-) -> None:
+def test_the_engine_with_the_largest_batch_is_chosen(bundle: Path, device: Device) -> None:
     path = bundle / "bundle.json"
     manifest = json.loads(path.read_text())
     large = manifest["engines"]
@@ -174,7 +172,7 @@ def test_of_engines_that_fit_the_one_of_the_largest_batch_runs(
         assert set(names.values()) == set(large)
 
 
-def test_engines_of_a_changed_graph_go(bundle: Path) -> None:
+def test_engines_of_a_changed_graph_are_removed(bundle: Path) -> None:
     with bundle_draft(bundle, bundle) as draft:
         graph = onnx.load(draft.folder / "query-fp32.onnx", load_external_data=False)
         graph.doc_string = "another"
@@ -188,7 +186,7 @@ def test_engines_of_a_changed_graph_go(bundle: Path) -> None:
     }
 
 
-def test_the_probe_runs_once_a_device(bundle: Path, device: Device, fake_trt) -> None:
+def test_the_probe_runs_once_per_device(bundle: Path, device: Device, fake_trt) -> None:
     TrtEncoder(Bundle.open(bundle), here=device)
     car = bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.json"
     assert json.loads(car.read_text())["verified"] == "engine"
@@ -202,9 +200,7 @@ def test_the_probe_runs_once_a_device(bundle: Path, device: Device, fake_trt) ->
         TrtEncoder(Bundle.open(bundle), here=device)
 
 
-def test_an_engine_that_computes_something_else_is_refused(
-    bundle: Path, device: Device, fake_trt
-) -> None:
+def test_an_engine_with_wrong_features_is_refused(bundle: Path, device: Device, fake_trt) -> None:
     wrong = fake_trt.plan_of(bundle / "query-fp32.onnx", BUCKETS, factor=-1)
     path = add_engine(bundle, fake_trt, "query", wrong)
     with pytest.raises(MismatchError, match="does not give the reference's features"):
@@ -212,7 +208,7 @@ def test_an_engine_that_computes_something_else_is_refused(
     assert json.loads(path.with_suffix(".json").read_text())["verified"] == "graph"
 
 
-def test_a_lower_limit_that_was_accepted_holds_on_the_device(bundle: Path, device: Device) -> None:
+def test_a_lower_limit_of_the_export_applies_on_the_device(bundle: Path, device: Device) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
     probe = dict(load_file(bundle / "probe.safetensors"))
     noise = np.random.default_rng(0).normal(size=probe["query/features"].shape)
@@ -221,7 +217,7 @@ def test_a_lower_limit_that_was_accepted_holds_on_the_device(bundle: Path, devic
     save_file(probe, bundle / "probe.safetensors")
     manifest["files"]["probe.safetensors"] = describe_file(bundle / "probe.safetensors")
     (bundle / "bundle.json").write_text(json.dumps(manifest))
-    again = r"--engine trt --precision fp32 --batch 1,4 --overwrite"
+    again = r"engine='trt', precision='fp32', batch=\[1, 4\], overwrite=True"
     with pytest.raises(MismatchError, match=again):
         TrtEncoder(Bundle.open(bundle), here=device)
     for entry in manifest["engines"].values():
@@ -230,7 +226,7 @@ def test_a_lower_limit_that_was_accepted_holds_on_the_device(bundle: Path, devic
     TrtEncoder(Bundle.open(bundle), here=device)
 
 
-def test_an_engine_says_what_it_is(bundle: Path, device: Device) -> None:
+def test_describe_an_engine(bundle: Path, device: Device) -> None:
     path = bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.engine"
     TrtEncoder(Bundle.open(bundle), here=device)
     facts = describe(path)
@@ -257,9 +253,17 @@ def test_a_broken_tensorrt_does_not_stop_auto(
     said = r"broken_trt is installed but cannot be loaded \(libnvinfer.so.10: cannot open\)"
     with pytest.raises(UnavailableError, match=said):
         Device.here(0)
-    encoder, why = choose_trt(Bundle.open(bundle), device="auto", precision="fp32")
-    assert encoder is None
-    assert re.search(said, why or "")
+    manifest = bundle / "bundle.json"
+    document = json.loads(manifest.read_text())
+    made_up = {"flavour": "trt", "version": "10", "sha256": "0", "bytes": 1, "graph": "g"}
+    made_up |= {"branch": "query", "precision": "fp32", "compute_capability": "8.7"}
+    keys = ("graph_sha256", "weights", "weights_sha256", "model_sha256")
+    document["engines"] = {"engines/a.engine": made_up | dict.fromkeys(keys, "0") | {"buckets": [1]}}
+    manifest.write_text(json.dumps(document))
+    monkeypatch.setattr(trt_encoder, "has_cuda_driver", lambda: True)
+    encoder = load_model(bundle, device="auto")
+    assert encoder.engine == "onnx"
+    assert re.search(said, encoder.choice)
 
 
 def test_foreign_engines_are_refused(bundle: Path, device: Device, fake_trt) -> None:
@@ -271,7 +275,7 @@ def test_foreign_engines_are_refused(bundle: Path, device: Device, fake_trt) -> 
             TrtEncoder(Bundle.open(bundle), here=device)
         add_engine(bundle, fake_trt, "query")
 
-    none = r"has no fp32 query engine for sm87/trt10\.3\.0 .*; mafsar export .* --engine trt"
+    none = r"has no fp32 query engine for sm87/trt10\.3\.0 .*; mafsar.export_model.*engine='trt'"
     refused(UnavailableError, none, flavour="rtx")
     refused(UnavailableError, none, version="10.4.0")
     refused(UnavailableError, none, compute_capability="8.6")
@@ -281,7 +285,7 @@ def test_foreign_engines_are_refused(bundle: Path, device: Device, fake_trt) -> 
     refused(MismatchError, "made for another device or version", plan=b"no plan")
     with pytest.raises(UnavailableError, match="has no fp16 query engine"):
         TrtEncoder(opened, here=device, precision="fp16")
-    with pytest.raises(InputError, match="--device cpu needs --engine onnx"):
+    with pytest.raises(InputError, match="device='cpu' needs engine='onnx'"):
         TrtEncoder(opened, here=device, device="cpu")
     (bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.engine").unlink()
     with pytest.raises(MissingError, match="missing from the bundle"):
@@ -291,7 +295,7 @@ def test_foreign_engines_are_refused(bundle: Path, device: Device, fake_trt) -> 
 @pytest.mark.parametrize(
     ("flaw", "words"), [("broken", "could not enqueue"), ("full", "no memory for a context")]
 )
-def test_what_tensorrt_cannot_do_is_said(
+def test_failures_of_tensorrt_are_reported(
     flaw: str, words: str, bundle: Path, device: Device, fake_trt
 ) -> None:
     plan = fake_trt.plan_of(bundle / "query-fp32.onnx", BUCKETS, **{flaw: True})
@@ -300,8 +304,8 @@ def test_what_tensorrt_cannot_do_is_said(
         TrtEncoder(Bundle.open(bundle), here=device)
 
 
-def test_without_a_gpu_it_says_so(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_error_says_so(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mafsar.runtime.engines.trt_encoder.has_cuda_driver", lambda: False)
-    with pytest.raises(UnavailableError, match=r"no GPU 0 with a CUDA driver here; use --engine o"):
+    with pytest.raises(UnavailableError, match=r"no GPU 0 with a CUDA driver here; use engine='o"):
         load_model(bundle, engine="trt")
     assert load_model(bundle).engine == "onnx"

@@ -1,4 +1,4 @@
-"""From a bundle back to its network: bit by bit, or refused."""
+"""A bundle gives back its network bit by bit, or is refused."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_bundle_runs_on_torch_as_on_onnx_runtime(small: Path) -> None:
 
 
 def test_every_graph_names_its_weights(small: Path) -> None:
-    """What is left nameless are small constants, no parameter among them."""
+    """Only small constants have no parameter's name."""
     names = set(load_bundle_network(small).state_dict())
     for path in small.glob("*.onnx"):
         for tensor in onnx.load(str(path)).graph.initializer:
@@ -67,7 +67,7 @@ def test_every_graph_names_its_weights(small: Path) -> None:
 
 
 def test_other_weights_are_refused(bundle_copy: Path) -> None:
-    """A tensor with the right name and shape and one other bit."""
+    """A tensor with the right name and shape in which one bit differs."""
     path = bundle_copy / "text.onnx"
     model = onnx.load(str(path), load_external_data=False)
     (tensor,) = (t for t in model.graph.initializer if t.name == "text.ln_final.bias")
@@ -91,7 +91,7 @@ def test_graphs_without_names_are_refused(bundle_copy: Path) -> None:
         load_bundle_network(bundle_copy)
 
 
-def test_what_is_no_bundle_is_said(tmp_path: Path, small: Path) -> None:
+def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path: Path, small: Path) -> None:
     with pytest.raises(MissingError, match="not a complete bundle"):
         load_bundle_network(tmp_path)
     (tmp_path / "bundle.json").write_text((small / "bundle.json").read_text())

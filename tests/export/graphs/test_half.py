@@ -1,4 +1,4 @@
-"""FP16 graphs: which node computes in which type, and how far the features move."""
+"""FP16 graphs: the type of each node, and the error of the features."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def types_of(path: Path, out: Path) -> tuple[onnx.GraphProto, dict[str, int]]:
 
 
 @pytest.mark.parametrize("branch", ["query", "support"])
-def test_products_are_half_and_islands_float(branch: str, halves: Path) -> None:
+def test_products_are_half_and_the_rest_is_float(branch: str, halves: Path) -> None:
     graph, types = types_of(halves / f"{branch}-fp16.onnx", halves / f"typed-{branch}.onnx")
     seen = {}
     for node in graph.node:
@@ -55,11 +55,11 @@ def test_products_are_half_and_islands_float(branch: str, halves: Path) -> None:
         # The sum of two computed values is a residual.
         if node.op_type == "Add" and not stored & set(node.input):
             assert types[node.output[0]] in (FLOAT, onnx.TensorProto.INT64)
-        # TensorRT takes uint8 into a cast only.
+        # TensorRT accepts uint8 only as the input of a cast.
         if "frames" in node.input:
             assert node.op_type in ("Cast", "Shape")
     assert {types[value.name] for value in graph.output} == {FLOAT}
-    # A value is cast once, not once a reader.
+    # A value is cast once, not once per reader.
     casts = [(node.input[0], node.attribute[0].i) for node in graph.node if node.op_type == "Cast"]
     assert len(casts) == len(set(casts))
 
@@ -80,7 +80,7 @@ def test_weights_halve(small: Path, halves: Path) -> None:
 
 
 @pytest.mark.parametrize("branch", ["query", "support"])
-def test_features_move_by_half_s_rounding_only(branch: str, halves, make_network) -> None:
+def test_features_differ_by_half_precision_rounding_only(branch: str, halves, make_network) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (5, 4, 32, 32, 3), dtype=np.uint8)
     text = rng.standard_normal((5, 64)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""int8 graphs: which node computes in which type, what the whole numbers are, what is kept."""
+"""int8 graphs: the type of each node, the integers, and what stays in float32."""
 
 from __future__ import annotations
 
@@ -20,23 +20,20 @@ import torch
 
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.export.bundle_draft import bundle_draft
-from mafsar.export.graphs import int8_exceptions
 from mafsar.export.graphs.int8 import LARGEST_WEIGHT, mean_product, quantise_weight
 from mafsar.export.job import export_model
-from mafsar.export.options import ExportOptions
+from mafsar.export.verify import int8_search
 from mafsar.export.verify.bisect import bisect
 from mafsar.export.verify.clips import calibration_clips, rendered_clips
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model
 
-INT8 = ExportOptions(precision="int8")
-
 
 @pytest.fixture(scope="module")
 def eighth(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with int8 graphs; not to be written to."""
+    """A bundle with int8 graphs; read only."""
     out = tmp_path_factory.mktemp("eighth") / "eighth.mafsar"
-    (artefact,) = export_model(whole, out, options=INT8).artefacts
+    (artefact,) = export_model(whole, out, precision="int8").artefacts
     assert artefact.name == "onnx-int8"
     return out
 
@@ -83,15 +80,15 @@ def test_every_product_of_the_towers_becomes_an_int8_kernel(
     ]
     assert kinds["QGemm"] == len(named)
     assert kinds["QLinearConv"] == 1
-    # The module behind the towers computes in float.
+    # The module after the towers computes in float.
     stored = {tensor.name: tensor.data_type for tensor in graph.initializer}
     behind = {kind for name, kind in stored.items() if name.startswith("tpcm.")}
     assert behind == {onnx.TensorProto.FLOAT}
     assert onnx.TensorProto.INT8 in stored.values()
 
 
-def test_one_product_in_whole_numbers(eighth: Path, tmp_path: Path) -> None:
-    """The Gemm's result, restated from what the file holds."""
+def test_one_product_in_integers(eighth: Path, tmp_path: Path) -> None:
+    """The Gemm's result, computed again from the integers in the file."""
     model = onnx.load(str(eighth / "query-int8.onnx"))
     graph = model.graph
     gemm = [node for node in graph.node if node.op_type == "Gemm"][3]
@@ -135,7 +132,7 @@ def test_weights_are_rounded_to_their_channels_steps() -> None:
 
 @pytest.mark.parametrize("groups", [1, 3, 6])
 def test_the_shift_of_a_rounded_weight(groups: int) -> None:
-    """What the bias takes back, against torch on an input of constants without padding."""
+    """The correction of the bias, compared with torch on a constant input without padding."""
     rng = np.random.default_rng(3)
     weight, means = rng.standard_normal((12, 6 // groups, 3, 3)), rng.standard_normal(6)
     picture = torch.from_numpy(means)[None, :, None, None].expand(1, 6, 3, 3)
@@ -145,47 +142,46 @@ def test_the_shift_of_a_rounded_weight(groups: int) -> None:
     assert np.allclose(mean_product(linear, means), means @ linear)
 
 
-def test_what_was_asked_for_runs(eighth: Path, whole: Path) -> None:
+def test_int8_runs_where_it_is_requested(eighth: Path, whole: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
     encoder = load_model(eighth, precision="int8")
     assert (encoder.precision, encoder.device) == ("int8", "cpu")
     exact = load_model(eighth, device="cpu").encode_query(frames).frames
     error = np.abs(encoder.encode_query(frames).frames - exact).max()
     assert 1e-4 * np.abs(exact).max() < error < 0.2 * np.abs(exact).max()
-    with pytest.raises(UnavailableError, match="int8 graphs are for CPUs; use --device cpu"):
+    with pytest.raises(UnavailableError, match="int8 graphs are for CPUs; use device='cpu'"):
         load_model(eighth, precision="int8", device="cuda", engine="onnx")
     with pytest.raises(UnavailableError, match=r"no query-int8\.onnx .* --precision int8"):
         load_model(whole, precision="int8")
 
 
-def test_adding_and_what_cannot_be(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adding_int8_graphs_and_refusals(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
-    export_model(copied, options=INT8)
+    export_model(copied, precision="int8")
     with pytest.raises(InputError, match="int8: the bundle has these graphs already"):
-        export_model(copied, options=INT8)
+        export_model(copied, precision="int8")
     first = (copied / "weights-int8.bin").read_bytes()
-    again = export_model(copied, options=ExportOptions(precision="int8", overwrite=True))
+    again = export_model(copied, precision="int8", overwrite=True)
     assert [item.name for item in again.artefacts] == ["onnx-int8"]
     assert (copied / "weights-int8.bin").read_bytes() == first
     assert all(
         (copied / name).read_bytes() == data for name, data in before.items() if "js" not in name
     )
-    trt = ExportOptions(engine="trt", precision="int8")
     with pytest.raises(InputError, match="int8 is for ONNX Runtime on a CPU"):
-        export_model(copied, options=trt)
-    with pytest.raises(InputError, match="only int8 is calibrated; add --precision int8"):
-        export_model(copied, options=ExportOptions(calibration=copied))
+        export_model(copied, engine="trt", precision="int8")
+    with pytest.raises(InputError, match="only int8 is calibrated; add precision='int8'"):
+        export_model(copied, calibration=copied)
     find = sys.modules["importlib.util"].find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "onnx_ir" else find(name)
     )
     with pytest.raises(
-        UnavailableError, match=r"--precision int8: .* pip install 'mafsar\[graphs\]'"
+        UnavailableError, match=r"precision='int8': .* pip install 'mafsar\[graphs\]'"
     ):
-        export_model(copied, options=ExportOptions(precision="int8", overwrite=True))
+        export_model(copied, precision="int8", overwrite=True)
 
 
-def test_unverified_says_so_and_calibrates_on_own_clips(copied: Path, tmp_path: Path) -> None:
+def test_calibration_on_own_clips_without_verification(copied: Path, tmp_path: Path) -> None:
     from mafsar.synthetic import render_video
 
     for name, count in (("tip_over", 1), ("wave_hand", 2)):
@@ -193,14 +189,15 @@ def test_unverified_says_so_and_calibrates_on_own_clips(copied: Path, tmp_path: 
         for index in range(count):
             path = tmp_path / "clips" / name / f"{index}.mp4"
             render_video(name, path, seed=index, seconds=0.5, size=64)
-    own = ExportOptions(precision="int8", verify=False, calibration=tmp_path / "clips")
-    (artefact,) = export_model(copied, options=own).artefacts
+    clips = tmp_path / "clips"
+    result = export_model(copied, precision="int8", verify=False, calibration=clips)
+    (artefact,) = result.artefacts
     assert artefact.verification["verified"] == "no"
     assert artefact.verification["int8"]["calibration"] == str(tmp_path / "clips")
     assert artefact.verification["int8"]["calibration_clips"] == 3
 
 
-def test_calibration_never_sees_what_verifies(whole: Path) -> None:
+def test_calibration_and_verification_use_different_classes(whole: Path) -> None:
     spec = Bundle.open(whole).spec
     ours, theirs = calibration_clips(spec), rendered_clips(spec)
     assert not set(ours.texts) & set(theirs.texts)
@@ -208,12 +205,12 @@ def test_calibration_never_sees_what_verifies(whole: Path) -> None:
 
 
 def enlarge_a_channel(bundle: Path) -> None:
-    """One channel of a LayerNorm grows 400-fold and its readers shrink it again."""
+    """Multiplies one channel of a LayerNorm by 400 and divides its readers' weights by 400."""
     with bundle_draft(bundle, bundle) as draft:
         for branch in ("query", "support"):
             path = draft.folder / f"{branch}-fp32.onnx"
             model = ir.load(path)
-            # The weights change once, by name; their file is shared.
+            # Both graphs share the weights, so each is changed by name.
             for name, row in (
                 ("visual.transformer.resblocks.0.ln_2.weight", 400.0),
                 ("visual.transformer.resblocks.0.ln_2.bias", 400.0),
@@ -228,9 +225,9 @@ def enlarge_a_channel(bundle: Path) -> None:
             ir.save(model, path)
 
 
-def test_only_what_int8_cannot_hold_is_kept(copied: Path) -> None:
+def test_only_products_that_fail_in_int8_stay_float32(copied: Path) -> None:
     enlarge_a_channel(copied)
-    (artefact,) = export_model(copied, options=INT8).artefacts
+    (artefact,) = export_model(copied, precision="int8").artefacts
     kept = artefact.verification["int8"]["kept_float32"]
     assert kept
     assert set(kept) <= {
@@ -247,7 +244,7 @@ def nth(graph: onnx.GraphProto, kind: str, which: int) -> onnx.NodeProto:
 
 
 def miswrite(graph: onnx.GraphProto, which: int, place: int, change: Callable[[Any], Any]) -> None:
-    """One constant of a QuantizeLinear; its DequantizeLinear keeps the right one."""
+    """Changes one constant of a QuantizeLinear; its DequantizeLinear keeps the right one."""
     node = nth(graph, "QuantizeLinear", which)
     tensor = next(tensor for tensor in graph.initializer if tensor.name == node.input[place])
     wrong = np.asarray(change(onnx.numpy_helper.to_array(tensor)))
@@ -291,23 +288,21 @@ def tamper(path: Path, change: Callable[[onnx.GraphProto], None]) -> None:
 def test_planted_faults_are_caught(
     fault: Callable[[onnx.GraphProto], None], copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = int8_exceptions.write_int8_graphs
+    write = int8_search.write_int8_graphs
 
     def faulty(*arguments: Any) -> list[str]:
         names = write(*arguments)
         tamper(arguments[2] / "query-int8.onnx", fault)
         return names
 
-    monkeypatch.setattr(int8_exceptions, "write_int8_graphs", faulty)
-    # No order mends it; trying each product by itself is not what is tested.
-    monkeypatch.setattr(
-        int8_exceptions.Int8Maker, "_by_noise", lambda self: list(self._weights)[-4:]
-    )
+    monkeypatch.setattr(int8_search, "write_int8_graphs", faulty)
+    # No choice of float32 products fixes these faults, so the slow ranking is replaced.
+    monkeypatch.setattr(int8_search.Int8Search, "_by_noise", lambda self: list(self._weights)[-4:])
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     with pytest.raises(
         MismatchError, match=r"onnx int8: on 24 clips .* output query/.* in float32"
     ):
-        export_model(copied, options=INT8)
+        export_model(copied, precision="int8")
     assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]
 
@@ -343,7 +338,7 @@ print(float(session.run(None, {"x": numpy.full((4, 64), 25.5, numpy.float32)})[0
 )
 @pytest.mark.parametrize(("largest", "exact"), [(LARGEST_WEIGHT, True), (127, False)])
 def test_weights_of_7_bits_never_saturate(largest: int, exact: bool, tmp_path: Path) -> None:
-    """A product of the largest numbers on a CPU without VNNI, whose sums of two have 16 bits."""
+    """A product of the largest numbers on a CPU without VNNI, which adds two products in 16 bits."""
     helper = onnx.helper
     constants = {
         "step": np.float32(0.1), "zero": np.uint8(0), "steps": np.full(16, 0.1, np.float32),

@@ -1,4 +1,4 @@
-"""Ranges of int8 activations: against ranges that were found by trying, in float64."""
+"""Ranges of int8 activations: compared with a search over ranges in float64."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from mafsar.errors import MismatchError
-from mafsar.export.graphs.int8_ranges import LEVELS, Histogram, Seen, observe
+from mafsar.export.graphs.int8_ranges import LEVELS, Histogram, ValueRange, observe
 
 RNG = np.random.default_rng(0)
 TAILS = RNG.standard_t(3, 40_000)
@@ -23,8 +23,8 @@ SAMPLES = {
 
 
 def squared_error(values: np.ndarray, low: float, high: float) -> float:
-    """Of rounding to uint8 and back."""
-    seen = Seen(low, high, np.zeros(1), ())
+    """Squared error of rounding to uint8 and back."""
+    seen = ValueRange(low, high, np.zeros(1), ())
     scale, zero = float(seen.scale), int(seen.zero_point)
     steps = np.clip(np.rint(values / scale) + zero, 0, LEVELS)
     return float((((steps - zero) * scale - values) ** 2).mean())
@@ -49,24 +49,24 @@ def test_the_range_has_nearly_the_least_error(kind: str) -> None:
 
 
 def test_a_range_ends_where_the_values_do() -> None:
-    """A bin is wider: ReLU6 must give 6, or ONNX Runtime keeps it as a node of its own."""
+    """ReLU6 must give exactly 6 although bins are wider, or ONNX Runtime keeps its node."""
     histogram = Histogram()
     histogram.add(np.array([0, 0.5, 6, 6, 6], np.float32))
     assert histogram.best_range() == (0.0, 6.0)
-    assert Seen(0.0, 6.0, np.zeros(1), ()).zero_point == 0
+    assert ValueRange(0.0, 6.0, np.zeros(1), ()).zero_point == 0
 
 
-def test_zeros_alone_and_what_is_not_finite() -> None:
+def test_only_zeros_and_values_that_are_not_finite() -> None:
     histogram = Histogram()
     histogram.add(np.zeros(5, np.float32))
-    seen = Seen(*histogram.best_range(), np.zeros(1), ())
+    seen = ValueRange(*histogram.best_range(), np.zeros(1), ())
     assert (seen.scale, seen.zero_point) == (1, 0)
     histogram.add(np.array([1, np.nan], np.float32))
     with pytest.raises(MismatchError, match="not finite"):
         histogram.best_range()
 
 
-def test_values_of_a_graph_are_seen(tmp_path: Path) -> None:
+def test_values_of_a_graph_are_measured(tmp_path: Path) -> None:
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     nodes = [
         helper.make_node("Add", ["x", "one"], ["sum"]),
@@ -92,5 +92,5 @@ def test_values_of_a_graph_are_seen(tmp_path: Path) -> None:
     assert found["grown"].high <= np.exp(sums).max() * 1.0001
     assert [path.name for path in tmp_path.iterdir()] == ["g.onnx"]
     bad = [{"x": np.full((1, 3, 2), 1e3, np.float32)}]
-    with pytest.raises(MismatchError, match="not finite, in grown; use --precision fp32"):
+    with pytest.raises(MismatchError, match="not finite, in grown; use precision='fp32'"):
         observe(tmp_path / "g.onnx", {"grown": -1}, bad)

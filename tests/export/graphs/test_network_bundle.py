@@ -1,4 +1,4 @@
-"""Exported bundles against the network, on ONNX Runtime and by what is in the files."""
+"""Exported bundles, compared with the network on ONNX Runtime and by the content of their files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import torch
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.export.graphs import network_bundle as exporter
 from mafsar.export.graphs.trace import example_inputs, graph_specs
-from mafsar.export.names import graph_file
-from mafsar.export.verify.compare import Parity, compare
 from mafsar.model.config import AdapterConfig, ModelConfig, TextConfig, VisionConfig
+from mafsar.model.names import graph_file
 from mafsar.model.network import build_network
 from mafsar.model.weights import weights_sha256
 from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.parity import Parity, compare
 
 LAYERS, TEXT_LAYERS = 2, 1
 CONFIG = ModelConfig(
@@ -115,13 +115,13 @@ def test_a_graph_is_portable(name, bundle):
         shape = value.type.tensor_type.shape.dim
         assert shape[0].dim_param == "batch"
         assert all(dim.dim_value > 0 for dim in shape[1:])
-    # Nothing of the machine that made it.
+    # No trace of the machine that made it.
     text = path.read_bytes().decode("latin1")
     for word in (str(Path.cwd()), "site-packages", ".py", "/home", "/root"):
         assert word not in text
 
 
-def test_inputs_and_outputs_are_the_contract_s(bundle):
+def test_inputs_and_outputs_follow_the_contract(bundle):
     def signature(name):
         graph = onnx.load(str(bundle / name), load_external_data=False).graph
         kinds = {1: "f32", 2: "u8", 7: "i64"}
@@ -163,7 +163,7 @@ def test_layer_norms_are_single_operators_and_frames_are_cast_first(bundle):
                 assert node.op_type in ("Cast", "Shape")
 
 
-def test_the_graphs_share_one_weights_file_of_one_network_s_size(network, bundle):
+def test_the_graphs_share_one_weights_file(network, bundle):
     network_bytes = sum(4 * p.numel() for p in network.parameters())
     size = (bundle / "weights-fp32.bin").stat().st_size
     assert 0.9 * network_bytes < size < 1.02 * network_bytes
@@ -184,7 +184,7 @@ def test_the_graphs_share_one_weights_file_of_one_network_s_size(network, bundle
     assert sum(f.stat().st_size for f in bundle.glob("*.onnx")) < 0.2 * size + 200_000
 
 
-def test_the_manifest_is_the_runtime_s(network, bundle, tokenizer):
+def test_the_runtime_reads_the_manifest(network, bundle, tokenizer):
     manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     for name, entry in manifest["files"].items():
         data = (bundle / name).read_bytes()
@@ -201,7 +201,7 @@ def test_the_manifest_is_the_runtime_s(network, bundle, tokenizer):
     assert made_by["onnxscript"] == version("onnxscript")
     assert {"mafsar", "python", "numpy", "onnx", "onnx-ir", "tokenizers"} <= made_by.keys()
     assert {"onnxruntime", "onnxruntime-gpu"} & made_by.keys()
-    assert "open_clip_torch" not in made_by  # not where the vocabulary is another
+    assert "open_clip_torch" not in made_by  # only where the vocabulary is CLIP's
     assert manifest["parity"]["min_cosine"] > 0.999999
     assert manifest["parity"]["max_error"] < 1e-3
     assert ModelConfig.from_json(manifest["config"]) == CONFIG
@@ -219,7 +219,7 @@ def test_plain_clip_has_no_support_graph(plain):
     assert spec.parameters_tunable > 0  # what training would tune
 
 
-def test_the_same_network_gives_the_same_bytes_in_silence(plain, tokenizer, tmp_path, capfd):
+def test_the_same_network_gives_the_same_bytes_without_output(plain, tokenizer, tmp_path, capfd):
     network = random_network(CONFIG.plain()).train()
     again = exporter.export_bundle(network, tokenizer, tmp_path / "again.mafsar")
     captured = capfd.readouterr()
@@ -227,10 +227,10 @@ def test_the_same_network_gives_the_same_bytes_in_silence(plain, tokenizer, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["again.mafsar"]
     for path in plain.iterdir():
         assert (again / path.name).read_bytes() == path.read_bytes(), path.name
-    assert network.training  # the caller's network is left as it is
+    assert network.training  # the caller's network is unchanged
 
 
-def test_a_failure_leaves_nothing_and_keeps_what_was_there(tokenizer, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_the_folder_unchanged(tokenizer, tmp_path, monkeypatch):
     out = tmp_path / "x.mafsar"
     out.mkdir()
     (out / "old").write_text("kept")
@@ -254,7 +254,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(tokenizer, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["x.mafsar"]
 
 
-def test_verification_finds_another_network(bundle):
+def test_verification_detects_another_network(bundle):
     other = random_network(CONFIG, seed=1)
     with pytest.raises(MismatchError, match=r"query-fp32\.onnx: output features differs"):
         exporter.verify_bundle(other, bundle)

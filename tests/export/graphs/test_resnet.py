@@ -15,13 +15,14 @@ import torch
 
 from mafsar.errors import UnavailableError
 from mafsar.export.graphs.half import write_half_graphs
-from mafsar.export.graphs.int8 import values_to_see, write_int8_graphs
+from mafsar.export.graphs.int8 import values_to_measure, write_int8_graphs
 from mafsar.export.graphs.int8_ranges import observe
 from mafsar.export.graphs.network_bundle import export_bundle
-from mafsar.export.verify.compare import compare, run_graph
+from mafsar.export.graphs.sessions import run_graph
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import AdapterConfig, ModelConfig, ResNetConfig, TextConfig
 from mafsar.model.network import MafsarNetwork, build_network
+from mafsar.runtime.engines.parity import compare
 
 HALF, FLOAT = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 BRANCHES = ("query", "support")
@@ -29,7 +30,7 @@ BRANCHES = ("query", "support")
 
 @pytest.fixture(scope="module")
 def network() -> MafsarNetwork:
-    """Every parameter and statistic is random: batch norms are born as ones and zeros."""
+    """A network in which batch-norm statistics, initially ones and zeros, are random as well."""
     config = ModelConfig(
         name="small",
         embed_dim=32,
@@ -80,7 +81,7 @@ def test_features_are_those_of_the_network(branch: str, bundle: Path, network) -
             assert 0 < error < 32 * np.finfo(type_).eps, precision
 
 
-def test_convolutions_are_half_and_what_they_join_float(bundle: Path, tmp_path: Path) -> None:
+def test_convolutions_are_half_and_residual_sums_float(bundle: Path, tmp_path: Path) -> None:
     path = bundle / "query-fp16.onnx"
     onnx.shape_inference.infer_shapes_path(
         str(path), str(tmp_path / "typed.onnx"), check_type=True, strict_mode=True
@@ -99,8 +100,8 @@ def test_convolutions_are_half_and_what_they_join_float(bundle: Path, tmp_path: 
     assert not any(node.op_type == "BatchNormalization" for node in graph.node)
 
 
-def test_a_folded_tensor_bears_no_parameter_s_name(bundle: Path, network: MafsarNetwork) -> None:
-    """And no network is made of such a bundle."""
+def test_a_folded_tensor_has_its_own_name(bundle: Path, network: MafsarNetwork) -> None:
+    """A bundle with folded batch norms gives no network back."""
     state = network.state_dict()
     folded = 0
     for tensor in onnx.load(str(bundle / "query-fp32.onnx")).graph.initializer:
@@ -114,14 +115,14 @@ def test_a_folded_tensor_bears_no_parameter_s_name(bundle: Path, network: Mafsar
 
 
 def test_int8_leaves_no_convolution_in_float(bundle: Path, tmp_path: Path) -> None:
-    """Convolutions between uint8 and uint8, a ReLU of theirs inside the range."""
+    """Convolutions have uint8 input and output, and ranges absorb their ReLUs."""
     out = Path(shutil.copytree(bundle, tmp_path / "int8"))
     graph = ir.load(out / "query-fp32.onnx").graph
     rng = np.random.default_rng(0)
     clips = rng.integers(0, 256, (4, 1, 4, 64, 64, 3), dtype=np.uint8)
     runs = [{"frames": clip} for clip in clips]
-    seen = {"query": observe(out / "query-fp32.onnx", values_to_see(graph), runs)}
-    write_int8_graphs(out, seen, out)
+    ranges = {"query": observe(out / "query-fp32.onnx", values_to_measure(graph), runs)}
+    write_int8_graphs(out, ranges, out)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3

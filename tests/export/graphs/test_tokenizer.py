@@ -28,8 +28,8 @@ TEXTS = [
 ]
 
 
-# 24 scripts and what stands between their words; unassigned, private and surrogate code points are
-# left out, everything else is in. There are no exceptions.
+# 24 scripts and the characters between their words, without unassigned, private and surrogate code
+# points.
 RANGES = {
     "latin": (0x41, 0x24F), "greek": (0x370, 0x3FF), "cyrillic": (0x400, 0x4FF),
     "armenian": (0x531, 0x58F), "hebrew": (0x5D0, 0x5F4), "arabic": (0x600, 0x6FF),

@@ -1,4 +1,4 @@
-"""`doctor --bisect` names the node where a fault was planted, and none where there is none."""
+"""`doctor --bisect` names the node with a planted fault, and no node in a correct bundle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def plant(bundle: Path, graph: str, which: int) -> str:
     return str(node.outputs[0].name)
 
 
-def test_a_sound_bundle_has_none(whole: Path) -> None:
+def test_a_correct_bundle_has_no_departure(whole: Path) -> None:
     found = list(bisect(Bundle.open(whole)))
     assert [item.graph for item in found] == ["query-fp16.onnx", "support-fp16.onnx"]
     for item in found:

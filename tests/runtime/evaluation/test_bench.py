@@ -102,10 +102,9 @@ def test_precisions_stand_side_by_side(tmp_path: Path) -> None:
     if importlib.util.find_spec("onnx_ir") is None:
         pytest.skip("writing fp16 graphs needs onnx_ir")
     from mafsar.export.job import export_model
-    from mafsar.export.options import ExportOptions
 
     bundle = Path(shutil.copytree(SHIPPED_BUNDLE, tmp_path / "own.mafsar"))
-    export_model(bundle, options=ExportOptions(precision="fp16", verify=False))
+    export_model(bundle, precision="fp16", verify=False)
     assert Bundle.open(bundle).precisions() == ["fp32", "fp16"]
     out = tmp_path / "rows.jsonl"
     done = runner.invoke(app, ["bench", str(bundle), "--runs", "2", "--json", "-o", str(out)])

@@ -1,4 +1,4 @@
-"""Which products of an int8 graph stay float32: the fewest with which it passes (no torch)."""
+"""Makes int8 graphs that pass verification with as few float32 products as possible (no torch)."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mafsar.errors import MismatchError
-from mafsar.export.graphs.int8 import products, to_int8, values_to_see, write_int8_graphs
-from mafsar.export.graphs.int8_ranges import Seen, observe
-from mafsar.export.names import graph_file
+from mafsar.export.graphs.int8 import products, to_int8, values_to_measure, write_int8_graphs
+from mafsar.export.graphs.int8_ranges import ValueRange, observe
+from mafsar.export.graphs.sessions import open_altered, open_session
 from mafsar.export.verify.clips import ClipSet
-from mafsar.export.verify.compare import Report, open_altered, open_session
+from mafsar.export.verify.compare import Report
+from mafsar.model.names import graph_file
 from mafsar.runtime.encoder import Float32
 
-_RANKED_CLIPS = 4  # every product is tried by itself, on these
-_MOST_KEPT = 0.5  # of the products; with more, int8 is not worth its file
+_RANKED_CLIPS = 4  # clips that each product is tried on
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What became of a model's products.
+class Int8Result:
+    """Which products of a model became int8.
 
     Attributes:
         weights: Names of all weights that int8 can hold, in the graph's order.
-        kept: Those whose products stay float32.
-        report: How the graphs compare with their reference; None where nobody asked.
+        kept_float32: Those whose products stay float32.
+        report: How the graphs compare with their reference; None without verification.
     """
 
     weights: tuple[str, ...]
-    kept: tuple[str, ...]
+    kept_float32: tuple[str, ...]
     report: Report | None
 
 
-class Int8Maker:
+class Int8Search:
     """Makes the int8 graphs of one bundle.
 
     Args:
         folder: The bundle, with its fp32 graphs.
-        branches: Of `query` and `support`.
-        clips: To calibrate with.
+        branches: Its visual branches.
+        clips: Calibration clips.
         text: Raw text embeddings of the clips' classes, (C, E); None without a support graph.
 
     Raises:
-        MismatchError: The graphs hold no weight that int8 knows, or a value is not finite.
+        MismatchError: The graphs hold no weight that can become int8, or a value is not finite.
     """
 
     def __init__(
@@ -58,42 +58,42 @@ class Int8Maker:
     ) -> None:
         self._folder = folder
         self._runs = {branch: _inputs(branch, clips, text) for branch in branches}
-        self._seen: dict[str, dict[str, Seen]] = {}
-        weights: dict[str, bool] = {}  # whether it is a convolution's
+        self._ranges: dict[str, dict[str, ValueRange]] = {}
+        weights: dict[str, bool] = {}  # name → whether it is a convolution's
         for branch in branches:
             path = folder / graph_file(branch)
             graph = ir.load(path).graph
             weights |= {item.weight: item.node.op_type == "Conv" for item in products(graph)}
-            self._seen[branch] = observe(path, values_to_see(graph), self._runs[branch])
+            self._ranges[branch] = observe(path, values_to_measure(graph), self._runs[branch])
         if not weights:
             raise MismatchError(
-                f"{folder.name}: its weights have no names to tell the towers by (a bundle made "
-                "before they had); export the model again"
+                f"{folder.name}: the weights in its graphs are not named after the network's "
+                "parameters (an old version exported it); export the model again"
             )
         self._weights = weights
 
-    def make(self, verify: Callable[[], Report] | None) -> Choice:
-        """Writes the graphs, with as few float32 products as pass.
+    def run(self, verify: Callable[[], Report] | None) -> Int8Result:
+        """Writes the graphs with the fewest float32 products that pass verification.
 
         Args:
-            verify: Judges what lies in the folder and raises MismatchError where it does not
-                pass; None = nothing is kept and nothing judged.
+            verify: Verifies the graphs in the folder; raises MismatchError where they do not pass.
+                None makes every product int8 without verification.
 
         Raises:
-            MismatchError: It does not pass with half of the products in float32.
+            MismatchError: The graphs do not pass with half of the products in float32.
         """
         weights = tuple(self._weights)
         if verify is None:
             self._write(())
-            return Choice(weights, (), None)
+            return Int8Result(weights, (), None)
         check, reason = verify, MismatchError("")
 
-        def attempt(count: int) -> Choice | None:
+        def attempt(count: int) -> Int8Result | None:
             nonlocal reason
-            kept = self._with_those_before(order[:count])
+            kept = self._with_earlier_convolutions(order[:count])
             self._write(kept)
             try:
-                return Choice(weights, kept, check())
+                return Int8Result(weights, kept, check())
             except MismatchError as error:
                 reason = error
                 return None
@@ -109,25 +109,25 @@ class Int8Maker:
             if best is None:
                 failed, passed = passed, min(2 * passed, most)
         if best is None:
-            raise MismatchError(f"{reason} (tried with half of its products in float32)")
-        while passed - failed > 1:  # halving finds the least
+            raise MismatchError(reason, " (tried with half of its products in float32)")
+        while passed - failed > 1:  # halving finds the smallest such number
             middle = (passed + failed) // 2
             found = attempt(middle)
             if found is None:
                 failed = middle
             else:
                 passed, best = middle, found
-        self._write(best.kept)
+        self._write(best.kept_float32)
         return best
 
     def _write(self, kept: Collection[str]) -> None:
-        write_int8_graphs(self._folder, self._seen, self._folder, kept)
+        write_int8_graphs(self._folder, self._ranges, self._folder, kept)
 
-    def _with_those_before(self, chosen: Collection[str]) -> tuple[str, ...]:
-        """Weights that stay float32: with a convolution all before it, in the graph's order.
+    def _with_earlier_convolutions(self, chosen: Collection[str]) -> tuple[str, ...]:
+        """The chosen weights, and with a convolution all convolutions before it, in graph order.
 
-        A float convolution between uint8 values came out worse than the int8 one that it was to
-        mend, as if ONNX Runtime made it int8 with one scale for the whole weight.
+        A float convolution between uint8 values gave larger errors than the int8 one that it
+        replaced, as if ONNX Runtime made it int8 with one scale for the whole weight.
         """
         names = list(self._weights)
         last = max((names.index(name) for name in chosen if self._weights[name]), default=-1)
@@ -138,15 +138,15 @@ class Int8Maker:
         )
 
     def _by_noise(self) -> list[str]:
-        """Weights by how much of the query branch's outputs each alone drowns, the worst first."""
-        branch, seen = next(iter(self._seen.items()))
+        """Weights by the noise that each alone causes in the query branch's outputs, worst first."""
+        branch, ranges = next(iter(self._ranges.items()))
         path = self._folder / graph_file(branch)
         runs = self._runs[branch][:_RANKED_CLIPS]
         exact = _outputs(open_session(path), runs)
         noise = {}
         for weight in self._weights:
             others = [name for name in self._weights if name != weight]
-            alone = to_int8(ir.load(path), seen, others)
+            alone = to_int8(ir.load(path), ranges, others)
             session = open_altered(path, functools.partial(ir.save, alone))
             noise[weight] = _noise(exact, _outputs(session, runs))
         return sorted(noise, key=lambda name: -noise[name])
@@ -154,10 +154,10 @@ class Int8Maker:
 
 def _inputs(branch: str, clips: ClipSet, text: Float32 | None) -> list[dict[str, NDArray[Any]]]:
     runs = []
-    for index, owner in enumerate(clips.owners):
+    for index, class_index in enumerate(clips.class_index):
         inputs: dict[str, NDArray[Any]] = {"frames": clips.frames[index : index + 1]}
         if branch == "support" and text is not None:
-            inputs["text"] = text[owner : owner + 1]
+            inputs["text"] = text[class_index : class_index + 1]
         runs.append(inputs)
     return runs
 
@@ -176,7 +176,7 @@ def _outputs(
 
 
 def _noise(exact: list[NDArray[np.float64]], found: list[NDArray[np.float64]]) -> float:
-    """Squared error over what the set's mean leaves, summed over the outputs."""
+    """Squared error relative to the variance over the clips, summed over the outputs."""
     total = 0.0
     for wanted, given in zip(exact, found, strict=True):
         spread = ((wanted - wanted.mean(axis=0)) ** 2).sum()

@@ -1,4 +1,4 @@
-"""The gates of an export: each on both sides of its limit."""
+"""The limits of an export, each tested on both sides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from mafsar.errors import MismatchError
-from mafsar.export.verify.compare import LARGEST_DROP, OutputParity, Report
+from mafsar.export.thresholds import LARGEST_DROP
+from mafsar.export.verify.compare import OutputParity, Report
 
 GOOD = Report(
     verified="yes", against="torch fp32", data="rendered", clips=24,
@@ -54,7 +55,7 @@ GOOD = Report(
         ),
     ],
 )
-def test_each_gate(passes: dict, fails: dict, says: str) -> None:
+def test_each_limit(passes: dict, fails: dict, says: str) -> None:
     dataclasses.replace(GOOD, **passes).check("onnx-fp16")
     with pytest.raises(MismatchError, match=says) as error:
         dataclasses.replace(GOOD, **fails).check("onnx-fp16")
