@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from mafsar.cli import later, outputs, table, voice
 from mafsar.cli import options as opt
+from mafsar.cli import outputs, table, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ WorkersOption = Annotated[
 
 
 def check(
-    dataset: later.DatasetOption = None,
-    root: later.RootOption = None,
-    lists: later.ListsOption = None,
-    data: later.DataOption = None,
-    split: later.SplitOption = None,
+    dataset: opt.DatasetOption = None,
+    root: opt.RootOption = None,
+    lists: opt.ListsOption = None,
+    data: opt.DataOption = None,
+    split: opt.SplitOption = None,
     frames: Annotated[
         int, typer.Option("--frames", min=1, help="Clips with fewer frames are too short.")
     ] = 8,
@@ -88,11 +88,11 @@ def check(
 
 
 def pack(
-    dataset: later.DatasetOption = None,
-    root: later.RootOption = None,
-    lists: later.ListsOption = None,
-    data: later.DataOption = None,
-    split: later.SplitOption = None,
+    dataset: opt.DatasetOption = None,
+    root: opt.RootOption = None,
+    lists: opt.ListsOption = None,
+    data: opt.DataOption = None,
+    split: opt.SplitOption = None,
     out: Annotated[
         Path | None,
         typer.Option(

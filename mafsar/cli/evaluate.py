@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from mafsar.cli import later, outputs, table, voice
 from mafsar.cli import options as opt
+from mafsar.cli import outputs, table, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ def evaluate(
     model: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="Model name or bundle [tiny].")
     ] = None,
-    named: later.TopModel = None,
-    data: later.DataOption = None,
+    named: opt.TopModel = None,
+    data: opt.DataOption = None,
     split: Annotated[
         Path | None,
         typer.Option(
@@ -61,9 +61,9 @@ def evaluate(
             "--confusion", metavar="F.png", help="Draw the confusion matrix, and write F.csv."
         ),
     ] = None,
-    dataset: later.DatasetOption = None,
-    root: later.RootOption = None,
-    lists: later.ListsOption = None,
+    dataset: opt.DatasetOption = None,
+    root: opt.RootOption = None,
+    lists: opt.ListsOption = None,
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",

@@ -117,7 +117,7 @@ def export(
     from mafsar.export.engines.add import EngineWish
     from mafsar.export.job import export_model
     from mafsar.export.options import ExportOptions
-    from mafsar.runtime.memory import peak_bytes
+    from mafsar.runtime.machine.system import peak_bytes
 
     if opset != _OPSET:
         raise InputError(

@@ -14,33 +14,11 @@ import typer
 from mafsar.cli import options as opt
 from mafsar.errors import UnavailableError
 
-DatasetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset", metavar="NAME", help="hmdb51, ucf101, kinetics100, ssv2_small, ssv2_full."
-    ),
-]
-RootOption = Annotated[Path | None, typer.Option("--root", metavar="DIR", help="Its videos.")]
-ListsOption = Annotated[
-    Path | None, typer.Option("--lists", metavar="DIR", help="Its train, val and test lists.")
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="Class folders, a CSV or a packed data set."),
-]
-SplitOption = Annotated[
-    Path | None, typer.Option("--split", metavar="F", help="Train, val and test classes of --data.")
-]
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes.")]
-TopModel = Annotated[
-    str | None, typer.Option("--model", metavar="M", help="Model; see `mafsar match --help`.")
-]
-
 
 def watch(
     support: Annotated[str, typer.Argument(metavar="BANK|SUPPORT", help="Bank or support.")],
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Camera, stream or video.")],
-    model: TopModel = None,
+    model: opt.TopModel = None,
     window: Annotated[str, typer.Option("--window", metavar="auto|S[,S]")] = "auto",
     stride: Annotated[str, typer.Option("--stride", metavar="auto|S", help="Seconds.")] = "auto",
     threshold: Annotated[

@@ -93,13 +93,13 @@ def match(
     """Name the action of each query clip from a few clips of each class."""
 
     from mafsar.cli.inputs import EncoderWish, geometry_of, open_support, say_bank
-    from mafsar.cli.match_outputs import Outputs, answer_all
+    from mafsar.cli.match_outputs import MatchFiles, answer_all
     from mafsar.cli.queries import expand
     from mafsar.runtime.bank.bank import is_bank
     from mafsar.runtime.match.matcher import choose_scoring, match_queries
 
     asked = expand(queries)
-    wanted = Outputs.plan(
+    wanted = MatchFiles.plan(
         asked,
         {"--csv": csv, "--report": report, "--out": out},
         plot=plot,

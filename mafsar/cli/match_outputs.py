@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, voice
-from mafsar.cli.match_csv import csv_columns, csv_row
-from mafsar.cli.match_table import show_table
+from mafsar.cli.match_table import csv_columns, csv_row, show_table
 from mafsar.cli.queries import Source
 from mafsar.errors import InputError, MafsarError
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class MatchFiles:
     """Where everything goes.
 
     Attributes:
@@ -52,7 +51,7 @@ class Outputs:
         save_video: Path | None,
         json_lines: bool,
         overwrite: bool,
-    ) -> Outputs:
+    ) -> MatchFiles:
         """Names every file before any work, and refuses those that exist."""
         stems = file_stems(asked)
         pictures = [plot / f"{stem}.png" for stem in stems] if plot else []
@@ -105,7 +104,7 @@ def answer_all(
     asked: Sequence[Source],
     bank: Bank,
     encoder: Encoder,
-    wanted: Outputs,
+    wanted: MatchFiles,
     *,
     topk: int,
 ) -> None:
@@ -137,7 +136,7 @@ def answer_all(
 class _Run:
     """The answers so far and the files made of them."""
 
-    def __init__(self, asked: Sequence[Source], bank: Bank, wanted: Outputs, topk: int) -> None:
+    def __init__(self, asked: Sequence[Source], bank: Bank, wanted: MatchFiles, topk: int) -> None:
         self.taken: list[Match | QueryError] = []
         self.failures: list[str] = []
         self._asked = asked
@@ -188,7 +187,7 @@ class _Run:
     def _draw(self, answer: Match, number: int) -> None:
         picture: Image | None = None
         if self._wanted.needs_evidence:
-            from mafsar.runtime.plot_match import picture_of_match
+            from mafsar.runtime.report.alignment import picture_of_match
 
             picture = picture_of_match(answer, self._bank)
         if picture is not None and self._wanted.pictures:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mafsar.cli import options as opt
 from mafsar.cli import table
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.match.matcher import Match, QueryError
 
+CSV_COLUMNS = (
+    "schema", "query", "label", "score", "p_none", "none", "seconds.decode", "seconds.preprocess",
+    "seconds.encode", "seconds.match", "seconds.total", "clip.duration_seconds",
+    "clip.frames_seconds", "clip.fps", "model", "adapters", "engine", "precision", "device",
+    "warning", "error",
+)  # fmt: skip
+_TOPK_COLUMNS = ("label", "score", "distance", "text_score")
 _OTHER_COLUMNS = 45  # width of the confidence, the runner-up's score, the seconds and the gaps
 _MOST_WIDE = 240
 
@@ -87,3 +94,32 @@ def _summary(answers: Sequence[Match | QueryError], bank: Bank, encoder: Encoder
         f" · {seconds:.2f} s · {encoder.spec.name}, {encoder.engine} on {encoder.device},"
         f" {encoder.precision}"
     )
+
+
+def csv_columns(topk: int) -> list[str]:
+    """The CSV's columns: the JSON's names, nested ones joined by dots."""
+    top = [f"topk.{rank}.{name}" for rank in range(1, topk + 1) for name in _TOPK_COLUMNS]
+    before = CSV_COLUMNS.index("seconds.decode")
+    return [*CSV_COLUMNS[:before], *top, *CSV_COLUMNS[before:]]
+
+
+def csv_row(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """One JSON object as a row."""
+    row: dict[str, Any] = {}
+    for name, value in answer.items():
+        if name == "topk":
+            for rank, item in enumerate(value, start=1):
+                row |= {f"topk.{rank}.{key}": item[key] for key in _TOPK_COLUMNS}
+        elif isinstance(value, Mapping):
+            row |= {f"{name}.{key}": _cell(item) for key, item in value.items()}
+        else:
+            row[name] = _cell(value)
+    return row
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return " ".join(f"{item:.6g}" for item in value)
+    return value

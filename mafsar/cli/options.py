@@ -150,6 +150,26 @@ MetricOption = Annotated[
         help="How frames are compared. Default: the model's.",
     ),
 ]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset", metavar="NAME", help="hmdb51, ucf101, kinetics100, ssv2_small, ssv2_full."
+    ),
+]
+RootOption = Annotated[Path | None, typer.Option("--root", metavar="DIR", help="Its videos.")]
+ListsOption = Annotated[
+    Path | None, typer.Option("--lists", metavar="DIR", help="Its train, val and test lists.")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Class folders, a CSV or a packed data set."),
+]
+SplitOption = Annotated[
+    Path | None, typer.Option("--split", metavar="F", help="Train, val and test classes of --data.")
+]
+TopModel = Annotated[
+    str | None, typer.Option("--model", metavar="M", help="Model; see `mafsar match --help`.")
+]
 NoCacheFlag = Annotated[
     bool, typer.Option("--no-cache", help="Neither read nor write cached features.")
 ]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from mafsar.cli import later, outputs, voice
 from mafsar.cli import options as opt
+from mafsar.cli import outputs, voice
 from mafsar.cli.group import EXIT_FAILED
 from mafsar.errors import InputError, LostProcessError
 
@@ -31,12 +31,12 @@ def train(
             metavar="[key=value]...", help="Configuration fields, as in optim.learning_rate=1e-4."
         ),
     ] = None,
-    model: later.TopModel = None,
-    dataset: later.DatasetOption = None,
-    root: later.RootOption = None,
-    lists: later.ListsOption = None,
-    data: later.DataOption = None,
-    split: later.SplitOption = None,
+    model: opt.TopModel = None,
+    dataset: opt.DatasetOption = None,
+    root: opt.RootOption = None,
+    lists: opt.ListsOption = None,
+    data: opt.DataOption = None,
+    split: opt.SplitOption = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="F.toml", help="Configuration fields.")
     ] = None,
@@ -148,7 +148,7 @@ class _Watch:
     """Shows where a run is: a bar on a terminal, else a line now and then."""
 
     def __init__(self, out: Path) -> None:
-        self._bar = voice.Progress("training", None)
+        self._bar = voice.ProgressBar("training", None)
         self._out = out
         self._said = time.monotonic()
         self._best = ""

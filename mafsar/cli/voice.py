@@ -78,7 +78,7 @@ def error(text: str) -> None:
     sys.stderr.flush()
 
 
-class Progress:
+class ProgressBar:
     """A progress bar that appears only on a terminal and only after a second of work."""
 
     def __init__(self, label: str, total: int | None) -> None:
@@ -122,12 +122,12 @@ class Progress:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
+            Progress,
             TextColumn,
             TimeRemainingColumn,
         )
-        from rich.progress import Progress as Bar
 
-        self._bar = Bar(
+        self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -140,9 +140,9 @@ class Progress:
 
 
 @contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[Progress]:
-    """A `Progress` that is taken away at the end, also after an error."""
-    bar = Progress(label, total)
+def progress(label: str, total: int | None = None) -> Iterator[ProgressBar]:
+    """A `ProgressBar` that is taken away at the end, also after an error."""
+    bar = ProgressBar(label, total)
     try:
         yield bar
     finally:

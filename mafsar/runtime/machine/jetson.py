@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from mafsar.runtime.machine.check import Check
-from mafsar.runtime.memory import read_sizes
+from mafsar.runtime.machine.system import read_sizes
 
 _JETPACKS = {35: "5", 36: "6", 38: "7", 39: "7"}  # by the major number of L4T
 _LEAST_TENSORRT = (10, 3)

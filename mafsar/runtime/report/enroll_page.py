@@ -8,8 +8,8 @@ from PIL import Image
 
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.bank.quality import ClassQuality, ClipQuality, EnrolReport
-from mafsar.runtime.plot_match import support_strip
 from mafsar.runtime.report import page
+from mafsar.runtime.report.alignment import support_strip
 
 _SIDE, _GAP = 64, 2  # pixels of one frame in a strip, and between two
 
