@@ -50,7 +50,7 @@ def list_banks(
             nothing = sorted(bank.clips[i].path for i in indices if bank.clips[i].owner < 0)
             if nothing:
                 table.add_row(rows, "_none", "", str(len(nothing)), "\n".join(nothing))
-            table.show(stream, rows, after=[_summary(path, bank)], widest=160)
+            table.show(stream, rows, after=[_summary(path, bank)])
 
 
 def remove(

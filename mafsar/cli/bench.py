@@ -143,4 +143,4 @@ def _show(stream: TextIO, result: BenchResult) -> None:
         f"milliseconds a call; clip: {result.clip}; parity to {result.rows[0].reference}; "
         f"peak memory {result.peak_mb} MB"
     )
-    table.show(stream, rows, after=["", how, facts], widest=160)
+    table.show(stream, rows, after=["", how, facts])

@@ -185,4 +185,4 @@ def _show(stream: TextIO, result: ExportResult) -> None:
             f"{found['verified']}, {found['clips']} {found['data']} clips",
         )
     after = ["", f"{result.path}: {result.model}; in brackets: the reference"]
-    table.show(stream, rows, after=after, widest=140)
+    table.show(stream, rows, after=after)

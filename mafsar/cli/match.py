@@ -9,6 +9,9 @@ import typer
 
 from mafsar.cli import options as opt
 
+TOPK = 5
+"""Classes of an answer where ``--topk`` does not say."""
+
 
 def match(
     support: Annotated[
@@ -25,8 +28,14 @@ def match(
         ),
     ],
     topk: Annotated[
-        int, typer.Option("--topk", metavar="K", min=1, help="Classes listed a query.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            "--topk",
+            metavar="K",
+            min=1,
+            help="Classes listed for each query. Default: 5; in the table 2.",
+        ),
+    ] = None,
     threshold: Annotated[
         str,
         typer.Option(
@@ -50,7 +59,10 @@ def match(
     batch: Annotated[
         int | None,
         typer.Option(
-            "--batch", metavar="N", min=1, help="Queries encoded at once. Default: as suits."
+            "--batch",
+            metavar="N",
+            min=1,
+            help="Queries encoded at once. Default: 1 on a CPU, 8 on a GPU.",
         ),
     ] = None,
     csv: Annotated[
@@ -124,7 +136,7 @@ def match(
         bank,
         encoder,
         asked,
-        topk=topk,
+        topk=topk or TOPK,
         threshold=threshold,
         keep_query=keep_query,
         evidence=wanted.needs_evidence,
@@ -132,4 +144,4 @@ def match(
         **choice,
     )
     say_bank(bank, *choose_scoring(bank, **choice))
-    answer_all(answers, asked, bank, encoder, wanted, topk=topk)
+    answer_all(answers, asked, bank, encoder, wanted, topk=topk or TOPK, listed=topk or 2)

@@ -49,6 +49,11 @@ def quieter(quiet: bool) -> bool:
     return quiet
 
 
+def is_verbose() -> bool:
+    """Whether details are wanted."""
+    return _state.verbose > 0
+
+
 def is_quiet() -> bool:
     """Whether only results and errors are wanted."""
     return _state.quiet

@@ -22,7 +22,7 @@ _SWAP_FILE = (
     "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && "
     "sudo swapon /swapfile"
 )
-_MEND_CSI = "sudo /opt/nvidia/jetson-io/jetson-io.py"
+_FIX_CSI = "sudo /opt/nvidia/jetson-io/jetson-io.py"
 
 
 def examine_jetson(root: Path = Path("/")) -> list[Check]:
@@ -32,7 +32,7 @@ def examine_jetson(root: Path = Path("/")) -> list[Check]:
         root: Where its file system begins.
 
     Returns:
-        One check a subject, each with the command that mends what is not right; empty where this is
+        One check a subject, each with the command that fixes what is not right; empty where this is
         no Jetson.
     """
     model = _text(root / "proc/device-tree/model")
@@ -83,8 +83,8 @@ def _tensorrt(packages: dict[str, str]) -> Check:
         return Check(name, "warn", "not installed", "sudo apt update && sudo apt install tensorrt")
     version = library.partition("-")[0]
     if "python3-libnvinfer" not in packages:
-        mend = "sudo apt install python3-libnvinfer"
-        return Check(name, "warn", f"{version}, without its Python module", mend)
+        fix = "sudo apt install python3-libnvinfer"
+        return Check(name, "warn", f"{version}, without its Python module", fix)
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < _LEAST_TENSORRT:
         detail = f"{version}, 10.3 or newer is needed"
@@ -227,18 +227,18 @@ def _cameras(root: Path) -> Check:
     }
     if not found:
         detail = "none; a CSI camera has to be named to the board once, USB needs nothing"
-        return Check("cameras", "ok", detail, _MEND_CSI)
+        return Check("cameras", "ok", detail, _FIX_CSI)
     detail = ", ".join(f"/dev/{device}: {title}" for device, title in found.items())
     # The user has to be in the group of the devices.
     closed = [name for name in found if not os.access(root / "dev" / name, os.R_OK | os.W_OK)]
     if closed:
-        mend = "sudo usermod -aG video $USER, then log in again"
-        return Check("cameras", "warn", f"{detail}; no access to {', '.join(closed)}", mend)
+        fix = "sudo usermod -aG video $USER, then log in again"
+        return Check("cameras", "warn", f"{detail}; no access to {', '.join(closed)}", fix)
     if any(title.startswith("vi-output") for title in found.values()):  # CSI, read through Argus
         missing = _missing_for_csi(root)
         if missing is not None:
-            what, mend = missing
-            return Check("cameras", "warn", f"{detail}; CSI: {what}", mend)
+            what, fix = missing
+            return Check("cameras", "warn", f"{detail}; CSI: {what}", fix)
     return Check("cameras", "ok", detail)
 
 
