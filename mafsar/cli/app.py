@@ -13,7 +13,7 @@ import typer
 from mafsar.cli.group import PairVerb, Verb, VerbGroup
 from mafsar.cli.options import QuietFlag, VerboseFlag
 
-LATER = "Not in this version (flags are known, running them says what works instead)"
+LATER = "Not in this version (each names what works instead)"
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ VERBS = (
     ),
 )
 GROUPS = {
-    "bank": "List, remove from and merge banks: what needs no clips.",
-    "cache": "What the feature cache holds, and emptying it.",
-    "data": "Check a data set; decode it once, for training.",
+    "bank": "List, reduce and merge banks; needs no clips.",
+    "cache": "Show or empty the cache of features and bundles.",
+    "data": "Check a data set, or decode it once for training.",
 }
 
 

@@ -1,4 +1,4 @@
-"""``mafsar bank list|remove|merge``: what needs no clips and no model."""
+"""``mafsar bank list|remove|merge``: work with banks, without clips and without a model."""
 
 from __future__ import annotations
 
@@ -194,6 +194,7 @@ def _summary(path: Path, bank: Bank) -> str:
 def _say_written(path: Path, bank: Bank, json_lines: bool) -> None:
     import sys
 
+    outputs.say_written(path)
     if json_lines:
         outputs.print_json(sys.stdout, _json(path, bank))
     else:

@@ -27,9 +27,14 @@ class Verb(TyperCommand):
     takes_pairs = False  # `train key=value…` means it
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help; a flag that takes no value has no type to show."""
-        _hide_flag_types(self, ctx)
+        """Print the help, with metavars alone where Typer would show types as well."""
+        _hide_types(self, ctx)
         super().format_help(ctx, formatter)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The usage line's words; what is required needs no braces."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in pieces]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, with a hint where a word looks like another tool's."""
@@ -63,8 +68,8 @@ class VerbGroup(TyperGroup):
         return first + [name for name in names if name not in first]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help; a flag that takes no value has no type to show."""
-        _hide_flag_types(self, ctx)
+        """Print the help, with metavars alone where Typer would show types as well."""
+        _hide_types(self, ctx)
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -162,7 +167,8 @@ def _report(problem: Exception) -> int:
     if isinstance(problem, typer.TyperException):
         code = getattr(problem, "exit_code", EXIT_FAILED)
         if type(problem).__name__ == "NoArgsIsHelpError":
-            sys.stderr.write(f"{problem.format_message()}\n")
+            # Rich has printed the help already, and then there is no more to say.
+            sys.stderr.write(f"{problem.format_message()}\n" if problem.format_message() else "")
         else:
             voice.error(problem.format_message())
         return int(code)
@@ -177,10 +183,18 @@ def _report(problem: Exception) -> int:
     return EXIT_FAILED
 
 
-def _hide_flag_types(command: Any, ctx: Any) -> None:
+def _hide_types(command: Any, ctx: Any) -> None:
+    """Flags have no type to show; the type of an argument (``<str>``) says less than its help."""
     for param in command.get_params(ctx):
         if getattr(param, "is_flag", False):
             param.metavar = param.metavar or ""
+        elif param.param_type_name == "argument":
+            param.display_type_rich = _no_type
+
+
+def _no_type(ctx: Any) -> None:
+    """Stands in for a parameter's type in its help."""
+    del ctx
 
 
 def _long_flags(command: Any, ctx: Any) -> list[str]:

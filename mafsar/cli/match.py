@@ -17,14 +17,15 @@ def match(
     support: Annotated[
         str,
         typer.Argument(
-            metavar="SUPPORT", help="Folder of class folders, a CSV path,label, or a bank."
+            metavar="SUPPORT", help="A folder of class folders, a CSV path,label, or a bank."
         ),
     ],
     queries: Annotated[
         list[str],
         typer.Argument(
             metavar="QUERY",
-            help="Clips: file, frame folder, folder, glob, NAME=SOURCE, - for paths on stdin.",
+            help="Clips: a file, a frame folder, a folder of clips, a glob, NAME=SOURCE, or - for paths on"
+            " stdin.",
         ),
     ],
     topk: Annotated[
@@ -43,7 +44,7 @@ def match(
             metavar="auto|off|X",
             callback=opt.check_threshold,
             autocompletion=opt.complete(("auto", "off")),
-            help="Answer none where p_none is above it; X needs a calibrated bank.",
+            help="Answer none where p_none is above this; a number needs a calibrated bank.",
         ),
     ] = "auto",
     alpha: Annotated[
@@ -52,7 +53,7 @@ def match(
             "--alpha",
             metavar="X",
             callback=opt.check_unit,
-            help="Weight of the class names, 0 to 1. Default: the bank's.",
+            help="Weight of the class names, from 0 to 1. Default: the bank's.",
         ),
     ] = None,
     metric: opt.MetricOption = None,
@@ -70,17 +71,25 @@ def match(
     ] = None,
     save_video: Annotated[
         Path | None,
-        typer.Option("--save-video", metavar="DIR", help="Write each query with its label on it."),
+        typer.Option(
+            "--save-video",
+            metavar="DIR",
+            help="Write each query as a video with the answer under the picture.",
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", metavar="DIR", help="Draw each query above the nearest support clip."
+            "--plot",
+            metavar="DIR",
+            help="Write a picture of each query and the nearest support clip.",
         ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option("--report", metavar="F.html", help="Write one self-contained HTML page."),
+        typer.Option(
+            "--report", metavar="F.html", help="Write one HTML page with all answers and pictures."
+        ),
     ] = None,
     model: opt.ModelOption = None,
     engine: opt.EngineOption = "auto",
@@ -93,7 +102,9 @@ def match(
     hflip: opt.HflipFlag = None,
     keep_query: Annotated[
         bool,
-        typer.Option("--keep-query", help="Keep a support clip whose content is the query's."),
+        typer.Option(
+            "--keep-query", help="Keep a support clip that has the same content as the query."
+        ),
     ] = False,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,

@@ -77,11 +77,12 @@ def show_table(
                 break
     if above:
         stream.write(f"queries in {above}\n\n")
-    after = ["", *_reasons(answers), _summary(answers, bank, encoder)]
+    after = ["", *_reasons(answers)]
     if len(answers) > sum(isinstance(answer, QueryError) for answer in answers):
         classes = len(bank.classes)
         among = f"the {classes} given classes" if classes > 1 else "the one given class"
         after.append(f"share: among {among} (they sum to 1), not the chance of being right")
+    after.append(_summary(answers, bank, encoder))
     table.show(stream, rows, after=after)
 
 
