@@ -68,7 +68,7 @@ def _show(stream: TextIO, checks: Sequence[Check]) -> None:
         stream.write("nothing to fix\n\n")
     fine = [check for check in shown if check.status == "ok"]
     hidden = len(checks) - len(shown)
-    more = [f"{hidden} more checks with -v"] if hidden else []
+    more = [f"{opt.count(hidden, 'more check')} with -v"] if hidden else []
     table.show(stream, _rows("works", fine), after=["", *more] if more else [])
 
 

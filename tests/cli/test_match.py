@@ -241,6 +241,29 @@ def test_results_go_to_out(scene: Path, tmp_path: Path) -> None:
     assert [answer["label"] for answer in answers(out.read_text())] == CLASSES
 
 
+def test_an_unknown_header_is_echoed_whole(tmp_path: Path) -> None:
+    table_csv = tmp_path / "support.csv"
+    for header in ("video,class", "file,class,from,to", "file,class,from,to,who", "file;class"):
+        table_csv.write_text(f"{header}\nclip.mp4,wave\n")
+        for words in (("match", table_csv, "q.mp4"), ("eval", "--data", table_csv)):
+            _, stderr = run(*words, code=1)
+            assert header in stderr.splitlines()[-1]
+
+
+def test_what_is_said_of_the_starter_is_said_once(scene: Path, tmp_path: Path) -> None:
+    """By the shipped model itself, in a process of its own."""
+    bank = tmp_path / "b.safetensors"
+    query = scene / "queries" / "goes_up.mp4"
+    for words in (("enroll", scene / "support", "-o", bank), ("match", bank, query, query)):
+        done = subprocess.run(
+            [sys.executable, "-m", "mafsar", *map(str, words)],
+            capture_output=True, text=True, check=True, cwd=tmp_path,
+        )  # fmt: skip
+        (said,) = (line for line in done.stderr.splitlines() if "starter model" in line)
+        assert "pip install 'mafsar[train]'" in said
+        assert "downloaded" in said
+
+
 def test_missing_support_is_one_line(tmp_path: Path) -> None:
     _, stderr = run("match", tmp_path / "nothing", "q.mp4", code=1)
     assert stderr.count("\n") == 1
