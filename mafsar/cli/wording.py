@@ -23,6 +23,8 @@ FLAGS = {
     "path": "-o",
     "workspace_gib": "--workspace",
 }
+# Arguments of which one value is a flag of its own.
+SWITCHES = {("on_error", "skip"): "--skip-bad"}
 # Arguments that are given by position: the word that stands for them.
 POSITIONAL = {"support": "SUPPORT", "source": "QUERY", "bank": "BANK", "model_name": "MODEL"}
 # Functions whose verb has another name.
@@ -59,6 +61,9 @@ def _flags(values: Mapping[str, Any]) -> Iterable[str]:
     for name, value in values.items():
         if name in POSITIONAL:
             yield POSITIONAL[name] if value is ANY else _value(value)
+            continue
+        if (name, value) in SWITCHES:
+            yield SWITCHES[name, value]
             continue
         flag = FLAGS.get(name, "--" + name.replace("_", "-"))
         if value is True or value is ANY:
