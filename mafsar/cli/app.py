@@ -1,4 +1,4 @@
-"""Wires the verbs into the ``mafsar`` command."""
+"""Assembles the verbs into the ``mafsar`` command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LATER = "Not in this version (each names what works instead)"
 
 @dataclass(frozen=True)
 class _Entry:
-    """One verb: its words, where its function lies, two examples of it."""
+    """One verb: its words, the place of its function, two examples."""
 
     words: str
     home: str

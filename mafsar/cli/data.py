@@ -218,7 +218,7 @@ def _verdict(tally: Counter[str], total: int) -> str:
 def _fail_where_incomplete(
     catalogue: Catalogue, counts: Sequence[PartCount], tally: Counter[str], out: Path | None
 ) -> None:
-    """Ends with exit 1 where a clip or class is missing or a clip cannot be read."""
+    """Ends with exit 1 if a clip or class is missing or a clip cannot be read."""
     reasons = []
     if any(item.short_of for item in counts):
         reasons += [

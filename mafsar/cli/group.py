@@ -1,4 +1,4 @@
-"""Command classes: one error door, did-you-mean, ``-v``/``-q`` before or after the verb."""
+"""Command classes: errors in one place, did-you-mean, ``-v``/``-q`` before or after the verb."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class Verb(TyperCommand):
-    """One verb: turns ``key=value`` habits and unknown flags into did-you-mean."""
+    """One verb: answers ``key=value`` habits and unknown flags with did-you-mean."""
 
     takes_pairs = False  # `train key=value…` means it
 
@@ -57,7 +57,7 @@ class PairVerb(Verb):
 
 
 class VerbGroup(TyperGroup):
-    """The ``mafsar`` group and its sub-groups; `main` is the one error door."""
+    """The ``mafsar`` group and its sub-groups; `main` reports every error."""
 
     order: tuple[str, ...] = ()
 
@@ -113,7 +113,7 @@ class VerbGroup(TyperGroup):
                 **extra,
             )
             sys.stdout.flush()
-        except Exception as problem:  # noqa: BLE001 - the one door, which reports all of them
+        except Exception as problem:  # noqa: BLE001 - every error is reported here
             if isinstance(problem, BrokenPipeError):
                 _forget_stdout()
                 sys.exit(EXIT_FAILED)
@@ -126,7 +126,7 @@ class VerbGroup(TyperGroup):
         sys.exit(result if isinstance(result, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; a reader that went away ends it without a word."""
+        """Run the verb; if the reader of stdout goes away, it ends quietly."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -138,7 +138,7 @@ class VerbGroup(TyperGroup):
 
 
 def refuse(message: str, meant: str | None, ctx: Any) -> NoReturn:
-    """End with exit 2: what is wrong, what was probably meant, where the help is."""
+    """End with exit 2 and name what is wrong, what was probably meant, and where the help is."""
     hint = f"; did you mean {meant}?" if meant else ""
     help_line = "" if meant else f" (see {ctx.command_path} --help)"
     voice.error(f"{message}{hint}{help_line}")
@@ -161,7 +161,7 @@ def _explain(problem: Any, flags: Sequence[str]) -> tuple[str, str | None]:
 
 
 def _report(problem: Exception) -> int:
-    """Say an exception in one line and return the exit code it stands for."""
+    """Print an exception in one line and return its exit code."""
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         traceback.print_exception(problem)
     if isinstance(problem, typer.TyperException):

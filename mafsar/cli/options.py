@@ -1,4 +1,4 @@
-"""The options that several verbs share, said once (names and meaning: docs/cli.md)."""
+"""The options that several verbs share (docs/cli.md explains them)."""
 
 from __future__ import annotations
 

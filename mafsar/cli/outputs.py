@@ -52,7 +52,7 @@ def _exists(path: Path) -> bool:
 
 
 def say_written(*paths: Path | None) -> None:
-    """Says on stderr which files were written; None stands for one that was not asked for."""
+    """Prints on stderr which files were written; None stands for a file that was not asked for."""
     for path in paths:
         if path is not None:
             voice.note(f"wrote {path}")
@@ -71,7 +71,7 @@ def make_folder(flag: str, path: Path) -> Path:
 
 @contextmanager
 def results_to(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
-    """The stream for results: stdout, or the file of ``--out``, whose name is said at the end."""
+    """The stream for results: stdout, or the file of ``--out``, named on stderr at the end."""
     if path is None:
         yield sys.stdout
         return
@@ -82,7 +82,7 @@ def results_to(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
 
 
 def print_json(stream: TextIO, value: Mapping[str, Any]) -> None:
-    """One JSON object on one line, at once; a NaN would be a bug and raises."""
+    """One JSON object on one line, at once; a NaN is a bug and raises."""
     line = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         line.encode(getattr(stream, "encoding", None) or "utf-8")
@@ -107,7 +107,7 @@ class CsvWriter:
         self._file.flush()
 
     def close(self) -> None:
-        """Closes the file and says its name."""
+        """Closes the file and names it on stderr."""
         self._file.close()
         say_written(self._path)
 

@@ -1,4 +1,4 @@
-"""Tables that a person likes to read, on a terminal, in a pipe and in a log."""
+"""Tables for people: on a terminal, in a pipe and in a log."""
 
 from __future__ import annotations
 

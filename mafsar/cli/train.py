@@ -135,7 +135,7 @@ def _text(path: Path | None) -> str | None:
 
 
 def _resumed(out: Path | None, file: Path | None, given: dict[str, Any]) -> TrainConfig:
-    """The run's own configuration; whatever is said besides must not change it."""
+    """The configuration of the run; what is given in addition must not change it."""
     from mafsar.training.config import build_config, flat
     from mafsar.training.loop import saved_config
 
@@ -160,10 +160,10 @@ def _free_folder(config: TrainConfig) -> Path:
 
 
 class _Watch:
-    """Shows where a run is: a bar on a terminal, else a line now and then."""
+    """Shows the progress of a run: a bar on a terminal, else a line now and then."""
 
     def __init__(self, out: Path) -> None:
-        self._bar = voice.ProgressBar("training", None)
+        self._bar = voice.ProgressBar("training", None, lines=False)
         self._out = out
         self._said = time.monotonic()
         self._best = ""
@@ -185,7 +185,7 @@ class _Watch:
                 voice.note(f"step {report.step}/{report.steps}: {line}")
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self._bar.close()
 
 

@@ -30,7 +30,7 @@ _LEAST_FREE_BYTES = 1 << 30
 
 
 def examine() -> list[Check]:
-    """Looks at everything; a check that breaks is itself a failed check."""
+    """Runs all checks; one that raises becomes a failed check."""
     looks: tuple[Callable[[], list[Check]], ...] = (
         _python,
         _native,
@@ -78,14 +78,16 @@ def _native() -> list[Check]:
     slow = [state.name for state in states if state.backend != "native"]
     if slow:
         fix = "install a C++17 compiler (apt install g++), pip install --force-reinstall mafsar"
-        summary = Check("native kernels", "warn", f"slower twins for {', '.join(slow)}", fix)
+        summary = Check(
+            "native kernels", "warn", f"slower reference code for {', '.join(slow)}", fix
+        )
     else:
         summary = Check("native kernels", "ok", f"for all {len(states)} ops")
     return [summary, *(_op(state) for state in states)]
 
 
 def _op(state: OpStatus) -> Check:
-    works = "" if state.backend == "native" else "twin: "
+    works = "" if state.backend == "native" else "reference code: "
     status: Status = "ok" if state.backend == "native" else "warn"
     return Check(f"op {state.name}", status, f"{works}{state.detail}", detailed=True)
 
@@ -184,7 +186,7 @@ def _tensorrt(system: Path = Path("/usr/lib")) -> list[Check]:
             reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
             sound = done.returncode == 0
         except subprocess.TimeoutExpired:
-            reason, sound = f"no end after {_LONGEST_IMPORT_S:g} s", False
+            reason, sound = f"not finished after {_LONGEST_IMPORT_S:g} s", False
         if not sound:
             fix = f"install it again: pip install --force-reinstall {name}"
             if Path(spec.origin or "").is_relative_to(system):
@@ -224,7 +226,10 @@ def _cache() -> list[Check]:
     if not os.access(folder, os.W_OK):
         return [
             Check(
-                "cache", "warn", f"{detail}; not writable", "set MAFSAR_CACHE to a folder of yours"
+                "cache",
+                "warn",
+                f"{detail}; not writable",
+                "set MAFSAR_CACHE to a folder that you can write to",
             )
         ]
     free = shutil.disk_usage(folder).free
@@ -241,4 +246,4 @@ def _starter() -> list[Check]:
         what, _, fix = str(error).partition("; ")
         return [Check("starter tiny", "fail", what, fix or None)]
     size = sum(int(entry["bytes"]) for entry in bundle.manifest["files"].values())
-    return [Check("starter tiny", "ok", f"{size / 1e6:.1f} MB, every sha256 checks")]
+    return [Check("starter tiny", "ok", f"{size / 1e6:.1f} MB, all sha256 match")]

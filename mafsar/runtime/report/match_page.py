@@ -11,7 +11,7 @@ from mafsar.runtime.report import page
 
 _ABOUT_SHARES = (
     "The share of a class is its part among the given classes: they sum to 1 for each query. It is "
-    "not the chance that the answer is right, since a clip of something else gets shares, too."
+    "not the chance that the answer is right, since a clip of something else gets shares as well."
 )
 _ABOUT_DISTANCES = (
     "Distance: the cost of aligning the query's frames with those of the class. Smaller is nearer; "
@@ -43,7 +43,7 @@ def match_section(
             parts.append(f'<p class="muted small name">{_about_picture(match, nearest)}</p>')
     parts.append(page.bars([(row.label, row.score, f"{row.score:.2f}") for row in match.topk]))
     if match.p_none is not None:
-        parts.append(page.facts([("probability of none of them", f"{match.p_none:.2f}")]))
+        parts.append(page.facts([("probability of none", f"{match.p_none:.2f}")]))
     if match.warning:
         parts.append(f'<p class="warn">{page.text(match.warning)}</p>')
     parts += [_details(match), "</section>"]

@@ -222,4 +222,4 @@ def test_a_tensorrt_whose_import_hangs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(doctor, "_LONGEST_IMPORT_S", 0.5)
     (check,) = doctor._tensorrt(tmp_path / "none")
     assert check.status == "warn"
-    assert "cannot be loaded (no end after 0.5 s)" in check.detail
+    assert "cannot be loaded (not finished after 0.5 s)" in check.detail
