@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ def natural_width(table: Table) -> int:
     from rich.console import Console
     from rich.measure import Measurement
 
-    console = Console(width=100_000)
+    console = Console(file=io.StringIO(), width=100_000, height=100)
     return Measurement.get(console, console.options, table).maximum
 
 

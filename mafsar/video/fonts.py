@@ -47,7 +47,8 @@ _CJK = ((0x1100, 0x11FF), (0x2E80, 0x9FFF), (0xA960, 0xA97F), (0xAC00, 0xD7FF), 
         (0xFF00, 0xFFEF), (0x20000, 0x3FFFF))  # fmt: skip
 _EMOJI = ((0x2600, 0x27BF), (0x1F000, 0x1FAFF))
 _MOST_PROBED = 8  # files of `fc-list` that are opened for one character
-_warned: set[str] = set()
+warned: set[str] = set()
+"""Packages that a warning has named already."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def draw_text(
     runs = _runs(text, size)
     draw = ImageDraw.Draw(image)
     left, baseline = position
-    across, down = anchor
+    across, down = anchor[0], anchor[1]
     total = sum(run.width for run in runs)
     left -= {"l": 0.0, "m": total / 2, "r": total}[across]
     ascent, descent = _metrics(size)
@@ -249,8 +250,8 @@ def _warn(missing: Iterable[str]) -> None:
     """Says once which package has a font for characters that no font here has."""
     letters = list(dict.fromkeys(missing))
     packages = {_package(letter): None for letter in letters}
-    new = [package for package in packages if package not in _warned]
-    _warned.update(new)
+    new = [package for package in packages if package not in warned]
+    warned.update(new)
     if new:
         _log.warning(
             "no font on this system has %s: pictures show boxes instead; install one: "

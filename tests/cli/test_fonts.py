@@ -33,11 +33,11 @@ def only_pillows_font(monkeypatch: pytest.MonkeyPatch) -> None:
     caches = [value for value in vars(fonts).values() if hasattr(value, "cache_clear")]
     for cached in caches:
         cached.cache_clear()
-    fonts._warned.clear()
+    fonts.warned.clear()
     yield
     for cached in caches:
         cached.cache_clear()
-    fonts._warned.clear()
+    fonts.warned.clear()
 
 
 def test_typographic_characters_have_a_shape_without_system_fonts(only_pillows_font: None) -> None:
