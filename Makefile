@@ -14,6 +14,14 @@ export MAFSAR_WERROR := 1
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+# Runs a command and says on stderr what it does and, every ten seconds and at the end, for how long.
+define step
+@began=$$(date +%s); echo "$(1) ..." >&2; \
+( while sleep 10 >/dev/null 2>&1; do echo "  ... $$(( $$(date +%s) - began )) s" >&2; done ) & clock=$$!; \
+( $(2) ); status=$$?; kill $$clock; wait $$clock 2>/dev/null; \
+[ $$status -ne 0 ] || echo "  done in $$(( $$(date +%s) - began )) s" >&2; exit $$status
+endef
+
 preflight:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: $(PYTHON) is missing; install it: sudo apt-get install python3 python3-venv python3-dev" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: mafsar needs Python >= 3.10, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11" >&2; exit 1; }
@@ -22,21 +30,18 @@ preflight:
 	@command -v $${CXX:-c++} >/dev/null 2>&1 || { echo "error: no C++ compiler ($${CXX:-c++}); install one: sudo apt-get install g++" >&2; exit 1; }
 
 $(BIN)/python: | preflight
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade "pip>=25.1"
+	$(call step,making the environment $(VENV),$(PYTHON) -m venv $(VENV) && $(PIP) install --quiet --upgrade "pip>=25.1")
 
 dist/.built: $(SOURCES) | $(BIN)/python
-	rm -rf dist && mkdir dist
-	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	$(call step,building mafsar (compiles the C++ kernels; about a minute),rm -rf dist && mkdir dist && $(PIP) wheel --quiet --no-deps --wheel-dir dist .)
 	@touch $@
 
 $(VENV)/.edge: dist/.built
-	$(PIP) install --quiet --force-reinstall --no-deps dist/*.whl
-	$(PIP) install --quiet "$$(ls $(CURDIR)/dist/*.whl)"
+	$(call step,installing mafsar and its packages into $(VENV),$(PIP) install --quiet --force-reinstall --no-deps dist/*.whl && $(PIP) install --quiet "$$(ls $(CURDIR)/dist/*.whl)")
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.edge
-	$(PIP) install --quiet "$$(ls $(CURDIR)/dist/*.whl)[train]" --group test
+	$(call step,installing torch and what the tests need (several GB),$(PIP) install --quiet "$$(ls $(CURDIR)/dist/*.whl)[train]" --group test)
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml | $(BIN)/python
@@ -50,6 +55,7 @@ demo: $(VENV)/.edge  ## render a support folder and queries, then name the queri
 	$(BIN)/python examples/demo.py demo
 	$(BIN)/mafsar match demo/support demo/queries
 	$(BIN)/python examples/order.py demo
+	@echo "try your own clips: $(BIN)/mafsar match SUPPORT QUERY (SUPPORT/CLASS/clip.mp4)" >&2
 
 test: $(VENV)/.test  ## run the tests on the built wheel
 	$(BIN)/pytest

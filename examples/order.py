@@ -1,7 +1,7 @@
-"""Two actions that are one another backwards, by order and without it: ``python examples/order.py``.
+"""Tell an action from the same action backwards: ``python examples/order.py FOLDER``.
 
-Reads what ``examples/demo.py`` wrote. OTAM aligns the frames in their order; pooling takes the mean
-of a clip's frames and cannot know which came first.
+Reads the folder that ``examples/demo.py`` wrote. OTAM aligns the frames in their order. Mean pooling
+averages a clip's frames and cannot know which came first.
 """
 
 from __future__ import annotations
@@ -24,3 +24,4 @@ if __name__ == "__main__":
             f"{query!s:<34}{f'{ordered.label} {ordered.score:.2f}':<26}"
             f"{pooled.label} {pooled.score:.2f}"
         )
+    print("the numbers: share of the answer among the given classes")

@@ -38,7 +38,7 @@ from mafsar.export.engines.layers import (
 )
 from mafsar.files import written_beside
 from mafsar.runtime.engines.trt_encoder import MODULES, load_module
-from mafsar.runtime.memory import peak_bytes
+from mafsar.runtime.machine.system import peak_bytes
 
 INSTALL = 'pip install "mafsar[trt]" (needs a GPU here) or "mafsar[trt-rtx]" (builds without one)'
 

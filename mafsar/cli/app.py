@@ -1,4 +1,4 @@
-"""Wires the verbs into the ``mafsar`` command."""
+"""Assembles the verbs into the ``mafsar`` command."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import typer
 from mafsar.cli.group import PairVerb, Verb, VerbGroup
 from mafsar.cli.options import QuietFlag, VerboseFlag
 
-LATER = "Not in this version (flags are known, running them says what works instead)"
+LATER = "Not in this version (each names what works instead)"
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One verb: its words, where its function lies, two examples of it."""
+    """One verb: its words, the place of its function, two examples."""
 
     words: str
     home: str
@@ -133,9 +133,9 @@ VERBS = (
     ),
 )
 GROUPS = {
-    "bank": "List, remove from and merge banks: what needs no clips.",
-    "cache": "What the feature cache holds, and emptying it.",
-    "data": "Check a data set; decode it once, for training.",
+    "bank": "List, reduce and merge banks; needs no clips.",
+    "cache": "Show or empty the cache of features and bundles.",
+    "data": "Check a data set, or decode it once for training.",
 }
 
 

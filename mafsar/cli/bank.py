@@ -1,4 +1,4 @@
-"""``mafsar bank list|remove|merge``: what needs no clips and no model."""
+"""``mafsar bank list|remove|merge``: work with banks, without clips and without a model."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def list_banks(
             background = sorted(bank.clips[i].location for i in indices if bank.targets[i] < 0)
             if background:
                 table.add_row(rows, NONE_FOLDER, "", str(len(background)), "\n".join(background))
-            table.show(stream, rows, after=[_summary(path, bank)], widest=160)
+            table.show(stream, rows, after=[_summary(path, bank)])
 
 
 def remove(
@@ -203,6 +203,7 @@ def _summary(path: Path, bank: Bank) -> str:
 def _say_written(path: Path, bank: Bank, json_lines: bool) -> None:
     import sys
 
+    outputs.say_written(path)
     if json_lines:
         outputs.print_json(sys.stdout, _json(path, bank))
     else:

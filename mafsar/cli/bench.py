@@ -36,12 +36,14 @@ def check_batches(value: str) -> str:
     """A list of whole numbers."""
     sizes = opt.listed(value)
     if not sizes or not all(size.isdigit() and int(size) > 0 for size in sizes):
-        raise typer.BadParameter(f"{value!r} is not a list of whole numbers, as 1,8")
+        raise typer.BadParameter(f"{value!r} is not a list of whole numbers such as 1,8")
     return value
 
 
 def bench(
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="Model or bundle.")] = "tiny",
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model name, run folder or bundle.")
+    ] = "tiny",
     engine: Annotated[
         str,
         typer.Option(
@@ -55,20 +57,27 @@ def bench(
             "--precision",
             metavar="fp32,fp16,int8",
             callback=check_precisions,
-            help="Precisions to compare. Default: all that the bundle has.",
+            help="Precisions to compare. Default: all in the bundle.",
         ),
     ] = None,
     batch: Annotated[
         str,
-        typer.Option("--batch", metavar="1,8", callback=check_batches, help="Clips a call."),
+        typer.Option("--batch", metavar="1,8", callback=check_batches, help="Clips in each call."),
     ] = "1",
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Timed calls of a stage.")] = 50,
+    runs: Annotated[
+        int, typer.Option("--runs", min=1, metavar="N", help="Timed calls of each stage.")
+    ] = 50,
     seconds: Annotated[
         float | None,
-        typer.Option("--seconds", metavar="S", help="Encode for so long: a sustained figure."),
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            help="Time the encoder for this long instead: a sustained figure.",
+        ),
     ] = None,
     clip: Annotated[
-        Path | None, typer.Option("--clip", metavar="F", help="What is decoded; else rendered.")
+        Path | None,
+        typer.Option("--clip", metavar="F", help="Clip to decode. Default: a rendered one."),
     ] = None,
     markdown: Annotated[
         Path | None, typer.Option("--markdown", metavar="F", help="Write the table as Markdown.")
@@ -79,11 +88,11 @@ def bench(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Time decode, pre-process, encode and match apart, with the parity of what was timed."""
+    """Time decoding, pre-processing, encoding and matching, and check parity."""
     from mafsar.files import write_text
     from mafsar.runtime.evaluation import bench as runtime
 
-    outputs.refuse_existing({"--markdown": markdown}, overwrite)
+    outputs.refuse_existing({"--markdown": markdown, "--out": out}, overwrite)
     if seconds is not None and not seconds > 0:
         raise InputError(f"--seconds {seconds:g}: must be over 0")
     with outputs.results_to(out, overwrite=overwrite) as stream:
@@ -100,7 +109,7 @@ def bench(
             )
         if markdown is not None:
             write_text(markdown, runtime.markdown(result))
-            voice.note(f"wrote {markdown}")
+            outputs.say_written(markdown)
         if json_lines:
             for line in result.to_json():
                 outputs.print_json(stream, line)
@@ -143,4 +152,4 @@ def _show(stream: TextIO, result: BenchResult) -> None:
         f"milliseconds a call; clip: {result.clip}; parity to {result.rows[0].reference}; "
         f"peak memory {result.peak_mb} MB"
     )
-    table.show(stream, rows, after=["", how, facts], widest=160)
+    table.show(stream, rows, after=["", how, facts])

@@ -1,4 +1,4 @@
-"""``mafsar cache info|clear``: cached features, and bundles of models that are none."""
+"""``mafsar cache info|clear``: cached features, and cached bundles of other models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def show(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Where the cache is, how much it holds and may hold (MAFSAR_CACHE sets its place)."""
+    """Show where the cache is and how full it is (MAFSAR_CACHE sets its folder)."""
     from mafsar.runtime.cache.bundles import kept_bundles
     from mafsar.runtime.cache.features import FeatureCache
 
@@ -43,7 +43,7 @@ def clear(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Empty the cache: features and the bundles it keeps; banks are no part of it."""
+    """Empty the cache of features and bundles; banks are not in it."""
     from mafsar.runtime.cache.bundles import clear_kept
     from mafsar.runtime.cache.features import FeatureCache
 

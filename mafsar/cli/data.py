@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from mafsar.cli import later, outputs, table, voice
 from mafsar.cli import options as opt
+from mafsar.cli import outputs, table, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,29 +25,34 @@ SHOWN = 20
 """Clips listed on a terminal; the CSV has all."""
 
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Threads. Default: one a core.")
+    int | None,
+    typer.Option("--workers", min=1, metavar="N", help="Threads. Default: one per core."),
 ]
 
 
 def check(
-    dataset: later.DatasetOption = None,
-    root: later.RootOption = None,
-    lists: later.ListsOption = None,
-    data: later.DataOption = None,
-    split: later.SplitOption = None,
+    dataset: opt.DatasetOption = None,
+    root: opt.RootOption = None,
+    lists: opt.ListsOption = None,
+    data: opt.DataOption = None,
+    split: opt.SplitOption = None,
     frames: Annotated[
-        int, typer.Option("--frames", min=1, help="Clips with fewer frames are too short.")
+        int,
+        typer.Option(
+            "--frames", min=1, metavar="N", help="Clips with fewer frames count as too short."
+        ),
     ] = 8,
     workers: WorkersOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="F.csv", help="One line a clip, as CSV.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="F.csv", help="Write one CSV line per clip."),
     ] = None,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Say what is missing, unreadable or too short in a data set."""
+    """List what is missing, unreadable or too short in a data set."""
     import sys
 
     from mafsar.data import check as checking
@@ -88,32 +93,41 @@ def check(
 
 
 def pack(
-    dataset: later.DatasetOption = None,
-    root: later.RootOption = None,
-    lists: later.ListsOption = None,
-    data: later.DataOption = None,
-    split: later.SplitOption = None,
+    dataset: opt.DatasetOption = None,
+    root: opt.RootOption = None,
+    lists: opt.ListsOption = None,
+    data: opt.DataOption = None,
+    split: opt.SplitOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="F.sqlite", help="The store; one that exists is continued."
+            "--out",
+            "-o",
+            metavar="F.sqlite",
+            help="The store to write; an existing one is continued.",
         ),
     ] = None,
     frames: Annotated[
         int,
         typer.Option(
-            "--frames", help="Kept of a clip, at equal times: an odd multiple of the model's 8."
+            "--frames",
+            metavar="N",
+            help="Frames to keep of each clip, at equal times: an odd multiple of the model's 8.",
         ),
     ] = 24,
-    short_side: Annotated[int, typer.Option("--short-side", help="Of the frames, pixels.")] = 256,
-    quality: Annotated[int, typer.Option("--quality", help="Of the JPEGs, 1 to 95.")] = 90,
+    short_side: Annotated[
+        int, typer.Option("--short-side", metavar="PX", help="Short side of the frames, pixels.")
+    ] = 256,
+    quality: Annotated[
+        int, typer.Option("--quality", metavar="Q", help="JPEG quality, from 1 to 95.")
+    ] = 90,
     workers: WorkersOption = None,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Decode a data set once into a compact store; safe to interrupt, goes on where it stopped."""
+    """Decode a data set once into a compact store; continues where it was interrupted."""
     import sys
 
     from mafsar.data.opening import open_data
@@ -125,18 +139,19 @@ def pack(
     settings = StoreSettings(frames, short_side, quality)
     catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
     if is_store(catalogue.root):
-        raise InputError(f"--data {catalogue.root}: is packed already; use it as it is")
+        raise InputError(f"--data {catalogue.root}: is packed already; use it directly")
     if out.is_file() and overwrite:
         out.unlink()
         out.with_name(f"{out.name}-journal").unlink(missing_ok=True)
     elif is_store(out):
-        voice.note(f"{out}: exists; packing goes on where it stopped")
+        voice.note(f"{out}: exists; packing continues where it stopped")
     with voice.progress("packing") as bar:
         result = run(catalogue, out, settings, workers=workers or os.cpu_count() or 1, progress=bar)
     if json_lines:
         outputs.print_json(sys.stdout, _pack_json(result))
     else:
         sys.stdout.write(f"{_pack_line(result)}\n")
+    outputs.say_written(out)
     for note in catalogue.notes:
         voice.note(f"note: {note}")
     for name, reason in result.unreadable[:SHOWN]:
@@ -145,7 +160,7 @@ def pack(
         raise InputError(
             f"{out}: packed without {opt.count(len(result.missing), 'missing clip')} and "
             f"{opt.count(len(result.unreadable), 'unreadable clip')}; mafsar data check lists "
-            "them, packing again adds what has come"
+            "them; run data pack again to add clips found since"
         )
 
 
@@ -203,7 +218,7 @@ def _verdict(tally: Counter[str], total: int) -> str:
 def _fail_where_incomplete(
     catalogue: Catalogue, counts: Sequence[PartCount], tally: Counter[str], out: Path | None
 ) -> None:
-    """Ends with exit 1 where a clip or class is missing or a clip cannot be read."""
+    """Ends with exit 1 if a clip or class is missing or a clip cannot be read."""
     reasons = []
     if any(item.short_of for item in counts):
         reasons += [
@@ -215,8 +230,8 @@ def _fail_where_incomplete(
     if tally["unreadable"]:
         reasons.append(f"{opt.count(tally['unreadable'], 'clip')} cannot be read")
     if reasons:
-        mend = f"see {out}" if out else "--out F.csv lists every clip"
-        raise InputError(f"{catalogue.title}: {'; '.join(reasons)}; {mend}")
+        remedy = f"see {out}" if out else "--out F.csv lists every clip"
+        raise InputError(f"{catalogue.title}: {'; '.join(reasons)}; {remedy}")
 
 
 def _report_json(report: ClipReport) -> dict[str, Any]:

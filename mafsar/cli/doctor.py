@@ -1,17 +1,24 @@
-"""``mafsar doctor``: what works here, what does not, and the command that mends it."""
+"""``mafsar doctor``: what works here, what does not, and the command that fixes it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table
+from mafsar.cli import outputs, table, voice
 from mafsar.errors import MismatchError, UnavailableError
 
-_MARKS = {"ok": ("ok", "green"), "warn": ("warning", "yellow"), "fail": ("broken", "bold red")}
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mafsar.runtime.machine.check import Check
+
+# In the order of the report.
+_MARKS = {"fail": ("broken", "bold red"), "warn": ("warning", "yellow"), "ok": ("ok", "green")}
 
 
 def doctor(
@@ -20,7 +27,7 @@ def doctor(
         typer.Option(
             "--bisect",
             metavar="BUNDLE",
-            help="Name the first node where a bundle's fp16 and int8 graphs depart from fp32.",
+            help="Find the first node where the fp16 and int8 graphs of a bundle depart from fp32.",
         ),
     ] = None,
     out: opt.ResultsOption = None,
@@ -29,7 +36,7 @@ def doctor(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """What works here, what does not, and the command that mends it."""
+    """Show what works here, what does not, and the command that fixes it."""
     from mafsar.runtime.machine.doctor import examine
 
     if bisect is not None:
@@ -42,19 +49,39 @@ def doctor(
             for check in checks:
                 outputs.print_json(stream, check.to_json())
         else:
-            from rich.text import Text
-
-            rows = table.new_table("what", "state", ("found, and what mends it", "fold"))
-            for check in checks:
-                found = Text(check.detail)
-                if check.mend:
-                    found.append(f"\n→ {check.mend}", "cyan")
-                table.add_row(rows, check.name, Text(*_MARKS[check.status]), found)
-            table.show(stream, rows, widest=120)
+            _show(stream, checks)
     if broken:
         names = ", ".join(check.name for check in broken)
-        mend = broken[0].mend or "see the line above"
-        raise UnavailableError(f"doctor: {names} broken; {mend}")
+        fix = broken[0].fix or "see the line above"
+        raise UnavailableError(f"doctor: {names} broken; {fix}")
+
+
+def _show(stream: TextIO, checks: Sequence[Check]) -> None:
+    """First what the user can act on, then what works; every detail with ``-v``."""
+    shown = [check for check in checks if voice.is_verbose() or not check.detailed]
+    order = list(_MARKS)
+    to_fix = [check for check in shown if check.status != "ok"]
+    to_fix.sort(key=lambda check: order.index(check.status))
+    if to_fix:
+        table.show(stream, _rows("to fix", to_fix), after=[""])
+    else:
+        stream.write("nothing to fix\n\n")
+    fine = [check for check in shown if check.status == "ok"]
+    hidden = len(checks) - len(shown)
+    more = [f"{opt.count(hidden, 'more check')} with -v"] if hidden else []
+    table.show(stream, _rows("works", fine), after=["", *more] if more else [])
+
+
+def _rows(title: str, checks: Sequence[Check]) -> Table:
+    from rich.text import Text
+
+    rows = table.new_table(title, "state", ("found", "fold"))
+    for check in checks:
+        found = Text(check.detail)
+        if check.fix:
+            found.append(f"\n→ {check.fix}", "cyan")
+        table.add_row(rows, check.name, Text(*_MARKS[check.status]), found)
+    return rows
 
 
 def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool) -> None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def enroll(
     support: Annotated[
-        str, typer.Argument(metavar="SUPPORT", help="Folder of class folders, or a CSV.")
+        str,
+        typer.Argument(metavar="SUPPORT", help="A folder of class folders, or a CSV path,label."),
     ],
     out: Annotated[
         Path | None,
@@ -32,13 +33,14 @@ def enroll(
         typer.Option(
             "--add",
             metavar="BANK",
-            help="Add to this bank, in place unless -o is given; nothing is encoded twice.",
+            help="Add to this bank, in place unless -o is given; clips that it holds are not encoded"
+            " again.",
         ),
     ] = None,
     none: Annotated[
         list[str] | None,
         typer.Option(
-            "--none", metavar="SOURCE", help="Clips that show none of them (not in this version)."
+            "--none", metavar="SOURCE", help="Background clips, of no class (not in this version)."
         ),
     ] = None,
     report: Annotated[
@@ -46,7 +48,7 @@ def enroll(
         typer.Option("--report", metavar="F.html", help="Write the quality report as HTML."),
     ] = None,
     no_images: Annotated[
-        bool, typer.Option("--no-images", help="Keep no small pictures in the bank.")
+        bool, typer.Option("--no-images", help="Store no small pictures of the clips in the bank.")
     ] = False,
     model: opt.ModelOption = None,
     engine: opt.EngineOption = "auto",
@@ -59,21 +61,22 @@ def enroll(
             metavar="auto|on|off",
             callback=opt.one_of(opt.TEXTS),
             autocompletion=opt.complete(opt.TEXTS),
-            help="Whether class names count. Default: auto, by leave-one-out; with --add the"
-            " bank's.",
+            help="Use class names in the scores. Default: auto, by leave-one-out; with --add the"
+            " bank's choice.",
         ),
     ] = None,
     roi: opt.RoiOption = None,
     fit: opt.FitOption = None,
     rotate: opt.RotateOption = None,
     hflip: opt.HflipFlag = None,
+    skip_bad: opt.SkipBadFlag = False,
     no_cache: opt.NoCacheFlag = False,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Encode support clips into a bank, and say how good they are."""
+    """Encode support clips into a bank and report how good they are."""
     from mafsar.cli.inputs import engine_choice, geometry_of, load_encoder
     from mafsar.runtime.bank.bank import read_bank
     from mafsar.runtime.bank.enroll import enroll as run
@@ -97,6 +100,7 @@ def enroll(
             support,
             encoder,
             add_to=held,
+            on_error="skip" if skip_bad else "raise",
             cache=not no_cache,
             images=report is not None or not no_images,
             progress=bar,
@@ -104,11 +108,13 @@ def enroll(
         )
     judged = judge(bank)
     bank.save(target, images=not no_images, overwrite=True)
+    outputs.say_written(target)
     if report is not None:
         from mafsar.files import write_text
         from mafsar.runtime.report.enroll_page import enroll_page
 
         write_text(report, enroll_page(judged, bank, title=f"Quality of {target.name}"))
+        outputs.say_written(report)
     seconds = time.perf_counter() - began
     if json_lines:
         facts = {"bank": str(target), "seconds": seconds} | provenance(encoder)
@@ -145,7 +151,9 @@ def _show(judged: EnrollReport, bank: Bank, target: Path, encoder: Encoder, seco
         bar.append(f" {item.right} of {item.clips}")
         table.add_row(rows, item.label, item.text, str(item.clips), bar)
     if judged.none_clips:
-        table.add_row(rows, "_none", "", str(judged.none_clips), "– (kept, not used yet)")
+        table.add_row(
+            rows, "_none", "", str(judged.none_clips), "– (background clips, kept, not used yet)"
+        )
     lines = [f"- {line}" for line in (*judged.notes, *judged.advice)]
     size = target.stat().st_size / 1e6
     summary = (

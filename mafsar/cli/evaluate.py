@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from mafsar.cli import later, outputs, table, voice
 from mafsar.cli import options as opt
+from mafsar.cli import outputs, table, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Model name or bundle [tiny].")
+        str | None,
+        typer.Argument(metavar="MODEL", help="Model name, run folder or bundle. Default: tiny."),
     ] = None,
-    named: later.TopModel = None,
-    data: later.DataOption = None,
+    named: opt.TopModel = None,
+    data: opt.DataOption = None,
     split: Annotated[
         Path | None,
         typer.Option(
@@ -37,20 +38,28 @@ def evaluate(
             metavar="|".join(opt.PARTS),
             callback=opt.one_of(opt.PARTS),
             autocompletion=opt.complete(opt.PARTS),
-            help="Which classes of the split.",
+            help="Part of the split to evaluate on.",
         ),
     ] = "test",
-    way: Annotated[int, typer.Option("--way", min=2, help="Classes an episode.")] = 5,
-    shot: Annotated[int, typer.Option("--shot", min=1, help="Support clips a class.")] = 1,
-    query: Annotated[int, typer.Option("--query", min=1, help="Queries a class.")] = 1,
-    episodes: Annotated[int, typer.Option("--episodes", min=1, help="How many.")] = 10000,
-    seed: Annotated[int, typer.Option("--seed", help="Freezes the episodes.")] = 0,
+    way: Annotated[
+        int, typer.Option("--way", min=2, metavar="N", help="Classes in each episode.")
+    ] = 5,
+    shot: Annotated[
+        int, typer.Option("--shot", min=1, metavar="N", help="Support clips of each class.")
+    ] = 1,
+    query: Annotated[
+        int, typer.Option("--query", min=1, metavar="N", help="Queries of each class.")
+    ] = 1,
+    episodes: Annotated[
+        int, typer.Option("--episodes", min=1, metavar="N", help="Number of episodes.")
+    ] = 10000,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", help="Seed of the episodes.")] = 0,
     episodes_file: Annotated[
         Path | None,
         typer.Option(
             "--episodes-file",
             metavar="F",
-            help="Read the episodes from F; where F is missing, write them there.",
+            help="Read the episodes from F if it exists, else write them to F.",
         ),
     ] = None,
     metric: opt.MetricOption = None,
@@ -58,12 +67,14 @@ def evaluate(
     confusion: Annotated[
         Path | None,
         typer.Option(
-            "--confusion", metavar="F.png", help="Draw the confusion matrix, and write F.csv."
+            "--confusion",
+            metavar="F.png",
+            help="Draw the confusion matrix and write F.csv beside it.",
         ),
     ] = None,
-    dataset: later.DatasetOption = None,
-    root: later.RootOption = None,
-    lists: later.ListsOption = None,
+    dataset: opt.DatasetOption = None,
+    root: opt.RootOption = None,
+    lists: opt.ListsOption = None,
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
@@ -74,7 +85,7 @@ def evaluate(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Accuracy over seeded few-shot episodes of a labelled folder."""
+    """Measure accuracy over seeded few-shot episodes of labelled clips."""
     from mafsar.cli.inputs import engine_choice, load_encoder
     from mafsar.data.store import is_store
     from mafsar.runtime.evaluation.evaluate import evaluate as run
@@ -92,7 +103,9 @@ def evaluate(
             f"--part {part}: without --split every class is a test class; add --split F"
         )
     table_file = _beside(confusion)
-    outputs.refuse_existing({"--confusion": confusion, "--confusion (CSV)": table_file}, overwrite)
+    outputs.refuse_existing(
+        {"--confusion": [path for path in (confusion, table_file) if path], "--out": out}, overwrite
+    )
     with outputs.results_to(out, overwrite=overwrite) as stream:
         clips: SupportSet | Path | None = data
         if dataset is not None or root is not None or lists is not None or packed:
@@ -207,4 +220,4 @@ def _write_confusion(picture: Path, table_file: Path, result: EvalResult) -> Non
     with written_beside(picture) as temporary:
         image.save(temporary, "PNG")
     write_confusion_csv(table_file, result.labels, result.confusion)
-    voice.note(f"wrote {picture} and {table_file}")
+    outputs.say_written(picture, table_file)

@@ -23,7 +23,7 @@ _OPSET = 20
 def check_batch(value: str) -> str:
     """Whole numbers, comma-separated."""
     if not all(size.isdigit() for size in opt.listed(value)) or not opt.listed(value):
-        raise typer.BadParameter(f"{value!r} is not a list of whole numbers, as 1,8,32")
+        raise typer.BadParameter(f"{value!r} is not a list of whole numbers such as 1,8,32")
     return value
 
 
@@ -31,8 +31,9 @@ def export(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="[MODEL]",
-            help="tiny, a bundle, vit-b-32, NAME:random, NAME:/weights, a run folder or adapters.",
+            metavar="MODEL",
+            help="tiny, a bundle, vit-b-32, NAME:random, NAME:/path/weights, a run folder or an"
+            " adapters.safetensors.",
         ),
     ] = "tiny",
     engine: Annotated[
@@ -42,7 +43,7 @@ def export(
             metavar="onnx|trt",
             callback=opt.one_of(("onnx", "trt")),
             autocompletion=opt.complete(("onnx", "trt")),
-            help="What the artefact is for.",
+            help="Engine that the bundle is for.",
         ),
     ] = "onnx",
     precision: Annotated[
@@ -52,7 +53,8 @@ def export(
             metavar="|".join(opt.PRECISIONS),
             callback=opt.one_of(opt.PRECISIONS),
             autocompletion=opt.complete(opt.PRECISIONS),
-            help="Of the engine (default fp32). fp32 and fp16 graphs are always written, int8 on demand.",
+            help="Precision of the engine. fp32 and fp16 graphs are always written, int8 on demand."
+            " Default: fp32.",
         ),
     ] = None,
     batch: Annotated[
@@ -61,44 +63,54 @@ def export(
             "--batch",
             metavar="1,8,32",
             callback=check_batch,
-            help="Batch sizes of an engine; a smaller batch is padded to the next.",
+            help="Batch sizes of an engine; smaller batches are padded to the next size.",
         ),
     ] = "1,8,32",
     frames: Annotated[
         int | None,
-        typer.Option("--frames", help="Frames a clip. Default: the model's; adapters fix it."),
+        typer.Option("--frames", metavar="N", help="Frames of a clip. Default: the model's."),
     ] = None,
     calib: Annotated[
         Path | None,
         typer.Option(
-            "--calib", metavar="DIR", help="Take int8 ranges from these clips. Default: rendered."
+            "--calib",
+            metavar="DIR",
+            help="Clips to take int8 ranges from. Default: rendered clips.",
         ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Verify on these labelled clips."),
+        typer.Option(
+            "--data", metavar="DIR", help="Labelled clips to verify on. Default: rendered clips."
+        ),
     ] = None,
     compute_capability: Annotated[
         str | None,
         typer.Option(
-            "--compute-capability", metavar="8.6", help="GPU an engine is built for. Default: here."
+            "--compute-capability",
+            metavar="8.6",
+            help="GPU that an engine is built for. Default: this one.",
         ),
     ] = None,
     workspace: Annotated[
         float,
-        typer.Option("--workspace", metavar="GiB", help="Memory the engine's builder may take."),
+        typer.Option(
+            "--workspace", metavar="GiB", help="Memory that the builder of an engine may use."
+        ),
     ] = 1.0,
-    opset: Annotated[int, typer.Option("--opset", help="ONNX opset; 20.")] = _OPSET,
+    opset: Annotated[
+        int, typer.Option("--opset", metavar="N", help="ONNX opset; only 20 is written.")
+    ] = _OPSET,
     min_cosine: Annotated[
         float | None,
         typer.Option(
             "--min-cosine",
             metavar="X",
-            help="Least cosine. Default: fp32 0.9999, fp16 0.999, int8 0.98.",
+            help="Smallest cosine that passes. Default: fp32 0.9999, fp16 0.999, int8 0.98.",
         ),
     ] = None,
     no_verify: Annotated[
-        bool, typer.Option("--no-verify", help="Do not compare; the bundle says so.")
+        bool, typer.Option("--no-verify", help="Skip verification; the bundle records this.")
     ] = False,
     out: Annotated[
         Path | None,
@@ -106,7 +118,7 @@ def export(
             "--out",
             "-o",
             metavar="NAME.mafsar",
-            help="The bundle to make or add to. Default: the bundle itself, else NAME.mafsar here.",
+            help="Bundle to make or add to. Default: the given bundle, else NAME.mafsar here.",
         ),
     ] = None,
     overwrite: opt.OverwriteFlag = False,
@@ -114,13 +126,13 @@ def export(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Write a verified bundle, or add to one: ONNX graphs, TensorRT engines."""
+    """Write a verified bundle, or add to one: ONNX graphs and TensorRT engines."""
     from mafsar.export.job import export_model
-    from mafsar.runtime.memory import peak_bytes
+    from mafsar.runtime.machine.system import peak_bytes
 
     if opset != _OPSET:
         raise InputError(
-            f"--opset {opset}: graphs are written in opset {_OPSET} only; leave it out"
+            f"--opset {opset}: graphs are written in opset {_OPSET} only; omit this flag"
         )
     began = time.perf_counter()
     result = export_model(
@@ -143,12 +155,13 @@ def export(
     seconds = time.perf_counter() - began
     voice.note(f"exported in {seconds:.0f} s, peak memory {peak_bytes() / 1e9:.1f} GB")
     if not result.artefacts:
-        voice.note(f"{result.path}: a copy of {model}; nothing had to be made")
+        voice.note(f"{result.path}: a copy of {model}; there was nothing to add")
     elif json_lines:
         for line in result.to_json():
             outputs.print_json(sys.stdout, line)
     else:
         _show(sys.stdout, result)
+    outputs.say_written(result.path)
 
 
 def _show(stream: TextIO, result: ExportResult) -> None:
@@ -184,4 +197,4 @@ def _show(stream: TextIO, result: ExportResult) -> None:
             f"{found['verified']}, {found['clips']} {found['data']} clips",
         )
     after = ["", f"{result.path}: {result.model}; in brackets: the reference"]
-    table.show(stream, rows, after=after, widest=140)
+    table.show(stream, rows, after=after)

@@ -1,4 +1,4 @@
-"""Command classes: one error door, did-you-mean, ``-v``/``-q`` before or after the verb."""
+"""Command classes: errors in one place, did-you-mean, ``-v``/``-q`` before or after the verb."""
 
 from __future__ import annotations
 
@@ -22,14 +22,19 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class Verb(TyperCommand):
-    """One verb: turns ``key=value`` habits and unknown flags into did-you-mean."""
+    """One verb: answers ``key=value`` habits and unknown flags with did-you-mean."""
 
     takes_pairs = False  # `train key=value…` means it
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help; a flag that takes no value has no type to show."""
-        _hide_flag_types(self, ctx)
+        """Print the help, with metavars alone where Typer would show types as well."""
+        _hide_types(self, ctx)
         super().format_help(ctx, formatter)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The usage line's words; what is required needs no braces."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in pieces]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, with a hint where a word looks like another tool's."""
@@ -52,7 +57,7 @@ class PairVerb(Verb):
 
 
 class VerbGroup(TyperGroup):
-    """The ``mafsar`` group and its sub-groups; `main` is the one error door."""
+    """The ``mafsar`` group and its sub-groups; `main` reports every error."""
 
     order: tuple[str, ...] = ()
 
@@ -63,8 +68,8 @@ class VerbGroup(TyperGroup):
         return first + [name for name in names if name not in first]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help; a flag that takes no value has no type to show."""
-        _hide_flag_types(self, ctx)
+        """Print the help, with metavars alone where Typer would show types as well."""
+        _hide_types(self, ctx)
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -108,7 +113,7 @@ class VerbGroup(TyperGroup):
                 **extra,
             )
             sys.stdout.flush()
-        except Exception as problem:  # noqa: BLE001 - the one door, which reports all of them
+        except Exception as problem:  # noqa: BLE001 - every error is reported here
             if isinstance(problem, BrokenPipeError):
                 _forget_stdout()
                 sys.exit(EXIT_FAILED)
@@ -121,7 +126,7 @@ class VerbGroup(TyperGroup):
         sys.exit(result if isinstance(result, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; a reader that went away ends it without a word."""
+        """Run the verb; if the reader of stdout goes away, it ends quietly."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -133,7 +138,7 @@ class VerbGroup(TyperGroup):
 
 
 def refuse(message: str, meant: str | None, ctx: Any) -> NoReturn:
-    """End with exit 2: what is wrong, what was probably meant, where the help is."""
+    """End with exit 2 and name what is wrong, what was probably meant, and where the help is."""
     hint = f"; did you mean {meant}?" if meant else ""
     help_line = "" if meant else f" (see {ctx.command_path} --help)"
     voice.error(f"{message}{hint}{help_line}")
@@ -156,13 +161,14 @@ def _explain(problem: Any, flags: Sequence[str]) -> tuple[str, str | None]:
 
 
 def _report(problem: Exception) -> int:
-    """Say an exception in one line and return the exit code it stands for."""
+    """Print an exception in one line and return its exit code."""
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         traceback.print_exception(problem)
     if isinstance(problem, typer.TyperException):
         code = getattr(problem, "exit_code", EXIT_FAILED)
         if type(problem).__name__ == "NoArgsIsHelpError":
-            sys.stderr.write(f"{problem.format_message()}\n")
+            # Rich has printed the help already, and then there is no more to say.
+            sys.stderr.write(f"{problem.format_message()}\n" if problem.format_message() else "")
         else:
             voice.error(problem.format_message())
         return int(code)
@@ -177,10 +183,18 @@ def _report(problem: Exception) -> int:
     return EXIT_FAILED
 
 
-def _hide_flag_types(command: Any, ctx: Any) -> None:
+def _hide_types(command: Any, ctx: Any) -> None:
+    """Flags have no type to show; the type of an argument (``<str>``) says less than its help."""
     for param in command.get_params(ctx):
         if getattr(param, "is_flag", False):
             param.metavar = param.metavar or ""
+        elif param.param_type_name == "argument":
+            param.display_type_rich = _no_type
+
+
+def _no_type(ctx: Any) -> None:
+    """Stands in for a parameter's type in its help."""
+    del ctx
 
 
 def _long_flags(command: Any, ctx: Any) -> list[str]:

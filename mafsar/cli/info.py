@@ -13,7 +13,10 @@ from mafsar.cli import outputs, table
 def info(
     thing: Annotated[
         str,
-        typer.Argument(metavar="THING", help="Model name, bundle (NAME.mafsar), bank or engine."),
+        typer.Argument(
+            metavar="THING",
+            help="Model name, run, bundle (NAME.mafsar), bank, engine, support or clip.",
+        ),
     ],
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -21,7 +24,7 @@ def info(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """What a model, bundle or bank is; counts come from its configuration, nothing is downloaded."""
+    """Describe a model, bundle, bank, support or clip; downloads nothing."""
     from mafsar.runtime.report.describe import describe
 
     facts = describe(thing)

@@ -68,6 +68,7 @@ def open_support(
     *,
     text: Any,
     geometry: Geometry | None,
+    skip_bad: bool = False,
 ) -> tuple[Bank, Encoder]:
     """The bank and the encoder for SUPPORT, which is a bank, a folder or a CSV."""
     from mafsar.runtime.bank.bank import is_bank, read_bank
@@ -89,6 +90,7 @@ def open_support(
             encoder,
             text=text,
             geometry=geometry,
+            on_error="skip" if skip_bad else "raise",
             cache=choice.cache,
             images=False,
             progress=bar,

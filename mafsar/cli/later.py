@@ -1,6 +1,6 @@
-"""Verbs of later versions: their flags are known to help and parser, running them says what works.
+"""Verbs of later versions: help and parser know their flags; running them says what works instead.
 
-Every function here refuses with exit 1; none of its flags has an effect yet, which its help says.
+Every function here ends with exit 1, and none of its flags has an effect yet, as its help says.
 """
 # ruff: noqa: ARG001 - the flags are declared for help, completion and did-you-mean
 
@@ -14,54 +14,63 @@ import typer
 from mafsar.cli import options as opt
 from mafsar.errors import UnavailableError
 
-DatasetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset", metavar="NAME", help="hmdb51, ucf101, kinetics100, ssv2_small, ssv2_full."
-    ),
-]
-RootOption = Annotated[Path | None, typer.Option("--root", metavar="DIR", help="Its videos.")]
-ListsOption = Annotated[
-    Path | None, typer.Option("--lists", metavar="DIR", help="Its train, val and test lists.")
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="Class folders, a CSV or a packed data set."),
-]
-SplitOption = Annotated[
-    Path | None, typer.Option("--split", metavar="F", help="Train, val and test classes of --data.")
-]
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where the result goes.")]
-TopModel = Annotated[
-    str | None, typer.Option("--model", metavar="M", help="Model; see `mafsar match --help`.")
-]
-
 
 def watch(
-    support: Annotated[str, typer.Argument(metavar="BANK|SUPPORT", help="Bank or support.")],
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Camera, stream or video.")],
-    model: TopModel = None,
-    window: Annotated[str, typer.Option("--window", metavar="auto|S[,S]")] = "auto",
-    stride: Annotated[str, typer.Option("--stride", metavar="auto|S", help="Seconds.")] = "auto",
-    threshold: Annotated[
-        str, typer.Option("--threshold", metavar="auto|off|X", callback=opt.check_threshold)
+    support: Annotated[str, typer.Argument(metavar="BANK|SUPPORT", help="A bank or a support.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A camera, a stream or a video.")],
+    model: opt.TopModel = None,
+    window: Annotated[
+        str, typer.Option("--window", metavar="auto|S[,S]", help="Lengths of the windows, seconds.")
     ] = "auto",
-    gap: Annotated[float, typer.Option("--gap", metavar="S")] = 1.0,
-    min_duration: Annotated[float, typer.Option("--min-duration", metavar="S")] = 0.3,
-    jsonl: Annotated[Path | None, typer.Option("--jsonl", metavar="F", help="Appends.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="F")] = None,
-    save_video: Annotated[Path | None, typer.Option("--save-video", metavar="F")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Open a window.")] = False,
-    serve: Annotated[str | None, typer.Option("--serve", metavar="[127.0.0.1:]8080")] = None,
-    max_fps: Annotated[float | None, typer.Option("--max-fps", metavar="X")] = None,
-    heartbeat: Annotated[float, typer.Option("--heartbeat", metavar="S")] = 60.0,
-    webhook: Annotated[str | None, typer.Option("--webhook", metavar="URL")] = None,
+    stride: Annotated[
+        str, typer.Option("--stride", metavar="auto|S", help="Step between windows, seconds.")
+    ] = "auto",
+    threshold: Annotated[
+        str,
+        typer.Option(
+            "--threshold",
+            metavar="auto|off|X",
+            callback=opt.check_threshold,
+            help="Answer none where p_none is above this.",
+        ),
+    ] = "auto",
+    gap: Annotated[
+        float, typer.Option("--gap", metavar="S", help="Join events closer than this, seconds.")
+    ] = 1.0,
+    min_duration: Annotated[
+        float, typer.Option("--min-duration", metavar="S", help="Shortest event, seconds.")
+    ] = 0.3,
+    jsonl: Annotated[
+        Path | None, typer.Option("--jsonl", metavar="F", help="Append events to F as JSON Lines.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="F", help="Write events to F as CSV.")
+    ] = None,
+    save_video: Annotated[
+        Path | None,
+        typer.Option("--save-video", metavar="F", help="Write the video with its events."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Show the video in a window.")] = False,
+    serve: Annotated[
+        str | None,
+        typer.Option("--serve", metavar="[HOST:]PORT", help="Serve a page with the video."),
+    ] = None,
+    max_fps: Annotated[
+        float | None, typer.Option("--max-fps", metavar="X", help="Frames per second to look at.")
+    ] = None,
+    heartbeat: Annotated[
+        float, typer.Option("--heartbeat", metavar="S", help="Seconds between status events.")
+    ] = 60.0,
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", metavar="URL", help="Post each event there.")
+    ] = None,
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
     text: opt.TextOption = "auto",
     roi: Annotated[
-        list[str] | None, typer.Option("--roi", metavar="[NAME=]X,Y,W,H", help="Repeatable.")
+        list[str] | None,
+        typer.Option("--roi", metavar="NAME=X,Y,W,H", help="Use only this region; repeatable."),
     ] = None,
     fit: opt.FitOption = None,
     rotate: opt.RotateOption = None,
@@ -72,21 +81,27 @@ def watch(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Live or long video to events. Not in this version."""
+    """Find actions in live or long video. Not in this version."""
     _refuse("watch", "match short clips instead: mafsar match support/ clip.mp4")
 
 
 def record(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Camera or stream.")],
-    folder: Annotated[Path, typer.Argument(metavar="SUPPORT/CLASS", help="Class folder.")],
-    seconds: Annotated[float, typer.Option("--seconds")] = 3.0,
-    count: Annotated[int, typer.Option("--count")] = 5,
-    delay: Annotated[float, typer.Option("--delay")] = 3.0,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A camera or a stream.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="SUPPORT/CLASS", help="The class folder to record into.")
+    ],
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="S", help="Length of each clip.")
+    ] = 3.0,
+    count: Annotated[int, typer.Option("--count", metavar="N", help="Number of clips.")] = 5,
+    delay: Annotated[
+        float, typer.Option("--delay", metavar="S", help="Seconds before each clip.")
+    ] = 3.0,
     overwrite: opt.OverwriteFlag = False,
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Camera to support clips. Not in this version."""
+    """Record support clips from a camera. Not in this version."""
     _refuse(
         "record", f"put clips of about {seconds:g} s into {folder}/ with any recorder, e.g. ffmpeg"
     )

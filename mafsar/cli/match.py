@@ -9,24 +9,34 @@ import typer
 
 from mafsar.cli import options as opt
 
+TOPK = 5
+"""Classes of an answer where ``--topk`` does not say."""
+
 
 def match(
     support: Annotated[
         str,
         typer.Argument(
-            metavar="SUPPORT", help="Folder of class folders, a CSV path,label, or a bank."
+            metavar="SUPPORT", help="A folder of class folders, a CSV path,label, or a bank."
         ),
     ],
     queries: Annotated[
         list[str],
         typer.Argument(
             metavar="QUERY",
-            help="Clips: file, frame folder, folder, glob, NAME=SOURCE, - for paths on stdin.",
+            help="Clips: a file, a frame folder, a folder of clips, a glob, NAME=SOURCE, or - for paths on"
+            " stdin.",
         ),
     ],
     topk: Annotated[
-        int, typer.Option("--topk", metavar="K", min=1, help="Classes listed a query.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            "--topk",
+            metavar="K",
+            min=1,
+            help="Classes listed for each query. Default: 5; in the table 2.",
+        ),
+    ] = None,
     threshold: Annotated[
         str,
         typer.Option(
@@ -34,7 +44,7 @@ def match(
             metavar="auto|off|X",
             callback=opt.check_threshold,
             autocompletion=opt.complete(("auto", "off")),
-            help="Answer none where p_none is above it; X needs a calibrated bank.",
+            help="Answer none where p_none is above this; a number needs a calibrated bank.",
         ),
     ] = "auto",
     alpha: Annotated[
@@ -43,14 +53,17 @@ def match(
             "--alpha",
             metavar="X",
             callback=opt.check_unit,
-            help="Weight of the class names, 0 to 1. Default: the bank's.",
+            help="Weight of the class names, from 0 to 1. Default: the bank's.",
         ),
     ] = None,
     metric: opt.MetricOption = None,
     batch: Annotated[
         int | None,
         typer.Option(
-            "--batch", metavar="N", min=1, help="Queries encoded at once. Default: as suits."
+            "--batch",
+            metavar="N",
+            min=1,
+            help="Queries encoded at once. Default: 1 on a CPU, 8 on a GPU.",
         ),
     ] = None,
     csv: Annotated[
@@ -58,17 +71,25 @@ def match(
     ] = None,
     save_video: Annotated[
         Path | None,
-        typer.Option("--save-video", metavar="DIR", help="Write each query with its label on it."),
+        typer.Option(
+            "--save-video",
+            metavar="DIR",
+            help="Write each query as a video with the answer under the picture.",
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
-            "--plot", metavar="DIR", help="Draw each query above the nearest support clip."
+            "--plot",
+            metavar="DIR",
+            help="Write a picture of each query and the nearest support clip.",
         ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option("--report", metavar="F.html", help="Write one self-contained HTML page."),
+        typer.Option(
+            "--report", metavar="F.html", help="Write one HTML page with all answers and pictures."
+        ),
     ] = None,
     model: opt.ModelOption = None,
     engine: opt.EngineOption = "auto",
@@ -81,8 +102,11 @@ def match(
     hflip: opt.HflipFlag = None,
     keep_query: Annotated[
         bool,
-        typer.Option("--keep-query", help="Keep a support clip whose content is the query's."),
+        typer.Option(
+            "--keep-query", help="Keep a support clip that has the same content as the query."
+        ),
     ] = False,
+    skip_bad: opt.SkipBadFlag = False,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -93,13 +117,13 @@ def match(
     """Name the action of each query clip from a few clips of each class."""
 
     from mafsar.cli.inputs import engine_choice, geometry_of, open_support, say_bank
-    from mafsar.cli.match_outputs import Outputs, answer_all
+    from mafsar.cli.match_outputs import MatchFiles, answer_all
     from mafsar.cli.queries import expand
     from mafsar.runtime.bank.bank import is_bank
     from mafsar.runtime.match.matcher import Matcher
 
     asked = expand(queries)
-    wanted = Outputs.plan(
+    wanted = MatchFiles.plan(
         asked,
         {"--csv": csv, "--report": report, "--out": out},
         plot=plot,
@@ -113,6 +137,7 @@ def match(
         engine_choice(engine, device, precision, cache=not no_cache),
         text=text,
         geometry=geometry_of(roi, fit, rotate, hflip),
+        skip_bad=skip_bad,
     )
     chosen: dict[str, Any] = {
         # A support that was just enrolled has made its choice of text by what was asked.
@@ -123,7 +148,7 @@ def match(
     matcher = Matcher(
         bank,
         encoder,
-        topk=topk,
+        topk=topk or TOPK,
         alpha=alpha,
         keep_query=keep_query,
         evidence=wanted.needs_evidence,
@@ -131,4 +156,5 @@ def match(
         **chosen,
     )
     say_bank(matcher)
-    answer_all(matcher.stream(asked), asked, bank, encoder, wanted, topk=topk)
+    answers = matcher.stream(asked)
+    answer_all(answers, asked, bank, encoder, wanted, topk=topk or TOPK, listed=topk or 2)

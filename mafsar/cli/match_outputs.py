@@ -7,25 +7,23 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, voice
-from mafsar.cli.match_csv import csv_columns, csv_row
-from mafsar.cli.match_table import show_table
+from mafsar.cli.match_table import csv_columns, csv_row, error_of, show_table
 from mafsar.cli.queries import Source
+from mafsar.cli.wording import worded
 from mafsar.errors import InputError, MafsarError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.match.matcher import Match, QueryError
 
 
 @dataclass(frozen=True)
-class Outputs:
+class MatchFiles:
     """Where everything goes.
 
     Attributes:
@@ -52,12 +50,12 @@ class Outputs:
         save_video: Path | None,
         json_lines: bool,
         overwrite: bool,
-    ) -> Outputs:
+    ) -> MatchFiles:
         """Names every file before any work, and refuses those that exist."""
         stems = file_stems(asked)
         pictures = [plot / f"{stem}.png" for stem in stems] if plot else []
         videos = [save_video / f"{stem}.mp4" for stem in stems] if save_video else []
-        outputs.refuse_existing(files, overwrite)
+        outputs.refuse_existing({**files, "--plot": pictures, "--save-video": videos}, overwrite)
         for flag, folder, paths in (
             ("--plot", plot, pictures),
             ("--save-video", save_video, videos),
@@ -66,7 +64,6 @@ class Outputs:
                 continue
             outputs.make_folder(flag, folder)
             for path, source in zip(paths, asked, strict=True):
-                outputs.refuse_existing({flag: path}, overwrite)
                 if path.exists() and path.resolve() == source.path.resolve():
                     raise InputError(f"{flag} {path}: would replace the query; name another folder")
         return cls(files, pictures, videos, json_lines, overwrite)
@@ -105,11 +102,21 @@ def answer_all(
     asked: Sequence[Source],
     bank: Bank,
     encoder: Encoder,
-    wanted: Outputs,
+    wanted: MatchFiles,
     *,
     topk: int,
+    listed: int = 2,
 ) -> None:
     """Takes the answers one by one and writes all that is wanted of each.
+
+    Args:
+        answers: One an asked query, in order.
+        asked: The queries.
+        bank: What they are compared with.
+        encoder: What encodes them.
+        wanted: Where everything goes.
+        topk: Classes of an answer in the JSON and the CSV.
+        listed: Classes of an answer in the table.
 
     Raises:
         InputError: At the end, where some queries could not be answered.
@@ -121,7 +128,7 @@ def answer_all(
             with voice.progress("matching", None if quiet_bar else len(asked)) as bar:
                 for answer in answers:
                     if wanted.json_lines:
-                        outputs.print_json(stream, answer.to_json())
+                        outputs.print_json(stream, _json(answer))
                     run.take(answer)
                     if not quiet_bar:
                         bar()
@@ -129,7 +136,7 @@ def answer_all(
             # Also after an interrupt: what is known is not lost.
             run.close()
             if not wanted.json_lines and run.taken:
-                show_table(stream, run.taken, bank, encoder)
+                show_table(stream, run.taken, bank, encoder, listed=listed)
     if run.failures:
         raise InputError(_failure_line(run.failures, len(asked)))
 
@@ -137,37 +144,40 @@ def answer_all(
 class _Run:
     """The answers so far and the files made of them."""
 
-    def __init__(self, asked: Sequence[Source], bank: Bank, wanted: Outputs, topk: int) -> None:
+    def __init__(self, asked: Sequence[Source], bank: Bank, wanted: MatchFiles, topk: int) -> None:
         self.taken: list[Match | QueryError] = []
         self.failures: list[str] = []
         self._asked = asked
         self._bank = bank
         self._wanted = wanted
         self._sections: list[str] = []
+        self._pictures: list[Path] = []
+        self._videos: list[Path] = []
         csv = wanted.files.get("--csv")
         self._csv = None if csv is None else outputs.CsvWriter(csv, csv_columns(topk))
 
     def take(self, answer: Match | QueryError) -> None:
         """Files one answer; a picture or video that fails is a failure of its query."""
-        from mafsar.runtime.match.matcher import QueryError
+        from mafsar.runtime.match.answers import QueryError
 
         number = len(self.taken)
         self.taken.append(answer)
         if self._csv is not None:
-            self._csv.write(csv_row(answer.to_json()))
+            self._csv.write(csv_row(_json(answer)))
         if isinstance(answer, QueryError):
-            self.failures.append(answer.error)
+            error = error_of(answer)
+            self.failures.append(error)
             if self._wanted.files.get("--report"):
                 from mafsar.runtime.report.match_page import error_section
 
-                self._sections.append(error_section(answer))
+                self._sections.append(error_section(answer.query, error, number=number + 1))
             return
         if answer.warning and not self._wanted.json_lines:
             voice.warn(f"{answer.query}: {answer.warning}")
         try:
             self._draw(answer, number)
         except MafsarError as problem:
-            self.failures.append(f"{answer.query}: {problem}")
+            self.failures.append(f"{answer.query}: {worded(problem)}")
 
     def close(self) -> None:
         """Writes what is written once, at the end."""
@@ -183,32 +193,52 @@ class _Run:
                 f"{opt.count(len(bank.classes), 'class')} from"
                 f" {opt.count(len(bank.clips), 'support clip')}, model {bank.model.name}"
             )
-            write_text(report, match_page(self._sections, subtitle=subtitle))
+            write_text(report, match_page(self.taken, self._sections, subtitle=subtitle))
+            outputs.say_written(report)
+        _say_folder(self._pictures, "picture")
+        _say_folder(self._videos, "video")
 
     def _draw(self, answer: Match, number: int) -> None:
-        picture: Image | None = None
-        if self._wanted.needs_evidence:
-            from mafsar.runtime.plot_match import picture_of_match
-
-            picture = picture_of_match(answer, self._bank)
+        picture = None if answer.evidence is None else answer.picture()
         if picture is not None and self._wanted.pictures:
             picture.save(self._wanted.pictures[number])
+            self._pictures.append(self._wanted.pictures[number])
         if self._wanted.files.get("--report"):
-            from mafsar.runtime.report.alignment import without_header
+            from mafsar.runtime.report.alignment import frames_only
             from mafsar.runtime.report.match_page import match_section
 
-            shown = None if picture is None else without_header(picture)
-            self._sections.append(match_section(answer, shown))
+            shown = None if picture is None else frames_only(picture)
+            clip = None if answer.evidence is None else self._bank.clips[answer.evidence.clip]
+            nearest = None if clip is None else clip.location
+            section = match_section(answer, shown, nearest=nearest, number=number + 1)
+            self._sections.append(section)
         if self._wanted.videos:
-            from mafsar.video.overlay import Banner, write_overlay
+            from mafsar.video.overlay import Caption, write_overlay
 
             others = tuple((row.label, row.score) for row in answer.topk[1:3])
             write_overlay(
                 self._asked[number].path,
                 self._wanted.videos[number],
-                Banner(answer.label, answer.score, others),
+                Caption(answer.label, answer.score, others),
                 self._bank.geometry,
             )
+            self._videos.append(self._wanted.videos[number])
+
+
+def _json(answer: Match | QueryError) -> dict[str, Any]:
+    """The answer's JSON; a reason speaks of flags, as everything that the command line says."""
+    from mafsar.runtime.match.answers import QueryError
+
+    if not isinstance(answer, QueryError):
+        return answer.to_json()
+    return answer.to_json() | {"error": error_of(answer)}
+
+
+def _say_folder(written: Sequence[Path], noun: str) -> None:
+    if len(written) == 1:
+        outputs.say_written(written[0])
+    elif written:
+        voice.note(f"wrote {opt.count(len(written), noun)} into {written[0].parent}")
 
 
 def _failure_line(failures: Sequence[str], asked: int) -> str:

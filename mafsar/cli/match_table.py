@@ -1,66 +1,185 @@
-"""The table of ``mafsar match``: query, answer with a confidence bar, runner-up, seconds."""
+"""The table and the CSV of ``mafsar match``: query, answer, its share, other classes, seconds."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mafsar.cli import options as opt
 from mafsar.cli import table
+from mafsar.cli.wording import worded
 
 if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
     from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.match.matcher import Match, QueryError
 
-_OTHER_COLUMNS = 45  # width of the confidence, the runner-up's score, the seconds and the gaps
-_MOST_WIDE = 240
+CSV_COLUMNS = (
+    "schema", "query", "label", "score", "p_none", "none", "seconds.decode", "seconds.preprocess",
+    "seconds.encode", "seconds.match", "seconds.total", "clip.duration_seconds",
+    "clip.frames_seconds", "clip.fps", "model", "adapters", "engine", "precision", "device",
+    "warning", "error",
+)  # fmt: skip
+_TOPK_COLUMNS = ("label", "score", "distance", "text_score")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the table shows; less of it on a narrow terminal."""
+
+    bar: bool = True
+    others: bool = True
+    seconds: bool = True
+
+
+# In this order columns give way, before any name is broken into two lines.
+_LAYOUTS = (
+    _Layout(),
+    _Layout(bar=False),
+    _Layout(bar=False, others=False),
+    _Layout(bar=False, others=False, seconds=False),
+)
 
 
 def show_table(
-    stream: TextIO, answers: Sequence[Match | QueryError], bank: Bank, encoder: Encoder
+    stream: TextIO,
+    answers: Sequence[Match | QueryError],
+    bank: Bank,
+    encoder: Encoder,
+    *,
+    listed: int = 2,
 ) -> None:
-    """Prints the answers, one a row, and a summary line."""
-    from rich.text import Text
+    """Prints the answers, one a row, why queries failed, and a summary.
 
-    from mafsar.runtime.match.matcher import QueryError
+    Args:
+        stream: Where to print.
+        answers: One an asked query.
+        bank: The bank that they were compared with.
+        encoder: What encoded them.
+        listed: Classes shown of each query, best first.
+    """
+    from mafsar.runtime.match.answers import QueryError
 
-    rows = table.new_table(
-        ("query", "fold"), ("action", "fold"), "confidence", ("runner-up", "fold"), ("s", "right")
-    )
     encoding = getattr(stream, "encoding", None)
-    longest = max(len(answer.query) for answer in answers)
-    widest = longest + 2 * max(len(label) for label in bank.labels) + _OTHER_COLUMNS
-    above = ""
-    if widest > table.console_for(stream, widest=min(widest, _MOST_WIDE)).width:
-        above = _common_folder([answer.query for answer in answers])
-    for answer in answers:
-        name = Text(answer.query.removeprefix(above))
-        if isinstance(answer, QueryError):
-            reason = answer.error.removeprefix(f"{answer.query}: ")
-            table.add_row(
-                rows, name, Text("failed", "bold red"), Text("–", "dim"), Text(reason, "red"), ""
-            )
-            continue
-        label = Text("none", "dim") if answer.label is None else Text(answer.label, "bold")
-        second = answer.topk[1] if len(answer.topk) > 1 else None
-        runner_up = Text("–", "dim")
-        if second is not None:
-            runner_up = Text.assemble(second.label, (f" {second.score:.2f}", "dim"))
-        table.add_row(
-            rows,
-            name,
-            label,
-            table.bar(answer.score, encoding=encoding),
-            runner_up,
-            f"{answer.seconds.total:.2f}",
-        )
+    above, names = "", [answer.query for answer in answers]
+    rows = _rows(answers, names, _LAYOUTS[0], listed, encoding)
+    room = table.room(stream)
+    if table.natural_width(rows) > room:
+        above, names = _shorter(names)
+        for layout in _LAYOUTS:
+            rows = _rows(answers, names, layout, listed, encoding)
+            if table.natural_width(rows) <= room:
+                break
     if above:
         stream.write(f"queries in {above}\n\n")
-    table.show(
-        stream, rows, after=["", _summary(answers, bank, encoder)], widest=min(widest, _MOST_WIDE)
-    )
+    after = ["", *_reasons(answers)]
+    if len(answers) > sum(isinstance(answer, QueryError) for answer in answers):
+        classes = len(bank.classes)
+        among = f"the {classes} given classes" if classes > 1 else "the one given class"
+        after.append(f"share: among {among} (they sum to 1), not the chance of being right")
+    after.append(_summary(answers, bank, encoder))
+    table.show(stream, rows, after=after)
+
+
+def error_of(failed: QueryError) -> str:
+    """The error of a query that failed, with the flags and commands of the command line."""
+    return worded(failed.cause)
+
+
+def csv_columns(topk: int) -> list[str]:
+    """The CSV's columns: the JSON's names, nested ones joined by dots."""
+    top = [f"topk.{rank}.{name}" for rank in range(1, topk + 1) for name in _TOPK_COLUMNS]
+    before = CSV_COLUMNS.index("seconds.decode")
+    return [*CSV_COLUMNS[:before], *top, *CSV_COLUMNS[before:]]
+
+
+def csv_row(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """One JSON object as a row."""
+    row: dict[str, Any] = {}
+    for name, value in answer.items():
+        if name == "topk":
+            for rank, item in enumerate(value, start=1):
+                row |= {f"topk.{rank}.{key}": item[key] for key in _TOPK_COLUMNS}
+        elif isinstance(value, Mapping):
+            row |= {f"{name}.{key}": _cell(item) for key, item in value.items()}
+        else:
+            row[name] = _cell(value)
+    return row
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return " ".join(f"{item:.6g}" for item in value)
+    return value
+
+
+def _rows(
+    answers: Sequence[Match | QueryError],
+    names: Sequence[str],
+    layout: _Layout,
+    listed: int,
+    encoding: str | None,
+) -> Table:
+    from rich.text import Text
+
+    from mafsar.runtime.match.answers import QueryError
+
+    titles: list[str | tuple[str, str]] = [("query", "fold"), ("action", "fold"), "share"]
+    if layout.others:
+        titles.append(("runner-up" if listed <= 2 else "then", "fold"))
+    if layout.seconds:
+        titles.append(("s", "right"))
+    rows = table.new_table(*titles)
+    for answer, name in zip(answers, names, strict=True):
+        cells: list[str | Text] = [name]
+        dash = Text("–", "dim")
+        if isinstance(answer, QueryError):
+            cells += [Text("failed", "bold red"), dash]
+            cells += [dash] * layout.others + [""] * layout.seconds
+            table.add_row(rows, *cells)
+            continue
+        cells.append(Text("none", "dim") if answer.label is None else Text(answer.label, "bold"))
+        share = table.bar(answer.score, encoding=encoding) if layout.bar else None
+        cells.append(share or f"{answer.score:.2f}")
+        if layout.others:
+            others = [
+                Text.assemble(row.label, (f" {row.score:.2f}", "dim"))
+                for row in answer.topk[1:listed]
+            ]
+            cells.append(Text("\n").join(others) if others else dash)
+        if layout.seconds:
+            cells.append(f"{answer.seconds.total:.2f}")
+        table.add_row(rows, *cells)
+    return rows
+
+
+def _reasons(answers: Sequence[Match | QueryError]) -> list[str]:
+    """A line for each query that failed, and an empty one after them."""
+    from mafsar.runtime.match.answers import QueryError
+
+    lines = [
+        f"{answer.query}: {error_of(answer).removeprefix(f'{answer.query}: ')}"
+        for answer in answers
+        if isinstance(answer, QueryError)
+    ]
+    return [*lines, ""] if lines else []
+
+
+def _shorter(names: Sequence[str]) -> tuple[str, list[str]]:
+    """The folder that all lie in and their names there; else file names, where these differ."""
+    above = _common_folder(names)
+    if above:
+        return above, [name.removeprefix(above) for name in names]
+    last = [os.path.basename(name) or name for name in names]  # noqa: PTH119 - names may be no paths
+    distinct = len(set(last)) == len(set(names))
+    return "", last if distinct else list(names)
 
 
 def _common_folder(names: Sequence[str]) -> str:
@@ -75,7 +194,7 @@ def _common_folder(names: Sequence[str]) -> str:
 
 
 def _summary(answers: Sequence[Match | QueryError], bank: Bank, encoder: Encoder) -> str:
-    from mafsar.runtime.match.matcher import Match
+    from mafsar.runtime.match.answers import Match
 
     good = [answer for answer in answers if isinstance(answer, Match)]
     seconds = sum(answer.seconds.total for answer in good)

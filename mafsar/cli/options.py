@@ -1,4 +1,4 @@
-"""The options that several verbs share, said once (names and meaning: docs/cli.md)."""
+"""The options that several verbs share (docs/cli.md explains them)."""
 
 from __future__ import annotations
 
@@ -75,29 +75,31 @@ VerboseFlag = Annotated[
     int,
     typer.Option(
         "--verbose", "-v", count=True, metavar="", show_default=False, callback=voice.louder,
-        help="Say more on stderr (-vv: more still).",
+        help="Print more on stderr; -vv prints still more.",
     ),
 ]  # fmt: skip
 QuietFlag = Annotated[
-    bool, typer.Option("--quiet", "-q", callback=voice.quieter, help="Say only results and errors.")
+    bool,
+    typer.Option("--quiet", "-q", callback=voice.quieter, help="Print only results and errors."),
 ]
 JsonFlag = Annotated[
-    bool, typer.Option("--json", help="Print JSON Lines: one object a line, as soon as known.")
+    bool,
+    typer.Option("--json", help="Print JSON Lines: one object per line, as soon as it is known."),
 ]
 OverwriteFlag = Annotated[
     bool, typer.Option("--overwrite", "-y", help="Replace outputs that exist.")
 ]
 ResultsOption = Annotated[
     Path | None,
-    typer.Option("--out", "-o", metavar="F", help="Write the results into F, not on stdout."),
+    typer.Option("--out", "-o", metavar="F", help="Write the results to F instead of stdout."),
 ]
 ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
         metavar="M",
-        help="tiny (shipped), vit-b-32, vit-b-16, vit-l-14, NAME:random, NAME:/weights, or a"
-        " NAME.mafsar folder. Default: the bank's own model, else tiny.",
+        help="tiny (shipped), vit-b-32, vit-b-16, vit-l-14, NAME:random, NAME:/path/weights, a run"
+        " folder or a NAME.mafsar folder. Default: the bank's own model, else tiny.",
     ),
 ]
 EngineOption = Annotated[
@@ -107,7 +109,7 @@ EngineOption = Annotated[
         metavar="|".join(ENGINES),
         callback=one_of(ENGINES),
         autocompletion=complete(ENGINES),
-        help="What runs the encoder.",
+        help="Which engine runs the encoder.",
     ),
 ]
 DeviceOption = Annotated[
@@ -117,7 +119,7 @@ DeviceOption = Annotated[
         metavar="auto|cpu|cuda[:N]",
         callback=check_device,
         autocompletion=complete(("auto", "cpu", "cuda")),
-        help="Where it runs.",
+        help="Where the encoder runs.",
     ),
 ]
 PrecisionOption = Annotated[
@@ -127,7 +129,7 @@ PrecisionOption = Annotated[
         metavar="|".join(PRECISIONS),
         callback=one_of(PRECISIONS),
         autocompletion=complete(PRECISIONS),
-        help="Which graph of the bundle runs.",
+        help="Precision of the graphs that run.",
     ),
 ]
 TextOption = Annotated[
@@ -137,7 +139,7 @@ TextOption = Annotated[
         metavar="|".join(TEXTS),
         callback=one_of(TEXTS),
         autocompletion=complete(TEXTS),
-        help="Whether class names count: auto decides by leave-one-out over the support.",
+        help="Use class names in the scores; auto decides by leave-one-out over the support.",
     ),
 ]
 MetricOption = Annotated[
@@ -147,16 +149,51 @@ MetricOption = Annotated[
         metavar="|".join(METRICS),
         callback=one_of(METRICS),
         autocompletion=complete(METRICS),
-        help="How frames are compared. Default: the model's.",
+        help="How the frames of two clips are compared. Default: the model's.",
     ),
 ]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="A standard data set: hmdb51, ucf101, kinetics100, ssv2_small or ssv2_full.",
+    ),
+]
+RootOption = Annotated[
+    Path | None, typer.Option("--root", metavar="DIR", help="Folder with the videos of --dataset.")
+]
+ListsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--lists", metavar="DIR", help="Folder with the train, val and test lists of --dataset."
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Class folders, a CSV or a packed data set."),
+]
+SplitOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--split", metavar="F", help="JSON or TOML with the train, val and test classes of --data."
+    ),
+]
+TopModel = Annotated[
+    str | None,
+    typer.Option("--model", metavar="M", help="The model; mafsar match --help lists the names."),
+]
+SkipBadFlag = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Go on without support clips that cannot be read."),
+]
 NoCacheFlag = Annotated[
-    bool, typer.Option("--no-cache", help="Neither read nor write cached features.")
+    bool, typer.Option("--no-cache", help="Neither read nor write cached features and bundles.")
 ]
 RoiOption = Annotated[
     str | None,
     typer.Option(
-        "--roi", metavar="X,Y,W,H", help="Look only at this region: pixels, or fractions 0–1."
+        "--roi", metavar="X,Y,W,H", help="Use only this region: pixels, or fractions from 0 to 1."
     ),
 ]
 FitOption = Annotated[
@@ -166,7 +203,7 @@ FitOption = Annotated[
         metavar="crop|pad",
         callback=one_of(FITS),
         autocompletion=complete(FITS),
-        help="Centre crop, or the whole picture with bars.",
+        help="Take the centre square, or the whole picture with bars. Default: crop.",
     ),
 ]
 RotateOption = Annotated[
@@ -176,7 +213,7 @@ RotateOption = Annotated[
         metavar="0|90|180|270",
         callback=one_of(ROTATIONS),
         autocompletion=complete(ROTATIONS),
-        help="Turn the picture clockwise.",
+        help="Rotate the picture clockwise, degrees. Default: 0.",
     ),
 ]
 HflipFlag = Annotated[

@@ -1,4 +1,4 @@
-"""What a QUERY may be: file, frame folder, folder, glob, ``NAME=SOURCE``, ``-`` for stdin."""
+"""What a QUERY may be: file, frame folder, folder, glob, ``NAME=SOURCE``, or ``-`` for stdin."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _GLOB = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True)
 class Source:
-    """One clip to be answered.
+    """One clip to match.
 
     Attributes:
-        name: What it is called in the results.
-        path: Where it is; it may be missing, which is said when its turn comes.
+        name: Its name in the results.
+        path: Where it is. It may be missing, which is reported when its turn comes.
     """
 
     name: str
@@ -34,7 +34,7 @@ def expand(words: Sequence[str]) -> list[Source]:
     """The clips that the QUERY words name, in order.
 
     Raises:
-        InputError: A live source, an empty folder or glob, or nothing at all.
+        InputError: A live source, an empty folder or glob, or no clip at all.
     """
     sources: list[Source] = []
     for word in words:

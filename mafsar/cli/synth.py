@@ -24,11 +24,13 @@ CLIP_SECONDS, STREAM_SECONDS = 2.0, 120.0
 
 def synth(
     out: Annotated[
-        Path | None, typer.Argument(metavar="OUT", help="Folder to render into.")
+        Path | None, typer.Argument(metavar="OUT", help="Folder to write the clips to.")
     ] = None,
     classes: Annotated[
         int | None,
-        typer.Option("--classes", min=1, metavar="N", help="Classes. Default: 20; of a stream 5."),
+        typer.Option(
+            "--classes", min=1, metavar="N", help="Number of classes. Default: 20; 5 for a stream."
+        ),
     ] = None,
     clips: Annotated[
         int | None,
@@ -36,11 +38,15 @@ def synth(
             "--clips",
             min=1,
             metavar="N",
-            help=f"Clips of each class ({CLIPS}); of a stream, long videos ({STREAMS}).",
+            help=f"Clips of each class, or long videos of a stream. Default: {CLIPS}; {STREAMS} for a"
+            " stream.",
         ),
     ] = None,
     size: Annotated[
-        int, typer.Option("--size", metavar="PX", help="Side of the pictures, even.")
+        int,
+        typer.Option(
+            "--size", metavar="PX", help="Side of the pictures, an even number of pixels."
+        ),
     ] = 112,
     seed: Annotated[
         int, typer.Option("--seed", metavar="S", help="The same seed gives the same pixels.")
@@ -52,7 +58,7 @@ def synth(
             metavar="|".join(SETS),
             callback=opt.one_of(SETS),
             autocompletion=opt.complete(SETS),
-            help="Every action, those of people, those of hands and things; or long videos with"
+            help="All actions; those of people; those of hands and things; or long videos with"
             " actions at known times.",
         ),
     ] = "motions",
@@ -61,19 +67,20 @@ def synth(
         typer.Option(
             "--seconds",
             metavar="X",
-            help=f"A usual clip's length ({CLIP_SECONDS:g}); a long video's ({STREAM_SECONDS:g}).",
+            help=f"Usual length of a clip. Default: {CLIP_SECONDS:g}; {STREAM_SECONDS:g} for a stream.",
         ),
     ] = None,
-    fps: Annotated[float, typer.Option("--fps", metavar="X", help="Frames a second.")] = 12.0,
+    fps: Annotated[float, typer.Option("--fps", metavar="X", help="Frames per second.")] = 12.0,
     photos: Annotated[
         bool,
         typer.Option(
             "--photos",
-            help="Some places are photographs of scikit-image and scikit-learn, if installed.",
+            help="Use photographs of scikit-image and scikit-learn for some places.",
         ),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes. Default: one a core.")
+        int | None,
+        typer.Option("--workers", min=1, metavar="N", help="Processes. Default: one per core."),
     ] = None,
     out_option: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="OUT", help="The same as OUT.")
@@ -83,7 +90,7 @@ def synth(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Render a labelled action data set; half of the actions are others run backwards in time."""
+    """Render a labelled action data set; half of the actions are others played backwards."""
     from mafsar.synthetic.sets.files import clear
     from mafsar.synthetic.sets.recipe import Recipe, choose_classes
 
@@ -104,6 +111,7 @@ def synth(
     clear(folder)
     outputs.make_folder("OUT", folder)
     (_render_streams if streamed else _render_clips)(folder, recipe, workers, json_lines)
+    outputs.say_written(folder)
 
 
 def _target(out: Path | None, option: Path | None) -> Path:

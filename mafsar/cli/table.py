@@ -1,8 +1,9 @@
-"""Tables that a person likes to read, on a terminal, in a pipe and in a log."""
+"""Tables for people: on a terminal, in a pipe and in a log."""
 
 from __future__ import annotations
 
-import shutil
+import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
@@ -13,17 +14,33 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_LEAST_WIDTH = 100
+_LEAST_WIDTH = 20
+_PIPE_WIDTH = 240
 
 
-def console_for(stream: TextIO, *, widest: int = 0) -> Console:
-    """A console on `stream`: the terminal's width, or wide enough for `widest` in a pipe."""
+def console_for(stream: TextIO) -> Console:
+    """A console on `stream`: as wide as the terminal or ``COLUMNS`` says, wide in a pipe."""
     from rich.console import Console
 
     if stream is sys.stdout and stream.isatty():
         return Console(file=stream, highlight=False)
-    width = max(_LEAST_WIDTH, widest, shutil.get_terminal_size((_LEAST_WIDTH, 40)).columns)
+    asked = os.environ.get("COLUMNS", "")
+    width = max(int(asked), _LEAST_WIDTH) if asked.isdecimal() and int(asked) else _PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False, no_color=True, force_terminal=False)
+
+
+def room(stream: TextIO) -> int:
+    """Characters in a line of `stream`."""
+    return console_for(stream).width
+
+
+def natural_width(table: Table) -> int:
+    """Width of a table whose cells are not broken, characters."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(file=io.StringIO(), width=100_000, height=100)
+    return Measurement.get(console, console.options, table).maximum
 
 
 def new_table(*columns: str | tuple[str, str]) -> Table:
@@ -68,9 +85,9 @@ def bar(
     return Text.assemble((filled, style), (rest, "dim"), f" {share:.2f}" if number else "")
 
 
-def show(stream: TextIO, table: Table, *, after: Sequence[str] = (), widest: int = 0) -> None:
+def show(stream: TextIO, table: Table, *, after: Sequence[str] = ()) -> None:
     """Prints a table and the lines after it."""
-    console = console_for(stream, widest=widest)
+    console = console_for(stream)
     if console.is_terminal:
         console.print(table)
     else:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from mafsar.cli import later, outputs, voice
 from mafsar.cli import options as opt
+from mafsar.cli import outputs, voice
 from mafsar.cli.group import EXIT_FAILED
+from mafsar.cli.wording import worded
 from mafsar.errors import InputError, LostProcessError
 
 if TYPE_CHECKING:
@@ -21,53 +22,66 @@ if TYPE_CHECKING:
     from mafsar.training.loop import StepReport, TrainResult
 
 QUIET_LINES_SECONDS = 10.0
-"""Without a terminal a line is said this often."""
+"""Without a terminal a line is printed this often."""
 
 
 def train(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[key=value]...", help="Configuration fields, as in optim.learning_rate=1e-4."
+            metavar="key=value", help="Configuration fields, as optim.learning_rate=1e-4."
         ),
     ] = None,
-    model: later.TopModel = None,
-    dataset: later.DatasetOption = None,
-    root: later.RootOption = None,
-    lists: later.ListsOption = None,
-    data: later.DataOption = None,
-    split: later.SplitOption = None,
+    model: opt.TopModel = None,
+    dataset: opt.DatasetOption = None,
+    root: opt.RootOption = None,
+    lists: opt.ListsOption = None,
+    data: opt.DataOption = None,
+    split: opt.SplitOption = None,
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="F.toml", help="Configuration fields.")
+        Path | None,
+        typer.Option("--config", metavar="F.toml", help="TOML file with configuration fields."),
     ] = None,
     episodes: Annotated[
-        int | None, typer.Option("--episodes", metavar="N", help="Training tasks.")
+        int | None,
+        typer.Option("--episodes", metavar="N", help="Training tasks. Default: the data set's."),
     ] = None,
-    way: Annotated[int | None, typer.Option("--way", help="Classes an episode [5].")] = None,
-    shot: Annotated[int | None, typer.Option("--shot", help="Support clips a class [1].")] = None,
+    way: Annotated[
+        int | None, typer.Option("--way", metavar="N", help="Classes in each episode. Default: 5.")
+    ] = None,
+    shot: Annotated[
+        int | None,
+        typer.Option("--shot", metavar="N", help="Support clips of each class. Default: 1."),
+    ] = None,
     query: Annotated[
-        int | None, typer.Option("--query", help="Queries a class [the data set's].")
+        int | None,
+        typer.Option(
+            "--query", metavar="N", help="Queries of each class. Default: the data set's."
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of weights and episodes [0].")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="S", help="Seed of weights and episodes. Default: 0."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Print the configuration, the clips found, time and memory of measured steps.",
+            help="Print the configuration, the clips found, and time and memory of measured steps.",
         ),
     ] = False,
     device: opt.DeviceOption = "auto",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="RUN", help="The run's folder [runs/NAME]."),
+        typer.Option("--out", "-o", metavar="RUN", help="Folder of the run. Default: runs/NAME."),
     ] = None,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Train what adapts a CLIP, episode by episode; needs the train extra."""
+    """Train the adapters of a CLIP on few-shot episodes; needs the train extra."""
     from mafsar.extras import require
 
     require("train", "torch")
@@ -104,12 +118,13 @@ def train(
     finally:
         watch.close()
     if leads:
+        outputs.say_written(result.run)
         _show(result, wanted, json_lines)
 
 
 def _leave(error: LostProcessError) -> NoReturn:
     """End at once: threads of a broken process group may abort an interpreter that shuts down."""
-    voice.error(str(error))
+    voice.error(worded(error))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_FAILED)
@@ -120,12 +135,12 @@ def _text(path: Path | None) -> str | None:
 
 
 def _resumed(out: Path | None, file: Path | None, given: dict[str, Any]) -> TrainConfig:
-    """The run's own configuration; whatever is said besides must not change it."""
+    """The configuration of the run; what is given in addition must not change it."""
     from mafsar.training.config import build_config, flat
     from mafsar.training.loop import saved_config
 
     if out is None:
-        raise InputError("--resume: name the run to go on with: --out RUN (-o)")
+        raise InputError("--resume: name the run to continue: --out RUN (-o)")
     started = {name: value for name, value in flat(saved_config(out)).items() if value is not None}
     if file is not None:
         named = flat(build_config(file))
@@ -145,10 +160,10 @@ def _free_folder(config: TrainConfig) -> Path:
 
 
 class _Watch:
-    """Shows where a run is: a bar on a terminal, else a line now and then."""
+    """Shows the progress of a run: a bar on a terminal, else a line now and then."""
 
     def __init__(self, out: Path) -> None:
-        self._bar = voice.Progress("training", None)
+        self._bar = voice.ProgressBar("training", None, lines=False)
         self._out = out
         self._said = time.monotonic()
         self._best = ""
@@ -170,7 +185,7 @@ class _Watch:
                 voice.note(f"step {report.step}/{report.steps}: {line}")
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         self._bar.close()
 
 

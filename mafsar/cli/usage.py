@@ -160,7 +160,7 @@ def suggest_option(option: str, options: Sequence[str]) -> str | None:
 
 
 def pair_as_flag(word: str, options: Sequence[str]) -> str | None:
-    """The flag form of a ``key=value`` word, or None where it is none (``NAME=SOURCE`` is legal).
+    """The flag form of a ``key=value`` word, or None if it is not one (``NAME=SOURCE`` is legal).
 
     Args:
         word: One positional argument.

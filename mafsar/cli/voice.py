@@ -1,6 +1,6 @@
-"""Everything that goes to stderr: notes, warnings, progress, and how loud it is.
+"""Everything that goes to stderr: notes, warnings and progress; `-q` and `-v` set how much.
 
-Results belong to stdout; whatever else is said passes through here, so that ``-q`` and ``-v`` mean
+Results belong to stdout; everything else passes through here, so that ``-q`` and ``-v`` mean
 the same in every verb.
 """
 
@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PROGRESS_AFTER_SECONDS = 1.0
+LINE_EVERY_SECONDS = 10.0
+"""Without a terminal, a line of progress is printed this often."""
 
 
 @dataclass
@@ -29,7 +31,7 @@ _state = _State()
 
 
 def reset() -> None:
-    """Back to the defaults; called when a command line starts."""
+    """Restore the defaults; called when a command line starts."""
     _state.verbose, _state.quiet = 0, False
     _state.said.clear()
     _set_level()
@@ -49,13 +51,18 @@ def quieter(quiet: bool) -> bool:
     return quiet
 
 
+def is_verbose() -> bool:
+    """Whether details are wanted."""
+    return _state.verbose > 0
+
+
 def is_quiet() -> bool:
     """Whether only results and errors are wanted."""
     return _state.quiet
 
 
 def note(text: str | None) -> None:
-    """Say `text` once on stderr, unless ``-q``."""
+    """Print `text` once on stderr, unless ``-q``."""
     if not text or _state.quiet or text in _state.said:
         return
     _state.said.add(text)
@@ -64,12 +71,12 @@ def note(text: str | None) -> None:
 
 
 def warn(text: str) -> None:
-    """Say a warning once on stderr, unless ``-q``."""
+    """Print a warning once on stderr, unless ``-q``."""
     note(f"warning: {text}")
 
 
 def error(text: str) -> None:
-    """Say an error in one line on stderr, always."""
+    """Print an error in one line on stderr, always."""
     line = " ".join(text.split())
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         sys.stderr.write(f"\x1b[1;31merror:\x1b[0m {line}\n")
@@ -78,16 +85,24 @@ def error(text: str) -> None:
     sys.stderr.flush()
 
 
-class Progress:
-    """A progress bar that appears only on a terminal and only after a second of work."""
+class ProgressBar:
+    """A progress bar after a second of work; without a terminal a line now and then.
 
-    def __init__(self, label: str, total: int | None) -> None:
+    Args:
+        label: What is being done.
+        total: Number of steps, or None if it is not known yet.
+        lines: Whether lines are printed without a terminal.
+    """
+
+    def __init__(self, label: str, total: int | None, *, lines: bool = True) -> None:
         self._label = label
         self._total = total
         self._done = 0
         self._started = time.monotonic()
         self._bar: Any = None
         self._wanted = sys.stderr.isatty() and not _state.quiet
+        self._lines = lines and not self._wanted
+        self._line_at = self._started
 
     def __call__(
         self, done: int | None = None, total: int | None = None, label: str | None = None
@@ -96,6 +111,8 @@ class Progress:
         self._done = self._done + 1 if done is None else done
         self._total = self._total if total is None else total
         self._label = label or self._label
+        if self._lines:
+            self._print_line()
         if not self._wanted:
             return
         if self._bar is None:
@@ -112,22 +129,30 @@ class Progress:
         return self._wanted
 
     def close(self) -> None:
-        """Take the bar away; the line it stood on is free again."""
+        """Remove the bar and free its line."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _print_line(self) -> None:
+        now = time.monotonic()
+        if now - self._line_at < LINE_EVERY_SECONDS:
+            return
+        self._line_at = now
+        steps = "" if self._total is None else f" {self._done} of {self._total},"
+        note(f"{self._label}:{steps} {now - self._started:.0f} s")
 
     def _open(self) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
+            Progress,
             TextColumn,
             TimeRemainingColumn,
         )
-        from rich.progress import Progress as Bar
 
-        self._bar = Bar(
+        self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -140,9 +165,9 @@ class Progress:
 
 
 @contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[Progress]:
-    """A `Progress` that is taken away at the end, also after an error."""
-    bar = Progress(label, total)
+def progress(label: str, total: int | None = None) -> Iterator[ProgressBar]:
+    """A `ProgressBar` that is removed at the end, also after an error."""
+    bar = ProgressBar(label, total)
     try:
         yield bar
     finally:

@@ -23,6 +23,8 @@ FLAGS = {
     "path": "-o",
     "workspace_gib": "--workspace",
 }
+# Arguments of which one value is a flag of its own.
+SWITCHES = {("on_error", "skip"): "--skip-bad"}
 # Arguments that are given by position: the word that stands for them.
 POSITIONAL = {"support": "SUPPORT", "source": "QUERY", "bank": "BANK", "model_name": "MODEL"}
 # Functions whose verb has another name.
@@ -59,9 +61,14 @@ def _flags(values: Mapping[str, Any]) -> Iterable[str]:
         if name in POSITIONAL:
             yield POSITIONAL[name] if value is ANY else _value(value)
             continue
+        if isinstance(value, str) and (name, value) in SWITCHES:
+            yield SWITCHES[name, value]
+            continue
         flag = FLAGS.get(name, "--" + name.replace("_", "-"))
         if value is True or value is ANY:
             yield flag
+        elif value is None:
+            yield f"no {flag}"
         elif value is False:
             yield f"--no-{flag.removeprefix('--')}"
         else:

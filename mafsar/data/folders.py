@@ -10,7 +10,7 @@ from mafsar.data.catalogue import Catalogue, DataClass, assemble
 from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import PARTS, Part, Split, read_split
-from mafsar.data.tables import read_rows, read_seconds, read_texts
+from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
 from mafsar.errors import InputError, MissingError
 from mafsar.video.source import find_clips, is_system_file
 
@@ -105,13 +105,15 @@ def _table_clips(table: Path) -> tuple[list[LabelledClip], list[str]]:
     nothing = 0
     for line, row in read_rows(table, ("path", "label", "start", "end"), required=2):
         where = f"{table} line {line}"
+        path = table.parent / row["path"]
+        if line == 1 and not path.suffix and not path.exists():
+            raise unknown_header(table, row, "clip", "path,label[,start,end]")
         start, end = (read_seconds(row[name], name, where) for name in ("start", "end"))
         if end is not None and end <= (start or 0.0):
             raise InputError(f"{where}: end must be after start, got {start or 0:g} and {end:g}")
         if nfc(row["label"]) == NONE_FOLDER:
             nothing += 1
             continue
-        path = table.parent / row["path"]
         name = Path(row["path"]).as_posix() + seconds_taken(start, end)
         there = path if path.exists() else None
         clips.append(LabelledClip(there, row["label"], start, end, name, "test"))

@@ -15,7 +15,7 @@ from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import Part
 from mafsar.data.store import Store, is_store
-from mafsar.data.tables import read_rows, read_seconds, read_texts
+from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
 from mafsar.errors import InputError, MissingError, option
 from mafsar.video.array import MemoryClip, clip_source
 from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
@@ -141,6 +141,8 @@ def _read_csv(path: Path) -> SupportSet:
     for line, row in read_rows(path, ("path", "label", "start", "end"), required=2):
         where = f"{path} line {line}"
         clip_path = path.parent / row["path"]
+        if not clip_path.exists() and line == 1 and not Path(row["path"]).suffix:
+            raise unknown_header(path, row, "clip", "path,label[,start,end]")
         if not clip_path.exists():
             raise MissingError(f"{where}: no such clip: {clip_path}; paths are relative to the CSV")
         start, end = (read_seconds(row[name], name, where) for name in ("start", "end"))

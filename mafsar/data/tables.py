@@ -51,6 +51,21 @@ def read_rows(
         raise InputError(f"{path} line {reader.line_num}: {error}; expected {expected}") from error
 
 
+def unknown_header(table: Path, row: Mapping[str, str], what: str, columns: str) -> InputError:
+    """The error for a first line that is neither a row nor a header with known columns.
+
+    Args:
+        table: The table.
+        row: Its first line, read as a row.
+        what: What a row names.
+        columns: The header that is expected.
+    """
+    line = ",".join(cell for cell in row.values() if cell)
+    return InputError(
+        f"{table} line 1: {line!r} names no {what} and is not a known header; expected {columns}"
+    )
+
+
 def read_seconds(value: str, name: str, where: str) -> float | None:
     """Reads a cell of seconds ≥ 0; empty is None.
 
@@ -88,6 +103,8 @@ def read_texts(table: Path, labels: Mapping[str, str]) -> dict[str, str]:
         key = nfc(row["folder"])
         if key not in labels:
             near = difflib.get_close_matches(key, labels, 1)
+            if line == 1 and not near:
+                raise unknown_header(table, row, "class", "folder,text")
             hint = f"did you mean {labels[near[0]]!r}?" if near else "remove the line"
             raise InputError(f"{table} line {line}: no class {row['folder']!r}; {hint}")
         texts[key] = row["text"]

@@ -1,4 +1,4 @@
-"""Videos of clips with their answer written on them; what the model did not see is darkened."""
+"""A clip with its answer written under it; what the model did not see is darkened."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from mafsar.video.still import read_still
 from mafsar.video.write import write_video
 
 _ACCENT = (99, 102, 241)
-_GROUND = (16, 18, 27, 205)
-_CHUNK_SECONDS = 2.0  # decoded at a time, so that a long clip does not fill the memory
+_GROUND, _PALE, _WHITE = (16, 18, 27), (205, 208, 222), (255, 255, 255)
+_DARKENED = (2, 5)  # light that is left of what the model did not see, of all
+
+_CHUNK_SECONDS = 2.0  # decoded at once, so that a long clip does not fill the memory
 _MOST_FPS = 30.0
 
 
 @dataclass(frozen=True)
-class Banner:
-    """The text written on a clip.
+class Caption:
+    """What is written under a clip.
 
     Attributes:
-        label: The answer; None is written as "none".
-        score: Its score, 0–1.
-        others: Other classes with their scores, best first.
+        label: The answer, or None for "none".
+        score: Its share among the given classes, 0–1.
+        others: Further classes with their shares, best first.
     """
 
     label: str | None
@@ -40,15 +42,15 @@ class Banner:
     others: tuple[tuple[str, float], ...] = ()
 
 
-def write_overlay(source: Path, out: Path, banner: Banner, geometry: Geometry) -> Path:
-    """Writes a clip as MP4 with the banner on every frame.
+def write_overlay(source: Path, out: Path, caption: Caption, geometry: Geometry) -> Path:
+    """Writes a clip as MP4 with the caption under every frame.
 
     Args:
         source: A video, a frame folder or a picture.
         out: The file to write.
-        banner: The text to write.
-        geometry: The clip is turned and mirrored as the model saw it, and everything outside the
-            region and crop that the model saw is darkened.
+        caption: What is written under it.
+        geometry: Region, crop and turns: the clip is turned and mirrored as the model saw it, and what
+            lies outside its region and crop is darkened.
 
     Returns:
         `out`.
@@ -57,7 +59,7 @@ def write_overlay(source: Path, out: Path, banner: Banner, geometry: Geometry) -
         VideoError: The clip cannot be decoded or the file cannot be written.
     """
     frames, fps = _steady_frames(source, replace(geometry, roi=None))
-    pictures = (draw_banner(frame, banner, seen_box(frame, geometry)) for frame in frames)
+    pictures = (draw_caption(frame, caption, seen_box(frame, geometry)) for frame in frames)
     return write_video(out, pictures, fps)
 
 
@@ -105,52 +107,75 @@ def _still(path: Path, geometry: Geometry) -> np.ndarray:
     return resize(picture, picture.width, picture.height)
 
 
-def draw_banner(frame: np.ndarray, banner: Banner, seen: tuple[int, int, int, int]) -> np.ndarray:
-    """Draws the banner at the bottom of one frame and darkens everything outside `seen`.
+def draw_caption(
+    frame: np.ndarray, caption: Caption, seen: tuple[int, int, int, int]
+) -> np.ndarray:
+    """One frame above its caption; what lies outside `seen` is darkened, which a legend says.
 
     Args:
         frame: (H, W, 3), uint8 RGB.
-        banner: The text to write.
+        caption: What is written.
         seen: Left, top, right, bottom of what the model saw, pixels.
 
     Returns:
-        (H, W, 3), uint8 RGB.
+        (H + h, W, 3), uint8 RGB, with h the height of `caption_strip`.
     """
     left, top, right, bottom = seen
-    shaded = (frame.astype(np.uint16) * 3 // 5).astype(np.uint8)
-    shaded[top:bottom, left:right] = frame[top:bottom, left:right]
-    image = Image.fromarray(shaded)
-    strip = banner_strip(image.width, image.height, banner)
-    image.paste(strip, (0, image.height - strip.height), strip)
-    return np.asarray(image)
+    height, width = frame.shape[:2]
+    whole = (left, top, right, bottom) == (0, 0, width, height)
+    strip = caption_strip(width, height, caption, legend=not whole)
+    shown = np.empty((height + strip.height, width, 3), np.uint8)
+    shown[:height] = frame.astype(np.uint16) * _DARKENED[0] // _DARKENED[1]
+    shown[top:bottom, left:right] = frame[top:bottom, left:right]
+    shown[height:] = np.asarray(strip)
+    return shown
 
 
 @lru_cache(maxsize=8)
-def banner_strip(width: int, height: int, banner: Banner) -> Image.Image:
-    """The banner for frames of this size, RGBA, `width` wide."""
-    size = int(np.clip(height * 0.06, 11, 42))
+def caption_strip(width: int, height: int, caption: Caption, *, legend: bool) -> Image.Image:
+    """The caption of frames of `width` × `height` pixels, RGB, `width` wide, of even height."""
+    size = int(np.clip(min(height * 0.06, width * 0.06), 11, 42))
+    small = max(size * 3 // 4, 10)
     pad = max(size // 2, 5)
-    strip = Image.new("RGBA", (width, size + 2 * pad), _GROUND)
-    draw = ImageDraw.Draw(strip)
-    number = f"{banner.score:.2f}"
-    bar = max(min(width // 6, size * 5), 12)
-    room = width - 4 * pad - bar - text_width(number, size)
-    title = shortened(banner.label if banner.label is not None else "none", size, max(room, size))
-    middle = strip.height / 2
-    draw_text(draw, (pad, middle), title, size, (255, 255, 255, 255), "lm")
-    x = 2 * pad + text_width(title, size)
-    y, thick = round(middle - size * 0.14), max(round(size * 0.28), 2)
-    draw.rectangle((x, y, x + bar, y + thick), fill=(255, 255, 255, 60))
-    filled = round(bar * min(max(banner.score, 0.0), 1.0))
-    draw.rectangle((x, y, x + filled, y + thick), fill=(*_ACCENT, 255))
-    x += bar + pad
-    draw_text(draw, (x, middle), number, size, (255, 255, 255, 255), "lm")
-    x += text_width(number, size) + 2 * pad
-    small = max(size * 2 // 3, 9)
-    for label, score in banner.others:
-        text = f"{label} {score:.2f}"
-        if x + text_width(text, small) > width - pad:
-            break
-        draw_text(draw, (x, middle), text, small, (205, 208, 222, 255), "lm")
-        x += text_width(text, small) + pad
+    lines = [size] + [small] * (bool(caption.others) + legend)
+    tall = sum(lines) + pad * (len(lines) + 1)
+    strip = Image.new("RGB", (width, tall + tall % 2), _GROUND)
+    middle = pad + size / 2
+    _answer_line(strip, caption, size, pad, middle)
+    middle += size / 2 + pad + small / 2
+    if caption.others:
+        others = "then " + ", ".join(f"{label} {score:.2f}" for label, score in caption.others)
+        others = shortened(others, small, width - 2 * pad)
+        draw_text(strip, (pad, middle), others, small, _PALE, "lm")
+        middle += small + pad
+    if legend:
+        side = small - 2
+        box = (pad, round(middle - side / 2), pad + side, round(middle + side / 2))
+        ImageDraw.Draw(strip).rectangle(box, fill=(74, 77, 90), outline=_PALE)
+        words = shortened("dark: not seen by the model", small, width - 3 * pad - side)
+        draw_text(strip, (2 * pad + side, middle), words, small, _PALE, "lm")
     return strip
+
+
+def _answer_line(strip: Image.Image, caption: Caption, size: int, pad: int, middle: float) -> None:
+    """The answer, a bar as long as its share, and the share; the bar goes first where it is tight."""
+    name = caption.label if caption.label is not None else "none"
+    number = f"{caption.score:.2f}"
+    wide = text_width(number, size)
+    bar = max(min(strip.width // 5, size * 6), 12)
+    room = strip.width - 3 * pad - wide
+    if text_width(name, size) > room - bar - pad:
+        bar = 0
+    else:
+        room -= bar + pad
+    title = shortened(name, size, max(room, size))
+    draw_text(strip, (pad, middle), title, size, _WHITE, "lm")
+    x = 2 * pad + text_width(title, size)
+    if bar:
+        draw = ImageDraw.Draw(strip)
+        y, thick = round(middle - size * 0.14), max(round(size * 0.28), 2)
+        draw.rectangle((x, y, x + bar, y + thick), fill=(64, 66, 78))
+        filled = round(bar * min(max(caption.score, 0.0), 1.0))
+        draw.rectangle((x, y, x + filled, y + thick), fill=_ACCENT)
+        x += bar + pad
+    draw_text(strip, (x, middle), number, size, _WHITE, "lm")

@@ -36,6 +36,7 @@ def test_enroll_writes_a_bank_and_says_how_good_it_is(scene: Path, tmp_path: Pat
     assert stdout.count("3 of 3") == 4
     assert f"wrote {path}: 4 classes, 12 clips" in stdout
     assert "engine: onnx on cpu" in stderr
+    assert f"wrote {path}" in stderr.splitlines()
     assert read_bank(path).labels == ("goes_down", "goes_left", "goes_right", "goes_up")
     _, stderr = run("enroll", scene / "support", "-o", path, code=1)
     assert f"--out {path}: exists already" in stderr

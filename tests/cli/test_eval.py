@@ -60,7 +60,7 @@ def test_eval_table_and_confusion(scene: Path, tmp_path: Path) -> None:
     counts = [[int(cell) for cell in row[1:]] for row in rows[1:]]
     assert [sum(row) for row in counts] == [80] * 4
     _, stderr = run(*words, code=1)
-    assert "exists already" in stderr
+    assert "confusion.csv: exist already" in stderr
 
 
 def test_eval_split_and_frozen_episodes(scene: Path, tmp_path: Path) -> None:

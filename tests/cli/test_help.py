@@ -85,6 +85,59 @@ def test_every_documented_flag_is_known(verb: str) -> None:
     assert set(FLAGS[verb].split()) <= known
 
 
+def _every_command() -> list[tuple[str, object]]:
+    from typer.main import get_command
+
+    whole = get_command(app)
+    return [("mafsar", whole), *_below("mafsar", whole)]
+
+
+def _below(path: str, command: object) -> list[tuple[str, object]]:
+    found = []
+    for name, child in getattr(command, "commands", {}).items():
+        found += [(f"{path} {name}", child), *_below(f"{path} {name}", child)]
+    return found
+
+
+def test_no_word_of_the_help_is_taken_for_markup() -> None:
+    """Rich reads ``[5]`` and ``[train]`` as styles and drops them."""
+    from rich.text import Text
+
+    for path, command in _every_command():
+        texts = [command.help or ""]  # type: ignore[attr-defined]
+        texts += [getattr(param, "help", None) or "" for param in command.params]  # type: ignore[attr-defined]
+        for text in texts:
+            assert Text.from_markup(text).plain == text, f"{path}: {text}"
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_pages_fit_and_show_no_raw_types(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", columns)
+    for path, _ in _every_command():
+        text = runner.invoke(app, [*path.split()[1:], "--help"]).stdout
+        assert max(map(len, text.splitlines())) <= columns, path
+        for slip in ("[[", "]]", "<", "{", " .", "..."):
+            rest = text.replace("QUERY...", "").replace("BANK...", "").replace("ARGS]...", "")
+            rest = rest.replace("key=value]...", "")
+            assert slip not in rest, f"{path}: {slip}"
+
+
+def test_every_option_has_help() -> None:
+    for path, command in _every_command():
+        for param in command.params:  # type: ignore[attr-defined]
+            assert getattr(param, "help", None), f"{path}: {param.name}"
+
+
+@pytest.mark.parametrize("words", [[], ["bank"], ["cache"], ["data"]])
+def test_without_a_verb_the_help_is_shown_and_usage_is_wrong(words: list[str]) -> None:
+    result = runner.invoke(app, words)
+    assert result.exit_code == 2
+    assert "Usage: " in result.output
+    assert "Commands" in result.output
+
+
 def test_version() -> None:
     result = runner.invoke(app, ["--version"])
     assert result.exit_code == 0

@@ -65,7 +65,7 @@ def test_info_writes_to_out(tmp_path: Path) -> None:
     assert "exists already" in stderr
 
 
-def test_doctor_says_what_is_broken_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_what_is_broken_and_how_to_fix_it(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = [
         Check("one", "ok", "fine"),
         Check("two", "warn", "slow", "do this"),
@@ -82,6 +82,28 @@ def test_doctor_says_what_is_broken_and_how_to_mend_it(monkeypatch: pytest.Monke
     assert [line["status"] for line in lines] == ["ok", "warn", "fail"]
     monkeypatch.setattr("mafsar.runtime.machine.doctor.examine", lambda: checks[:2])
     run("doctor")
+
+
+def test_doctor_opens_with_what_can_be_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = [
+        Check("one", "ok", "fine"),
+        Check("op otam", "ok", "native", detailed=True),
+        Check("two", "warn", "slow", "do this"),
+        Check("three", "fail", "gone", "install that"),
+    ]
+    monkeypatch.setattr("mafsar.runtime.machine.doctor.examine", lambda: checks)
+    stdout, _ = run("doctor", code=1)
+    order = [stdout.index(word) for word in ("to fix", "\nthree", "\ntwo", "works", "\none")]
+    assert order == sorted(order)
+    assert "op otam" not in stdout
+    assert "1 more check with -v" in stdout
+    stdout, _ = run("doctor", "-v", code=1)
+    assert "op otam" in stdout
+    stdout, _ = run("doctor", "--json", code=1)
+    lines = [json.loads(line) for line in stdout.splitlines()]
+    assert [list(line) for line in lines] == [["schema", "name", "status", "detail", "mend"]] * 4
+    monkeypatch.setattr("mafsar.runtime.machine.doctor.examine", lambda: checks[:1])
+    assert run("doctor")[0].startswith("nothing to fix\n")
 
 
 def test_doctor_runs_here() -> None:

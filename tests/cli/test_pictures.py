@@ -12,7 +12,7 @@ from mafsar.runtime.report.alignment import Strip, draw_match
 from mafsar.runtime.report.confusion import draw_confusion, write_confusion_csv
 from mafsar.video import Geometry, load_raw_clip, write_video
 from mafsar.video.fonts import shortened, text_width
-from mafsar.video.overlay import Banner, draw_banner, seen_box, write_overlay
+from mafsar.video.overlay import Caption, caption_strip, draw_caption, seen_box, write_overlay
 from mafsar.video.picture import Picture
 from mafsar.video.preprocess import to_square
 
@@ -130,16 +130,18 @@ def test_the_undarkened_part_is_what_the_model_sees(fit: str, roi: tuple | None)
     # Bicubic resizing reaches over the crop's edge by a pixel or two, never into the middle.
     inner = (slice(2, -2), slice(2, -2))
     assert (seen[inner] == changed[inner]).all()
-    shown = draw_banner(frame, Banner("x", 0.5), (left, top, right, bottom))
-    kept = (shown == frame).all(axis=-1)
-    assert kept[top : min(bottom, 60), left:right].all()
-    assert kept[:60].mean() <= (right - left) * (bottom - top) / (90 * 120) * 1.5 + 0.05
+    shown = draw_caption(frame, Caption("x", 0.5), (left, top, right, bottom))
+    kept = (shown[:90] == frame).all(axis=-1)
+    assert kept[top:bottom, left:right].all()
+    assert kept.mean() <= (right - left) * (bottom - top) / (90 * 120) + 0.05
+    assert shown.shape[0] > 90
+    assert shown.shape[0] % 2 == 0
 
 
 def test_overlay_keeps_length_and_order(tmp_path: Path) -> None:
     ramp = [np.full((48, 64, 3), 4 * k, np.uint8) for k in range(60)]
     source = write_video(tmp_path / "ramp.mp4", ramp, 15)
-    out = write_overlay(source, tmp_path / "out.mp4", Banner("x", 1.0), Geometry(fit="pad"))
+    out = write_overlay(source, tmp_path / "out.mp4", Caption("x", 1.0), Geometry(fit="pad"))
     shown = load_raw_clip(out, frames=60)
     assert shown.duration_seconds == pytest.approx(4.0, abs=0.1)
     assert shown.frames[:, 5, 32].mean(axis=-1) == pytest.approx(4.0 * np.arange(60), abs=6)
@@ -150,7 +152,8 @@ def test_overlay_of_a_frame_folder(tmp_path: Path) -> None:
     folder.mkdir()
     for k in range(10):
         Image.new("RGB", (41, 31), (20 * k, 20 * k, 20 * k)).save(folder / f"{k}.png")
-    out = write_overlay(folder, tmp_path / "out.mp4", Banner(None, 0.3), Geometry(rotate=90))
+    out = write_overlay(folder, tmp_path / "out.mp4", Caption(None, 0.3), Geometry(rotate=90))
     shown = load_raw_clip(out, frames=10)
-    assert shown.frames.shape[1:3] == (42, 32)  # turned, and made even
+    caption = caption_strip(31, 41, Caption(None, 0.3), legend=True)
+    assert shown.frames.shape[1:3] == (42 + caption.height, 32)  # turned, and made even
     assert (np.diff(shown.frames[:, 4, 16].mean(axis=-1)) > 0).all()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from mafsar.cli import voice
 from mafsar.cli.app import VERBS, build_app
 
 runner = CliRunner()
@@ -125,3 +126,25 @@ def test_the_users_own_lines(
         assert last.startswith("error: ")
         assert says in last or "--root videos" in last
         assert "Traceback" not in result.stderr
+
+
+def test_long_work_is_heard_of_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr("mafsar.cli.voice.time.monotonic", lambda: next(clock))
+    voice.reset()
+    with voice.progress("encoding clips", 30) as bar:
+        for _ in range(30):
+            bar()
+    assert capsys.readouterr().err.splitlines() == [
+        "encoding clips: 10 of 30, 10 s",
+        "encoding clips: 20 of 30, 20 s",
+        "encoding clips: 30 of 30, 30 s",
+    ]
+    voice.quieter(True)
+    with voice.progress("encoding clips", 30) as bar:
+        for _ in range(30):
+            bar()
+    assert capsys.readouterr().err == ""
+    voice.reset()

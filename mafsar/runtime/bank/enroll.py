@@ -169,14 +169,17 @@ def check_geometry(bank: Bank, geometry: Geometry | None) -> None:
     Raises:
         InputError: `geometry` is given and differs.
     """
-    if geometry is not None and geometry != bank.geometry:
-        raise InputError(
-            f"{bank.name}: enrolled with ",
-            option(**bank.geometry.to_json()),
-            ", asked for ",
-            option(**geometry.to_json()),
-            "; omit these, or enroll the clips again",
-        )
+    if geometry is None or geometry == bank.geometry:
+        return
+    held, asked = bank.geometry.to_json(), geometry.to_json()
+    differing = [name for name in held if held[name] != asked[name]]
+    raise InputError(
+        f"{bank.name}: enrolled with ",
+        option(**{name: held[name] for name in differing}),
+        ", asked for ",
+        option(**{name: asked[name] for name in differing}),
+        "; omit these, or enroll the clips again",
+    )
 
 
 def _encoder_for(model: Encoder | str | Path | None, add_to: Bank | None) -> Encoder:

@@ -101,12 +101,12 @@ def decide_text(
         return off("the model has no text tower")
     if requested == "on":
         return on("asked for")
+    if scoring.alpha == 0.0:
+        return off("the model's own alpha is 0: names did not help on its validation classes")
     if not all(words_known):
         unknown = [repr(c.text) for c, known in zip(classes, words_known, strict=True) if not known]
         listed = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
         return off(f"the model has not been trained on the words of {listed}")
-    if scoring.alpha == 0.0:
-        return off("the model's own alpha is 0: names did not help on its validation classes")
     if np.bincount(owners, minlength=len(classes)).min() < 2:
         return on("the model knows the words, and a class with one clip leaves none to test with")
     with_text = leave_one_out(query, support, owners, scoring, pooled=pooled, text=text)

@@ -15,8 +15,7 @@ from mafsar.choices import Progress
 from mafsar.errors import InputError
 from mafsar.runtime.encoder import Encoder, Float32, Frames
 from mafsar.runtime.engines.parity import Parity, compare
-from mafsar.runtime.machine.system import system_facts
-from mafsar.runtime.memory import peak_bytes
+from mafsar.runtime.machine.system import peak_bytes, system_facts
 from mafsar.runtime.scoring.scores import match_features
 from mafsar.synthetic import class_names, render_clip, render_video
 from mafsar.video import load_clip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Status = Literal["ok", "warn", "fail"]
@@ -14,16 +14,25 @@ class Check:
 
     Attributes:
         name: What was looked at.
-        status: "ok", "warn" (works without it) or "fail".
+        status: "ok", "warn" (it works, but slower or with less) or "fail".
         detail: What was found.
-        mend: The command that mends it, or None.
+        fix: The command that fixes it, or None.
+        detailed: Whether only those who want every detail want to see it.
     """
 
     name: str
     status: Status
     detail: str
-    mend: str | None = None
+    fix: str | None = None
+    detailed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The object of `mafsar doctor --json`."""
-        return {"schema": 1} | asdict(self)
+        # Scripts read "mend", the name that the field has had from the start.
+        return {
+            "schema": 1,
+            "name": self.name,
+            "status": self.status,
+            "detail": self.detail,
+            "mend": self.fix,
+        }

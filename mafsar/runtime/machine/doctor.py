@@ -1,4 +1,4 @@
-"""What works here, what does not, and the command that mends it."""
+"""What works here, what does not, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LEAST_FREE_BYTES = 1 << 30
 
 
 def examine() -> list[Check]:
-    """Looks at everything; a check that breaks is itself a failed check."""
+    """Runs all checks; one that raises becomes a failed check."""
     looks: tuple[Callable[[], list[Check]], ...] = (
         _python,
         _native,
@@ -56,12 +56,12 @@ def examine() -> list[Check]:
 def _python() -> list[Check]:
     found = f"{platform.python_version()} ({sys.executable})"
     old = sys.version_info < (3, 10)
-    mend = "install Python 3.10 or newer" if old else None
+    fix = "install Python 3.10 or newer" if old else None
     system = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     tried = platform.system() == "Linux"
     return [
         Check("mafsar", "ok", __version__),
-        Check("python", "fail" if old else "ok", found, mend),
+        Check("python", "fail" if old else "ok", found, fix),
         Check(
             "platform",
             "ok" if tried else "warn",
@@ -77,27 +77,29 @@ def _native() -> list[Check]:
     states = kernels.status()
     slow = [state.name for state in states if state.backend != "native"]
     if slow:
-        mend = "install a C++17 compiler (apt install g++), pip install --force-reinstall mafsar"
-        summary = Check("native kernels", "warn", f"slower twins for {', '.join(slow)}", mend)
+        fix = "install a C++17 compiler (apt install g++), pip install --force-reinstall mafsar"
+        summary = Check(
+            "native kernels", "warn", f"slower reference code for {', '.join(slow)}", fix
+        )
     else:
         summary = Check("native kernels", "ok", f"for all {len(states)} ops")
     return [summary, *(_op(state) for state in states)]
 
 
 def _op(state: OpStatus) -> Check:
-    works = "" if state.backend == "native" else "twin: "
+    works = "" if state.backend == "native" else "reference code: "
     status: Status = "ok" if state.backend == "native" else "warn"
-    return Check(f"op {state.name}", status, f"{works}{state.detail}")
+    return Check(f"op {state.name}", status, f"{works}{state.detail}", detailed=True)
 
 
 def _base_packages() -> list[Check]:
-    return [_package(name, missing="fail", mend=f"pip install {name}") for name in _BASE]
+    return [_package(name, missing="fail", fix=f"pip install {name}") for name in _BASE]
 
 
-def _package(name: str, *, missing: Status, mend: str) -> Check:
+def _package(name: str, *, missing: Status, fix: str) -> Check:
     found = _version(name)
     if found is None:
-        return Check(name, missing, "not installed", mend)
+        return Check(name, missing, "not installed", fix)
     return Check(name, "ok", found)
 
 
@@ -123,8 +125,8 @@ def _onnxruntime() -> list[Check]:
     )
     if len(names) > 1:
         # They share one folder: whichever was installed last has overwritten the other.
-        mend = f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {wanted}"
-        return [Check("onnxruntime", "fail", f"{detail}; both are installed", mend)]
+        fix = f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {wanted}"
+        return [Check("onnxruntime", "fail", f"{detail}; both are installed", fix)]
     return [Check("onnxruntime", "ok", detail)]
 
 
@@ -166,8 +168,8 @@ def _tensorrt(system: Path = Path("/usr/lib")) -> list[Check]:
         detail = f"{installed[-1]} is hidden from this Python"
         # JetPack's module is compiled for one Python and lies in that one's folder.
         own = installed[-1].parent.parent.name
-        mend = f"make the environment with: {own} -m venv --system-site-packages .venv"
-        return [Check("tensorrt", "warn", detail, mend)]
+        fix = f"make the environment with: {own} -m venv --system-site-packages .venv"
+        return [Check("tensorrt", "warn", detail, fix)]
     if installed and platform.machine() == "aarch64":
         # The packages of other platforms know nothing of a Jetson's GPU.
         origin = Path(found["tensorrt"].origin or "")
@@ -184,12 +186,12 @@ def _tensorrt(system: Path = Path("/usr/lib")) -> list[Check]:
             reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
             sound = done.returncode == 0
         except subprocess.TimeoutExpired:
-            reason, sound = f"no end after {_LONGEST_IMPORT_S:g} s", False
+            reason, sound = f"not finished after {_LONGEST_IMPORT_S:g} s", False
         if not sound:
-            mend = f"install it again: pip install --force-reinstall {name}"
+            fix = f"install it again: pip install --force-reinstall {name}"
             if Path(spec.origin or "").is_relative_to(system):
-                mend = "sudo apt install --reinstall python3-libnvinfer libnvinfer10"
-            return [Check("tensorrt", "warn", f"{name} cannot be loaded ({reason})", mend)]
+                fix = "sudo apt install --reinstall python3-libnvinfer libnvinfer10"
+            return [Check("tensorrt", "warn", f"{name} cannot be loaded ({reason})", fix)]
     if found:
         details = [f"{name} {_version(name) or 'of the system'}" for name in found]
         return [Check("tensorrt", "ok", ", ".join(details))]
@@ -206,8 +208,8 @@ def _codecs() -> list[Check]:
     library = ".".join(map(str, av.library_versions.get("libavcodec", ())))
     detail = f"libavcodec {library} decodes {detail}"
     if missing:
-        mend = "pip install --force-reinstall av"
-        return [Check("codecs", "warn", f"{detail}; not {', '.join(missing)}", mend)]
+        fix = "pip install --force-reinstall av"
+        return [Check("codecs", "warn", f"{detail}; not {', '.join(missing)}", fix)]
     return [Check("codecs", "ok", detail)]
 
 
@@ -224,7 +226,10 @@ def _cache() -> list[Check]:
     if not os.access(folder, os.W_OK):
         return [
             Check(
-                "cache", "warn", f"{detail}; not writable", "set MAFSAR_CACHE to a folder of yours"
+                "cache",
+                "warn",
+                f"{detail}; not writable",
+                "set MAFSAR_CACHE to a folder that you can write to",
             )
         ]
     free = shutil.disk_usage(folder).free
@@ -238,7 +243,7 @@ def _starter() -> list[Check]:
     try:
         bundle = Bundle.open(path)
     except MafsarError as error:
-        what, _, mend = str(error).partition("; ")
-        return [Check("starter tiny", "fail", what, mend or None)]
+        what, _, fix = str(error).partition("; ")
+        return [Check("starter tiny", "fail", what, fix or None)]
     size = sum(int(entry["bytes"]) for entry in bundle.manifest["files"].values())
-    return [Check("starter tiny", "ok", f"{size / 1e6:.1f} MB, every sha256 checks")]
+    return [Check("starter tiny", "ok", f"{size / 1e6:.1f} MB, all sha256 match")]

@@ -1,6 +1,6 @@
-"""A Jetson board as its own files tell it: JetPack, TensorRT, power, heat, memory, cameras.
+"""Checks of a Jetson board: JetPack, TensorRT, power, heat, memory, cameras.
 
-Only files are read, so that everything can be tested on files of a board; nothing needs root.
+Only files are read, so that everything can be tested on copies of them; nothing needs root.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from mafsar.runtime.machine.check import Check
-from mafsar.runtime.memory import read_sizes
+from mafsar.runtime.machine.system import read_sizes
 
 _JETPACKS = {35: "5", 36: "6", 38: "7", 39: "7"}  # by the major number of L4T
 _LEAST_TENSORRT = (10, 3)
@@ -22,18 +22,18 @@ _SWAP_FILE = (
     "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && "
     "sudo swapon /swapfile"
 )
-_MEND_CSI = "sudo /opt/nvidia/jetson-io/jetson-io.py"
+_FIX_CSI = "sudo /opt/nvidia/jetson-io/jetson-io.py"
 
 
 def examine_jetson(root: Path = Path("/")) -> list[Check]:
-    """Looks at a board.
+    """Checks a board.
 
     Args:
         root: Where its file system begins.
 
     Returns:
-        One check a subject, each with the command that mends what is not right; empty where this is
-        no Jetson.
+        One check per subject, each with the command that fixes the problem; empty if this is not a
+        Jetson.
     """
     model = _text(root / "proc/device-tree/model")
     release = _release(root)
@@ -69,7 +69,7 @@ def _board(model: str, release: tuple[int, str] | None, packages: dict[str, str]
 
 
 def _tensorrt(packages: dict[str, str]) -> Check:
-    """What the system has; whether this Python sees it is another check's."""
+    """TensorRT of the system; another check looks at whether this Python sees it."""
     name = "jetson tensorrt"
     library = next(
         (
@@ -83,8 +83,8 @@ def _tensorrt(packages: dict[str, str]) -> Check:
         return Check(name, "warn", "not installed", "sudo apt update && sudo apt install tensorrt")
     version = library.partition("-")[0]
     if "python3-libnvinfer" not in packages:
-        mend = "sudo apt install python3-libnvinfer"
-        return Check(name, "warn", f"{version}, without its Python module", mend)
+        fix = "sudo apt install python3-libnvinfer"
+        return Check(name, "warn", f"{version}, without its Python module", fix)
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < _LEAST_TENSORRT:
         detail = f"{version}, 10.3 or newer is needed"
@@ -116,14 +116,14 @@ def _modes(root: Path) -> tuple[dict[int, str], int | None]:
 
 
 def _lower_mode(root: Path) -> str:
-    """What to say of the mode that takes the least power, where it is not the present one."""
+    """Advice on the mode that uses the least power, unless it is the present one."""
     modes, mode = _modes(root)
     least = min(modes, key=lambda number: _rank(modes[number]), default=mode)
     return "" if least == mode else f", or a lower mode: sudo nvpmodel -m {least}"
 
 
 def _rank(title: str) -> float:
-    """Numbers of modes rise neither with power nor alike on every board; names tell."""
+    """Mode numbers are not ordered by power; names tell it."""
     if title.startswith("MAXN"):
         return 1000.0 + ("SUPER" in title)
     watts = re.search(r"(\d+)W", title)
@@ -213,10 +213,10 @@ def _memory(root: Path) -> Check:
         f"{on_disk / 1e9:.1f} GB on disk, {packed / 1e9:.1f} GB zram"
     )
     if free < _LEAST_FREE_BYTES:
-        detail += "; building an engine wants more, the desktop takes most of a GB"
+        detail += "; building an engine needs more, and the desktop uses most of a GB"
         return Check("memory", "warn", detail, "sudo systemctl isolate multi-user.target")
     if total < _SMALL_BOARD_BYTES and not on_disk:
-        return Check("memory", "warn", f"{detail}; building wants some on disk", _SWAP_FILE)
+        return Check("memory", "warn", f"{detail}; building needs some on disk", _SWAP_FILE)
     return Check("memory", "ok", detail)
 
 
@@ -226,24 +226,24 @@ def _cameras(root: Path) -> Check:
         for device in sorted((root / "sys/class/video4linux").glob("video*"))
     }
     if not found:
-        detail = "none; a CSI camera has to be named to the board once, USB needs nothing"
-        return Check("cameras", "ok", detail, _MEND_CSI)
+        detail = "none; a CSI camera must be configured once, USB needs nothing"
+        return Check("cameras", "ok", detail, _FIX_CSI)
     detail = ", ".join(f"/dev/{device}: {title}" for device, title in found.items())
     # The user has to be in the group of the devices.
     closed = [name for name in found if not os.access(root / "dev" / name, os.R_OK | os.W_OK)]
     if closed:
-        mend = "sudo usermod -aG video $USER, then log in again"
-        return Check("cameras", "warn", f"{detail}; no access to {', '.join(closed)}", mend)
+        fix = "sudo usermod -aG video $USER, then log in again"
+        return Check("cameras", "warn", f"{detail}; no access to {', '.join(closed)}", fix)
     if any(title.startswith("vi-output") for title in found.values()):  # CSI, read through Argus
         missing = _missing_for_csi(root)
         if missing is not None:
-            what, mend = missing
-            return Check("cameras", "warn", f"{detail}; CSI: {what}", mend)
+            what, fix = missing
+            return Check("cameras", "warn", f"{detail}; CSI: {what}", fix)
     return Check("cameras", "ok", detail)
 
 
 def _missing_for_csi(root: Path) -> tuple[str, str] | None:
-    """What csi://N lacks and the command that brings it."""
+    """What csi://N needs and does not have, and the command that installs it."""
     if not (root / "usr/bin/gst-launch-1.0").exists():
         return "gst-launch-1.0 is not installed", "sudo apt install gstreamer1.0-tools"
     folder = root / "usr/lib/aarch64-linux-gnu/gstreamer-1.0"

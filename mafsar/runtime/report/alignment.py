@@ -20,7 +20,7 @@ INK, MUTED, FAINT, PAPER = "#14181f", "#667085", "#e6e8ee", "#ffffff"
 ACCENT = (79, 70, 229)
 _FAINTEST = 0.04  # share of the strongest pair below which no line is drawn
 _SUPERSAMPLE = 3  # Pillow's lines have hard edges; drawn larger and shrunk they are smooth
-_MARGIN, _GAP, _BAND, _HEADER, _FOOTER, _TIMES = 36, 12, 132, 84, 40, 26
+_MARGIN, _GAP, _BAND, _HEADER, _CAPTION, _FOOTER, _TIMES = 36, 12, 132, 84, 26, 40, 26
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def draw_match(
     query_top = _HEADER + 24
     band_top = query_top + tile + _TIMES
     support_top = band_top + _BAND
-    height = support_top + tile + _TIMES + 26 + _FOOTER
+    height = support_top + tile + _TIMES + _CAPTION + _FOOTER
     image = Image.new("RGB", (width, height), PAPER)
     _header(image, width, query.name, label, best, score, runner_up)
     query_centres = _row(image, query, query_top, tile, columns)
@@ -79,22 +79,21 @@ def draw_match(
     band = _lines(width, _BAND - 8, query_centres, support_centres, alignment)
     image.paste(band, (0, band_top + 2), band)
     caption = f"nearest clip of {best}:  {support.name}"
-    draw = ImageDraw.Draw(image)
     draw_text(
-        draw,
+        image,
         (_MARGIN, support_top + tile + _TIMES + 6),
         shortened(caption, 15, width - 2 * _MARGIN),
         15,
         MUTED,
     )
     if footer:
-        draw_text(draw, (_MARGIN, height - 26), footer, 12, "#98a2b3")
+        draw_text(image, (_MARGIN, height - 26), footer, 12, "#98a2b3")
     return image
 
 
-def without_header(image: Image.Image) -> Image.Image:
-    """The picture of `draw_match` from the query's frames on, for pages that say the rest."""
-    return image.crop((0, _HEADER, image.width, image.height))
+def frames_only(image: Image.Image) -> Image.Image:
+    """The frames and lines of `draw_match`, for pages that say the rest in words."""
+    return image.crop((0, _HEADER, image.width, image.height - _CAPTION - _FOOTER))
 
 
 def _header(
@@ -106,28 +105,27 @@ def _header(
     score: float,
     runner_up: tuple[str, float] | None,
 ) -> None:
-    draw = ImageDraw.Draw(image)
     title = label if label is not None else f"none (nearest: {best})"
     title = shortened(title, 34, width // 2)
-    draw_text(draw, (_MARGIN, 58), title, 34, INK, "ls")
+    draw_text(image, (_MARGIN, 58), title, 34, INK, "ls")
     left = _MARGIN + text_width(title, 34) + 22
     bar_width, bar_height, bar_top = 150, 10, 42
     image.paste(_bar(bar_width, bar_height, score), (left, bar_top))
-    draw_text(draw, (left + bar_width + 12, 58), f"{score:.2f}", 20, INK, "ls")
+    draw_text(image, (left + bar_width + 12, 58), f"{score:.2f}", 20, INK, "ls")
     if runner_up is not None:
         place = left + bar_width + 12 + text_width("0.00", 20) + 24
         text = f"then {runner_up[0]} {runner_up[1]:.2f}"
         text = shortened(text, 15, max(width - _MARGIN - place - 220, 40))
-        draw_text(draw, (place, 57), text, 15, MUTED, "ls")
+        draw_text(image, (place, 57), text, 15, MUTED, "ls")
     room = width // 3
-    draw_text(draw, (width - _MARGIN, 57), shortened(name, 15, room), 15, MUTED, "rs")
+    draw_text(image, (width - _MARGIN, 57), shortened(name, 15, room), 15, MUTED, "rs")
+    draw = ImageDraw.Draw(image)
     draw.line((_MARGIN, _HEADER - 4, width - _MARGIN, _HEADER - 4), fill=FAINT, width=1)
 
 
 def _row(image: Image.Image, strip: Strip, top: int, tile: int, columns: int) -> list[float]:
     """Draws the frames of a strip with their times; returns the frames' centres, pixels."""
     mask = _rounded(tile)
-    draw = ImageDraw.Draw(image)
     missing = columns - len(strip.frames)
     start = _MARGIN + missing * (tile + _GAP) / 2
     centres = []
@@ -141,7 +139,7 @@ def _row(image: Image.Image, strip: Strip, top: int, tile: int, columns: int) ->
         centres.append(centre)
         if index < len(strip.times_seconds):
             when = f"{strip.times_seconds[index]:.2f} s"
-            draw_text(draw, (centre, top + tile + 6), when, 13, MUTED, "ma")
+            draw_text(image, (centre, top + tile + 6), when, 13, MUTED, "ma")
     return centres
 
 

@@ -40,13 +40,13 @@ def draw_confusion(
     width = max(left + side + _MARGIN, text_width(title, 20) + 2 * _MARGIN)
     image = Image.new("RGB", (width, top + side + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(image)
-    draw_text(draw, (_MARGIN, 20), title, 20, _INK)
-    draw_text(draw, (_MARGIN, 48), subtitle, 13, _MUTED)
+    draw_text(image, (_MARGIN, 20), title, 20, _INK)
+    draw_text(image, (_MARGIN, 48), subtitle, 13, _MUTED)
     rows = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, rows, out=np.zeros(counts.shape), where=rows > 0)
     for i, name in enumerate(names):
         middle = top + i * cell + cell / 2
-        draw_text(draw, (left - 8, middle), name, size, _INK, "rm")
+        draw_text(image, (left - 8, middle), name, size, _INK, "rm")
         _vertical(image, name, size, round(left + i * cell + cell / 2), top - 8)
         for j in range(classes):
             share = float(shares[i, j])
@@ -61,7 +61,7 @@ def draw_confusion(
                 number = f"{100 * share:.0f}"
                 ink = "#ffffff" if share > 0.5 else _INK
                 centre = (left + j * cell + cell / 2 - 1, middle - 1)
-                draw_text(draw, centre, number, size, ink, "mm")
+                draw_text(image, centre, number, size, ink, "mm")
     return image
 
 
@@ -80,7 +80,7 @@ def write_confusion_csv(path: Path, labels: Sequence[str], counts: NDArray[np.in
 def _vertical(image: Image.Image, text: str, size: int, centre: int, bottom: int) -> None:
     """Writes `text` upwards, ending at `bottom`."""
     strip = Image.new("L", (text_width(text, size) + 4, size + 8), 0)
-    draw_text(ImageDraw.Draw(strip), (2, strip.height / 2), text, size, (255,), "lm")
+    draw_text(strip, (2, strip.height / 2), text, size, (255,), "lm")
     strip = strip.rotate(90, expand=True)
     place = (centre - strip.width // 2, bottom - strip.height)
     image.paste(Image.new("RGB", strip.size, _INK), place, strip)

@@ -1,4 +1,4 @@
-"""What a thing is: a model's name, a bundle, a bank, a support or a clip, as JSON-ready facts."""
+"""Facts of a model, bundle, bank, support or clip, ready for JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMA = 1
 
 
 def describe(thing: str | Path) -> dict[str, Any]:
-    """Says what a thing is; a CLIP is counted from its configuration, and nothing is downloaded.
+    """Describes a thing; a CLIP is counted from its configuration, and nothing is downloaded.
 
     Args:
         thing: A model's name, or the path of a bundle, engine, bank, support or clip.
@@ -29,7 +29,7 @@ def describe(thing: str | Path) -> dict[str, Any]:
         Facts by name, `schema` and `kind` first.
 
     Raises:
-        MafsarError: There is no such thing, or it is damaged.
+        MafsarError: It does not exist, or is damaged.
     """
     name = str(thing)
     path = model_path(name)
@@ -52,9 +52,9 @@ def describe_engine(path: Path) -> dict[str, Any]:
     """Facts of a TensorRT engine, from the JSON beside it; the engine itself is not loaded.
 
     Raises:
-        MissingError: There is no such JSON.
+        MissingError: The JSON is missing.
         InputError: It cannot be read.
-        MismatchError: It is of another engine.
+        MismatchError: It describes another engine.
     """
     entry = _side_car(path)
     if entry.pop("sha256", None) != (found := file_sha256(path)):
@@ -81,7 +81,7 @@ def _verified(bundle: Bundle) -> dict[str, str]:
     parity = bundle.manifest.get("parity", {})
     found = {k: str(v.get("verified")) for k, v in parity.items() if isinstance(v, dict)}
     for name in bundle.manifest.get("engines", {}):
-        with contextlib.suppress(MafsarError):  # one whose JSON is gone says nothing
+        with contextlib.suppress(MafsarError):  # without its JSON nothing is known
             found[name] = str(_side_car(bundle.path / name).get("verified", "no"))
     return found
 
@@ -116,7 +116,7 @@ def describe_name(name: str) -> dict[str, Any]:
     """Facts of a CLIP by name, in closed form from its configuration.
 
     Raises:
-        InputError: An unknown name, with the nearest one.
+        InputError: An unknown name; the message has the nearest one.
     """
     from mafsar.model.config import parameter_counts
     from mafsar.model.names import backbone, parse_model_name

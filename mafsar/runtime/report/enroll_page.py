@@ -1,4 +1,4 @@
-"""The HTML page of ``mafsar enroll --report``: how good the clips of each class are."""
+"""The HTML page of ``mafsar enroll --report``: quality of the clips of each class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def enroll_page(report: EnrollReport, bank: Bank, *, title: str) -> str:
     """The whole page.
 
     Args:
-        report: What `mafsar.runtime.bank.quality.judge` said of the bank.
+        report: The result of `mafsar.runtime.bank.quality.judge` for the bank.
         bank: The bank, for the clips' pictures.
         title: First line.
     """
@@ -49,7 +49,7 @@ def write_quality_page(bank: Bank, path: Path) -> Path:
 def _subtitle(report: EnrollReport, bank: Bank) -> str:
     return (
         f"{len(report.classes)} classes, {len(report.clips)} clips, model {bank.model.name};"
-        f" class names {'count' if report.text.used else 'do not count'} ({report.text.why})"
+        f" class names {'are used' if report.text.used else 'are not used'} ({report.text.why})"
     )
 
 
@@ -59,7 +59,7 @@ def _overview(report: EnrollReport) -> str:
     else:
         right = sum(bool(clip.right) for clip in report.clips)
         judged = sum(clip.right is not None for clip in report.clips)
-        headline = f"Leave-one-out: {right} of {judged} clips are named rightly by the others"
+        headline = f"Leave-one-out: {right} of {judged} clips are named correctly by the others"
     rows = [
         (item.label, item.right / item.clips, f"{item.right} of {item.clips}")
         for item in report.classes
@@ -84,7 +84,7 @@ def _clip_card(clip: ClipQuality, strip: Image.Image) -> str:
     if clip.right is None:
         verdict = '<span class="muted">the only clip, cannot be tested</span>'
     elif clip.right:
-        verdict = '<span class="good">named rightly</span>'
+        verdict = '<span class="good">named correctly</span>'
     else:
         verdict = f'<span class="bad">taken for {page.text(clip.answer)}</span>'
     lines = [f"<p>{verdict}</p>"]

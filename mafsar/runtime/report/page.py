@@ -12,8 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _STYLE = """
-:root { --ink: #14181f; --muted: #667085; --line: #e6e8ee; --accent: #4f46e5; --bad: #b42318;
-  --good: #067647; --warn: #b54708; --paper: #fff; --ground: #f6f7f9; }
+:root { color-scheme: light dark; --ink: #14181f; --muted: #5f6877; --line: #e6e8ee;
+  --accent: #4f46e5; --pale: #a5b4fc; --bad: #b42318; --good: #067647; --warn: #b54708;
+  --paper: #fff; --ground: #f6f7f9; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8eaf0; --muted: #9aa3b5; --line: #2c313c; --accent: #8b93f8; --pale: #4a5199;
+    --bad: #ff8a7a; --good: #5fd39a; --warn: #f5b267; --paper: #191d25; --ground: #0f1218; }
+  .picture { filter: brightness(0.86); }
+}
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
@@ -22,17 +28,28 @@ h1 { font-size: 26px; margin: 0 0 4px; letter-spacing: -0.01em; }
 h2 { font-size: 19px; margin: 0; overflow-wrap: anywhere; }
 p { margin: 6px 0; }
 .muted { color: var(--muted); }
+.name { overflow-wrap: anywhere; }
+a { color: inherit; text-decoration-color: var(--muted); text-underline-offset: 3px; }
 .small { font-size: 13px; }
 .card { background: var(--paper); border: 1px solid var(--line); border-radius: 14px;
   padding: 20px 22px; margin: 18px 0; }
 .head { display: flex; gap: 12px; align-items: baseline; justify-content: space-between;
   flex-wrap: wrap; margin-bottom: 12px; }
 .picture { width: 100%; height: auto; display: block; border-radius: 8px; }
-.bars { display: grid; grid-template-columns: minmax(90px, max-content) 1fr max-content;
-  gap: 7px 14px; align-items: center; margin: 14px 0 6px; max-width: 760px; }
+.bars { display: grid; grid-template-columns: fit-content(45%) 1fr max-content;
+  gap: 7px 14px; align-items: center; margin: 14px 0 6px; max-width: 760px;
+  overflow-wrap: anywhere; }
+.summary { list-style: none; margin: 0 0 10px; padding: 0; }
+.summary li { display: grid; grid-template-columns: 5fr 4fr 3fr max-content; gap: 2px 16px;
+  align-items: center; padding: 6px 0; border-bottom: 1px solid var(--line);
+  overflow-wrap: anywhere; }
+.summary b { font-weight: 600; }
+details { margin-top: 12px; }
+summary { cursor: pointer; color: var(--muted); font-size: 13px; }
+details table { max-width: 520px; margin: 10px 0; font-size: 14px; }
 .track { background: var(--line); border-radius: 5px; height: 10px; overflow: hidden; }
-.track i { display: block; height: 100%; background: #a5b4fc; border-radius: 5px; }
-.track.first i { background: var(--accent); }
+.track i { display: block; height: 100%; background: var(--pale); border-radius: 5px; }
+.track.first i, .summary .track i { background: var(--accent); }
 .number { font-variant-numeric: tabular-nums; color: var(--muted); font-size: 13px; }
 .facts { display: flex; flex-wrap: wrap; gap: 4px 22px; color: var(--muted); font-size: 13px; }
 .facts b { font-weight: 500; color: var(--ink); }
@@ -47,6 +64,14 @@ th, td { text-align: left; padding: 7px 12px 7px 0; border-bottom: 1px solid var
 th { font-weight: 600; color: var(--muted); font-size: 13px; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 ul { margin: 6px 0; padding-left: 20px; }
+@media (max-width: 620px) {
+  main { padding: 20px 12px 40px; }
+  h1 { font-size: 21px; }
+  .card { padding: 14px; border-radius: 10px; }
+  .summary li { grid-template-columns: 1fr 80px max-content; gap: 4px 10px; }
+  .summary li > a { grid-column: 1 / -1; font-size: 13px; color: var(--muted); }
+  .clips { grid-template-columns: 1fr; }
+}
 """
 
 
@@ -83,13 +108,19 @@ def bars(rows: Sequence[tuple[str, float, str]], *, first_only: bool = True) -> 
     """
     cells = []
     for index, (name, share, note) in enumerate(rows):
-        width = 100.0 * min(max(share, 0.0), 1.0)
-        first = "" if index and first_only else " first"
+        strong = not (index and first_only)
         cells.append(
-            f'<span>{text(name)}</span><span class="track{first}">'
-            f'<i style="width:{width:.1f}%"></i></span><span class="number">{text(note)}</span>'
+            f"<span>{text(name)}</span>{track(share, strong=strong)}"
+            f'<span class="number">{text(note)}</span>'
         )
     return f'<div class="bars">{"".join(cells)}</div>'
+
+
+def track(share: float, *, strong: bool = False) -> str:
+    """A bar, filled as far as `share` (0–1) goes; strong in the accent colour."""
+    width = 100.0 * min(max(share, 0.0), 1.0)
+    first = " first" if strong else ""
+    return f'<span class="track{first}"><i style="width:{width:.1f}%"></i></span>'
 
 
 def picture(image: Image.Image, alt: str, *, quality: int = 88) -> str:

@@ -46,8 +46,9 @@ from mafsar.training.starter.words import encode, known_words, save_tokenizer, t
 log = logging.getLogger(__name__)
 
 NOTICE = (
-    "tiny is a small starter model trained on rendered clips; "
-    "for more than a first try choose --model vit-b-16"
+    "tiny is a small starter model trained on rendered clips; for real use: "
+    "pip install 'mafsar[train]', then model vit-b-16 (its 0.6 GB of CLIP weights are downloaded "
+    "once)"
 )
 # Seeds of the splits start far apart, so that no two clips share a body or a place.
 _FIRST_SEEDS = {"train": 1_000_000, "val": 4_000_000, "test": 5_000_000}

@@ -258,7 +258,9 @@ def test_a_broken_tensorrt_does_not_stop_auto(
     made_up = {"flavour": "trt", "version": "10", "sha256": "0", "bytes": 1, "graph": "g"}
     made_up |= {"branch": "query", "precision": "fp32", "compute_capability": "8.7"}
     keys = ("graph_sha256", "weights", "weights_sha256", "model_sha256")
-    document["engines"] = {"engines/a.engine": made_up | dict.fromkeys(keys, "0") | {"buckets": [1]}}
+    document["engines"] = {
+        "engines/a.engine": made_up | dict.fromkeys(keys, "0") | {"buckets": [1]}
+    }
     manifest.write_text(json.dumps(document))
     monkeypatch.setattr(trt_encoder, "has_cuda_driver", lambda: True)
     encoder = load_model(bundle, device="auto")

@@ -57,6 +57,9 @@ def test_a_model_that_found_names_useless_leaves_them_out(make_encoder, support_
     choice = enroll(support_folder, make_encoder(alpha=0.0), cache=cache).text_choice
     assert not choice.used
     assert "alpha is 0" in choice.why
+    # Also where the model does not know the words: alpha is what decides.
+    blind = make_encoder(alpha=0.0, known_words=frozenset({"jump"}))
+    assert "alpha is 0" in enroll(support_folder, blind, cache=cache).text_choice.why
 
 
 class Telling:

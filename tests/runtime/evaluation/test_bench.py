@@ -17,7 +17,7 @@ from mafsar.cli.app import build_app
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.evaluation.bench import STAGES, Stage, bench
-from mafsar.runtime.memory import peak_bytes
+from mafsar.runtime.machine.system import peak_bytes
 
 runner = CliRunner()
 app = build_app()

@@ -54,7 +54,7 @@ def test_a_board_in_order(board: Path) -> None:
         "6 of 6 cores, 0.73 of 1.73 GHz, 0.31 of 1.02 GHz GPU, following the load; "
         "lock them for figures to compare"
     )
-    assert checks["clocks"].mend == "sudo jetson_clocks"
+    assert checks["clocks"].fix == "sudo jetson_clocks"
     assert checks["throttling"].detail == (
         "52 °C at tj-thermal, over-current events since start: oc1 0, oc2 0, oc3 179"
     )
@@ -77,7 +77,7 @@ def test_no_jetson_no_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "name", "says", "mend"),
+    ("file", "old", "new", "name", "says", "fix"),
     [
         (
             "etc/nv_tegra_release", "R36 (release), REVISION: 4.3", "R35 (release), REVISION: 4.1",
@@ -130,7 +130,7 @@ def test_no_jetson_no_lines(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_command(
-    file: str, old: str, new: str, name: str, says: str, mend: str, board: Path, seen
+    file: str, old: str, new: str, name: str, says: str, fix: str, board: Path, seen
 ) -> None:
     text = (board / file).read_text(encoding="utf-8")
     assert old in text
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_said_with_its_command(
     check = seen(name)
     assert check.status == "warn"
     assert says in check.detail
-    assert mend in (check.mend or "")
+    assert fix in (check.fix or "")
 
 
 def test_locked_clocks_and_cores_that_are_off(board: Path, seen) -> None:
@@ -149,11 +149,11 @@ def test_locked_clocks_and_cores_that_are_off(board: Path, seen) -> None:
         (board / "sys" / folder / name).write_text(most.read_text())
     check = seen("clocks")
     assert check.detail == "5 of 6 cores, 0.73 of 1.73 GHz, 0.31 of 1.02 GHz GPU, locked"
-    assert check.mend is None
+    assert check.fix is None
 
 
 @pytest.mark.parametrize(
-    ("missing", "says", "mend"),
+    ("missing", "says", "fix"),
     [
         ("sys/class/video4linux/video0/name", "none; a CSI camera", "jetson-io.py"),
         ("usr/bin/gst-launch-1.0", "gst-launch-1.0 is not", "apt install gstreamer1.0-tools"),
@@ -165,20 +165,20 @@ def test_locked_clocks_and_cores_that_are_off(board: Path, seen) -> None:
         ("tmp/argus_socket", "camera service does not run", "systemctl restart nvargus-daemon"),
     ],
 )
-def test_cameras(missing: str, says: str, mend: str, board: Path, seen) -> None:
+def test_cameras(missing: str, says: str, fix: str, board: Path, seen) -> None:
     (board / missing).unlink()
     if missing.endswith("name"):
         (board / missing).parent.rmdir()
     check = seen("cameras")
     assert says in check.detail
-    assert mend in (check.mend or "")
+    assert fix in (check.fix or "")
 
 
 def test_cameras_of_another_group(board: Path, seen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mafsar.runtime.machine.jetson.os.access", lambda *_: False)
     check = seen("cameras")
     assert check.detail.endswith("; no access to video0")
-    assert (check.mend or "").startswith("sudo usermod -aG video $USER")
+    assert (check.fix or "").startswith("sudo usermod -aG video $USER")
     (board / "sys/class/video4linux/video0/name").write_text("HD Pro Webcam C920\n")
     monkeypatch.undo()
     assert seen("cameras").status == "ok"  # USB needs no Argus
@@ -194,22 +194,22 @@ def test_a_venv_that_hides_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("mafsar.runtime.machine.doctor.platform.machine", lambda: "aarch64")
     (check,) = doctor._tensorrt(system)
     assert (check.status, check.detail) == ("warn", f"{hidden} is hidden from this Python")
-    assert check.mend is not None
-    assert check.mend.endswith("python3.10 -m venv --system-site-packages .venv")
+    assert check.fix is not None
+    assert check.fix.endswith("python3.10 -m venv --system-site-packages .venv")
 
     class Spec:
         origin = str(tmp_path / "venv/tensorrt/__init__.py")
 
     specs["tensorrt"] = Spec
     (check,) = doctor._tensorrt(system)
-    assert check.mend == "pip uninstall -y tensorrt"
+    assert check.fix == "pip uninstall -y tensorrt"
     Spec.origin = str(hidden / "__init__.py")
     monkeypatch.setenv("PYTHONPATH", str(hidden.parent))
     (hidden / "__init__.py").write_text("raise ImportError('libnvinfer.so.10: cannot open')")
     (check,) = doctor._tensorrt(system)
     assert check.status == "warn"
     assert "tensorrt cannot be loaded (ImportError: libnvinfer.so.10: cannot open)" in check.detail
-    assert check.mend == "sudo apt install --reinstall python3-libnvinfer libnvinfer10"
+    assert check.fix == "sudo apt install --reinstall python3-libnvinfer libnvinfer10"
     (hidden / "__init__.py").write_text("")
     assert doctor._tensorrt(system)[0].status == "ok"
     assert doctor._tensorrt(tmp_path / "none")[0].status == "ok"
@@ -222,4 +222,4 @@ def test_a_tensorrt_whose_import_hangs(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(doctor, "_LONGEST_IMPORT_S", 0.5)
     (check,) = doctor._tensorrt(tmp_path / "none")
     assert check.status == "warn"
-    assert "cannot be loaded (no end after 0.5 s)" in check.detail
+    assert "cannot be loaded (not finished after 0.5 s)" in check.detail

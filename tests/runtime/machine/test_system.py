@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mafsar.runtime.memory import peak_bytes, read_sizes
+from mafsar.runtime.machine.system import peak_bytes, read_sizes
 
 CODE = """
 import subprocess, sys
 held = b"x" * 300_000_000
-code = "from mafsar.runtime.memory import peak_bytes; print(peak_bytes())"
+code = "from mafsar.runtime.machine.system import peak_bytes; print(peak_bytes())"
 print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
 """
 

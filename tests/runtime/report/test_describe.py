@@ -77,7 +77,7 @@ def test_doctor_looks_at_everything():
         assert check.status in ("ok", "warn", "fail")
         assert check.detail
         if check.status == "fail":
-            assert check.mend, check
+            assert check.fix, check
         assert "\n" not in check.detail
         json.dumps(check.to_json())
     assert checks["python"].status == "ok"
@@ -89,16 +89,16 @@ def test_doctor_names_what_is_broken(monkeypatch, tmp_path):
     checks = {check.name: check for check in examine()}
     assert checks["starter tiny"].status == "fail"
     assert checks["numpy"].status == "fail"
-    assert checks["numpy"].mend == "pip install numpy"
+    assert checks["numpy"].fix == "pip install numpy"
     assert checks["train extra"].status == "warn"
-    assert "mafsar[train]" in checks["train extra"].mend
+    assert "mafsar[train]" in checks["train extra"].fix
 
 
 def test_doctor_finds_two_onnx_runtimes(monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda _package: "1.0")
     check = next(check for check in examine() if check.name == "onnxruntime")
     assert check.status == "fail"
-    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in check.mend
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in check.fix
 
 
 def test_doctor_goes_on_after_a_broken_check(monkeypatch):

@@ -1,0 +1,49 @@
+"""`make demo`: says what it does and for how long, also without a terminal."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(folder: Path, rule: str) -> subprocess.CompletedProcess[str]:
+    text = MAKEFILE.read_text(encoding="utf-8")
+    (macro,) = re.findall(r"^define step\n.*?^endef\n", text, re.MULTILINE | re.DOTALL)
+    (folder / "Makefile").write_text(f"{macro}\nit:\n\t{rule}\n\t@echo next\n", encoding="utf-8")
+    return subprocess.run(
+        ["make", "it"], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_step_says_what_it_does_and_its_seconds(tmp_path: Path) -> None:
+    done = make(tmp_path, "$(call step,doing it (again; slowly),sleep 11)")
+    assert done.returncode == 0
+    assert done.stdout == "next\n"
+    first, while_running, last = done.stderr.splitlines()
+    assert first == "doing it (again; slowly) ..."
+    assert re.fullmatch(r"  \.\.\. 1[01] s", while_running)
+    assert re.fullmatch(r"  done in 1[12] s", last)
+
+
+def test_a_step_that_fails_ends_make(tmp_path: Path) -> None:
+    done = make(tmp_path, "$(call step,failing,false && true)")
+    assert done.returncode != 0
+    assert "next" not in done.stdout
+    assert "done in" not in done.stderr
+
+
+def test_every_slow_step_of_the_demo_is_announced() -> None:
+    done = subprocess.run(
+        ["make", "-n", "-B", "VENV=no-such", "demo"],
+        cwd=MAKEFILE.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for line in done.stdout.replace("\\\n", "").splitlines():
+        if re.search(r"pip .*(install|wheel)|-m venv", line):
+            assert "began=" in line, line
