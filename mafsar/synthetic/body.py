@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mafsar.synthetic.painting.palette import HAIRS, SKINS, Colour, jitter, pick, shade
+from mafsar.synthetic.palette import HAIRS, SKINS, Colour, jitter, pick, shade
 
 FIELDS = (
     "x", "up", "z", "turn", "tip", "pitch", "roll", "twist", "nod",

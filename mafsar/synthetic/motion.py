@@ -8,6 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+BASE = -0.42
+"""Height of the table on which things stand in a close view, in the units of `Sprite`."""
+
 
 @dataclass(frozen=True)
 class Prop:

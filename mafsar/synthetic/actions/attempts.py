@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mafsar.synthetic.actions.people import draw_sign
-from mafsar.synthetic.actions.tabletop import BASE, Rng, draw_thing, hand_at, held
-from mafsar.synthetic.motion import Motion, Sprite, path
+from mafsar.synthetic.actions.tabletop import Rng, draw_thing, hand_at, held
+from mafsar.synthetic.motion import BASE, Motion, Sprite, path
 
 
 def fail_to_lift(rng: Rng, p: np.ndarray) -> Motion:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mafsar.synthetic.motion import Motion, Sprite, path
+from mafsar.synthetic.motion import BASE, Motion, Sprite, path
 
 Rng = np.random.Generator
 THINGS = ("block", "can", "bottle", "fruit", "car", "ball", "cup")
-BASE = -0.42  # where things stand
 
 
 def draw_thing(rng: Rng, *, without: tuple[str, ...] = ()) -> tuple[str, float]:

@@ -11,9 +11,9 @@ from functools import partial
 import numpy as np
 
 from mafsar.synthetic.actions.people import REST, Rng, draw_sign, swing_arms
-from mafsar.synthetic.actions.tabletop import BASE, THINGS
+from mafsar.synthetic.actions.tabletop import THINGS
 from mafsar.synthetic.body import FIELDS, field
-from mafsar.synthetic.motion import Motion, Prop, Sprite, path, through
+from mafsar.synthetic.motion import BASE, Motion, Prop, Sprite, path, through
 
 _CLASS_STREAM = 107
 # Angles that a drawn pose may take, degrees; displacements, body heights.

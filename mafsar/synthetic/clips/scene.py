@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mafsar.synthetic.painting.backgrounds import draw_kind, paint_background
-from mafsar.synthetic.painting.palette import pick
+from mafsar.synthetic.palette import pick
 
 _SCENE_STREAM = 106
 

@@ -18,9 +18,9 @@ from mafsar.synthetic.painting.canvas import SUPERSAMPLE, Canvas
 from mafsar.synthetic.painting.develop import Developer
 from mafsar.synthetic.painting.figure import TRACKED, Person
 from mafsar.synthetic.painting.nuisance import Nuisance
-from mafsar.synthetic.painting.palette import Colour, brightness, pick
 from mafsar.synthetic.painting.textures import field, roll_window
 from mafsar.synthetic.painting.things import Tabletop
+from mafsar.synthetic.palette import Colour, brightness, pick
 
 POINTS = len(TRACKED) + 4
 _COLOUR_STREAM, _BYSTANDER_STREAM = 104, 109

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mafsar.synthetic.painting import textures
-from mafsar.synthetic.painting.palette import Colour, name_of, pick, shade
 from mafsar.synthetic.painting.photos import cut_photo
+from mafsar.synthetic.palette import Colour, name_of, pick, shade
 
 _PICTURE_STREAM, _PHOTO_STREAM = 102, 108
 _PHOTO_SHARE = 0.45  # of the clips, where photographs are wanted

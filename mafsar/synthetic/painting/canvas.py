@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mafsar.synthetic.painting.palette import Colour, shade
+from mafsar.synthetic.palette import Colour, shade
 
 SUPERSAMPLE = 2
 Point = tuple[float, float]

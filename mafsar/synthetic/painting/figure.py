@@ -11,7 +11,7 @@ from mafsar.synthetic.body import J, field, joints
 from mafsar.synthetic.motion import Motion, Prop
 from mafsar.synthetic.painting.canvas import Canvas, Point
 from mafsar.synthetic.painting.nuisance import Nuisance
-from mafsar.synthetic.painting.palette import shade
+from mafsar.synthetic.palette import shade
 
 TRACKED = (
     "head", "chest", "pelvis", "l_elbow", "r_elbow", "l_hand", "r_hand",

@@ -24,7 +24,7 @@ from mafsar.synthetic.actions.classes import action
 from mafsar.synthetic.clips.captions import caption
 from mafsar.synthetic.clips.render import POINTS
 from mafsar.synthetic.painting.figure import TRACKED
-from mafsar.synthetic.painting.palette import name_of
+from mafsar.synthetic.palette import name_of
 from mafsar.training.losses import contrastive_loss
 from mafsar.training.starter.pool import COLOUR_CELLS, MapPool
 from mafsar.training.starter.words import encode
