@@ -152,11 +152,17 @@ def test_the_frozen_row_is_open_clip_s_tower_mean_pooled(
         frames = torch.from_numpy((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
         pooled.append(tower(frames).mean(dim=0).numpy())
     features = np.array(pooled)
-    right = []
+    right, gaps = [], []
     for episode in frozen["episodes"]:
         classes = features[np.array(episode["support"])].mean(axis=1)  # (5, E)
         queries = features[np.array(episode["query"])][:, 0]
         unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, classes)]
-        right.append(((unit[0] @ unit[1].T).argmax(axis=1) == np.arange(5)).mean())
-    assert result.accuracy == pytest.approx(100 * np.mean(right), abs=1e-9)
+        cosines = unit[0] @ unit[1].T
+        right.append((cosines.argmax(axis=1) == np.arange(5)).mean())
+        best, second = np.sort(cosines, axis=1)[:, :-3:-1].T
+        gaps += (best - second).tolist()
+    # Two classes nearer than float32 tells apart (8 roundings of a cosine) may change places.
+    close = np.mean(np.array(gaps) < 8 * np.finfo(np.float32).eps)
+    assert close < 0.01
+    assert result.accuracy == pytest.approx(100 * np.mean(right), abs=100 * close + 1e-9)
     assert 20 < result.accuracy < 100
