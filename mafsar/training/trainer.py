@@ -22,12 +22,12 @@ from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.training.config import TrainConfig
 from mafsar.training.episode import Encode, drops_text, run_episode
 from mafsar.training.processes import Team
+from mafsar.training.schedule import cosine_schedule
 from mafsar.training.start import (
     embed_texts,
     embed_texts_or_none,
     start_network,
 )
-from mafsar.training.starter.pretrain import cosine_schedule
 from mafsar.training.validate import Validator
 
 

@@ -5,7 +5,6 @@ Every clip is encoded once a branch; the episodes are then only matched.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,13 +23,10 @@ from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.evaluation.tally import confidence_interval
 from mafsar.runtime.scoring.scores import Scoring, cosines, visual_distances
 from mafsar.training.config import TrainConfig
+from mafsar.training.fit import Float64, fit_match, fused_scores, share_right
 
-Float64 = NDArray[np.float64]
 _BATCH = 16  # clips in one run of the network
 _MATCHED = 64  # episodes matched at once
-
-SCALES = tuple(round(0.25 * 2 ** (k / 2), 4) for k in range(16))  # 0.25 … 45
-ALPHAS = tuple(k / 20 for k in range(21))
 
 
 @dataclass(frozen=True)
@@ -107,11 +103,11 @@ class Validator:
             text = match.text_scale * cosines(asked, words)
         if self._fit:
             match = fit_match(visual, text, match)
-        fused = _right(_fused(visual, text, match))
+        fused = share_right(fused_scores(visual, text, match))
         return ValResult(
             accuracy=100 * float(fused.mean()),
-            accuracy_visual=100 * float(_right(visual).mean()),
-            accuracy_text=None if text is None else 100 * float(_right(text).mean()),
+            accuracy_visual=100 * float(share_right(visual).mean()),
+            accuracy_text=None if text is None else 100 * float(share_right(text).mean()),
             ci95=100 * confidence_interval(fused),
             match=match,
         )
@@ -153,31 +149,6 @@ class Validator:
                 waiting = []
 
 
-def fit_match(visual: Float64, text: Float64 | None, match: MatchConfig) -> MatchConfig:
-    """Chooses visual_scale by likelihood, then α by accuracy; query i's class is i.
-
-    Args:
-        visual: Visual logits at visual_scale 1, (n, Q, C), Q = C.
-        text: Text logits, (n, Q, C), or None: α stays.
-        match: The rest.
-    """
-    right = np.arange(visual.shape[-1])
-
-    def likelihood(scale: float) -> float:
-        return float(np.log(_softmax(scale * visual)[:, right, right] + 1e-300).mean())
-
-    match = dataclasses.replace(match, visual_scale=max(SCALES, key=likelihood))
-    if text is None:
-        return match
-
-    def accuracy(alpha: float) -> float:
-        fused = _fused(visual, text, dataclasses.replace(match, alpha=alpha))
-        return float(_right(fused).mean())
-
-    # Ties go to the smaller weight of the words.
-    return dataclasses.replace(match, alpha=max(ALPHAS, key=lambda a: (accuracy(a), -a)))
-
-
 def _choose_clips(
     data: PartData, config: TrainConfig
 ) -> tuple[tuple[DataClip, ...], NDArray[np.int64]]:
@@ -204,23 +175,3 @@ def _distances(
         asked = query[episodes.queries[taken, :, 0]]  # (b, Q, T, E)
         parts.append(visual_distances(asked, prototypes, scoring))
     return np.concatenate(parts)
-
-
-def _fused(visual: Float64, text: Float64 | None, match: MatchConfig) -> Float64:
-    scores = _softmax(match.visual_scale * visual)
-    if text is None:
-        return scores
-    return match.alpha * _softmax(text) + (1 - match.alpha) * scores
-
-
-def _right(scores: Float64) -> Float64:
-    """Share of right answers of each episode, (n,)."""
-    hits = scores.argmax(axis=-1) == np.arange(scores.shape[-1])
-    share: Float64 = hits.mean(axis=-1)
-    return share
-
-
-def _softmax(logits: Float64) -> Float64:
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    out: Float64 = shifted / shifted.sum(axis=-1, keepdims=True)
-    return out

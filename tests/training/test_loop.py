@@ -37,10 +37,10 @@ from mafsar.runtime.report.describe import describe
 from mafsar.training.checkpoint import OPTIMIZER_FILE, last_checkpoint
 from mafsar.training.config import build_config
 from mafsar.training.dry_run import dry_run
+from mafsar.training.fit import fit_match
 from mafsar.training.loop import StepReport, check_same, train
 from mafsar.training.run_log import read_metrics
 from mafsar.training.start import start_network
-from mafsar.training.validate import fit_match
 
 PARTS = {"train": {"left", "right", "up", "down"}, "val": {"left_up", "right_up", "grow"}}
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mafsar.training.losses import contrastive_loss, episode_loss, text_loss
+from mafsar.training.schedule import cosine_schedule
 from mafsar.training.starter.augment import augment
-from mafsar.training.starter.pretrain import cosine_schedule
 
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -13,9 +13,9 @@ from mafsar.kernels import otam_match
 from mafsar.model.encoder import encode_frames
 from mafsar.model.network import MafsarNetwork
 from mafsar.training.losses import episode_loss, text_loss
+from mafsar.training.schedule import cosine_schedule
 from mafsar.training.starter.augment import cover
 from mafsar.training.starter.pool import MapPool
-from mafsar.training.starter.pretrain import cosine_schedule
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from mafsar.synthetic.clips.render import POINTS
 from mafsar.synthetic.painting.figure import TRACKED
 from mafsar.synthetic.palette import name_of
 from mafsar.training.losses import contrastive_loss
+from mafsar.training.schedule import cosine_schedule
 from mafsar.training.starter.pool import COLOUR_CELLS, MapPool
 from mafsar.training.starter.words import encode
 
@@ -150,13 +151,6 @@ def pretrain(
     for parameter in (*towers, network.logit_scale):
         parameter.requires_grad_(False)
     network.eval()
-
-
-def cosine_schedule(step: int, steps: int, warm_up: int) -> float:
-    """Return the factor on the learning rate: linear warm-up, then a half cosine to 0."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
 
 
 def _grid_waves(vision: VisionConfig) -> Tensor:

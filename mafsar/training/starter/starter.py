@@ -34,7 +34,8 @@ from mafsar.export.graphs.network_bundle import export_bundle
 from mafsar.model.config import ModelConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import class_names, wild_names
-from mafsar.training.starter.accuracy import draw_episodes, encode_pool, fit_match
+from mafsar.training.fit import fit_match
+from mafsar.training.starter.accuracy import draw_pool_episodes, encode_pool, episode_logits
 from mafsar.training.starter.episodic import train_episodes
 from mafsar.training.starter.plan import StarterPlan
 from mafsar.training.starter.pool import ClipPool, MapPool, map_pool, map_scenes, render_pool
@@ -165,10 +166,12 @@ def fit_on_validation(trained: Trained, plan: StarterPlan, *, seed: int, workers
         words = network.encode_text(
             encode(trained.tokenizer, [_label(name) for name in pool.names])
         )
-    episodes = draw_episodes(pool.labels, count=plan.episodes, way=5, seed=seed)
+    episodes = draw_pool_episodes(pool.labels, count=plan.episodes, way=5, seed=seed)
     scale = float(network.logit_scale.exp())
     match = dataclasses.replace(network.config.match, text_scale=round(scale, 4))
-    match = fit_match(encode_pool(network, pool, words), episodes, match)
+    features = encode_pool(network, pool, words)
+    visual, text = episode_logits(features, episodes, match, with_text=True)
+    match = fit_match(visual, text, match)
     network.config = dataclasses.replace(network.config, match=match)
 
 

@@ -9,16 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from mafsar.model.config import MatchConfig
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import action
 from mafsar.training.starter.accuracy import (
-    Episodes,
-    Features,
-    draw_episodes,
+    PoolEpisodes,
+    PoolFeatures,
     draw_pair_episodes,
+    draw_pool_episodes,
     encode_pool,
     episode_logits,
     score,
@@ -45,7 +44,7 @@ def measure(
         One row a method: ``name``, ``accuracy`` and ``ci95`` of the 5-way episodes, ``pairs`` and
         ``pairs_ci95`` of two-way episodes of classes that are one another backwards; percent.
     """
-    frozen = draw_episodes(
+    frozen = draw_pool_episodes(
         pool.labels, count=episodes, way=_WAY, seed=seed, partner_of=partners(pool.names)
     )
     pairs = draw_pair_episodes(pool.labels, reversed_pairs(pool.names), count=episodes, seed=seed)
@@ -100,9 +99,9 @@ def print_table(rows: list[dict[str, Any]]) -> str:
 
 def _row(
     name: str,
-    features: Features,
-    frozen: Episodes,
-    pairs: Episodes,
+    features: PoolFeatures,
+    frozen: PoolEpisodes,
+    pairs: PoolEpisodes,
     match: MatchConfig,
     *,
     with_text: bool = False,
@@ -110,13 +109,13 @@ def _row(
     row: dict[str, Any] = {"name": name}
     for key, ci, episodes in (("accuracy", "ci95", frozen), ("pairs", "pairs_ci95", pairs)):
         visual, text = episode_logits(features, episodes, match, with_text=with_text)
-        words: Tensor | None = text if with_text else None
-        found = score(visual, words, match.alpha)
+        words = text if with_text else None
+        found = score(visual, words, match)
         row[key], row[ci] = round(found.accuracy, 2), round(found.ci95, 2)
     return row
 
 
-def _grey_pixels(pool: ClipPool, like: Features) -> Features:
+def _grey_pixels(pool: ClipPool, like: PoolFeatures) -> PoolFeatures:
     """Return 32×32 grey pictures without what stands still, as frame features (n, T, 1024)."""
     small = [
         [
@@ -130,7 +129,7 @@ def _grey_pixels(pool: ClipPool, like: Features) -> Features:
     return dataclasses.replace(like, query=moving, support=moving)
 
 
-def _middle_frame(features: Features) -> Features:
+def _middle_frame(features: PoolFeatures) -> PoolFeatures:
     middle = features.query.shape[1] // 2
     one = features.query[:, middle : middle + 1]
     return dataclasses.replace(features, query=one, support=one)
