@@ -1,6 +1,6 @@
 """Accuracy on the validation classes, and the α and visual_scale that suit them best.
 
-Every clip is encoded once a branch; the episodes are then only matched.
+Every clip is encoded once by each branch; the episodes are then matched from these features.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from mafsar.runtime.scoring.scores import Scoring, cosines, visual_distances
 from mafsar.training.config import TrainConfig
 from mafsar.training.fit import Float64, fit_match, fused_scores, share_right
 
-_BATCH = 16  # clips in one run of the network
+_BATCH = 16  # clips per call of the network
 _MATCHED = 64  # episodes matched at once
 
 
 @dataclass(frozen=True)
 class ValResult:
-    """What validation found.
+    """Result of a validation.
 
     Attributes:
-        accuracy: Of the fused scores with `match`, %.
-        accuracy_visual: Of the visual term alone, %.
-        accuracy_text: Of the text term alone, %; None without text.
-        ci95: Half width of the 95 % confidence interval of `accuracy`, points.
-        match: With the α and visual_scale that were fitted.
+        accuracy: Accuracy of the fused scores with `match`, %.
+        accuracy_visual: Accuracy of the visual term alone, %.
+        accuracy_text: Accuracy of the text term alone, %; None without text.
+        ci95: Half width of the 95 % confidence interval of `accuracy`, percentage points.
+        match: The scoring with the fitted α and visual_scale.
     """
 
     accuracy: float
@@ -49,7 +49,7 @@ class ValResult:
 
 
 class Validator:
-    """Validation clips and episodes, the same at every call."""
+    """Validates a network on clips and episodes that are the same at every call."""
 
     def __init__(
         self, data: PartData, source: ClipFrames, config: TrainConfig, texts: Tensor | None
@@ -58,17 +58,17 @@ class Validator:
 
         Args:
             data: The validation part.
-            source: Where frames come from.
-            config: Counts and seed.
-            texts: Raw embeddings of the classes, (C, E); None: without text.
+            source: Reads the frames of a clip.
+            config: The counts and the seed.
+            texts: Raw embeddings of the classes, (C, E); None validates without text.
 
         Raises:
-            InputError: Too few classes or clips.
+            InputError: There are too few classes or clips.
         """
-        self.clips, self.owners = _choose_clips(data, config)
+        self.clips, self.class_index = _choose_clips(data, config)
         self.way = min(config.way, len(data.labels))
         self.episodes = draw_episodes(
-            self.owners,
+            self.class_index,
             data.labels,
             way=self.way,
             shot=config.shot,
@@ -86,7 +86,7 @@ class Validator:
         autocast: Callable[[], AbstractContextManager[object]],
         device: str,
     ) -> ValResult:
-        """Encodes the clips, matches the episodes, fits α and visual_scale."""
+        """Encodes the clips, matches the episodes, and fits α and visual_scale."""
         was_training = network.training
         network.eval()
         query, support, pooled = self._encode(network, autocast, device)
@@ -119,7 +119,7 @@ class Validator:
         autocast: Callable[[], AbstractContextManager[object]],
         device: str,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features of every clip by both branches, float32, and the query's pooled ones."""
+        """Features of every clip by both branches, and pooled by the query branch, float32."""
         guided = self._texts is not None and network.config.adapters is not None
         kept: list[list[np.ndarray]] = [[], [], []]
         for start, pixels in self._batches(network):
@@ -128,7 +128,9 @@ class Validator:
                 query, pooled = network.encode_query(frames)
                 support = query
                 if guided and self._texts is not None:
-                    words = self._texts[torch.from_numpy(self.owners[start : start + len(pixels)])]
+                    words = self._texts[
+                        torch.from_numpy(self.class_index[start : start + len(pixels)])
+                    ]
                     support, _ = network.encode_support(frames, words)
             for rows, found in zip(kept, (query, support, pooled), strict=True):
                 rows.append(found.float().cpu().numpy())
@@ -152,7 +154,7 @@ class Validator:
 def _choose_clips(
     data: PartData, config: TrainConfig
 ) -> tuple[tuple[DataClip, ...], NDArray[np.int64]]:
-    """At most `val.clips` of each class, the same for a seed."""
+    """At most `val.clips` clips of each class, drawn by the seed, with their class indices."""
     most = config.val.clips or len(data.clips)
     rng = np.random.default_rng([config.seed, 5])
     chosen = []
@@ -165,7 +167,7 @@ def _choose_clips(
 def _distances(
     query: np.ndarray, support: np.ndarray, episodes: Episodes, match: MatchConfig
 ) -> Float64:
-    """The metric of every episode's queries against its prototypes, (n, Q, C)."""
+    """Distances between every episode's queries and its prototypes, (n, Q, C)."""
     scoring = Scoring(metric=match.metric, lam=match.lam)
     parts = []
     for start in range(0, len(episodes), _MATCHED):

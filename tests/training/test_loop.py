@@ -38,7 +38,8 @@ from mafsar.training.checkpoint import OPTIMIZER_FILE, last_checkpoint
 from mafsar.training.config import build_config
 from mafsar.training.dry_run import dry_run
 from mafsar.training.fit import fit_match
-from mafsar.training.loop import StepReport, check_same, train
+from mafsar.training.loop import StepReport, train
+from mafsar.training.run_folder import check_same
 from mafsar.training.run_log import read_metrics
 from mafsar.training.start import start_network
 
@@ -222,17 +223,22 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
 def test_an_existing_run_is_neither_lost_nor_changed(small_run, tmp_path: Path) -> None:
     out = tmp_path / "run"
     config = small_run(episodes=2, val__every=0)
-    with pytest.raises(MissingError, match="no run there"):
+    with pytest.raises(
+        MissingError, match=r"^resume=True: there is no run in .*; start one without resume$"
+    ):
         train(config, out, device="cpu", resume=True)
     train(config, out, device="cpu")
-    with pytest.raises(InputError, match="exists already; go on with --resume"):
+    with pytest.raises(
+        InputError,
+        match=r"exists already; resume it with resume=True, replace it with overwrite=True",
+    ):
         train(config, out, device="cpu")
     with pytest.raises(MismatchError, match=r"was started with alpha=0\.5, not 0\.1"):
         check_same(out, build_config(out / "config.toml", {"alpha": 0.1}))
     other = tmp_path / "photos"
     other.mkdir()
     (other / "a.txt").write_text("mine")
-    with pytest.raises(InputError, match="is no run, so it is not replaced"):
+    with pytest.raises(InputError, match="is not a run, so it is not replaced"):
         train(config, other, device="cpu", overwrite=True)
     assert (other / "a.txt").read_text() == "mine"
     failing = small_run(way=4, val__every=0, shot=9)
