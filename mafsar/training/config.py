@@ -193,13 +193,14 @@ def build_config(file: Path | None = None, values: Mapping[str, Any] | None = No
         given |= {name: (value, f"{file}: ") for name, value in _read_toml(file).items()}
     given |= {name: (value, "") for name, value in (values or {}).items() if value is not None}
     kinds = _kinds()
-    parts: dict[str, dict[str, Any]] = {}
+    fields: dict[str, Any] = {}
     for name, (value, where) in given.items():
         if name not in kinds:
             raise _unknown(name, where)
         section, _, key = name.rpartition(".")
-        parts.setdefault(section, {})[key] = typed(name, value, kinds[name], where)
-    return TrainConfig(**parts.pop("", {}), **parts)
+        part = fields.setdefault(section, {}) if section else fields
+        part[key] = typed(name, value, kinds[name], where)
+    return TrainConfig(**fields)
 
 
 def parse_pairs(words: Sequence[str]) -> dict[str, str]:

@@ -188,7 +188,7 @@ def _configured(
     if resume and out is None:
         raise InputError(option(resume=True), ": name the run's folder with ", option("out"))
     if isinstance(config, TrainConfig):
-        return build_config(None, flat(config) | given)
+        return build_config(None, {**flat(config), **given})
     file = None if config is None else Path(config)
     if resume and out is not None:
         return resumed_config(Path(out), file, given)

@@ -1,4 +1,4 @@
-"""`mafsar train` as a user types it; what it leaves is tested beside this file."""
+"""`mafsar train` on the command line; the other files of this folder test its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configurations: TOML and `key=value` in, TOML out, what a data set fills in, what is refused."""
+"""Configurations: from TOML, `key=value` and Python, to TOML; defaults of a data set; errors."""
 
 from __future__ import annotations
 

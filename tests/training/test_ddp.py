@@ -57,7 +57,7 @@ def train_with_two(out: Path, words: list[str], more: Mapping[str, Any]) -> str:
 
 
 def curve(run: Path) -> list[dict[str, Any]]:
-    """The metrics without what the clock says."""
+    """The metrics without times."""
     return [{k: v for k, v in line.items() if k not in VOLATILE} for line in read_metrics(run)]
 
 

@@ -1,4 +1,4 @@
-"""Whole small runs: what they leave, what they never look at, and how they fail."""
+"""Small whole runs: what they write, which clips they read, and how they fail."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from mafsar.training.start import start_network
 PARTS = {"train": {"left", "right", "up", "down"}, "val": {"left_up", "right_up", "grow"}}
 
 
-def test_a_run_leaves_a_model_and_all_there_is_to_watch(small_run, tmp_path: Path) -> None:
+def test_a_run_leaves_a_model_and_its_log(small_run, tmp_path: Path) -> None:
     reports: list[StepReport] = []
     config = small_run(run__tensorboard=True)
     out = tmp_path / "run"
@@ -84,7 +84,7 @@ def test_a_run_leaves_a_model_and_all_there_is_to_watch(small_run, tmp_path: Pat
     np.testing.assert_array_equal(model.encode_query(clips).frames, wanted.numpy())
 
 
-def test_training_sees_training_classes_only_and_nobody_sees_a_test_clip(
+def test_training_reads_training_classes_only_and_nothing_reads_a_test_clip(
     small_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, set[str]] = {"training": set(), "testing": set()}
@@ -203,7 +203,7 @@ def test_a_resnet_is_tuned_as_a_whole_with_the_prototype_module(small_run, tmp_p
         start_network(small_run(model__name=f"local-dir:{tmp_path}", model__tune="adapters"))
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(
     small_run, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
@@ -276,7 +276,7 @@ def test_a_packed_data_set_trains_and_is_evaluated(
 
 
 def test_alpha_and_scale_are_fitted() -> None:
-    """Made-up episodes: a visual term that is right but timid, a text term that is often wrong."""
+    """Synthetic episodes: a visual term that is right by small margins, a text term often wrong."""
     rng = np.random.default_rng(0)
     right = np.eye(3) * 0.1
     visual = right + rng.normal(scale=0.02, size=(400, 3, 3))
@@ -284,7 +284,7 @@ def test_alpha_and_scale_are_fitted() -> None:
     match = fit_match(visual, text, MatchConfig())
     assert match.alpha <= 0.2
     assert match.visual_scale > 8  # a gap of 0.1 says little at scale 1
-    # A visual term that is often wrong and sure of it, a text term that is right.
+    # A visual term that is often wrong by large margins, a text term that is right.
     assert fit_match(10 * text, visual, MatchConfig()).alpha > 0.5
 
 
@@ -297,7 +297,7 @@ def test_alpha_and_scale_are_fitted() -> None:
 def test_a_compiled_encoder_trains_the_same(
     small_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
-    """Captured whole, with its gradients, by torch's compiler; `inductor` is what users get."""
+    """Torch's compiler captures it whole, with its gradients; users get `inductor`."""
     whole = functools.partial(torch.compile, backend=backend, fullgraph=True)
     monkeypatch.setattr(torch, "compile", whole)
     losses = {}

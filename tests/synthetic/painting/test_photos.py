@@ -1,4 +1,4 @@
-"""Photographic places: only where asked, the same for everybody, and one clear line without them."""
+"""Photographic backgrounds: only on request, the same everywhere, one clear line without them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both phases on a handful of clips: losses fall, what is frozen stays, a seed repeats its bits."""
+"""The phases on a few clips: losses fall, frozen parts stay, the same seed gives the same bits."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_maps_are_what_the_network_sees_of_the_pictures() -> None:
     assert torch.cosine_similarity(seen, whole, dim=-1).min() > 0.99
 
 
-def test_places_with_something_before_them_are_held_to_the_plain_tower(
+def test_places_with_motion_in_front_are_held_to_the_plain_tower(
     pool: MapPool, scenes: Places
 ) -> None:
     def losses(bustle: float, anchor_weight: float) -> list[float]:
@@ -166,7 +166,7 @@ def test_places_with_something_before_them_are_held_to_the_plain_tower(
     assert bustling[0] > losses(1.0, 0.0)[0]  # and the tower without adapters is another one
 
 
-def test_what_covers_a_place_is_one_window() -> None:
+def test_a_place_is_covered_by_one_window() -> None:
     places, others = torch.zeros(40, 3, 2, 7, 7), torch.ones(40, 3, 2, 7, 7)
     covered = cover(places, others, np.random.default_rng(0))
     assert torch.equal(covered, covered[:, :1, :1].expand_as(covered))  # as solid in all frames
@@ -183,7 +183,7 @@ def test_what_covers_a_place_is_one_window() -> None:
     assert max(shares) > 0.8
 
 
-def test_unnamed_classes_come_apart_from_named_ones(pool: MapPool) -> None:
+def test_unnamed_and_named_classes_are_drawn_apart(pool: MapPool) -> None:
     rng = np.random.default_rng(0)
     for unnamed in (False, True):
         for _ in range(20):
@@ -194,7 +194,7 @@ def test_unnamed_classes_come_apart_from_named_ones(pool: MapPool) -> None:
             assert all(len(set(column)) == 3 for column in clips.T)
 
 
-def test_partners_come_along() -> None:
+def test_a_class_brings_its_partner() -> None:
     names = ["open_arms", "wave_hand", "close_arms", "jump"]
     assert partners(names) == {0: 2, 2: 0}
     rng = np.random.default_rng(0)
@@ -205,7 +205,7 @@ def test_partners_come_along() -> None:
             assert {0, 2} <= set(drawn) or not {0, 2} & set(drawn)
 
 
-def test_episodes_never_ask_for_a_support_clip() -> None:
+def test_a_query_is_never_a_support_clip() -> None:
     labels = np.repeat(np.arange(6), 4)
     episodes = draw_pool_episodes(labels, count=50, way=5, seed=1)
     assert (labels[episodes.support] == episodes.classes).all()
@@ -222,7 +222,7 @@ def test_pairs_are_reversed_classes() -> None:
     assert (pairs.classes == [0, 2]).all()
 
 
-def test_fit_finds_words_that_help_and_leaves_those_that_do_not() -> None:
+def test_fit_uses_words_only_where_they_help() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(6), 6)
     centres = rng.normal(size=(6, 8, 16))

@@ -1,4 +1,4 @@
-"""The shipped starter: it opens in ONNX Runtime, is small, and knows more than chance."""
+"""The shipped starter: it opens in ONNX Runtime, is small, and is better than chance."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _features(bundle: Path, clips: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pool() -> ClipPool:
-    """Clips of classes and with seeds that nothing was trained or chosen on."""
+    """Clips of classes and seeds that were used neither in training nor for any choice."""
     return render_pool(class_names("test"), CLIPS, first_seed=9_000_000, size=112, workers=1)
 
 
@@ -77,7 +77,7 @@ def _accuracy(features: np.ndarray, episodes: PoolEpisodes) -> float:
     return float((cost.argmin(axis=-1) == np.arange(cost.shape[-1])).mean())
 
 
-def test_places_are_told_apart_whatever_goes_on_in_them(bundle: Path, real_clips: Path) -> None:
+def test_places_are_told_apart_despite_motion_in_them(bundle: Path, real_clips: Path) -> None:
     folders = sorted(path for path in (real_clips / "scenes6").iterdir() if path.is_dir())
     clips = [
         load_clip(path, frames=8, size=112).pixels
