@@ -13,6 +13,7 @@ import typer
 from mafsar.cli import later, outputs, voice
 from mafsar.cli import options as opt
 from mafsar.cli.group import EXIT_FAILED
+from mafsar.cli.wording import worded
 from mafsar.errors import InputError, LostProcessError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def train(
 
 def _leave(error: LostProcessError) -> NoReturn:
     """End at once: threads of a broken process group may abort an interpreter that shuts down."""
-    voice.error(str(error))
+    voice.error(worded(error))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(EXIT_FAILED)
