@@ -102,7 +102,7 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 
 starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores)
 	$(PIP) install --quiet --group starter
-	mkdir -p build && cd build && $(abspath $(BIN))/python -m mafsar.training.starter.starter --out tiny.mafsar
+	mkdir -p build && cd build && $(abspath $(BIN))/python -m mafsar.training.starter --out tiny.mafsar
 
 clean:  ## remove what the other targets made
 	rm -rf build dist demo $(VENV)

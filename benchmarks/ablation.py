@@ -54,9 +54,9 @@ from mafsar.runtime.evaluation.tally import evaluate_features
 from mafsar.runtime.scoring.scores import cosines, match_features
 from mafsar.training.config import TrainConfig, build_config, parse_pairs, resolved
 from mafsar.training.episode import Encode, drops_text, run_episode
+from mafsar.training.fit import fit_match
+from mafsar.training.schedule import cosine_schedule
 from mafsar.training.start import embed_texts, start_network
-from mafsar.training.starter.pretrain import cosine_schedule
-from mafsar.training.validate import fit_match
 
 FROZEN = {f"model.{part}": False for part in ("gta", "lma", "lma_text", "joint", "temporal")}
 ROWS: dict[str, dict[str, Any]] = {

@@ -19,9 +19,9 @@ from mafsar.export.verify.clips import ClipSet
 from mafsar.runtime.encoder import Float32, ModelSpec
 from mafsar.runtime.engines.parity import compare
 from mafsar.runtime.scoring.scores import (
+    class_distances,
     fuse,
     text_probabilities,
-    visual_distances,
     visual_probabilities,
 )
 
@@ -262,7 +262,7 @@ def _answers(
         clips.class_index, clips.texts, way=way, shot=1, query=1, episodes=EPISODES, seed=0
     )
     query, pooled = outputs["query/features"], outputs["query/pooled"]
-    table = visual_distances(query, _as_support(outputs), scoring)  # (n, n)
+    table = class_distances(query, _as_support(outputs), scoring)  # (n, n)
     asked, shown = episodes.queries[:, :, 0], episodes.support[:, :, 0]  # (episodes, way)
     scores = visual_probabilities(
         table[asked[:, :, None], shown[:, None, :]], query.shape[1], scoring

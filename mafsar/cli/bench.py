@@ -9,6 +9,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, voice
+from mafsar.cli.wording import worded
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,23 +122,23 @@ def _open(
     model: str, engines: list[str], device: str, precisions: list[str]
 ) -> tuple[list[Encoder], Encoder]:
     """The encoders to compare, and the one that they are compared with."""
-    from mafsar.cli.inputs import make_bundle
-    from mafsar.runtime.engines.loading import load_model, precisions_of
+    from mafsar.cli.inputs import engine_choice, make_bundle
+    from mafsar.runtime.engines.loading import open_model, precisions_of
 
     encoders = [
-        load_model(model, engine=name, device=device, precision=each, make_bundle=make_bundle)
+        open_model(model, engine_choice(name, device, each))
         for name in engines
         for each in precisions or precisions_of(model, name, make_bundle=make_bundle)
     ]
     for encoder in encoders:
         voice.note(encoder.spec.notice)
-        voice.note(encoder.choice)
+        voice.note(worded(encoder.choice))
     # A bundle's own graphs have passed against torch.
     by = "torch" if engines == ["torch"] else "onnx"
     for encoder in encoders:
         if (encoder.engine, encoder.device, encoder.precision) == (by, "cpu", "fp32"):
             return encoders, encoder
-    return encoders, load_model(model, engine=by, device="cpu", make_bundle=make_bundle)
+    return encoders, open_model(model, engine_choice(by, "cpu", "fp32"))
 
 
 def _show(stream: TextIO, result: BenchResult) -> None:

@@ -201,7 +201,7 @@ def _show_problems(
         return
     rows = table.new_table("status", "part", ("clip", "fold"), ("why", "fold"))
     for report in problems[:SHOWN]:
-        table.add_row(rows, report.status, report.clip.part, report.clip.name, report.detail)
+        table.add_row(rows, report.status, report.clip.part or "", report.clip.name, report.detail)
     left = len(problems) - SHOWN
     where = f"{out} has all" if out else "--out F.csv writes all"
     table.show(stream, rows, after=[f"… and {left:,} more; {where}"] if left > 0 else [])

@@ -19,7 +19,7 @@ from mafsar.errors import InputError, MafsarError
 if TYPE_CHECKING:
     from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
-    from mafsar.runtime.match.matcher import Match, QueryError
+    from mafsar.runtime.match.answers import Match, QueryError
 
 
 @dataclass(frozen=True)

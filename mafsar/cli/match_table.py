@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
-    from mafsar.runtime.match.matcher import Match, QueryError
+    from mafsar.runtime.match.answers import Match, QueryError
 
 CSV_COLUMNS = (
     "schema", "query", "label", "score", "p_none", "none", "seconds.decode", "seconds.preprocess",

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 
 import typer
 
@@ -86,6 +86,7 @@ def train(
 
     require("train", "torch")
     from mafsar.training.config import build_config, parse_pairs
+    from mafsar.training.run_folder import free_folder, resumed_config
 
     flags = {
         "model.name": model, "data.dataset": dataset, "data.root": _text(root),
@@ -95,11 +96,12 @@ def train(
     given = {name: value for name, value in flags.items() if value is not None}
     given |= parse_pairs(overrides or [])
     if resume:
-        wanted = _resumed(out, config, given)
-        assert out is not None
+        if out is None:
+            raise InputError("--resume: name the run to go on with: --out RUN (-o)")
+        wanted = resumed_config(out, config, given)
     else:
         wanted = build_config(config, given)
-        out = out or _free_folder(wanted)
+        out = out or free_folder(wanted)
     leads = os.environ.get("RANK", "0") == "0"
     if dry_run:
         from mafsar.training.dry_run import dry_run as measure
@@ -132,31 +134,6 @@ def _leave(error: LostProcessError) -> NoReturn:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _resumed(out: Path | None, file: Path | None, given: dict[str, Any]) -> TrainConfig:
-    """The configuration of the run; what is given in addition must not change it."""
-    from mafsar.training.config import build_config, flat
-    from mafsar.training.loop import saved_config
-
-    if out is None:
-        raise InputError("--resume: name the run to continue: --out RUN (-o)")
-    started = {name: value for name, value in flat(saved_config(out)).items() if value is not None}
-    if file is not None:
-        named = flat(build_config(file))
-        default = flat(build_config())
-        started |= {name: value for name, value in named.items() if value != default[name]}
-    return build_config(None, started | given)
-
-
-def _free_folder(config: TrainConfig) -> Path:
-    """`runs/NAME`, `runs/NAME-2`, …: the first that is not there."""
-    name = config.data.dataset or Path(config.data.folder or "run").resolve().stem
-    for number in range(1, 10_000):
-        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists():
-            return folder
-    raise InputError("runs/: is full of runs of this name; name a folder with --out")
 
 
 class _Watch:

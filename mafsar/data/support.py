@@ -159,7 +159,7 @@ def _read_csv(path: Path) -> SupportSet:
 
 
 def _read_mapping(
-    support: Mapping[str, Iterable[Any]], fps: float | None, times: Sequence[float] | None
+    support: Mapping[Any, Any], fps: float | None, times: Sequence[float] | None
 ) -> SupportSet:
     clips: list[LabelledClip] = []
     for label, sources in support.items():

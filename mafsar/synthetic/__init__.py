@@ -1,4 +1,4 @@
-"""Rendered clips of simple actions, with labels and captions (numpy and Pillow only)."""
+"""Rendered clips of simple actions, with labels and captions; needs numpy and Pillow alone."""
 
 from __future__ import annotations
 

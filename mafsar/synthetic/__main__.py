@@ -1,4 +1,4 @@
-"""``python -m mafsar.synthetic``: render the demo, a contact sheet or a clip."""
+"""``python -m mafsar.synthetic``: render the demo, a contact sheet or one clip."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     demo = verbs.add_parser("demo", help="a support folder and queries")
     demo.add_argument("folder", type=Path)
     demo.add_argument("--shots", type=int, default=2)
-    sheet = verbs.add_parser("sheet", help="a picture of one clip of each class")
+    sheet = verbs.add_parser("sheet", help="one picture with a clip of each class")
     sheet.add_argument("path", type=Path)
     sheet.add_argument("--classes", default="", help="comma-separated; default: all")
     sheet.add_argument("--seed", type=int, default=0)

@@ -2,7 +2,7 @@
 
 A pose is a vector of angles (degrees) and displacements (body heights). Axes of the body: x to the
 person's left, y up, z to where the person faces. A person of height 1 stands on y = 0: the feet, or
-whatever is lowest, are put on the ground, so that sitting and kneeling lower the body by themselves.
+whatever is lowest, are put on the ground, so that sitting and kneeling lower the body.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mafsar.synthetic.painting.palette import HAIRS, SKINS, Colour, jitter, pick, shade
+from mafsar.synthetic.palette import HAIRS, SKINS, Colour, jitter, pick, shade
 
 FIELDS = (
     "x", "up", "z", "turn", "tip", "pitch", "roll", "twist", "nod",
@@ -26,7 +26,7 @@ _REST = {
     "l_out": 4.0, "r_out": 4.0,
 }  # fmt: skip
 
-# How far people's angles differ in one and the same action, degrees.
+# Spread of people's angles in the same action, degrees.
 _SPREAD = {
     "turn": 4.0, "pitch": 2.5, "roll": 2.0, "twist": 3.0, "nod": 7.0, "arm": 5.0, "arm_az": 8.0,
     "fore": 7.0, "fore_az": 8.0, "hip": 2.0, "out": 3.0, "knee": 4.0,
@@ -41,7 +41,7 @@ J = {name: i for i, name in enumerate(JOINTS)}
 
 
 def pose(**fields: float) -> np.ndarray:
-    """Build a pose from standing at rest; ``b_`` fields set both sides.
+    """Change a pose of standing at rest; a field that starts with ``b_`` sets both sides.
 
     Returns:
         float64 (len(FIELDS),).
@@ -56,25 +56,25 @@ def pose(**fields: float) -> np.ndarray:
 
 
 def field(poses: np.ndarray, name: str) -> np.ndarray:
-    """Return the view of one field of poses (T, F) that may be written to."""
+    """Return a writable view of one field of poses (T, F)."""
     view: np.ndarray = poses[:, _INDEX[name]]
     return view
 
 
 @dataclass(frozen=True)
 class Build:
-    """How a person looks: none of it depends on the action.
+    """How a person looks, independently of the action.
 
     Attributes:
         girth: Thickness of limbs and trunk, relative.
         arm, leg, shoulders: Lengths and width, relative.
         head: Its radius, body heights.
         belly: Thickness of the trunk on top of girth, relative.
-        hair: Of the colour of a cap where one is worn.
+        hair: Colour of the hair, or of a cap.
         stripes: Colour of stripes on the shirt, or None.
-        coat: How far the shirt reaches down the thighs, [0, 1].
-        skirt: Trousers are a skirt to the knees.
-        pack: A bag on the back, or None.
+        coat: How far the shirt covers the thighs, [0, 1].
+        skirt: A skirt to the knees instead of trousers.
+        pack: Colour of a bag on the back, or None.
     """
 
     girth: float
@@ -130,10 +130,10 @@ def draw_build(rng: np.random.Generator) -> Build:
 
 
 def draw_posture(rng: np.random.Generator) -> np.ndarray:
-    """Draw a person's habits: how its angles sit off the action's, and how they sway.
+    """Draw a person's habits: constant offsets of the angles, and amplitudes of a slow sway.
 
     Returns:
-        float64 (2, len(FIELDS)): offsets and amplitudes, degrees; 0 for places in body heights.
+        float64 (2, len(FIELDS)): offsets and amplitudes, degrees; 0 for displacements.
     """
     spread = np.array(
         [_SPREAD.get(name.removeprefix("l_").removeprefix("r_"), 0) for name in FIELDS]
@@ -145,7 +145,7 @@ def draw_posture(rng: np.random.Generator) -> np.ndarray:
 
 
 def sway(poses: np.ndarray, posture: np.ndarray, times: np.ndarray) -> None:
-    """Add a person's habits and slow sway to its poses, in place.
+    """Add a person's offsets and slow sway to their poses, in place.
 
     Args:
         poses: float64 (T, F), see FIELDS.

@@ -1,4 +1,4 @@
-"""What an action's function returns: poses and things over time, as plain arrays."""
+"""What the function of an action returns: poses and things over time, as plain arrays."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Literal
 
 import numpy as np
 
+BASE = -0.42
+"""Height of the table on which things stand in a close view, in the units of `Sprite`."""
+
 
 @dataclass(frozen=True)
 class Prop:
-    """A thing in a person's world, painted among the limbs by its depth.
+    """A thing near a person, painted among the limbs by its depth.
 
     Attributes:
         kind: "box", "ball", "chair", "hat" or "cup".
-        position: float64 (T, 3), body heights: its centre (a chair: middle of its seat's edge).
+        position: float64 (T, 3), body heights: its centre (for a chair, the middle of the seat's edge).
         size: Half its width, body heights.
-        held: float64 (T,): 1 while it is in the hand or hands and ``position`` does not count, 0
-            while it is not; between, it is on its way.
-        hands: Which hands hold it.
+        held: float64 (T,): 1 while the hands hold it and ``position`` does not count, 0 while they
+            do not; between the two, it is on its way. None is 0 throughout.
+        hands: The hands that hold it.
     """
 
     kind: str
@@ -31,18 +34,19 @@ class Prop:
 
 @dataclass(frozen=True)
 class Sprite:
-    """A thing or hand in a close view; x right, y up, the picture reaches from -1 to 1.
+    """A thing or a hand in a close view; x to the right, y up, the picture spans -1 to 1.
 
     Attributes:
-        kind: A name that ``things.paint_sprite`` knows.
-        x, y: float64 (T,) of the centre (a hand: its palm).
+        kind: The name of a thing, or "hand"; see ``painting.things``.
+        x, y: float64 (T,), the centre (for a hand, its palm).
         size: Half its width.
-        angle: float64 (T,) degrees, counter-clockwise; a lid's opening.
-        colour: Which of the clip's colours.
-        role: Which tracked point it is: 0 thing, 1 second thing, 2 hand, 3 second hand; None: none.
+        angle: float64 (T,) degrees, counter-clockwise; for a lid, how far it is open.
+        colour: Index into the clip's colours.
+        role: Index of its tracked point: 0 thing, 1 second thing, 2 hand, 3 second hand; None is
+            not tracked.
         reach: Direction from the palm to the elbow, for hands.
-        grow: float64 (T,) factor on its size, for what comes nearer.
-        floor: float64 (T,): where its shadow lies, if not where things stand.
+        grow: float64 (T,) factor on its size, for a thing that comes nearer.
+        floor: float64 (T,) height of its shadow, if not ``BASE``.
     """
 
     kind: str
@@ -59,11 +63,11 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Motion:
-    """One clip's action: either a person's poses with props, or sprites in painting order.
+    """The action of one clip: either a person's poses with props, or sprites in painting order.
 
     Attributes:
         poses: float64 (T, F) or None.
-        view: Turn of the view that shows this action, degrees.
+        view: Turn of the camera that shows this action well, degrees.
         zoom: float64 (T,) factor on the scale, or None for 1.
     """
 

@@ -1,1 +1,1 @@
-"""Episodic training of what adapts a CLIP, and the recipe of the starter."""
+"""Episodic training of the adapters of a CLIP on a user's clips."""

@@ -1,8 +1,8 @@
-"""What a run keeps: the tuned weights, the optimiser's and the generators' state. No pickle.
+"""Checkpoints: the tuned weights and the state of the optimiser and the generator, without pickle.
 
-A checkpoint is a folder that is written beside and renamed, so that it is whole or not there. The
-tuned weights have the form of a run folder's `adapters.safetensors`: a checkpoint's folder is a
-model, too.
+A checkpoint is a folder that is written under another name and renamed, so that it is complete or
+does not exist. Its tuned weights have the format of a run folder's `adapters.safetensors`, so a
+checkpoint is a model, too.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ _RNG = "rng.cpu"
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunState:
     """How far a run is.
 
     Attributes:
         step: Optimiser steps done.
-        best_step: Step of the best weights on the validation classes; None before the first.
-        best_accuracy: Theirs, %.
+        best_step: Step of the best weights on the validation classes; None before the first
+            validation.
+        best_accuracy: Accuracy of these weights, %; None before the first validation.
         seconds: Training time so far.
     """
 
@@ -51,7 +52,7 @@ class Progress:
 def save_tuned(
     path: Path, tuned: Mapping[str, Tensor], config: ModelConfig, base_sha256: str
 ) -> None:
-    """Writes the tuned weights beside and renames them; the towers are named by their hash.
+    """Writes the tuned weights; the towers are not stored but named by their hash.
 
     Args:
         path: The file, `.safetensors`.
@@ -69,7 +70,7 @@ def save_tuned(
 
 def save_checkpoint(
     run: Path,
-    progress: Progress,
+    state: RunState,
     tuned: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     config: ModelConfig,
@@ -79,7 +80,7 @@ def save_checkpoint(
 
     Args:
         run: The run's folder.
-        progress: How far the run is.
+        state: How far the run is.
         tuned: The optimiser's parameters by name, in its order.
         optimizer: AdamW, after at least one step.
         config: See `save_tuned`.
@@ -88,18 +89,18 @@ def save_checkpoint(
     Returns:
         Its folder.
     """
-    folder = run / FOLDER / f"step-{progress.step:08d}"
+    folder = run / FOLDER / f"step-{state.step:08d}"
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     save_tuned(beside / ADAPTERS_FILE, tuned, config, base_sha256)
-    state = {
+    moments = {
         f"{moment}.{name}": optimizer.state[parameter][moment].detach().cpu()
         for name, parameter in tuned.items()
         for moment in _MOMENTS
     }
-    _save(beside / OPTIMIZER_FILE, state | {_RNG: torch.get_rng_state()}, {})
-    (beside / STATE_FILE).write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
+    _save(beside / OPTIMIZER_FILE, moments | {_RNG: torch.get_rng_state()}, {})
+    (beside / STATE_FILE).write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)
     for other in folder.parent.iterdir():
@@ -119,11 +120,11 @@ def load_checkpoint(
     tuned: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     base_sha256: str,
-) -> Progress:
-    """Fills the tuned weights and the optimiser, and says how far the run was.
+) -> RunState:
+    """Fills the tuned weights and the optimiser, and returns how far the run was.
 
     Raises:
-        MissingError: A file of the checkpoint is gone.
+        MissingError: A file of the checkpoint is missing.
         MismatchError: It belongs to another model or to other towers.
     """
     weights, metadata = read_safetensors(folder / ADAPTERS_FILE)
@@ -131,27 +132,27 @@ def load_checkpoint(
     if metadata.get("base_sha256") != base_sha256:
         raise MismatchError(
             f"{folder}: trained on other towers than the model has here; restore the weights that "
-            "the run was started with"
+            "the run started from"
         )
     moments, _ = read_safetensors(folder / OPTIMIZER_FILE)
     path = folder / STATE_FILE
     if not path.is_file():
-        raise MissingError(f"{path}: gone; start the run anew")
+        raise MissingError(f"{path}: missing; start the run again from the beginning")
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    progress = Progress(**known)
+    state = RunState(**known)
     with torch.no_grad():
         for name, parameter in tuned.items():
             parameter.copy_(weights[name])
             optimizer.state[parameter] = {
-                "step": torch.tensor(float(progress.step)),
+                "step": torch.tensor(float(state.step)),
                 **{m: moments[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS},
             }
     torch.set_rng_state(moments[_RNG])
-    return progress
+    return state
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes safetensors beside, forces them to the disk and renames them."""
+    """Writes safetensors under another name, forces them to the disk and renames them."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file({n: v.contiguous() for n, v in tensors.items()}, beside, metadata=metadata)

@@ -1,6 +1,6 @@
-"""Everything a training run can be told: frozen dataclasses, TOML in and out, `key=value`.
+"""The configuration of a training run: frozen dataclasses, read from TOML or `key=value`.
 
-Every [choice] of METHOD is a field here. None means: what suits the data set (see `resolved`).
+Every [choice] of METHOD is a field here. None stands for the data set's own value (see `resolved`).
 """
 
 from __future__ import annotations
@@ -8,113 +8,117 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import sys
-import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mafsar.choices import Metric
 from mafsar.data.presets import Preset
-from mafsar.errors import InputError, MafsarError, MissingError
+from mafsar.errors import ArgumentTypeError, InputError, MafsarError, MissingError
 from mafsar.model.names import parse_model_name
 from mafsar.model.open_clip_config import config_of
+from mafsar.training.fields import DataFields, ModelFields, OptimFields, RunFields, ValFields
+from mafsar.training.values import checked, typed
 
 OWN_DATA_EPISODES = 1_000
-"""Training tasks where no preset says how many: what suffices on Kinetics (paper, table 9)."""
+"""Training episodes where no preset gives a number: enough for Kinetics (paper, table 9)."""
 
 
-@dataclass(frozen=True)
-class ModelFields:
-    """`model.…`: what is tuned, and its sizes."""
-
-    name: str = "tiny"
-    fresh: bool = False  # adapters that the weights bring are not used but started anew
-    # full: the vision tower itself, no adapters; None: adapters, full with a ResNet, which has none
-    tune: Literal["adapters", "full"] | None = None
-    gta: bool = True  # temporal token and Adapter_T
-    lma: bool = True  # Adapter_M after the attention inside a frame
-    lma_text: bool = True  # text token of the support branch
-    joint: bool = True  # Adapter_J parallel to the MLP
-    temporal: bool = True  # learned temporal embedding
-    tpcm: bool | None = None  # prototype module; None: but for a fully tuned transformer
-    ratio: float = 0.25  # adapter width / tower width
-    joint_scale: float = 0.5  # s
-    frames: int = 8  # T
-    prompts: tuple[str, ...] = ()  # empty: the model's own
-
-
-@dataclass(frozen=True)
-class DataFields:
-    """`data.…`: which clips, and how they are loaded."""
-
-    dataset: str | None = None
-    root: str | None = None
-    lists: str | None = None
-    folder: str | None = None  # --data
-    split: str | None = None
-    flip: bool | None = None  # mirror half of the clips; None: the preset's, off for own data
-    workers: int = 2  # processes that decode ahead; 0: none
-
-
-@dataclass(frozen=True)
-class OptimFields:
-    """`optim.…`: AdamW on a cosine schedule with warm-up."""
-
-    learning_rate: float = 2e-4
-    weight_decay: float = 0.05
-    beta1: float = 0.9
-    beta2: float = 0.999
-    warm_up: float = 0.05  # share of the steps
-    batch: int = 8  # episodes a step, over all processes
-    clip_norm: float = 1.0  # of the gradient; 0: never
-
-
-@dataclass(frozen=True)
-class ValFields:
-    """`val.…`: selection on the validation classes."""
-
-    every: int = 100  # steps; 0: never, the last weights are kept
-    episodes: int = 1_000
-    clips: int = 20  # of each class at most, chosen by the seed; 0: all
-    fit: bool = True  # α and visual_scale; off: as configured
-
-
-@dataclass(frozen=True)
-class RunFields:
-    """`run.…`: how it is computed and kept."""
-
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on CUDA, fp32 on a CPU
-    recompute: bool = False  # blocks are computed again in the backward pass: less memory
-    compile: bool = False  # torch.compile the encoder
-    save_every: int = 25  # steps
-    tensorboard: bool = True
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class TrainConfig:
-    """A training run."""
+    """The configuration of a training run: what to train on which clips, and how."""
 
-    way: int = 5  # N
-    shot: int = 1  # K
-    query: int | None = None  # queries a class
-    episodes: int | None = None  # training tasks
-    seed: int = 0  # of the adapters, the episodes and text dropout
-    text: bool = True  # off: class names are used nowhere
-    alpha: float | None = None  # weight of the text terms of the loss
-    metric: Literal["otam", "bimhm", "mean"] = "otam"
-    lam: float = 0.5  # λ of OTAM
-    visual_scale: float = 1.0
-    smooth: float = 0.1  # label smoothing of the text losses
-    text_dropout: float = 0.2  # share of episodes without class names
-    model: ModelFields = field(default_factory=ModelFields)
-    data: DataFields = field(default_factory=DataFields)
-    optim: OptimFields = field(default_factory=OptimFields)
-    val: ValFields = field(default_factory=ValFields)
-    run: RunFields = field(default_factory=RunFields)
+    way: int
+    shot: int
+    query: int | None
+    episodes: int | None
+    seed: int
+    text: bool
+    alpha: float | None
+    metric: Metric
+    lam: float
+    visual_scale: float
+    smooth: float
+    text_dropout: float
+    model: ModelFields
+    data: DataFields
+    optim: OptimFields
+    val: ValFields
+    run: RunFields
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        data: DataFields | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        model: ModelFields | Mapping[str, Any] | str | None = None,
+        way: int = 5,
+        shot: int = 1,
+        query: int | None = None,
+        episodes: int | None = None,
+        seed: int = 0,
+        text: bool = True,
+        alpha: float | None = None,
+        metric: Metric = "otam",
+        lam: float = 0.5,
+        visual_scale: float = 1.0,
+        smooth: float = 0.1,
+        text_dropout: float = 0.2,
+        optim: OptimFields | Mapping[str, Any] | None = None,
+        val: ValFields | Mapping[str, Any] | None = None,
+        run: RunFields | Mapping[str, Any] | None = None,
+    ) -> None:
+        """Checks every value.
+
+        Args:
+            data: The clips: own clips by path, or `DataFields`, or a mapping of its fields.
+            model: The model to start from by name, or `ModelFields`, or a mapping of its fields.
+            way: N, classes of an episode.
+            shot: K, support clips of a class.
+            query: Query clips of a class. None: as the data set's preset says; 1 for own clips.
+            episodes: Training episodes. None: as the preset says; 1000 for own clips.
+            seed: Draws the parts that are tuned, the episodes, the crops and text dropout.
+            text: False uses class names nowhere.
+            alpha: α, weight of the text terms of the loss. None: as the preset says; 0.5 for own
+                clips.
+            metric: Distance between two sequences of frames.
+            lam: λ of OTAM.
+            visual_scale: Factor on the visual logits.
+            smooth: Label smoothing of the text losses.
+            text_dropout: Share of the episodes without class names.
+            optim: `OptimFields`, or a mapping of its fields.
+            val: `ValFields`, or a mapping of its fields.
+            run: `RunFields`, or a mapping of its fields.
+
+        Raises:
+            InputError: An unknown field, or a value of another kind or out of range.
+            ArgumentTypeError: A section that is neither its dataclass nor a mapping.
+        """
+        if isinstance(data, (str, os.PathLike)):
+            data = {"folder": os.fspath(data)}
+        if isinstance(model, str):
+            model = {"name": model}
+        given = {
+            "way": way, "shot": shot, "query": query, "episodes": episodes, "seed": seed,
+            "text": text, "alpha": alpha, "metric": metric, "lam": lam,
+            "visual_scale": visual_scale, "smooth": smooth, "text_dropout": text_dropout,
+            "model": _section("model", ModelFields, model),
+            "data": _section("data", DataFields, data),
+            "optim": _section("optim", OptimFields, optim),
+            "val": _section("val", ValFields, val),
+            "run": _section("run", RunFields, run),
+        }  # fmt: skip
+        hints = typing.get_type_hints(TrainConfig)
+        for name, value in given.items():
+            if name not in _SECTIONS:
+                value = checked(name, value, hints[name])
+            object.__setattr__(self, name, value)
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
         least = {
             "way": 2, "shot": 1, "query": 1, "episodes": 1, "seed": 0, "model.frames": 1,
             "data.workers": 0, "optim.batch": 1, "optim.learning_rate": 0, "optim.warm_up": 0,
@@ -134,16 +138,16 @@ class TrainConfig:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps; the last has fewer episodes where they do not divide."""
+        """Optimiser steps; the last one has the episodes that remain."""
         return -(-(self.episodes or 0) // self.optim.batch)
 
 
 def resolved(config: TrainConfig, preset: Preset | None) -> TrainConfig:
-    """With a value for every field: the data set's own where the user said nothing.
+    """A configuration with a value in every field.
 
     Args:
-        config: What the user said.
-        preset: The standard data set, or None for own data.
+        config: Where a field is None, the data set's own value is taken.
+        preset: The standard data set; None for own clips.
     """
     suits: dict[str, Any] = {
         "query": preset.query if preset else 1,
@@ -159,26 +163,26 @@ def resolved(config: TrainConfig, preset: Preset | None) -> TrainConfig:
 
 
 def resolved_model(fields: ModelFields) -> ModelFields:
-    """With a value for every field: what suits the tower that the name says."""
+    """The same with a value in every field, as suits the tower of the named model."""
     try:
         resnet = not config_of(parse_model_name(fields.name)).has_tokens
     except MafsarError:
-        resnet = False  # what is wrong with the name is said when it is loaded
+        resnet = False  # loading the model explains what is wrong with its name
     tune: Literal["adapters", "full"] = fields.tune or ("full" if resnet else "adapters")
     tpcm = fields.tpcm
     if tpcm is None:
-        # The paper's ResNet is the method with a tower that is tuned; its fully tuned transformer
-        # is the baseline that the method is compared with.
+        # In the paper a tuned ResNet is the method itself; a fully tuned transformer is the
+        # baseline that the method is compared with.
         tpcm = tune == "adapters" or resnet
     return dataclasses.replace(fields, tune=tune, tpcm=tpcm)
 
 
 def build_config(file: Path | None = None, values: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Defaults, then a TOML file, then values by dotted name.
+    """Builds a configuration from the defaults, a TOML file and values by dotted name, in turn.
 
     Args:
         file: TOML, or None.
-        values: Typed values, or their text as in `key=value`; None values count as not given.
+        values: Typed values, or their text as in `key=value`; a value of None is passed over.
 
     Raises:
         MissingError: No such file.
@@ -189,23 +193,14 @@ def build_config(file: Path | None = None, values: Mapping[str, Any] | None = No
         given |= {name: (value, f"{file}: ") for name, value in _read_toml(file).items()}
     given |= {name: (value, "") for name, value in (values or {}).items() if value is not None}
     kinds = _kinds()
-    parts: dict[str, dict[str, Any]] = {}
+    fields: dict[str, Any] = {}
     for name, (value, where) in given.items():
         if name not in kinds:
-            near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.5)
-            ends = [known for known in kinds if known.rpartition(".")[2] == name]
-            hint = (ends or near or [""])[0]
-            hint = f"did you mean {hint}?" if hint else "docs/training.md lists the fields"
-            raise InputError(f"{where}unknown field {name!r}; {hint}")
+            raise _unknown(name, where)
         section, _, key = name.rpartition(".")
-        parts.setdefault(section, {})[key] = _typed(name, value, kinds[name], where)
-    own = parts.pop("", {})
-    default = TrainConfig()
-    sections = {
-        name: dataclasses.replace(getattr(default, name), **fields)
-        for name, fields in parts.items()
-    }
-    return TrainConfig(**own, **sections)
+        part = fields.setdefault(section, {}) if section else fields
+        part[key] = typed(name, value, kinds[name], where)
+    return TrainConfig(**fields)
 
 
 def parse_pairs(words: Sequence[str]) -> dict[str, str]:
@@ -256,7 +251,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     if not file.is_file():
-        raise MissingError(f"{file}: no such configuration")
+        raise MissingError(f"{file}: no such configuration file")
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -270,6 +265,36 @@ def _read_toml(file: Path) -> dict[str, Any]:
     return values
 
 
+_SECTIONS = ("model", "data", "optim", "val", "run")
+
+
+def _section(name: str, kind: type[Any], value: Any) -> Any:
+    """A section's dataclass with checked values, from itself, a mapping or None."""
+    if value is None:
+        value = {}
+    elif isinstance(value, kind):
+        value = {item.name: getattr(value, item.name) for item in dataclasses.fields(kind)}
+    elif not isinstance(value, Mapping):
+        raise ArgumentTypeError(
+            f"{name} must be {kind.__name__} or a mapping of its fields, got {type(value).__name__}"
+        )
+    hints = typing.get_type_hints(kind)
+    for key in value:
+        if key not in hints:
+            raise _unknown(f"{name}.{key}")
+    return kind(**{key: checked(f"{name}.{key}", v, hints[key]) for key, v in value.items()})
+
+
+def _unknown(name: str, where: str = "") -> InputError:
+    """The error about a field that does not exist, with the nearest one that does."""
+    kinds = _kinds()
+    near = difflib.get_close_matches(name, kinds, n=1, cutoff=0.5)
+    ends = [known for known in kinds if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    hint = (ends or near or [""])[0]
+    hint = f"did you mean {hint}?" if hint else "docs/training.md lists the fields"
+    return InputError(f"{where}unknown field {name!r}; {hint}")
+
+
 def _kinds() -> dict[str, Any]:
     """The type of each field by dotted name."""
     kinds: dict[str, Any] = {}
@@ -280,37 +305,3 @@ def _kinds() -> dict[str, Any]:
         else:
             kinds[name] = kind
     return kinds
-
-
-def _typed(name: str, value: Any, kind: Any, where: str) -> Any:
-    """A value of a field's type, from TOML or from text."""
-    options = typing.get_args(kind)
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        kind = next(option for option in options if option is not type(None))
-        options = typing.get_args(kind)
-    wrong = f"{where}{name} must be {{}}, got {value!r}"
-    if typing.get_origin(kind) is Literal:
-        if value in options:
-            return value
-        near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(wrong.format(f"one of {', '.join(options)}") + hint)
-    if typing.get_origin(kind) is tuple:
-        items = value.split("|") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
-            raise InputError(wrong.format("a list of strings (in key=value joined by |)"))
-        return tuple(item for item in items if item)
-    if kind is bool:
-        words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
-        found = value if isinstance(value, bool) else words.get(str(value).lower())
-        if found is None:
-            raise InputError(wrong.format("true or false"))
-        return found
-    if kind is str:
-        return str(value)
-    if isinstance(value, bool) or (kind is int and isinstance(value, float)):
-        raise InputError(wrong.format("a whole number" if kind is int else "a number"))
-    try:
-        return kind(value)
-    except (TypeError, ValueError):
-        raise InputError(wrong.format("a whole number" if kind is int else "a number")) from None

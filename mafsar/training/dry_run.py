@@ -1,4 +1,4 @@
-"""What a run would be: its configuration, its clips, and measured time and memory of a step."""
+"""A dry run: the configuration, the clips, and measured time and memory of a step."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 
 from mafsar.data.splits import PARTS
 from mafsar.training.config import TrainConfig, resolved, to_toml
-from mafsar.training.processes import team
+from mafsar.training.processes import open_processes
 from mafsar.training.trainer import Trainer, open_clips
 
 MEASURED_STEPS = 20
 LIMIT_SECONDS = 120.0
-"""No step is begun after this: a large model on a CPU is known to be slow after one."""
+"""No step begins after this; a large model on a CPU needs few steps to be known as slow."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What was found and measured.
+    """What a dry run found and measured.
 
     Attributes:
         config_toml: The resolved configuration.
-        title: Of the data set.
-        parts: Classes and clips found of each part.
-        parameters: Of the whole network.
-        tuned: Of those, what training changes.
-        device: What it was measured on.
-        steps: That the run would take.
+        title: Name of the data set and its place.
+        parts: Number of classes and clips of each part.
+        parameters: Parameters of the whole network.
+        tuned: Parameters that training changes.
+        device: The device that was measured.
+        steps: Steps of the whole run.
         batch: Episodes of a step.
-        measured: Steps that were measured.
-        seconds_step: Mean time of one, without the first (which warms up) where there are more.
-        wait_share: Share of it spent waiting for clips, 0–1.
-        memory_bytes: The most memory used: of the GPU, else of this process.
-        seconds_all: All steps, without validation.
+        measured: Measured steps.
+        seconds_step: Mean time of a step, without the first one (warm-up) if there are more.
+        wait_share: Share of this time spent waiting for clips, 0–1.
+        memory_bytes: Peak memory: of the GPU, or of this process on a CPU.
+        seconds_all: Estimated time of all steps, without validation.
     """
 
     config_toml: str
@@ -56,19 +56,19 @@ class DryRun:
 
 
 def dry_run(config: TrainConfig, *, device: str = "auto") -> DryRun:
-    """Measures some steps of a run and keeps nothing.
+    """Measures some steps of a run and writes no files.
 
     Args:
-        config: What would be trained.
+        config: The run's configuration.
         device: As for `train`.
 
     Raises:
-        MafsarError: What `train` would raise.
+        MafsarError: As `train`.
     """
-    with team(device) as members:
+    with open_processes(device) as processes:
         catalogue = open_clips(config)
         config = resolved(config, catalogue.preset)
-        run = Trainer(config, catalogue, members)
+        run = Trainer(config, catalogue, processes)
         loader = run.episodes_from(0)
         batches = iter(loader)
         seconds: list[float] = []

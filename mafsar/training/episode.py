@@ -15,7 +15,7 @@ from mafsar.kernels.metrics import visual_distances, visual_logits
 from mafsar.training.config import TrainConfig
 from mafsar.training.losses import episode_loss, text_loss
 
-_DROPOUT_KEY = 2**31  # keeps this draw apart from those of the episode's clips
+_DROPOUT_KEY = 2**31  # makes this draw independent of those of the episode's clips
 
 Encode = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """`MafsarNetwork.encode_support`, or what it was compiled to."""
@@ -23,14 +23,14 @@ Encode = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """What one episode gave.
+    """Loss and accuracy of one episode.
 
     Attributes:
         loss: L, a scalar with gradient.
         visual: L_Q2S, without gradient.
         text: ½(L_S2T + L_Q2T), without gradient; None in an episode without class names.
-        right: Queries that the visual term answers rightly, a scalar.
-        queries: How many queries.
+        right: Number of queries that the visual term answers correctly, a scalar.
+        queries: Number of queries.
     """
 
     loss: Tensor
@@ -41,7 +41,7 @@ class EpisodeResult:
 
 
 def drops_text(config: TrainConfig, episode: int) -> bool:
-    """Whether an episode goes without class names; depends on the seed and its number alone."""
+    """Whether an episode has no class names; a function of the seed and its number alone."""
     seeds = np.random.SeedSequence((config.seed, episode), spawn_key=(_DROPOUT_KEY,))
     drawn = np.random.PCG64(seeds).random_raw() / 2.0**64
     return bool(drawn < config.text_dropout)
@@ -59,20 +59,20 @@ def run_episode(
     """Encodes an episode and computes its loss.
 
     Args:
-        encode: The network's `encode_support`; without text it is the query branch.
+        encode: The network's `encode_support`; without text it equals the query branch.
         batch: The clips, on the network's device.
         texts: Raw embeddings of the episode's classes, (N, E); None: the episode has no text.
         match: Metric, α and scales of the loss.
-        guided: Whether support clips have a branch of their own that reads the text.
+        guided: Whether support clips go through a branch of their own that reads the text.
         smooth: Label smoothing of the text losses.
     """
     way, shot = batch.support.shape[:2]
     support, query = batch.support.flatten(0, 1), batch.query.flatten(0, 1)
     labels = torch.arange(way, device=query.device)
-    of_support = labels.repeat_interleave(shot)  # (N·K,)
-    of_query = labels.repeat_interleave(batch.query.shape[1])  # (N·Q,)
+    support_class = labels.repeat_interleave(shot)  # (N·K,)
+    query_class = labels.repeat_interleave(batch.query.shape[1])  # (N·Q,)
     if texts is not None and guided:
-        s, s_pooled = encode(support, texts[of_support])
+        s, s_pooled = encode(support, texts[support_class])
         q, q_pooled = encode(query, None)
     else:
         both, pooled = encode(torch.cat([support, query]), None)
@@ -87,11 +87,11 @@ def run_episode(
         if texts is not None:
             worded = tuple(
                 text_loss(pooled.float(), texts, own, match.text_scale, smooth)
-                for pooled, own in ((s_pooled, of_support), (q_pooled, of_query))
+                for pooled, own in ((s_pooled, support_class), (q_pooled, query_class))
             )
-        loss = episode_loss(logits, of_query, match.alpha, worded)  # type: ignore[arg-type]
+        loss = episode_loss(logits, query_class, match.alpha, worded)  # type: ignore[arg-type]
         with torch.no_grad():
-            visual = torch.nn.functional.cross_entropy(logits, of_query)
-            right = (logits.argmax(dim=1) == of_query).sum()
+            visual = torch.nn.functional.cross_entropy(logits, query_class)
+            right = (logits.argmax(dim=1) == query_class).sum()
             text = None if worded is None else 0.5 * (worded[0] + worded[1]).detach()
-    return EpisodeResult(loss, visual, text, right, len(of_query))
+    return EpisodeResult(loss, visual, text, right, len(query_class))

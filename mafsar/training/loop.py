@@ -1,4 +1,4 @@
-"""A training run from its first step, or from its last checkpoint, to its last."""
+"""A training run, from its first step or its last checkpoint to its last step."""
 
 from __future__ import annotations
 
@@ -7,47 +7,52 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
-from mafsar.choices import Scoring
+from mafsar.choices import Scoring, check_device
 from mafsar.data.catalogue import Catalogue
-from mafsar.errors import InputError, MismatchError, MissingError
+from mafsar.errors import InputError, option
 from mafsar.files import write_text
 from mafsar.model.names import ADAPTERS_FILE
 from mafsar.training.checkpoint import (
-    Progress,
+    RunState,
     last_checkpoint,
     load_checkpoint,
     save_checkpoint,
     save_tuned,
 )
 from mafsar.training.config import TrainConfig, build_config, flat, resolved, to_toml
-from mafsar.training.processes import team
+from mafsar.training.processes import open_processes
+from mafsar.training.run_folder import (
+    CONFIG_FILE,
+    check_folder,
+    check_same,
+    free_folder,
+    resumed_config,
+)
 from mafsar.training.run_log import RunLog
 from mafsar.training.trainer import StepResult, Trainer, open_clips
 from mafsar.training.validate import ValResult
 
 log = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.toml"
-FREE_ON_RESUME = ("data.workers", "run.save_every", "run.tensorboard", "run.recompute")
-"""Fields that change nothing about the weights; a resumed run may have others."""
-
 
 @dataclass(frozen=True)
 class StepReport:
-    """Where a run is, after every step.
+    """How far a run is, after every step.
 
     Attributes:
         step: Steps done.
-        steps: Of how many.
-        result: Of this step.
+        steps: Steps of the whole run.
+        result: What this step gave.
         accuracy: Running mean of the training accuracy, %.
         episodes_per_second: Since this process started training.
         memory_bytes: The most memory used.
@@ -70,13 +75,14 @@ class TrainResult:
     """What a run leaves.
 
     Attributes:
-        run: Its folder, a model for `eval`, `match` and `info`.
+        run: Its folder, which is a model for `load_model`, `evaluate` and the others.
         steps: Optimiser steps.
-        episodes: Training tasks.
-        best_step: Step of the weights that were kept; the last without validation.
-        val_accuracy: Theirs on the validation classes, %; None without validation.
+        episodes: Training episodes.
+        best_step: Step of the weights that were kept; the last one without validation.
+        val_accuracy: Accuracy of these weights on the validation classes, %; None without
+            validation.
         match: α and scales that are kept with the weights.
-        seconds: Training time, over all of the run's processes.
+        seconds: Training time, all resumptions included.
     """
 
     run: Path
@@ -89,55 +95,110 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig,
-    out: Path,
+    config: TrainConfig | str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
     *,
+    data: str | os.PathLike[str] | None = None,
+    split: str | os.PathLike[str] | None = None,
+    dataset: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    lists: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+    episodes: int | None = None,
+    way: int | None = None,
+    shot: int | None = None,
+    query: int | None = None,
+    seed: int | None = None,
+    fields: Mapping[str, Any] | None = None,
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
     report: Callable[[StepReport], None] | None = None,
 ) -> TrainResult:
-    """Trains a model, or goes on with a run.
+    """Trains a model on labelled clips, or resumes a run.
+
+    The clips are either the user's own (`data`, `split`) or a standard data set (`dataset`, `root`,
+    `lists`). Arguments that are None leave the configuration as it is.
 
     Args:
-        config: What to train on what; `resolved` fills what it leaves to the data set.
-        out: The run's folder.
+        config: A configuration, or the path of one in TOML. None: the defaults, or the run's own
+            configuration with `resume`.
+        out: The run's folder. None: `runs/NAME`, after the data, with a number if it exists.
+        data: The user's own clips: class folders, a CSV or a packed data set.
+        split: JSON with the train, val and test classes of `data`.
+        dataset: Name of a standard data set.
+        root: Folder of its videos.
+        lists: Folder of its train, val and test lists.
+        model: Name of the model to start from.
+        episodes: Training episodes.
+        way: N, classes of an episode.
+        shot: K, support clips of a class.
+        query: Query clips of a class.
+        seed: Draws the parts that are tuned, the episodes, the crops and text dropout.
+        fields: More fields of the configuration by dotted name, as
+            ``{"optim.learning_rate": 1e-4, "model.gta": False}``.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        resume: Go on from the last checkpoint in `out`; from the start where there is none.
-        overwrite: Replace a run that is there.
-        report: Called after every step by the process that leads.
+        resume: Go on from the last checkpoint in `out`; from the start if it has none.
+        overwrite: Replace the run in `out`.
+        report: Called after every step, in a distributed run by its first process only.
 
     Returns:
-        What the run leaves.
+        What the run leaves: its folder is a model for `load_model`, `evaluate` and the others.
 
     Raises:
-        MissingError: Nothing to resume.
-        InputError: `out` exists, or the configuration does not fit the data.
+        MissingError: There is no run to resume, or no such file.
+        InputError: `out` exists, or the configuration is wrong or does not fit the data.
         MismatchError: The run in `out` was started with another configuration.
-        TrainingError: A loss that is no number, or another process has ended.
+        TrainingError: A loss is not a finite number, or another process has ended.
     """
-    with team(device) as members:
+    named = {
+        "data.folder": data, "data.split": split, "data.dataset": dataset, "data.root": root,
+        "data.lists": lists, "model.name": model, "episodes": episodes, "way": way, "shot": shot,
+        "query": query, "seed": seed,
+    }  # fmt: skip
+    given = {name: value for name, value in named.items() if value is not None}
+    config = _configured(config, given | dict(fields or {}), out, resume=resume)
+    folder = free_folder(config) if out is None else Path(out)
+    check_device(device)
+    with open_processes(device) as processes:
         catalogue = open_clips(config)
         config = resolved(config, catalogue.preset)
         if resume:
-            check_same(out, config)
-        elif members.leads:
-            _check_folder(out, overwrite)
-        run = Trainer(config, catalogue, members)
-        if members.leads:
+            check_same(folder, config)
+        elif processes.leads:
+            check_folder(folder, overwrite)
+        run = Trainer(config, catalogue, processes)
+        if processes.leads:
             _warn(run, catalogue)
-        if members.leads and not resume:
-            if out.is_dir():
-                shutil.rmtree(out)
-            write_text(out / CONFIG_FILE, to_toml(config))
-        return _run(run, out, resume=resume, report=report)
+        if processes.leads and not resume:
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            write_text(folder / CONFIG_FILE, to_toml(config))
+        return _run(run, folder, resume=resume, report=report)
+
+
+def _configured(
+    config: TrainConfig | str | os.PathLike[str] | None,
+    given: Mapping[str, Any],
+    out: str | os.PathLike[str] | None,
+    *,
+    resume: bool,
+) -> TrainConfig:
+    if resume and out is None:
+        raise InputError(option(resume=True), ": name the run's folder with ", option("out"))
+    if isinstance(config, TrainConfig):
+        return build_config(None, {**flat(config), **given})
+    file = None if config is None else Path(config)
+    if resume and out is not None:
+        return resumed_config(Path(out), file, given)
+    return build_config(file, given)
 
 
 def _warn(run: Trainer, catalogue: Catalogue) -> None:
-    """Says what is other than a user may think."""
+    """Logs what a user may not expect."""
     if catalogue.missing:
         log.warning(
-            "%s: %d clips are missing and are done without; mafsar data check lists them",
+            "%s: %d clips are missing and will not be used; mafsar data check lists them",
             catalogue.title,
             len(catalogue.missing),
         )
@@ -146,54 +207,14 @@ def _warn(run: Trainer, catalogue: Catalogue) -> None:
         log.warning("validation has %d classes, so its episodes are %d-way", way, way)
 
 
-def saved_config(run: Path) -> TrainConfig:
-    """The configuration that a run was started with.
-
-    Raises:
-        MissingError: There is no run.
-    """
-    if not (run / CONFIG_FILE).is_file():
-        raise MissingError(f"--resume {run}: no run there; start it without --resume")
-    return build_config(run / CONFIG_FILE)
-
-
-def check_same(run: Path, config: TrainConfig) -> None:
-    """Refuses to go on with another configuration than the run was started with.
-
-    Raises:
-        MissingError: There is no run.
-        MismatchError: Names the first field that differs.
-    """
-    started, now = flat(saved_config(run)), flat(config)
-    for name, value in now.items():
-        if value != started[name] and name not in FREE_ON_RESUME:
-            raise MismatchError(
-                f"{run}: was started with {name}={started[name]}, not {value}; resume it without "
-                "that change, or start another run"
-            )
-
-
-def _check_folder(out: Path, overwrite: bool) -> None:
-    if out.is_dir() and any(out.iterdir()):
-        if not overwrite:
-            raise InputError(
-                f"--out {out}: exists already; go on with --resume, replace it with --overwrite "
-                "(-y), or name another"
-            )
-        if not (out / CONFIG_FILE).is_file():
-            raise InputError(f"--out {out}: is no run, so it is not replaced; name another folder")
-    elif out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; name a folder")
-
-
 def _run(
     run: Trainer, out: Path, *, resume: bool, report: Callable[[StepReport], None] | None
 ) -> TrainResult:
-    done = Progress()
+    done = RunState()
     last = last_checkpoint(out) if resume else None
     if last is not None:
         done = load_checkpoint(last, run.tuned, run.optimizer, run.base_sha256)
-    if run.team.leads:
+    if run.processes.leads:
         records = RunLog(out, step=done.step, tensorboard=run.config.run.tensorboard)
         with contextlib.closing(records):
             done = _steps(run, out, done, records, report)
@@ -205,10 +226,10 @@ def _run(
 def _steps(
     run: Trainer,
     out: Path,
-    done: Progress,
+    done: RunState,
     records: RunLog | None,
     report: Callable[[StepReport], None] | None,
-) -> Progress:
+) -> RunState:
     config = run.config
     loader = run.episodes_from(done.step)
     batches = iter(loader)
@@ -248,8 +269,8 @@ def _steps(
     return done
 
 
-def _keep_best(run: Trainer, out: Path, done: Progress, found: ValResult) -> Progress:
-    """Keeps the weights where they are the best so far; at a tie the earlier ones stay."""
+def _keep_best(run: Trainer, out: Path, done: RunState, found: ValResult) -> RunState:
+    """Keeps the weights if they are the best so far; at a tie the earlier ones stay."""
     if done.best_accuracy is not None and found.accuracy <= done.best_accuracy:
         return done
     config = dataclasses.replace(run.network.config, match=found.match)
@@ -257,13 +278,13 @@ def _keep_best(run: Trainer, out: Path, done: Progress, found: ValResult) -> Pro
     return dataclasses.replace(done, best_step=done.step, best_accuracy=found.accuracy)
 
 
-def _save(run: Trainer, out: Path, done: Progress) -> None:
+def _save(run: Trainer, out: Path, done: RunState) -> None:
     save_checkpoint(out, done, run.tuned, run.optimizer, run.network.config, run.base_sha256)
 
 
-def _result(run: Trainer, out: Path, done: Progress) -> TrainResult:
+def _result(run: Trainer, out: Path, done: RunState) -> TrainResult:
     config, match = run.config, run.network.config.match
-    if run.team.leads:
+    if run.processes.leads:
         if done.best_step is None:
             save_tuned(out / ADAPTERS_FILE, run.tuned, run.network.config, run.base_sha256)
         match = kept_match(out)
@@ -279,6 +300,6 @@ def _result(run: Trainer, out: Path, done: Progress) -> TrainResult:
 
 
 def kept_match(run: Path) -> Scoring:
-    """α and scales of a run's best weights."""
+    """α and scales of the weights that a run kept."""
     with safe_open(run / ADAPTERS_FILE, framework="pt") as file:
         return Scoring(**json.loads(file.metadata()["config"])["match"])

@@ -30,7 +30,7 @@ def episode_loss(
     alpha: float,
     text_losses: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    """L = α · ½(L_S2T + L_Q2T) + (1 − α) · L_Q2S; without text L_Q2S alone.
+    """L = α · ½(L_S2T + L_Q2T) + (1 − α) · L_Q2S; L_Q2S alone without text.
 
     Args:
         visual_logits: Queries against the episode's classes, (Q, C).
@@ -45,7 +45,7 @@ def episode_loss(
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, same: Tensor) -> Tensor:
-    """CLIP's symmetric loss where equal captions count as one another's match.
+    """CLIP's symmetric contrastive loss; equal captions all match one another's images.
 
     Args:
         images: Raw embeddings (B, E).

@@ -1,8 +1,8 @@
-"""The processes of a run (`torchrun`): who is who, and sums over all of them.
+"""The processes of a distributed run (`torchrun`), and sums over all of them.
 
 Gradients are summed once a step over what is tuned, in one message, rather than by torch's
 `DistributedDataParallel`: an episode runs the network twice, some episodes leave the text
-projections out, and episodes accumulate.
+projections out, and gradients accumulate over episodes.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mafsar.errors import LostProcessError, UnavailableError
+from mafsar.errors import LostProcessError, UnavailableError, option
 
-_TIMEOUT = dt.timedelta(hours=2)  # longer than the others wait for a validation
+_TIMEOUT = dt.timedelta(hours=2)  # the other processes wait while the first one validates
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes of a run.
+class Processes:
+    """The processes of a run, as one of them sees them.
 
     Attributes:
-        rank: This one, 0 … world − 1; 0 writes files and reports.
-        world: How many.
-        device: What this one computes on, as a user names it.
+        rank: Number of this process, 0 … world − 1.
+        world: Number of processes.
+        device: The device that this process computes on, as a user names it.
     """
 
     rank: int
@@ -52,16 +52,16 @@ class Team:
             except RuntimeError as error:
                 raise LostProcessError(
                     f"process {self.rank} of {self.world}: another process of this run has ended; "
-                    "its message is above; start the same command with --resume to go on from "
-                    "the last checkpoint"
+                    "its message is above; go on from the last checkpoint with ",
+                    option(resume=True),
                 ) from error
         return values
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sums the gradients over all processes; a parameter that was not used counts as 0.
 
-        A gradient that is None would be passed over by the optimiser, weight decay included, and
-        whether it is None depends on which episodes a process was given.
+        The optimiser skips a parameter whose gradient is None, weight decay included, and whether
+        it is None depends on the episodes that a process was given.
         """
         for parameter in parameters:
             if parameter.grad is None:
@@ -76,8 +76,8 @@ class Team:
 
 
 @contextlib.contextmanager
-def team(device: str = "auto") -> Iterator[Team]:
-    """The team that `torchrun` started, or this process alone.
+def open_processes(device: str = "auto") -> Iterator[Processes]:
+    """The processes that `torchrun` started, or this process alone.
 
     Args:
         device: "auto", "cpu", "cuda" or, alone, "cuda:N".
@@ -87,19 +87,20 @@ def team(device: str = "auto") -> Iterator[Team]:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Team(0, 1, device)
+        yield Processes(0, 1, device)
         return
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_gpu and local >= torch.cuda.device_count():
         raise UnavailableError(
             f"process {rank} of {world}: this machine has {torch.cuda.device_count()} GPUs; start "
-            "one process a GPU with --nproc-per-node, or use --device cpu"
+            "one process per GPU with torchrun's --nproc-per-node, or use ",
+            option(device="cpu"),
         )
     if on_gpu:
         torch.cuda.set_device(local)
     torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=_TIMEOUT)
     try:
-        yield Team(rank, world, f"cuda:{local}" if on_gpu else "cpu")
+        yield Processes(rank, world, f"cuda:{local}" if on_gpu else "cpu")
     finally:
         torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""What can be watched of a run: `metrics.jsonl`, TensorBoard, `curves.png`."""
+"""The log of a run: `metrics.jsonl`, TensorBoard events and `curves.png`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 
 class RunLog:
-    """Appends to a run's metrics; a resumed run drops the lines that it will write again."""
+    """Appends to a run's metrics; first drops the lines that a resumed run will write again."""
 
     def __init__(self, run: Path, *, step: int, tensorboard: bool) -> None:
         """Opens the files.
 
         Args:
             run: The run's folder.
-            step: Steps that are done; later lines are dropped.
-            tensorboard: Whether events are written, where TensorBoard is installed.
+            step: Steps done; lines of later steps are dropped.
+            tensorboard: Whether to write events, if TensorBoard is installed.
         """
         self._run = run
         path = run / METRICS_FILE
@@ -35,7 +35,7 @@ class RunLog:
         self._board = _open_board(run / TENSORBOARD_FOLDER, step) if tensorboard else None
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
-        """Writes one line at once, and its numbers to TensorBoard.
+        """Writes one line, and its numbers to TensorBoard.
 
         Args:
             kind: "train" or "val".
@@ -50,13 +50,13 @@ class RunLog:
                     self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def sync(self) -> None:
-        """Forces the lines to the disk, before the checkpoint that they lead to."""
+        """Forces the lines to the disk; called before the checkpoint of the same step is written."""
         os.fsync(self._file.fileno())
         if self._board is not None:
             self._board.flush()
 
     def draw(self) -> None:
-        """Draws the curves so far."""
+        """Draws the curves up to now."""
         draw_curves(self._run)
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class RunLog:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics; a last line that a kill cut short is left out."""
+    """The lines of a run's metrics, without a last line that was cut short by a kill."""
     path = run / METRICS_FILE
     if not path.is_file():
         return []
@@ -79,7 +79,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(run: Path) -> None:
-    """Draws loss and accuracy over the steps into `curves.png`; without matplotlib nothing."""
+    """Draws loss and accuracy over the steps into `curves.png`, if matplotlib is installed."""
     lines = read_metrics(run)
     train = [line for line in lines if line["kind"] == "train"]
     val = [line for line in lines if line["kind"] == "val"]
@@ -110,7 +110,7 @@ def draw_curves(run: Path) -> None:
             label="validation, visual", color="#2a9d62", ms=3,
         )  # fmt: skip
     right.set(xlabel="step", title="accuracy, %")
-    # A fixed place: looking for the best one takes seconds, and a warning, in a long run.
+    # Fixed places: in a long run the search for the best one takes seconds, and warns.
     for axes, place in ((left, "upper right"), (right, "lower right")):
         axes.grid(alpha=0.3)
         if axes.lines:

@@ -1,4 +1,4 @@
-"""What a run starts from: the network with what is tuned, and its class texts embedded once."""
+"""The start of a run: the network with its parts to tune, and the embedded class texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mafsar.choices import Scoring
-from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError
+from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError, option
 from mafsar.model.config import AdapterConfig, ModelConfig
 from mafsar.model.initial import random_state
 from mafsar.model.names import parse_model_name
@@ -21,14 +21,14 @@ from mafsar.training.config import TrainConfig, resolved_model
 
 
 def start_network(config: TrainConfig) -> MafsarNetwork:
-    """The towers that the configuration names, with fresh parts to tune.
+    """The towers that the configuration names, with new parts to tune.
 
-    Adapters that the named weights bring are tuned further, unless `model.fresh` starts them anew.
-    The seed draws what is fresh and never the towers: a run names its towers by name and hash, so
-    `NAME:random` must be the same network whoever builds it.
+    Adapters that come with the named weights are tuned further, unless `model.fresh` replaces them
+    by new ones. The seed draws the new parts and never the towers: a run refers to its towers by
+    name and hash, so `NAME:random` must always be the same network.
 
     Raises:
-        MafsarError: The model is unknown, or its weights cannot be had here.
+        MafsarError: The model is unknown, or its weights are not available here.
         MismatchError: Its adapters have other sizes than the configuration says.
     """
     name = _findable(config.model.name)
@@ -42,9 +42,9 @@ def start_network(config: TrainConfig) -> MafsarNetwork:
             continue
         if value.shape != shapes[name]:
             raise MismatchError(
-                f"{config.model.name}: its trained {name} has shape {tuple(value.shape)}, and the "
-                f"configuration wants {tuple(shapes[name])}; leave model.ratio and model.frames as "
-                "they are, or start anew: model.fresh=true"
+                f"{config.model.name}: its trained {name} has shape {tuple(value.shape)}, but the "
+                f"configuration needs {tuple(shapes[name])}; leave model.ratio and model.frames as "
+                "they are, or set model.fresh to true for new adapters"
             )
         state[name] = value
     network.load_state_dict(state, assign=True)
@@ -59,37 +59,41 @@ def embed_texts(encoder: TorchEncoder, texts: Sequence[str | None]) -> Tensor:
     """Raw embeddings of class texts, (C, E), on the encoder's device.
 
     Raises:
-        UnavailableError: A class has no text, or the model no tokenizer; says what to do.
+        UnavailableError: A class has no text, or the model has no tokenizer.
     """
     without = next((i for i, text in enumerate(texts) if text is None), None)
     if without is not None:
         raise UnavailableError(
             f"class {without} of {len(texts)} has only a number and no name; add its name to the "
-            "lists, or train without class names: text=false"
+            "lists, or train without class names by setting text to false"
         )
     try:
         rows = encoder.encode_text([text for text in texts if text is not None])
     except UnavailableError as error:
-        reason = str(error).replace("use --text off", "train without class names: text=false")
-        raise UnavailableError(reason) from error
+        # The rest of its message is about the arguments of enrolling and matching.
+        reason = str(error).partition("; use ")[0]
+        raise UnavailableError(
+            f"{reason}; train without class names by setting text to false"
+        ) from error
     return torch.from_numpy(rows).to(encoder.device)
 
 
 def embed_texts_or_none(encoder: TorchEncoder, texts: Sequence[str | None]) -> Tensor | None:
-    """`embed_texts` where every class has a text, else None."""
+    """`embed_texts` if every class has a text, else None."""
     return None if None in texts else embed_texts(encoder, texts)
 
 
 def _findable(name: str) -> str:
-    """The model's name with an absolute path, so that a run folder finds it from anywhere.
+    """The model's name with an absolute path, so that a run finds it from any folder.
 
     Raises:
-        InputError: A folder or file where a name belongs.
+        InputError: It is a folder or a file instead of a name.
     """
     if Path(name).expanduser().exists() and ":" not in name:
         raise InputError(
-            f"--model {name}: a run keeps its towers by name; give the name of its model, as "
-            "vit-b-16, NAME:/path/weights.safetensors or tiny"
+            option(model=name),
+            ": a run refers to its towers by name; give the name of a model, as vit-b-16, "
+            "NAME:/path/weights.safetensors or tiny",
         )
     try:
         parsed = parse_model_name(name)

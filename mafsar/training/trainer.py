@@ -1,4 +1,4 @@
-"""A run's parts put together: data, network, optimiser, and one optimiser step."""
+"""The parts of a run together (data, network, optimiser), and one optimiser step."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.training.config import TrainConfig
 from mafsar.training.episode import Encode, drops_text, run_episode
-from mafsar.training.processes import Team
+from mafsar.training.processes import Processes
+from mafsar.training.schedule import cosine_schedule
 from mafsar.training.start import (
     embed_texts,
     embed_texts_or_none,
     start_network,
 )
-from mafsar.training.starter.pretrain import cosine_schedule
 from mafsar.training.validate import Validator
 
 
@@ -65,31 +65,31 @@ def open_clips(config: TrainConfig) -> Catalogue:
 
 
 class Trainer:
-    """Everything that a step needs.
+    """The parts that a training step needs.
 
     Attributes:
-        config: Resolved.
-        team: The processes.
-        network: On the team's device.
-        tuned: What the optimiser changes, by name, in its order.
+        config: A resolved configuration.
+        processes: The processes of the run.
+        network: On this process's device.
+        tuned: The parameters that the optimiser changes, by name, in its order.
         optimizer: AdamW over `tuned`.
         validator: None where `val.every` is 0.
         base_sha256: Hash of the towers that the run starts from.
         device: As torch names it.
     """
 
-    def __init__(self, config: TrainConfig, catalogue: Catalogue, team: Team) -> None:
-        """Builds everything; nothing is trained.
+    def __init__(self, config: TrainConfig, catalogue: Catalogue, processes: Processes) -> None:
+        """Builds the parts; trains nothing.
 
         Args:
-            config: Resolved.
+            config: A resolved configuration.
             catalogue: The data set.
-            team: The processes.
+            processes: The processes of the run.
 
         Raises:
-            MafsarError: Model, device or data cannot be had.
+            MafsarError: The model, the device or the data is not available.
         """
-        self.config, self.team = config, team
+        self.config, self.processes = config, processes
         train = catalogue.select("train")
         episodes = draw_episodes(
             train.owners,
@@ -103,7 +103,7 @@ class Trainer:
         val = catalogue.select("val") if config.val.every else None
         self.network = start_network(config)
         self.base_sha256 = base_sha256(self.network)
-        encoder = TorchEncoder(self.network, device=team.device)
+        encoder = TorchEncoder(self.network, device=processes.device)
         self.device = encoder.device
         self._texts = embed_texts(encoder, train.texts) if config.text else None
         self.tuned = self.network.tunable_parameters()
@@ -135,15 +135,15 @@ class Trainer:
 
     def episodes_from(self, step: int) -> EpisodeLoader:
         """This process's episodes from a step on, loaded ahead: rank, rank + world, ..."""
-        team, first = self.team, step * self.config.optim.batch
+        processes, first = self.processes, step * self.config.optim.batch
         return EpisodeLoader(
             self._dataset,
-            start=first + (team.rank - first) % team.world - team.rank,
-            rank=self.team.rank,
-            world=self.team.world,
+            start=first + (processes.rank - first) % processes.world - processes.rank,
+            rank=processes.rank,
+            world=processes.world,
             workers=self.config.data.workers,
             pin_memory=self.device.startswith("cuda"),
-            # Forked workers would share what torch's and CUDA's threads hold.
+            # Forked workers would inherit locks that torch's and CUDA's threads hold.
             context="spawn" if self.device.startswith("cuda") else None,
         )
 
@@ -155,17 +155,18 @@ class Trainer:
             batches: This process's episodes, in order.
 
         Raises:
-            TrainingError: A loss or gradient that is no number; nothing was changed. Or another
-                process has ended.
+            TrainingError: A loss or gradient is not a finite number, and nothing was changed; or
+                another process has ended.
         """
         config, batch = self.config, self.config.optim.batch
         first, last = step * batch, min((step + 1) * batch, len(self._dataset))
-        start = first + (self.team.rank - first) % self.team.world
-        # loss, visual loss, text loss, episodes with text, right queries, queries
+        processes = self.processes
+        start = first + (processes.rank - first) % processes.world
+        # loss, visual loss, text loss, episodes with text, correct queries, queries
         totals = torch.zeros(6, dtype=torch.float64, device=self.device)
         losses: list[tuple[int, Tensor]] = []
         self.optimizer.zero_grad(set_to_none=True)
-        for episode in range(start, last, self.team.world):
+        for episode in range(start, last, processes.world):
             found = next(batches)
             assert found.index == episode
             texts = None
@@ -189,16 +190,16 @@ class Trainer:
                 totals[3] += 1
             totals[4] += result.right
             totals[5] += result.queries
-        loss, visual, text, with_text, right, queries = self.team.sum(totals).tolist()
+        loss, visual, text, with_text, right, queries = processes.sum(totals).tolist()
         if not math.isfinite(loss):
             self._refuse(step, losses)
         parameters: list[nn.Parameter] = list(self.tuned.values())
-        self.team.sum_gradients(parameters)
+        processes.sum_gradients(parameters)
         norm = float(nn.utils.clip_grad_norm_(parameters, config.optim.clip_norm or math.inf))
         if not math.isfinite(norm):
             raise TrainingError(
                 f"step {step + 1}: the gradient is {norm} (episodes {first}–{last - 1} of seed "
-                f"{config.seed}); {self._mend()}"
+                f"{config.seed}); {self._advice()}"
             )
         rate = config.optim.learning_rate * cosine_schedule(
             step, config.steps, round(config.optim.warm_up * config.steps)
@@ -217,13 +218,13 @@ class Trainer:
         )
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """bf16 where the configuration says so."""
+        """Autocast to bf16 if the configuration asks for it."""
         if not self._bf16:
             return contextlib.nullcontext()
         return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16)
 
     def memory_bytes(self) -> int:
-        """The most memory used so far: of the GPU, else of this process."""
+        """Peak memory so far: of the GPU, or of this process on a CPU."""
         if self.device.startswith("cuda"):
             return torch.cuda.max_memory_allocated(self.device)
         import resource
@@ -239,16 +240,16 @@ class Trainer:
         return EpisodeBatch(batch.index, support, query, batch.classes)
 
     def _refuse(self, step: int, losses: list[tuple[int, Tensor]]) -> None:
-        """Names the episode whose loss is no number, which may be another process's."""
+        """Raises an error that names the episode with this loss, if it is this process's."""
         wrong = [(episode, float(loss)) for episode, loss in losses if not torch.isfinite(loss)]
         named = "an episode of another process"
         if wrong:
             named = f"episode {wrong[0][0]} of seed {self.config.seed}"
         value = wrong[0][1] if wrong else math.nan
-        raise TrainingError(f"step {step + 1}: the loss is {value} ({named}); {self._mend()}")
+        raise TrainingError(f"step {step + 1}: the loss is {value} ({named}); {self._advice()}")
 
-    def _mend(self) -> str:
+    def _advice(self) -> str:
         return (
             "the last checkpoint is kept; lower optim.learning_rate (now "
-            f"{self.config.optim.learning_rate:g}), or run.precision=fp32"
+            f"{self.config.optim.learning_rate:g}) or set run.precision to fp32"
         )

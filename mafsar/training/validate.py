@@ -1,6 +1,6 @@
 """Accuracy on the validation classes, and the α and visual_scale that suit them best.
 
-Every clip is encoded once a branch; the episodes are then only matched.
+Every clip is encoded once by each branch; the episodes are then matched from these features.
 """
 
 from __future__ import annotations
@@ -24,27 +24,24 @@ from mafsar.data.parallel import in_order
 from mafsar.kernels.metrics import visual_logits
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.evaluation.tally import confidence_interval
-from mafsar.runtime.scoring.scores import class_distances, cosines, softmax
+from mafsar.runtime.scoring.scores import class_distances, cosines
 from mafsar.training.config import TrainConfig
+from mafsar.training.fit import Float64, fit_match, fused_scores, share_right
 
-Float64 = NDArray[np.float64]
-_BATCH = 16  # clips in one run of the network
+_BATCH = 16  # clips per call of the network
 _MATCHED = 64  # episodes matched at once
-
-SCALES = tuple(round(0.25 * 2 ** (k / 2), 4) for k in range(16))  # 0.25 … 45
-ALPHAS = tuple(k / 20 for k in range(21))
 
 
 @dataclass(frozen=True)
 class ValResult:
-    """What validation found.
+    """Result of a validation.
 
     Attributes:
-        accuracy: Of the fused scores with `match`, %.
-        accuracy_visual: Of the visual term alone, %.
-        accuracy_text: Of the text term alone, %; None without text.
-        ci95: Half width of the 95 % confidence interval of `accuracy`, points.
-        match: With the α and visual_scale that were fitted.
+        accuracy: Accuracy of the fused scores with `match`, %.
+        accuracy_visual: Accuracy of the visual term alone, %.
+        accuracy_text: Accuracy of the text term alone, %; None without text.
+        ci95: Half width of the 95 % confidence interval of `accuracy`, percentage points.
+        match: The scoring with the fitted α and visual_scale.
     """
 
     accuracy: float
@@ -55,7 +52,7 @@ class ValResult:
 
 
 class Validator:
-    """Validation clips and episodes, the same at every call."""
+    """Validates a network on clips and episodes that are the same at every call."""
 
     def __init__(
         self, data: PartData, source: ClipFrames, config: TrainConfig, texts: Tensor | None
@@ -64,17 +61,17 @@ class Validator:
 
         Args:
             data: The validation part.
-            source: Where frames come from.
-            config: Counts and seed.
-            texts: Raw embeddings of the classes, (C, E); None: without text.
+            source: Reads the frames of a clip.
+            config: The counts and the seed.
+            texts: Raw embeddings of the classes, (C, E); None validates without text.
 
         Raises:
-            InputError: Too few classes or clips.
+            InputError: There are too few classes or clips.
         """
-        self.clips, self.owners = _choose_clips(data, config)
+        self.clips, self.class_index = _choose_clips(data, config)
         self.way = min(config.way, len(data.labels))
         self.episodes = draw_episodes(
-            self.owners,
+            self.class_index,
             data.labels,
             way=self.way,
             shot=config.shot,
@@ -92,7 +89,7 @@ class Validator:
         autocast: Callable[[], AbstractContextManager[object]],
         device: str,
     ) -> ValResult:
-        """Encodes the clips, matches the episodes, fits α and visual_scale."""
+        """Encodes the clips, matches the episodes, and fits α and visual_scale."""
         was_training = network.training
         network.eval()
         query, support, pooled = self._encode(network, autocast, device)
@@ -108,11 +105,11 @@ class Validator:
             text = match.text_scale * cosines(asked, words)
         if self._fit:
             match = fit_match(visual, text, match)
-        fused = _right(_fused(visual, text, match))
+        fused = share_right(fused_scores(visual, text, match))
         return ValResult(
             accuracy=100 * float(fused.mean()),
-            accuracy_visual=100 * float(_right(visual).mean()),
-            accuracy_text=None if text is None else 100 * float(_right(text).mean()),
+            accuracy_visual=100 * float(share_right(visual).mean()),
+            accuracy_text=None if text is None else 100 * float(share_right(text).mean()),
             ci95=100 * confidence_interval(fused),
             match=match,
         )
@@ -124,7 +121,7 @@ class Validator:
         autocast: Callable[[], AbstractContextManager[object]],
         device: str,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features of every clip by both branches, float32, and the query's pooled ones."""
+        """Features of every clip by both branches, and pooled by the query branch, float32."""
         guided = self._texts is not None and network.config.adapters is not None
         kept: list[list[np.ndarray]] = [[], [], []]
         for start, pixels in self._batches(network):
@@ -133,7 +130,9 @@ class Validator:
                 query, pooled = network.encode_query(frames)
                 support = query
                 if guided and self._texts is not None:
-                    words = self._texts[torch.from_numpy(self.owners[start : start + len(pixels)])]
+                    words = self._texts[
+                        torch.from_numpy(self.class_index[start : start + len(pixels)])
+                    ]
                     support, _ = network.encode_support(frames, words)
             for rows, found in zip(kept, (query, support, pooled), strict=True):
                 rows.append(found.float().cpu().numpy())
@@ -154,35 +153,10 @@ class Validator:
                 waiting = []
 
 
-def fit_match(visual: Float64, text: Float64 | None, match: Scoring) -> Scoring:
-    """Chooses visual_scale by likelihood, then α by accuracy; query i's class is i.
-
-    Args:
-        visual: Visual logits at visual_scale 1, (n, Q, C), Q = C.
-        text: Text logits, (n, Q, C), or None: α stays.
-        match: The rest.
-    """
-    right = np.arange(visual.shape[-1])
-
-    def likelihood(scale: float) -> float:
-        return float(np.log(softmax(scale * visual)[:, right, right] + 1e-300).mean())
-
-    match = dataclasses.replace(match, visual_scale=max(SCALES, key=likelihood))
-    if text is None:
-        return match
-
-    def accuracy(alpha: float) -> float:
-        fused = _fused(visual, text, dataclasses.replace(match, alpha=alpha))
-        return float(_right(fused).mean())
-
-    # Ties go to the smaller weight of the words.
-    return dataclasses.replace(match, alpha=max(ALPHAS, key=lambda a: (accuracy(a), -a)))
-
-
 def _choose_clips(
     data: PartData, config: TrainConfig
 ) -> tuple[tuple[LabelledClip, ...], NDArray[np.int64]]:
-    """At most `val.clips` of each class, the same for a seed."""
+    """At most `val.clips` clips of each class, drawn by the seed, with their class indices."""
     most = config.val.clips or len(data.clips)
     rng = np.random.default_rng([config.seed, 5])
     chosen = []
@@ -195,7 +169,7 @@ def _choose_clips(
 def _distances(
     query: np.ndarray, support: np.ndarray, episodes: Episodes, match: Scoring
 ) -> Float64:
-    """The metric of every episode's queries against its prototypes, (n, Q, C)."""
+    """Distances between every episode's queries and its prototypes, (n, Q, C)."""
     scoring = Scoring(metric=match.metric, lam=match.lam)
     parts = []
     for start in range(0, len(episodes), _MATCHED):
@@ -205,17 +179,3 @@ def _distances(
         asked = query[episodes.queries[taken, :, 0]]  # (b, Q, T, E)
         parts.append(class_distances(asked, prototypes, scoring))
     return np.concatenate(parts)
-
-
-def _fused(visual: Float64, text: Float64 | None, match: Scoring) -> Float64:
-    scores = softmax(match.visual_scale * visual)
-    if text is None:
-        return scores
-    return match.alpha * softmax(text) + (1 - match.alpha) * scores
-
-
-def _right(scores: Float64) -> Float64:
-    """Share of right answers of each episode, (n,)."""
-    hits = scores.argmax(axis=-1) == np.arange(scores.shape[-1])
-    share: Float64 = hits.mean(axis=-1)
-    return share

@@ -110,7 +110,7 @@ def test_existing_output_is_refused_and_only_a_data_set_is_replaced(
     (tmp_path / "thesis.txt").write_text("three years")
     result = runner.invoke(app, ["synth", str(tmp_path), "-y", *SMALL])
     assert result.exit_code == 1
-    assert "other things" in result.stderr
+    assert "something other than a rendered data set" in result.stderr
     assert (tmp_path / "thesis.txt").is_file()
     home = tmp_path / "again"
     _synth(str(home), "--classes", "2", "--clips", "1")

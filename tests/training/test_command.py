@@ -1,4 +1,4 @@
-"""`mafsar train` as a user types it; what it leaves is tested beside this file."""
+"""`mafsar train` on the command line; the other files of this folder test its results."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_a_dry_run_prints_configuration_clips_time_and_memory(
     [
         (["model.gt=false"], "did you mean model.gta?"),
         (["--resume"], "--resume: name the run to go on with"),
-        (["--resume", "-o", "none"], "no run there"),
-        (["--config", "none.toml"], "no such configuration"),
+        (["--resume", "-o", "none"], "there is no run in none; start one without --resume"),
+        (["--config", "none.toml"], "no such configuration file"),
         (["model.name=no-such-model"], "no-such-model"),
         (["--way", "5"], "need 5 classes, the data has 4; use --way 4 or less"),
     ],

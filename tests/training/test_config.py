@@ -1,4 +1,4 @@
-"""Configurations: TOML and `key=value` in, TOML out, what a data set fills in, what is refused."""
+"""Configurations: from TOML, `key=value` and Python, to TOML; defaults of a data set; errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mafsar.data.presets import presets
-from mafsar.errors import InputError, MissingError
+from mafsar.errors import ArgumentTypeError, InputError, MissingError
 from mafsar.training.config import (
     TrainConfig,
     build_config,
@@ -16,6 +16,7 @@ from mafsar.training.config import (
     resolved,
     to_toml,
 )
+from mafsar.training.fields import OptimFields, RunFields, ValFields
 
 
 def test_words_win_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_what_is_wrong_is_named(word: str, says: str) -> None:
 
 
 def test_a_wrong_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="no such configuration"):
+    with pytest.raises(MissingError, match="no such configuration file"):
         build_config(tmp_path / "no.toml")
     (tmp_path / "bad.toml").write_text("way = = 3\n")
     with pytest.raises(InputError, match=r"bad\.toml: not TOML"):
@@ -111,3 +112,43 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "key.toml").write_text("[model]\ngtaa = true\n")
     with pytest.raises(InputError, match=r"key\.toml: unknown field 'model\.gtaa'"):
         build_config(tmp_path / "key.toml")
+
+
+def test_a_configuration_is_built_in_python(tmp_path: Path) -> None:
+    config = TrainConfig(
+        data=tmp_path, model="vit-b-16", way=3, alpha=None, optim={"learning_rate": 1e-4},
+        run=RunFields(save_every=5), val=ValFields(every=0),
+    )  # fmt: skip
+    said = {
+        "data.folder": str(tmp_path), "model.name": "vit-b-16", "way": 3,
+        "optim.learning_rate": 1e-4, "run.save_every": 5, "val.every": 0,
+    }  # fmt: skip
+    assert config == build_config(None, said)
+    assert TrainConfig() == build_config()
+    assert TrainConfig(data={"dataset": "hmdb51", "root": "x"}).data.root == "x"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "says"),
+    [
+        ({"metric": "cosine"}, InputError, "metric must be one of otam, bimhm, mean"),
+        ({"way": None}, InputError, "way must be a whole number, got None"),
+        ({"way": 2.5}, InputError, "way must be a whole number, got 2.5"),
+        ({"seed": -1}, InputError, "seed must be ≥ 0, got -1"),
+        ({"optim": {"lr": 1.0}}, InputError, "unknown field 'optim.lr'"),
+        ({"optim": OptimFields(batch="4")}, None, ""),
+        ({"optim": OptimFields(batch="four")}, InputError, "optim.batch must be a whole number"),
+        (
+            {"val": 3},
+            ArgumentTypeError,
+            "val must be ValFields or a mapping of its fields, got int",
+        ),
+    ],
+)
+def test_a_wrong_value_in_python_is_named(values: dict, kind: type | None, says: str) -> None:
+    if kind is None:
+        assert TrainConfig(**values).optim.batch == 4
+        return
+    with pytest.raises(kind) as caught:
+        TrainConfig(**values)
+    assert says in str(caught.value)

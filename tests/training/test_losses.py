@@ -1,4 +1,4 @@
-"""Losses against plain float64 statements of METHOD's formulas."""
+"""Losses against float64 restatements of METHOD's formulas."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mafsar.training.losses import contrastive_loss, episode_loss, text_loss
+from mafsar.training.schedule import cosine_schedule
 from mafsar.training.starter.augment import augment
-from mafsar.training.starter.pretrain import cosine_schedule
 
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_episode_loss_weighs_words_and_clips() -> None:
     assert float(episode_loss(logits, labels, 0.4, words)) == pytest.approx(wanted, rel=1e-6)
 
 
-def test_contrastive_loss_counts_equal_captions_as_right() -> None:
+def test_contrastive_loss_matches_equal_captions() -> None:
     rng = np.random.default_rng(1)
     images, texts = rng.normal(size=(3, 5)), rng.normal(size=(3, 5))
     texts[2] = texts[0]
@@ -66,7 +66,7 @@ def test_contrastive_loss_counts_equal_captions_as_right() -> None:
     assert float(found) == pytest.approx(wanted / 3, rel=1e-6)
 
 
-def test_schedule_warms_up_and_ends_at_nothing() -> None:
+def test_schedule_warms_up_and_ends_at_zero() -> None:
     factors = [cosine_schedule(step, 100, 10) for step in range(101)]
     assert factors[0] == pytest.approx(0.1)
     assert factors[9] == pytest.approx(1.0)

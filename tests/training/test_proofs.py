@@ -1,6 +1,6 @@
-"""What an honest evaluation must not do: profit from labels, or see a query among its support.
+"""Evaluation must not use the labels of queries, nor see a query among its support.
 
-And what its plainest row is: frames of the frozen tower, averaged and compared by cosine.
+Its baseline is the frozen tower: frames averaged and compared by cosine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mafsar.video import load_clip
 
 @pytest.fixture(scope="module")
 def encoder(small_clip_config: ModelConfig) -> TorchEncoder:
-    """A network whose adapters and text tokens do something: all drawn at random."""
+    """A network whose adapters and text tokens have an effect: all are random."""
     match = Scoring(text_scale=20.0)
     config = dataclasses.replace(small_clip_config, adapters=AdapterConfig(), match=match)
     network = build_network(config, seed=3)
@@ -46,11 +46,11 @@ def clips(moving_squares: Path) -> SupportSet:
     return read_support(moving_squares)
 
 
-def test_permuted_labels_leave_nothing_but_chance(encoder, clips) -> None:
-    """Clip → label is permuted over the whole set, then episodes are drawn.
+def test_permuted_labels_give_chance(encoder, clips) -> None:
+    """The labels of all clips are permuted before episodes are drawn.
 
-    Were a query guided by its own label, or its content among its support, accuracy would stay
-    above chance however the labels lie. Clips repeat between episodes, so the spread is taken over
+    If a query were guided by its own label, or were among its support, accuracy would stay above
+    chance under any permutation. Clips repeat between episodes, so the spread is taken over
     permutations, not over queries.
     """
     rng = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def test_a_query_is_the_same_whatever_its_own_label(encoder, clips) -> None:
 def test_no_clip_is_support_and_query_of_an_episode(
     encoder, moving_squares: Path, tmp_path: Path
 ) -> None:
-    """By content: copies under other names, in the same class and in another, are left out."""
+    """By content: copies with other names, in the same class or in another, are left out."""
     root = tmp_path / "copies"
     shutil.copytree(moving_squares, root)
     shutil.copytree(root / "left" / "clip0", root / "left" / "clip9")
@@ -153,11 +153,17 @@ def test_the_frozen_row_is_open_clip_s_tower_mean_pooled(
         frames = torch.from_numpy((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
         pooled.append(tower(frames).mean(dim=0).numpy())
     features = np.array(pooled)
-    right = []
+    right, gaps = [], []
     for episode in frozen["episodes"]:
         classes = features[np.array(episode["support"])].mean(axis=1)  # (5, E)
         queries = features[np.array(episode["query"])][:, 0]
         unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (queries, classes)]
-        right.append(((unit[0] @ unit[1].T).argmax(axis=1) == np.arange(5)).mean())
-    assert result.accuracy == pytest.approx(100 * np.mean(right), abs=1e-9)
+        cosines = unit[0] @ unit[1].T
+        right.append((cosines.argmax(axis=1) == np.arange(5)).mean())
+        best, second = np.sort(cosines, axis=1)[:, :-3:-1].T
+        gaps += (best - second).tolist()
+    # Two classes nearer than float32 tells apart (8 roundings of a cosine) may change places.
+    close = np.mean(np.array(gaps) < 8 * np.finfo(np.float32).eps)
+    assert close < 0.01
+    assert result.accuracy == pytest.approx(100 * np.mean(right), abs=100 * close + 1e-9)
     assert 20 < result.accuracy < 100

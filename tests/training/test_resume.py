@@ -1,4 +1,4 @@
-"""`kill -9` at any moment, then `--resume`: the curve goes on as if nothing had happened."""
+"""`kill -9` at any moment, then `--resume`: the curve continues as in an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def curve(run: Path) -> list[dict[str, Any]]:
-    """The metrics without what the clock says."""
+    """The metrics without times."""
     return [{k: v for k, v in line.items() if k not in VOLATILE} for line in read_metrics(run)]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mafsar.runtime.bank.bank import Bank, TextChoice
+from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.bank.text_choice import TextChoice
 from mafsar.runtime.scoring.leave_one_out import harmful_clips, leave_one_out
 
 SCHEMA = 1

@@ -215,7 +215,7 @@ def _open(source: ModelSource, choice: EngineChoice) -> Encoder:
 
 
 def _needs_bundle(name: str, choice: EngineChoice) -> UnavailableError:
-    asked = {"engine": choice.engine}
+    asked: dict[str, str] = {"engine": choice.engine}
     if choice.precision != "fp32":
         asked["precision"] = choice.precision
     return UnavailableError(
@@ -244,7 +244,7 @@ def _kept_bundle(name: str, make_bundle: MakeBundle | None) -> Bundle | None:
 
 
 def precisions_of(
-    name: str | Path, engine: Engine, *, make_bundle: MakeBundle | None = None
+    name: str | Path, engine: str, *, make_bundle: MakeBundle | None = None
 ) -> list[Precision]:
     """The precisions that a model has on an engine, fp32 first.
 

@@ -1,1 +1,1 @@
-"""Actions: what is done, as motions over time."""
+"""Actions: motions of people and things over time."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mafsar.synthetic.actions.people import draw_sign
-from mafsar.synthetic.actions.tabletop import BASE, Rng, draw_thing, hand_at, held
-from mafsar.synthetic.motion import Motion, Sprite, path
+from mafsar.synthetic.actions.tabletop import Rng, draw_thing, hand_at, held
+from mafsar.synthetic.motion import BASE, Motion, Sprite, path
 
-_NEARER = 0.16  # how much lower in the picture stands what is in front
+_NEARER = 0.16  # how much lower in the picture a thing in front stands
 
 
 def put_in_front(rng: Rng, p: np.ndarray) -> Motion:

@@ -1,12 +1,12 @@
-"""What hands try in vain, only pretend, or do by the way; see people.py for the conventions."""
+"""Actions of hands that fail, are only pretended, or change nothing; see people.py."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mafsar.synthetic.actions.people import draw_sign
-from mafsar.synthetic.actions.tabletop import BASE, Rng, draw_thing, hand_at, held
-from mafsar.synthetic.motion import Motion, Sprite, path
+from mafsar.synthetic.actions.tabletop import Rng, draw_thing, hand_at, held
+from mafsar.synthetic.motion import BASE, Motion, Sprite, path
 
 
 def fail_to_lift(rng: Rng, p: np.ndarray) -> Motion:
@@ -21,7 +21,7 @@ def fail_to_lift(rng: Rng, p: np.ndarray) -> Motion:
 
 
 def fail_to_push(rng: Rng, p: np.ndarray) -> Motion:
-    """The hand runs against a thing that does not give way, again and again."""
+    """The hand pushes a thing again and again, and it does not move."""
     big, side = float(rng.uniform(0.3, 0.38)), draw_sign(rng)
     edge = side * (big + 0.1)
     hx = path(p, (0, side * 1.3), (0.2, edge), (0.35, edge + side * 0.3), (0.5, edge),
@@ -36,7 +36,7 @@ def fail_to_push(rng: Rng, p: np.ndarray) -> Motion:
 
 
 def fail_to_open(rng: Rng, p: np.ndarray) -> Motion:
-    """A lid comes up a little, and falls shut, twice."""
+    """A lid opens a little and falls shut, twice."""
     side, big = draw_sign(rng), float(rng.uniform(0.34, 0.42))
     angle = path(p, (0.2, 0), (0.38, 32), (0.45, 0), (0.55, 0), (0.73, 32), (0.8, 0))
     radians, top = np.radians(angle), BASE + 1.3 * big
@@ -50,7 +50,7 @@ def fail_to_open(rng: Rng, p: np.ndarray) -> Motion:
 
 
 def tilt_and_let_back(rng: Rng, p: np.ndarray) -> Motion:
-    """A thing leans over under a finger, and comes back upright."""
+    """A finger tilts a thing, which comes back upright."""
     size, side = float(rng.uniform(0.16, 0.2)), draw_sign(rng)
     lean = path(p, (0.25, 0), (0.5, float(rng.uniform(32, 42))), (0.75, 0))
     radians, tall = np.radians(lean), 2.0 * size
@@ -77,7 +77,7 @@ def poke(rng: Rng, p: np.ndarray) -> Motion:
 
 
 def pretend_to_put_in(rng: Rng, p: np.ndarray) -> Motion:
-    """A hand dips a thing into a box and takes it away again."""
+    """A hand lowers a thing into a box and takes it out again."""
     kind, size = draw_thing(rng, without=("bottle",))
     size *= 0.85
     side, big = draw_sign(rng), 0.34

@@ -1,4 +1,4 @@
-"""The table of action classes: their words, how they move, and which split they belong to."""
+"""The table of action classes: their words, their motion, and their split."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Action:
         name: Folder name, words joined by underscores.
         text: What a person would call it.
         before, after: Words for its first and last state, used in captions of single frames.
-        cyclic: It repeats; otherwise it goes once from beginning to end.
+        cyclic: It repeats; otherwise it happens once, from beginning to end.
         backwards: It is ``motion`` run backwards in time.
-        partner: The class that is this one backwards or mirrored, if there is one.
-        side: 1 or -1 where left and right are part of the meaning (the clip is then never mirrored
-            by chance); 0 otherwise.
-        unnamed: It was drawn, and only its motion says what it is.
+        partner: The class that is this one backwards or mirrored, or None.
+        side: 1 or -1 if left and right are part of the meaning (such a clip is never mirrored at
+            random), else 0.
+        unnamed: A random class, which has no words.
     """
 
     name: str
@@ -190,7 +190,7 @@ _REPEATING: list[tuple[MotionFunction, str, str, Split]] = [
     (attempts.knock, "knock_on_table", "a hand knocks on the table", "train"),
 ]
 
-# Once from beginning to end, with nothing that is their reverse: motion, name, text, before, after
+# Happen once and have no reversed class: motion, name, text, before, after
 _ONCE: list[tuple[MotionFunction, str, str, str, str]] = [
     (tabletop.drop_object, "drop_object", "a hand drops an object", "an object up in the hand",
      "an object on the table"),
@@ -247,7 +247,7 @@ def action(name: str) -> Action:
     """Look an action up by name.
 
     Raises:
-        InputError: There is no such class; names the nearest ones.
+        InputError: There is no such class; the message names the nearest ones.
     """
     if wild := _WILD.fullmatch(name):
         return _wild_action(int(wild[1]), backwards=wild[2] is not None)
@@ -258,7 +258,7 @@ def action(name: str) -> Action:
 
 
 def wild_names(count: int) -> list[str]:
-    """Return the names of the first unnamed classes; all of them are for training only."""
+    """Return the names of the first unnamed classes, which are all for training."""
     names: list[str] = []
     number = 0
     while len(names) < count:
@@ -270,7 +270,7 @@ def wild_names(count: int) -> list[str]:
 
 @cache
 def _wild_action(number: int, *, backwards: bool) -> Action:
-    """Two in three are people, three in four go one way and exist backwards too."""
+    """Return an unnamed class: two in three are of people, three in four have a reversed class."""
     scene: Literal["person", "table"] = "table" if number % 3 == 2 else "person"
     cyclic = number % 4 == 3
     name = f"wild_{number}"

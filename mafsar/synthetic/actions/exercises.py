@@ -1,4 +1,4 @@
-"""Actions of one person that repeat: progress in [0, 1] goes once round; see people.py."""
+"""Repeated actions of one person: progress in [0, 1] is one cycle; see people.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Actions of one person: each function turns progress in [0, 1] into poses and props.
 
-One-off actions go from their beginning at 0 to their end at 1; those that repeat go once round.
-Reversed classes are these functions run backwards, so they are not written twice.
+An action that happens once begins at 0 and ends at 1; a repeated one goes through one cycle.
+Reversed classes run these functions backwards, so they are not written a second time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _still(progress: np.ndarray, x: float, y: float, z: float) -> np.ndarray:
 
 
 def _gait(poses: np.ndarray, steps: np.ndarray, stride: float = 26.0) -> np.ndarray:
-    """Add a walk to poses in place: legs swing, arms against them."""
+    """Add the legs of a walk to poses, in place."""
     swing = np.sin(2 * np.pi * steps)
     lift = np.sin(2 * np.pi * steps + 0.9)
     field(poses, "l_hip")[:] += stride * swing
@@ -208,7 +208,7 @@ def put_on_hat(rng: Rng, p: np.ndarray) -> Motion:
 
 def raise_leg(rng: Rng, p: np.ndarray) -> Motion:
     side = draw_side(rng)
-    if rng.random() < 0.5:  # to the side, seen from in front
+    if rng.random() < 0.5:  # to the side, seen from the front
         top = pose(**{f"{side}_out": float(rng.uniform(55, 75))}, b_arm=30)
         return Motion(through(p, (0, REST), (1, top)))
     top = pose(**{f"{side}_hip": float(rng.uniform(70, 95)), f"{side}_knee": 5}, pitch=-4)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mafsar.synthetic.motion import Motion, Sprite, path
+from mafsar.synthetic.motion import BASE, Motion, Sprite, path
 
 Rng = np.random.Generator
 THINGS = ("block", "can", "bottle", "fruit", "car", "ball", "cup")
-BASE = -0.42  # where things stand
 
 
 def draw_thing(rng: Rng, *, without: tuple[str, ...] = ()) -> tuple[str, float]:
@@ -145,7 +144,7 @@ def tip_over(rng: Rng, p: np.ndarray) -> Motion:
     tall = 2.0 * size if kind == "bottle" else 1.3 * size
     lean = path(p, (0.3, 0), (0.75, 88))
     radians = np.radians(lean)
-    # The foot on the falling side is the pivot.
+    # It turns about the foot on the side to which it falls.
     x = side * (size * 0.5 * (1 - np.cos(radians)) + tall * np.sin(radians)) * 0.9
     y = BASE + tall * np.cos(radians) + size * 0.6 * np.sin(radians)
     touch = np.minimum(p, 0.5)

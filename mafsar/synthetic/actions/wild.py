@@ -1,7 +1,7 @@
-"""Motions without a name, as many as wanted: a number draws the class, a clip's seed how it is done.
+"""Motions without a name, without limit: a number draws the class, a clip's seed its variation.
 
-A few dozen named classes teach a few-shot learner those classes; thousands of drawn ones teach it to
-compare motions. Each is one-off and exists forwards and backwards, or repeats.
+A few dozen named classes teach a few-shot learner these classes; thousands of random ones teach it
+to compare motions. Each either happens once, forwards or backwards, or repeats.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from functools import partial
 import numpy as np
 
 from mafsar.synthetic.actions.people import REST, Rng, draw_sign, swing_arms
-from mafsar.synthetic.actions.tabletop import BASE, THINGS
+from mafsar.synthetic.actions.tabletop import THINGS
 from mafsar.synthetic.body import FIELDS, field
-from mafsar.synthetic.motion import Motion, Prop, Sprite, path, through
+from mafsar.synthetic.motion import BASE, Motion, Prop, Sprite, path, through
 
 _CLASS_STREAM = 107
-# Angles that a drawn pose may take, degrees; displacements, body heights.
+# Ranges of the angles of a random pose, degrees.
 _ARM = {"arm": (-20, 178), "arm_az": (0, 110), "fore": (-10, 180), "fore_az": (0, 170)}
-_ANGLE_JITTER = 7.0  # degrees, of each clip's own poses
-_TIME_JITTER = 0.05  # of the clip, of the poses between the ends
+_ANGLE_JITTER = 7.0  # degrees, variation of a clip's poses
+_TIME_JITTER = 0.05  # fraction of the clip, variation of the times of the middle poses
 
 
 def wild_motion(number: int, scene: str, rng: Rng, p: np.ndarray, *, cyclic: bool) -> Motion:
     """Move as class ``number`` does.
 
     Args:
-        number: The class; it draws poses, paths, things and the view.
+        number: Number of the class; draws its poses, paths, things and view.
         scene: "person" or "table".
-        rng: The clip's own variation.
+        rng: Draws the variation of the clip.
         p: float64 (T,) progress in [0, 1].
-        cyclic: The motion ends where it began.
+        cyclic: The motion ends where it begins.
     """
     own = np.random.default_rng([_CLASS_STREAM, number])
     if scene == "person":
@@ -70,7 +70,7 @@ def _person(own: Rng, rng: Rng, p: np.ndarray, *, cyclic: bool) -> Motion:
     props = []
     if held:
         size = float(size * rng.uniform(0.85, 1.15))
-        # Let go of, the thing lies before the feet.
+        # After it is released, the thing lies in front of the feet.
         at = np.tile([0.0, size, 0.3], (len(p), 1))
         grip = np.ones(len(p)) if released is None else path(p, (released, 1), (released + 0.15, 0))
         side = "right" if hands < 0.5 else "both"
@@ -108,7 +108,7 @@ def _draw_pose(own: Rng, start: np.ndarray) -> np.ndarray:
 
 
 def _draw_legs(own: Rng, target: np.ndarray) -> None:
-    if own.random() < 0.5:  # both alike: squats and wide stances
+    if own.random() < 0.5:  # both legs alike: squats and wide stances
         bend = own.uniform(0, 115)
         for side in "lr":
             field(target, f"{side}_hip")[:] = bend
@@ -129,7 +129,7 @@ def _jitter(key: np.ndarray, rng: Rng) -> np.ndarray:
 
 
 def _table(own: Rng, rng: Rng, p: np.ndarray, *, cyclic: bool) -> Motion:
-    """A hand, and one or two things, along drawn paths."""
+    """A hand and one or two things, along random paths."""
     count = int(own.integers(2, 5))
     stops = _draw_stops(own, count, cyclic=cyclic)
     times = np.linspace(0, 1, len(stops))
@@ -143,7 +143,7 @@ def _table(own: Rng, rng: Rng, p: np.ndarray, *, cyclic: bool) -> Motion:
     reach = (float(own.choice([-0.8, 0.0, 0.8])), float(own.choice([-1.0, 1.0, 1.0])))
     limits = (own.uniform(0, 1), own.uniform(0, 1))
 
-    side = draw_sign(rng)  # mirrored at random: left and right are no part of a drawn class
+    side = draw_sign(rng)  # mirrored at random: left and right do not matter for a random class
     size = float(rng.uniform(0.13, 0.22))
     times[1:-1] += rng.uniform(-_TIME_JITTER, _TIME_JITTER, len(stops) - 2)
     wobble = rng.normal(0, 0.035, (len(stops), 2))
@@ -181,7 +181,7 @@ def _table(own: Rng, rng: Rng, p: np.ndarray, *, cyclic: bool) -> Motion:
 
 
 def _draw_stops(own: Rng, count: int, *, cyclic: bool) -> list[tuple[float, float]]:
-    """Draw where the first thing goes: on the table, in the air, or out of the picture."""
+    """Draw the path of the first thing: on the table, in the air, or out of the picture."""
     stops = []
     for index in range(count):
         high = own.uniform(-0.1, 0.6) if own.random() < 0.5 else BASE
@@ -193,11 +193,11 @@ def _draw_stops(own: Rng, count: int, *, cyclic: bool) -> list[tuple[float, floa
 
 
 def _absence(arrives: bool, leaves: bool, limits: tuple[float, float]) -> list[tuple[float, float]]:
-    """Draw when the hand is away from the thing: 1 far off, 0 holding it."""
+    """Return when the hand is away from the thing: 1 far away, 0 holding it."""
     first, last = 0.15 + 0.2 * limits[0], 0.65 + 0.2 * limits[1]
     return [(0, float(arrives)), (first, 0), (last, 0), (1, float(leaves))]
 
 
 def wild_function(number: int, scene: str, *, cyclic: bool) -> partial[Motion]:
-    """Return the motion of class ``number`` as the table of actions keeps them."""
+    """Return the motion function of class ``number``, as the table of actions has them."""
     return partial(wild_motion, number, scene, cyclic=cyclic)

@@ -1,1 +1,1 @@
-"""Clips: an action, a person or thing, a place and a camera as frames."""
+"""Clips: an action, a person or things, a place and a camera turned into frames."""

@@ -10,7 +10,7 @@ from mafsar.synthetic.painting.nuisance import Nuisance
 
 
 def class_captions(entry: Action) -> list[str]:
-    """Return several ways to say what a class is."""
+    """Return several descriptions of a class."""
     if entry.scene == "table":
         return [entry.label, entry.text, f"a close view: {entry.text}"]
     return [entry.label, entry.text, f"a person {entry.text}", f"someone {entry.text}"]
@@ -28,11 +28,11 @@ def frame_words(
 
     Args:
         entry: The class.
-        progress: How far the motion is, [0, 1].
+        progress: Progress of the motion, [0, 1].
         nuisance: The clip's body, place and light.
         place: Words for the background.
         world: float64 (J, 3) joints of a person, or None in a close view.
-        across: Where the main thing is, 0 left to 1 right of the picture.
+        across: Position of the main thing, from 0 (left) to 1 (right).
     """
     phrases = []
     if world is not None:

@@ -1,7 +1,7 @@
-"""Rendering of labelled clips: a class name and a seed give the same pixels every time.
+"""Rendering of labelled clips: a class name and a seed always give the same pixels.
 
-Body, place, light, camera and tempo come from the seed alone; the class adds only its motion, so a
-class cannot be told by anything else.
+Body, place, light, camera and tempo depend on the seed alone; the class adds only its motion, so
+that nothing else reveals the class.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _STYLE_STREAM = 103
 
 @dataclass(frozen=True)
 class Rendering:
-    """A rendered clip and what is known about it.
+    """A rendered clip with its tracked points and words.
 
     Attributes:
         frames: uint8 (T, S, S, 3) RGB.
         points: float32 (T, POINTS, 2) picture fractions of joints and things; NaN where absent. Of
-            two like joints the one further left in the picture comes first: a mirrored picture
-            does not show which was which.
+            a pair of joints the one further left in the picture comes first, since a mirrored
+            picture does not show which is which.
         phrases: For each frame, phrases that describe it, the main one first.
     """
 
@@ -48,18 +48,18 @@ def render_clip(
 
     Args:
         class_name: One of ``class_names()``.
-        seed: Draws everything that is not the class; ≥ 0.
-        frames: How many frames, evenly over the clip.
+        seed: Draws everything except the class; ≥ 0.
+        frames: Number of frames, evenly over the clip.
         size: Side of the picture, pixels.
-        photos: Some places and table tops are photographs. Without them a clip's pixels are the
-            same whatever is installed.
+        photos: Use photographs for some places and table tops. Without them the pixels do not
+            depend on what is installed.
 
     Returns:
         uint8 (frames, size, size, 3) RGB.
 
     Raises:
         InputError: There is no such class, or a number is out of range.
-        UnavailableError: ``photos`` without the packages that hold them.
+        UnavailableError: ``photos`` is set and the packages with the photographs are missing.
     """
     return render(class_name, seed=seed, frames=frames, size=size, photos=photos).frames
 
@@ -89,7 +89,7 @@ def render_video(
     Args:
         class_name: One of ``class_names()``.
         path: The file to write, ``.mp4``.
-        seed: Draws everything that is not the class; ≥ 0.
+        seed: Draws everything except the class; ≥ 0.
         seconds: Length of the clip.
         fps: Frames a second.
         size: Side of the picture, pixels, even.
@@ -98,7 +98,7 @@ def render_video(
     Returns:
         ``path``.
     """
-    # PyAV is wanted only here: drawing needs nothing but numpy and Pillow.
+    # Only this needs PyAV; drawing needs numpy and Pillow alone.
     from mafsar.video import write_video
 
     count = max(1, round(seconds * fps))
@@ -108,10 +108,10 @@ def render_video(
 
 
 class Take:
-    """One clip of a class, about to be painted; see ``render_clip`` for the arguments.
+    """One clip of a class, ready to be painted; see ``render_clip`` for the arguments.
 
     Attributes:
-        stage: Paints it.
+        stage: Paints the clip.
     """
 
     def __init__(
@@ -122,13 +122,13 @@ class Take:
         self._entry = entry = action(class_name)
         self._nuisance = nuisance = draw_nuisance(seed)
         times = (np.arange(frames) + 0.5) / frames
-        # Backwards means exactly the frames of the forward motion in reverse order.
+        # A reversed class has exactly the frames of the forward motion in reverse order.
         times = 1 - times if entry.backwards else times
         self._progress = _progress(entry, nuisance, times)
         motion = entry.motion(np.random.default_rng([_STYLE_STREAM, seed]), self._progress)
         if motion.poses is not None:
             sway(motion.poses, nuisance.posture, times)
-        # A class with a side is drawn to the right and mirrored to go left; others at random.
+        # A class with a side is drawn to the right and mirrored for the left; others at random.
         mirrored = entry.side < 0 if entry.side else nuisance.mirror
         self.stage = Stage(
             motion, nuisance, seed=seed, frames=frames, size=size, mirrored=mirrored, photos=photos
@@ -145,7 +145,7 @@ class Take:
 
 
 def _progress(entry: Action, nuisance: Nuisance, times: np.ndarray) -> np.ndarray:
-    """Return how far the motion is at each time of the clip, float64 (T,) in [0, 1]."""
+    """Return the progress of the motion at each time of the clip, float64 (T,) in [0, 1]."""
     if entry.cyclic:
         return np.asarray((nuisance.phase + nuisance.cycles * times) % 1.0)
     linear = np.clip((times - nuisance.start) / (nuisance.end - nuisance.start), 0, 1)

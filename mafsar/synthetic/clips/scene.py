@@ -1,4 +1,4 @@
-"""Clips of places where nothing in particular happens: appearance without an action."""
+"""Clips of places without an action: appearance alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mafsar.synthetic.painting.backgrounds import draw_kind, paint_background
-from mafsar.synthetic.painting.palette import pick
+from mafsar.synthetic.palette import pick
 
 _SCENE_STREAM = 106
 
@@ -14,17 +14,17 @@ _SCENE_STREAM = 106
 def paint_scene_clip(
     seed: int, take: int, *, frames: int = 8, size: int = 112, photos: bool = False
 ) -> np.ndarray:
-    """Paint one take of a place where shapes drift about and nothing in particular happens.
+    """Paint one take of a place in which shapes drift and no action happens.
 
-    Takes of the same seed show the same place and shapes, from another window and at other times:
-    they are alike in appearance only.
+    Takes of the same seed show the same place and shapes in another crop and at other times: they
+    are alike in appearance only.
 
     Args:
         seed: The place.
-        take: Which clip of it.
-        frames: How many frames, T.
+        take: Number of the clip of this place.
+        frames: Number of frames, T.
         size: Side of the picture, pixels.
-        photos: Some places are photographs; see ``paint_background``.
+        photos: Use photographs for some places; see ``paint_background``.
 
     Returns:
         uint8 (frames, size, size, 3).

@@ -1,4 +1,4 @@
-"""One clip about to be painted: its people or things, its place, its camera."""
+"""One clip ready to be painted: its people or things, its place and its camera."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from mafsar.synthetic.painting.canvas import SUPERSAMPLE, Canvas
 from mafsar.synthetic.painting.develop import Developer
 from mafsar.synthetic.painting.figure import TRACKED, Person
 from mafsar.synthetic.painting.nuisance import Nuisance
-from mafsar.synthetic.painting.palette import Colour, brightness, pick
 from mafsar.synthetic.painting.textures import field, roll_window
 from mafsar.synthetic.painting.things import Tabletop
+from mafsar.synthetic.palette import Colour, brightness, pick
 
 POINTS = len(TRACKED) + 4
 _COLOUR_STREAM, _BYSTANDER_STREAM = 104, 109
-_CONTRAST = 30  # grey levels at least between what acts and what is behind it
-_MARGIN = 0.08  # of the picture: how far a shaken camera may look past its edge
+_CONTRAST = 30  # least difference between the actor and the background, grey levels
+_MARGIN = 0.08  # fraction of the picture by which a shaken camera may look past its edge
 
 
 class Stage:
     """A motion in front of a camera.
 
     Args:
-        motion: What happens; its arrays have one row a frame.
-        nuisance: Everything else.
+        motion: The action; its arrays have one row per frame.
+        nuisance: Everything that does not depend on the action.
         seed: Draws colours and places.
-        frames: How many frames, T.
+        frames: Number of frames, T.
         size: Side of the picture, pixels.
-        mirrored: The picture is turned left to right at the end.
-        photos: Some places and table tops are photographs.
-        cast: Who acts from which frame on, if others than the nuisance's person do.
+        mirrored: Mirror the finished pictures left to right.
+        photos: Use photographs for some places and table tops.
+        cast: First frame and build of each person who acts, if not the person of the nuisance.
 
     Attributes:
         place: Words for the background.
@@ -82,7 +82,7 @@ class Stage:
         return None, table
 
     def _paint_place(self, seed: int, photos: bool) -> tuple[Image.Image, str]:
-        """Paint what stays behind the action, with a margin around the picture."""
+        """Paint the background, with a margin around the picture."""
         side = round(self._size * (1 + 2 * _MARGIN))
         picture, words = paint_background(self._nuisance.background, seed, side, photos=photos)
         if self._table is not None:
@@ -103,7 +103,7 @@ class Stage:
         return Image.fromarray(picture).resize(doubled, Image.Resampling.BILINEAR), words
 
     def _add_bystander(self, picture: np.ndarray, seed: int) -> np.ndarray:
-        """Paint somebody who stands about, further off and to one side."""
+        """Paint a bystander, further away and to one side."""
         rng = np.random.default_rng([_BYSTANDER_STREAM, seed])
         far = self._nuisance.scale * rng.uniform(0.45, 0.85)
         aside = rng.choice([-1, 1]) * rng.uniform(0.22, 0.42)
@@ -151,9 +151,9 @@ class Stage:
         return self._developer.develop(picture, t)
 
     def _see_place(self, t: int) -> Image.Image:
-        """Return the part of the place that frame t shows, at the supersampled size."""
+        """Return the part of the background that frame t shows, at the supersampled size."""
         side, whole = self._size * SUPERSAMPLE, self._background.width
-        # The place moves with the camera's shake, half as much as what is near.
+        # The background moves with the camera's shake, half as much as what is near.
         margin = (whole - side) / 2
         at = (margin - 0.5 * self._shake[t] * side).round().clip(0, 2 * margin)
         if self._table is None or self._table.zoom[t] == 1:
@@ -165,7 +165,7 @@ class Stage:
         return self._background.resize((side, side), Image.Resampling.BILINEAR, box=box)
 
     def _roughen(self, picture: np.ndarray, behind: np.ndarray, anchor: np.ndarray) -> np.ndarray:
-        """Give everything in front of the place a fine structure that moves along with it."""
+        """Give everything in front of the background a fine texture that moves along with it."""
         if self._nuisance.texture < 0.02:
             return picture
         at = np.nan_to_num(anchor) * self._size
@@ -178,7 +178,7 @@ class Stage:
 
 
 def _draw_colours(rng: np.random.Generator) -> list[Colour]:
-    """Draw the colours of two things and of a table that they can be seen on."""
+    """Draw the colours of two things and of a table on which they stand out."""
     things = [pick(rng)[1], pick(rng)[1]]
     table = pick(rng)[1]
     while min(abs(brightness(table) - brightness(thing)) for thing in things) < _CONTRAST:
@@ -187,7 +187,7 @@ def _draw_colours(rng: np.random.Generator) -> list[Colour]:
 
 
 def _set_apart(picture: np.ndarray, clothes: list[Colour]) -> np.ndarray:
-    """Lighten or darken a place that is as bright as the clothes of who acts in front of it."""
+    """Lighten or darken a background that is as bright as the clothes of the actor."""
     third = picture.shape[0] // 3
     behind = brightness(picture[third : 2 * third, third : 2 * third].mean(axis=(0, 1)))
     front = sum(brightness(colour) for colour in clothes) / len(clothes)

@@ -1,7 +1,7 @@
-"""Long videos of one place: actions at known times between idle stretches.
+"""Long videos of one place: actions at known times, with idle time between them.
 
-Somebody comes into an empty room, acts, stands about, and leaves; others pass by, or come in next.
-Each action begins where the one before left the body: who raised the arms holds them until they are
+A person comes into an empty room, acts, stands idle, and leaves; others pass by or come in later.
+Each action begins in the pose in which the last one ended: raised arms stay up until they are
 lowered.
 """
 
@@ -20,21 +20,21 @@ from mafsar.synthetic.motion import Motion
 from mafsar.synthetic.painting.nuisance import Nuisance, draw_nuisance
 
 SHORTEST, LONGEST = 0.5, 12.0
-"""Seconds that an action takes."""
+"""Length of an action, seconds."""
 _STREAM = 112
 _IDLE = (0.8, 5.0)  # seconds between actions
 _EMPTY = (2.0, 8.0)  # seconds that the room is empty
-_PERIOD = (0.6, 1.4)  # seconds a repetition takes
-_BLEND_SECONDS = 0.35  # from how the body stands to how an action begins
+_PERIOD = (0.6, 1.4)  # seconds of a repetition
+_BLEND_SECONDS = 0.35  # from the pose before an action to its first pose
 _SWAY_SECONDS = 4.0
-_OUTSIDE = 6.0  # body heights to the side: nobody is to be seen
+_OUTSIDE = 6.0  # body heights to the side: out of the picture
 _WALKING = (0.45, 0.9)  # body heights a second
 _CROSSINGS = ("walk_to_the_right", "walk_to_the_left")
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens in a stream: from when to when, seconds, and what it is."""
+    """An action in a stream: its start and end in seconds, and its label."""
 
     start: float
     end: float
@@ -43,14 +43,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Stream:
-    """A long video about to be painted, and what is to be seen in it."""
+    """A long video ready to be painted, and its events."""
 
     stage: Stage
     events: list[Event]
 
 
 def stream_classes() -> list[str]:
-    """Return the classes that streams can show: somebody who stays in place and holds nothing."""
+    """Return the classes that streams can show: people who stay in place and hold nothing."""
     return [name for name, entry in ACTIONS.items() if _stays_in_place(entry)]
 
 
@@ -66,13 +66,13 @@ def plan_stream(
     """Plan a stream.
 
     Args:
-        names: Its actions, some of ``stream_classes()``; whoever enters, leaves or crosses is
+        names: Its actions, from ``stream_classes()``. People who enter, leave or cross are
             labelled, too.
         seed: Draws everything.
         seconds: Its length.
         fps: Frames a second.
         size: Side of the picture, pixels.
-        photos: The place may be a photograph.
+        photos: The background may be a photograph.
     """
     rng = np.random.default_rng([_STREAM, seed])
     nuisance = _steady(draw_nuisance(seed), rng)
@@ -108,7 +108,7 @@ class _Script:
         self._entries = [action(name) for name in names]
         self._rng, self._fps, self._frames = rng, fps, frames
         self._facing = draw_sign(rng) * float(rng.uniform(20, 50))
-        # So far to the side that nothing of a person is seen, in body heights.
+        # Distance to the side at which a person is out of the picture, body heights.
         self._off = (0.5 + abs(nuisance.offset[0])) / nuisance.scale + 0.27
         self._t = 0
         self.events: list[Event] = []
@@ -116,7 +116,7 @@ class _Script:
         self.poses = np.tile(REST, (frames, 1))
 
     def run(self) -> None:
-        """Fill the whole length: an empty room, somebody for a while, an empty room again."""
+        """Fill the whole length: an empty room, a person for a while, an empty room again."""
         while self._t < self._frames:
             self._nobody(_EMPTY)
             if self._rng.random() < 0.35:
@@ -145,15 +145,15 @@ class _Script:
         return pose
 
     def _put(self, poses: np.ndarray) -> None:
-        """Add poses at the end; what does not fit is cut off."""
+        """Append poses; those past the end of the video are dropped."""
         room = self._frames - self._t
         self.poses[self._t : self._t + len(poses)] = poses[:room]
         self._t += min(len(poses), room)
 
     def _happen(self, label: str, poses: np.ndarray) -> None:
-        """Add poses and the event that they are."""
+        """Append poses and their event."""
         if self._t + len(poses) > self._frames:
-            # Nothing begins that has no time to end: the last pose is held.
+            # An action that would not end in time does not begin: the last pose is held.
             last = self.poses[self._t - 1] if self._t else self._nowhere()
             self._put(np.tile(last, (self._frames - self._t, 1)))
             return
@@ -176,7 +176,7 @@ class _Script:
         self._put(np.tile(pose, (self._count(*_IDLE), 1)))
 
     def _walk(self, label: str) -> None:
-        """Somebody comes in, goes out or crosses, about as fast as people walk."""
+        """Let a person come in, go out or cross at walking speed."""
         if label != "leave":
             self.cast.append((self._t, draw_build(self._rng)))
         side = draw_sign(self._rng) * self._off
@@ -200,11 +200,11 @@ class _Script:
         self._happen(label, poses)
 
     def _blend(self, count: int) -> int:
-        """Return how many frames a change of pose takes within an event of so many."""
+        """Return the frames of a change of pose within an event of ``count`` frames."""
         return max(1, min(round(_BLEND_SECONDS * self._fps), count // 4))
 
     def _act(self, entry: Action, pose: np.ndarray) -> np.ndarray:
-        """Perform an action from a pose; return the pose it leaves."""
+        """Perform an action that starts in a pose; return its last pose."""
         low, high = np.log(SHORTEST if not entry.cyclic else 1.2), np.log(LONGEST)
         seconds = float(np.exp(self._rng.uniform(low, high)))
         count = max(3, round(seconds * self._fps))
@@ -224,13 +224,13 @@ class _Script:
         return np.asarray(poses[-1])
 
     def _new_style(self) -> int:
-        """Draw how the next action is done; its reverse is done the same way."""
+        """Draw the variation of the next action; its reverse has the same one."""
         self._style = int(self._rng.integers(2**31))
         return self._style
 
 
 def _blend_in(poses: np.ndarray, start: np.ndarray, count: int) -> np.ndarray:
-    """Let poses begin at another one and come to their own within so many frames."""
+    """Change from another pose into these poses within their first ``count`` frames."""
     weight = np.linspace(0, 1, count, endpoint=False)[:, None]
     weight = weight * weight * (3 - 2 * weight)
     blended = poses.copy()
@@ -239,12 +239,12 @@ def _blend_in(poses: np.ndarray, start: np.ndarray, count: int) -> np.ndarray:
 
 
 def _blend_out(poses: np.ndarray, end: np.ndarray, count: int) -> np.ndarray:
-    """Let poses go over to another one within their last frames."""
+    """Change from these poses into another one within their last ``count`` frames."""
     return _blend_in(poses[::-1], end, count)[::-1]
 
 
 def _steady(nuisance: Nuisance, rng: np.random.Generator) -> Nuisance:
-    """Return what a fixed camera sees of a room in which nobody else stands about."""
+    """Return the nuisance of a fixed camera in a room without bystanders."""
     return replace(
         nuisance,
         bystander=False,
@@ -255,7 +255,7 @@ def _steady(nuisance: Nuisance, rng: np.random.Generator) -> Nuisance:
 
 
 def _stays_in_place(entry: Action) -> bool:
-    """Whether it is somebody's who holds nothing, needs nothing and does not walk about."""
+    """Whether it is an action of a person without props who stays in place."""
     if entry.scene != "person" or entry.side:
         return False
     motion = entry.motion(np.random.default_rng(0), np.linspace(0, 1, 9))

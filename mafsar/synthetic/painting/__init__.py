@@ -1,1 +1,1 @@
-"""Painting: figures, things, places and what cameras do to them."""
+"""Painting: figures, things, backgrounds and the effects of a camera."""

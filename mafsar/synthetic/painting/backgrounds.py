@@ -1,4 +1,4 @@
-"""Places: walls, rooms, fields, heaps; painted from a seed, or cut from photographs where asked."""
+"""Backgrounds: walls, rooms, fields, clutter; painted from a seed, or cut from photographs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mafsar.synthetic.painting import textures
-from mafsar.synthetic.painting.palette import Colour, name_of, pick, shade
 from mafsar.synthetic.painting.photos import cut_photo
+from mafsar.synthetic.palette import Colour, name_of, pick, shade
 
 _PICTURE_STREAM, _PHOTO_STREAM = 102, 108
-_PHOTO_SHARE = 0.45  # of the clips, where photographs are wanted
+_PHOTO_SHARE = 0.45  # share of the clips that use a photograph, if photographs are asked for
 # How often each is drawn; flat colours and patterns are rare in real clips.
 _SHARES = {
     "wall": 5, "field": 4, "room": 4, "leaves": 2, "shelves": 2, "clutter": 3, "blurred": 3,
@@ -36,13 +36,13 @@ def paint_background(
         kind: One of KINDS.
         seed: Draws it.
         size: Its side, pixels.
-        photos: In some clips a photograph takes its place.
+        photos: Use a photograph instead in some clips.
 
     Returns:
         uint8 (size, size, 3) RGB, and a few words for it.
 
     Raises:
-        UnavailableError: ``photos`` without the packages that hold them.
+        UnavailableError: ``photos`` is set and the packages with the photographs are missing.
     """
     if photos:
         rng = np.random.default_rng([_PHOTO_STREAM, seed])
@@ -54,7 +54,7 @@ def paint_background(
     if kind not in ("room", "clutter", "wall", "field") and rng.random() < 0.5:
         floor = int(size * rng.uniform(0.6, 0.85))
         picture[floor:] = picture[floor:] * rng.uniform(0.55, 0.85)
-    # Real places are paler than named colours; things in front of them need not be.
+    # Real places are paler than the named colours, which things in front of them may have.
     grey = picture.mean(axis=-1, keepdims=True)
     picture = grey + rng.uniform(0.15, 1.0) * (picture - grey)
     rough = textures.cut("cloud" if rng.random() < 0.5 else "cloth", rng, size)
@@ -65,13 +65,13 @@ def paint_background(
 
 
 def paint_surface(seed: int, size: int, colour: Colour, *, photos: bool = False) -> np.ndarray:
-    """Paint a table top seen from in front, far edge at the top.
+    """Paint a table top seen from the front, with its far edge at the top.
 
     Args:
         seed: Draws it.
         size: Its side, pixels.
         colour: Its main colour.
-        photos: In some clips a photograph of a surface.
+        photos: Use a photograph of a surface in some clips.
 
     Returns:
         float32 (size, size, 3), about [0, 255].
@@ -113,13 +113,13 @@ def _blend(first: Colour, second: Colour, weight: np.ndarray) -> np.ndarray:
 
 
 def _pale(rng: np.random.Generator, low: float = 60, high: float = 225) -> Colour:
-    """Draw a colour of walls and ground: any brightness, little colour."""
+    """Draw a colour of walls and ground: any brightness, low saturation."""
     r, g, b = np.clip(rng.uniform(low, high) * rng.normal(1, 0.07, 3), 0, 255)
     return (int(r), int(g), int(b))
 
 
 def _draw_dye(rng: np.random.Generator, bright: float) -> Callable[[np.random.Generator], Colour]:
-    """Decide whether a place has bright colours, and return what draws one."""
+    """Decide whether a background has bright colours; return the function that draws one."""
     if rng.random() < bright:
         return lambda rng: pick(rng)[1]
     return _pale
@@ -141,7 +141,7 @@ def _gradient(rng: np.random.Generator, size: int) -> Painted:
 
 
 def _wall(rng: np.random.Generator, size: int) -> Painted:
-    """A wall of plaster, boards or bricks and the ground before it."""
+    """A wall of plaster, boards or bricks, and the ground in front of it."""
     kind = str(rng.choice(["cloud", "cloth", "boards", "bricks", "grain"]))
     surface = textures.cut(kind, rng, size, grow=float(rng.uniform(0.4, 1.0)))
     picture = np.empty((size, size, 3), np.float32)
@@ -153,7 +153,7 @@ def _wall(rng: np.random.Generator, size: int) -> Painted:
 
 
 def _field(rng: np.random.Generator, size: int) -> Painted:
-    """Open ground under a sky, often with something of nature or a building between."""
+    """Open ground under a sky, often with trees or a building between."""
     horizon = int(size * rng.uniform(0.35, 0.85))
     ramp = np.linspace(1, 0, size, dtype=np.float32)[:, None] * np.ones(size, np.float32)
     picture = _blend(_pale(rng, 150, 250), (120, 165, 220), ramp * float(rng.uniform(0, 1)))
@@ -238,7 +238,7 @@ def _cloudy(rng: np.random.Generator, size: int, grow: float = 0.6) -> Painted:
 
 
 def _blurred(rng: np.random.Generator, size: int) -> Painted:
-    """A place far out of focus."""
+    """A background far out of focus."""
     cells = int(rng.integers(5, 14))
     source = [_room, _clutter, _shelves, _cloudy][int(rng.integers(4))](rng, 4 * cells)[0]
     small = Image.fromarray(np.clip(source, 0, 255).astype(np.uint8)).reduce(4)

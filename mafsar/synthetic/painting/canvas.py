@@ -1,6 +1,6 @@
-"""Drawing of shaded volumes on a picture twice as large as wanted, then halved.
+"""Drawing of shaded volumes at twice the final size, which is then halved.
 
-Halving is the anti-aliasing; a capsule is painted dark first and lighter inside, which reads as a
+Halving is the anti-aliasing. A capsule is painted dark first and lighter inside, which looks like a
 round limb even at 112 pixels.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mafsar.synthetic.painting.palette import Colour, shade
+from mafsar.synthetic.palette import Colour, shade
 
 SUPERSAMPLE = 2
 Point = tuple[float, float]
@@ -35,7 +35,7 @@ class Canvas:
         self._edge = edge
 
     def finish(self) -> np.ndarray:
-        """Return the picture at its wanted size, uint8 (S/2, S/2, 3)."""
+        """Return the picture at its final size, uint8 (S/2, S/2, 3)."""
         return np.asarray(self._image.reduce(SUPERSAMPLE))
 
     def disc(self, centre: Point, radius: float, colour: Colour, *, opacity: int = 255) -> None:

@@ -1,4 +1,4 @@
-"""From a painted picture to a stored one: focus, light, colour, grain, low resolution, JPEG."""
+"""From a painted to a stored picture: focus, light, colour, grain, low resolution, JPEG."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Developer:
     """Develops the pictures of one clip.
 
     Args:
-        film: What is done to them.
-        seed: Of the clip; draws the grain.
-        frames: How many pictures, T.
-        size: Their side, pixels.
+        film: What to do to them.
+        seed: Seed of the clip; draws the grain.
+        frames: Number of pictures, T.
+        size: Side of the pictures, pixels.
     """
 
     def __init__(self, film: Film, seed: int, frames: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Painting of a person and the things in its world, from far to near."""
+"""Painting of a person and the things nearby, from far to near."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mafsar.synthetic.body import J, field, joints
 from mafsar.synthetic.motion import Motion, Prop
 from mafsar.synthetic.painting.canvas import Canvas, Point
 from mafsar.synthetic.painting.nuisance import Nuisance
-from mafsar.synthetic.painting.palette import shade
+from mafsar.synthetic.palette import shade
 
 TRACKED = (
     "head", "chest", "pelvis", "l_elbow", "r_elbow", "l_hand", "r_hand",
@@ -20,7 +20,7 @@ TRACKED = (
 
 
 class Person:
-    """A person's clip: joints and props projected for every frame.
+    """A person in a clip: joints and props projected for every frame.
 
     Attributes:
         world: float64 (T, J, 3) joints in body heights, before the view.
@@ -41,7 +41,7 @@ class Person:
         self.lift = field(motion.poses, "up")
 
     def _where(self, prop: Prop) -> np.ndarray:
-        """Return a prop's place (T, 3): its own, or that of the hands that hold it."""
+        """Return the position of a prop (T, 3): its own, or that of the hands that hold it."""
         if prop.held is None:
             return prop.position
         hands = ["r_hand"] if prop.hands == "right" else ["l_hand", "r_hand"]
@@ -64,7 +64,7 @@ class Person:
         spot: dict[str, Point] = {n: (float(flat[i, 0]), float(flat[i, 1])) for n, i in J.items()}
         depth, unit = self._depth[t], float(self._grow[t].mean())
         feet = 0.5 * (flat[J["l_ankle"]] + flat[J["r_ankle"]])
-        # Light from one side casts the shadow to the other.
+        # The shadow falls on the side opposite to the light.
         aside = feet[0] - 0.1 * unit * self._nuisance.light[0]
         floor = float(flat[:, 1].max() + self._nuisance.scale * self.lift[t])
         canvas.oval((aside, floor), 0.2 * unit, 0.035 * unit, (0, 0, 0), 70)
@@ -107,7 +107,7 @@ class Person:
     def _hand(
         self, canvas: Canvas, spot: dict[str, Point], depth: np.ndarray, unit: float, side: str
     ) -> tuple[float, Callable[[], None]]:
-        """Return a hand's depth and how to paint it: a palm, and fingers on along the forearm."""
+        """Return the depth of a hand and a function that paints it along the forearm."""
         wrist, elbow = spot[f"{side}_hand"], spot[f"{side}_elbow"]
         ahead = 0.3 / self._build.arm
         tip = (wrist[0] + ahead * (wrist[0] - elbow[0]), wrist[1] + ahead * (wrist[1] - elbow[1]))
@@ -118,7 +118,7 @@ class Person:
     def _pack(
         self, canvas: Canvas, spot: dict[str, Point], depth: np.ndarray, unit: float
     ) -> tuple[float, Callable[[], None]]:
-        """Return the depth of a bag on the back and how to paint it."""
+        """Return the depth of a bag on the back and a function that paints it."""
         chest, pelvis, head, face = (np.array(spot[n]) for n in ("chest", "pelvis", "head", "face"))
         behind = -0.09 * unit * (face - head) / (self._build.head * unit)
         top, low = chest + behind, chest + 0.6 * (pelvis - chest) + behind
@@ -157,7 +157,7 @@ class Person:
                 )
 
     def _down_the_thighs(self, spot: dict[str, Point], along: float) -> list[Point]:
-        """Return the places on both thighs so far from hip to knee."""
+        """Return the points on both thighs at a fraction of the way from hip to knee."""
         return [_from(spot[f"{s}_hipjoint"], spot[f"{s}_kneejoint"], along) for s in "lr"]
 
     def _head(self, canvas: Canvas, spot: dict[str, Point], unit: float, facing: float) -> None:
@@ -170,12 +170,12 @@ class Person:
             low = head - 0.35 * ahead + [0, 1.1 * r]
             canvas.capsule((back[0], back[1]), (low[0], low[1]), 0.9 * r, 0.7 * r, build.hair)
         canvas.disc((back[0], back[1]), 1.08 * r, build.hair)
-        # Seen from behind, the head is all hair; `turned` is how much of the face shows.
+        # From behind, the head shows hair alone; `turned` is the share of the face that shows.
         turned = float(np.clip(facing + 0.35, 0, 1))
         if turned > 0:
             centre = head + 0.25 * ahead + [0, 0.12 * r]
             canvas.ball((centre[0], centre[1]), 0.9 * r * (0.6 + 0.4 * turned), build.skin)
-            # Eyes and mouth lie across the way the face looks.
+            # Eyes and mouth lie across the direction in which the face looks.
             apart = 0.3 * r * max(0.3, turned)
             for side in (-apart, apart):
                 eye = head + 0.62 * ahead + [side, -0.02 * r]

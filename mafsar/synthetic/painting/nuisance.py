@@ -1,4 +1,4 @@
-"""Everything about a clip that does not depend on its action: body, place, light, camera, tempo."""
+"""The nuisance of a clip, what does not depend on its action: body, place, light, camera, tempo."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _NUISANCE_STREAM = 101
 
 @dataclass(frozen=True)
 class Film:
-    """What a camera, its light and its storage do to a picture.
+    """The effects of camera, light and compression on a picture.
 
     Attributes:
         gain: Factor on each channel.
         falloff: Slope of the light across and down the picture.
         gamma: Exponent of the tone curve; 1 leaves it.
-        saturation: 0 is a grey clip, 1 leaves colours as painted.
+        saturation: 0 is a grey clip, 1 keeps the painted colours.
         blur: Radius of defocus, fractions of the picture.
-        noise: Deviation of the grain, grey levels.
-        frozen: The grain is the same in every frame, as compression leaves it.
-        pixels: The side that the picture is stored at before it is enlarged, if it is smaller.
-        quality: JPEG quality it is stored at, or None.
+        noise: Standard deviation of the grain, grey levels.
+        frozen: The grain is the same in every frame, as after compression.
+        pixels: Side at which the picture is stored before it is enlarged, or None for its own.
+        quality: JPEG quality at which it is stored, or None.
     """
 
     gain: tuple[float, float, float]
@@ -41,7 +41,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Nuisance:
-    """What is drawn for a clip from its seed alone, whatever the action.
+    """What is drawn for a clip from its seed alone, independently of the action.
 
     Attributes:
         yaw: Turn of the view around the person, degrees.
@@ -49,22 +49,22 @@ class Nuisance:
         roll: Turn of the camera about its own axis, degrees.
         scale: A standing person's height as a fraction of the picture.
         perspective: How much nearer things grow, per body height.
-        offset: Where the action sits, fractions of the picture from its usual place.
-        close: Half the picture in units of a close view's things.
-        table: Where a table's far edge is in a close view, in its units.
-        reach: Turn of the arms in a close view, degrees, and how much they come from below.
+        offset: Shift of the action from the middle, fractions of the picture.
+        close: Half the width of a close view, in the units of `Sprite`.
+        table: Height of the table's far edge in a close view, in the same units.
+        reach: Turn of the arms in a close view, degrees, and how far they come from below.
         hand: Size of a hand in a close view, relative to the usual.
-        posture: Habits of the person: float64 (2, len(FIELDS)), offsets of its angles and
+        posture: Habits of the person: float64 (2, len(FIELDS)), offsets of the angles and
             amplitudes of their slow sway, degrees.
-        bystander: Somebody stands about in the background.
-        start, end: When the action begins and ends, fractions of the clip.
-        ease: How much it speeds up and slows down, [0, 1].
-        rush: Exponent on its progress: below 1 early, above 1 late.
+        bystander: Another person stands in the background.
+        start, end: Times at which the action begins and ends, fractions of the clip.
+        ease: How much the action speeds up and slows down, [0, 1].
+        rush: Exponent on its progress: below 1 it is early, above 1 late.
         cycles: Repetitions, for actions that repeat.
-        phase: Where in a repetition the clip begins, fraction.
+        phase: Fraction of a repetition at which the clip begins.
         shake: Camera positions, float64 (n, 2) control points, fractions of the picture.
         edge: Tone of the rims of painted volumes, relative to their middle.
-        texture: Depth of the fine structure on people and things.
+        texture: Strength of the fine texture on people and things.
     """
 
     build: Build
@@ -100,7 +100,7 @@ def draw_nuisance(seed: int) -> Nuisance:
     rng = np.random.default_rng([_NUISANCE_STREAM, seed])
     angle = rng.uniform(-2.6, -0.5)
     scale = float(np.exp(rng.uniform(np.log(0.45), np.log(0.95))))
-    # A standing person stays in the picture: its top and its feet bound the offset.
+    # A standing person stays in the picture: head and feet bound the offset.
     highest, lowest = 0.5 * scale - 0.55, 0.49 - 0.5 * scale
     across = 0.14 * (1.3 - scale)
     yaw = float(np.clip(rng.normal(0, 24), -65, 65))
@@ -146,7 +146,7 @@ def _draw_film(rng: np.random.Generator) -> Film:
         falloff=(float(rng.uniform(-0.2, 0.2)), float(rng.uniform(-0.2, 0.2))),
         gamma=float(np.exp(rng.normal(0, 0.16))),
         saturation=0.0 if rng.random() < 0.3 else float(rng.uniform(0.25, 1.1)),
-        # What is stored small is blurred enough by that.
+        # A picture that is stored small is blurred by that already.
         blur=float(rng.uniform(0.002, 0.008)) if rng.random() < 0.4 and not coarse else 0.0,
         noise=float(rng.choice([0.0, 1.5, 3.0, 6.0])),
         frozen=bool(rng.random() < 0.5),

@@ -1,8 +1,8 @@
-"""Real places all around, seen through a camera that is held by hand.
+"""Views of real places, as through a hand-held camera, from panoramas.
 
-Ten panoramas of Poly Haven (CC0) that lie in the package viser; none is copied into this project. A
-photograph gives one view of a place, a panorama gives as many as wanted, and two takes of a view
-that differ as two clips from one camera do.
+The ten panoramas of Poly Haven (CC0) are part of the package viser; none is copied into this
+project. A photograph gives one view of a place; a panorama gives any number of views, and two takes
+of a view that differ as two clips from one camera do.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ PANORAMAS: tuple[Photo, ...] = tuple(
 
 
 def paint_panorama_clip(seed: int, take: int, *, frames: int = 8, size: int = 112) -> np.ndarray:
-    """Paint one take of a view of a real place in which nothing happens.
+    """Paint one take of a view of a real place without an action.
 
-    Takes of the same seed look into about the same direction; each has its own drift of the camera,
+    Takes of the same seed look in about the same direction; each has its own drift of the camera,
     light and grain.
 
     Args:
-        seed: The place and the view.
-        take: Which clip of it.
-        frames: How many frames, T.
+        seed: Draws the place and the view.
+        take: Number of the clip of this view.
+        frames: Number of frames, T.
         size: Side of the picture, pixels.
 
     Returns:
         uint8 (frames, size, size, 3).
 
     Raises:
-        UnavailableError: The package with the panoramas is not installed, or has other ones.
+        UnavailableError: The package with the panoramas is not installed, or has other files.
     """
     place = np.random.default_rng([_PANORAMA_STREAM, seed])
     own = np.random.default_rng([_PANORAMA_STREAM, seed, take + 1])
@@ -74,8 +74,8 @@ def look(around: np.ndarray, yaw: float, pitch: float, view: float, size: int) -
     Args:
         around: float32 (h, 2·h, 3), equirectangular: longitude −π … π from left to right, latitude
             π/2 … −π/2 from top to bottom.
-        yaw: Where the camera looks, radians to the right.
-        pitch: Radians upwards.
+        yaw: Direction of the camera, radians to the right.
+        pitch: Direction of the camera, radians upwards.
         view: Angle of view, radians, below π.
         size: Side of the picture, pixels.
 

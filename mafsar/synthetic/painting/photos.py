@@ -1,7 +1,7 @@
-"""Photographs that lie in other packages, for places and table tops; used only where asked for.
+"""Photographs from other packages, for backgrounds and table tops; used only on request.
 
 They come from scikit-image (CC0 or public domain) and scikit-learn (CC-BY 2.0); none is copied into
-this project. Their bytes are checked, so that a clip's pixels never depend on a package's version.
+this project. Their bytes are checked, so that the pixels of a clip never depend on a package's version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONG_SIDE = 512
 
 @dataclass(frozen=True)
 class Photo:
-    """Where a photograph is, whose it is and what it shows."""
+    """A photograph: its package and file, its author and licence, and whether it shows a surface."""
 
     package: str
     path: str
@@ -85,19 +85,19 @@ PHOTOS: tuple[Photo, ...] = (
 def cut_photo(
     rng: np.random.Generator, width: int, height: int, *, surface: bool = False
 ) -> np.ndarray:
-    """Cut a random window out of a random photograph, mirrored and recoloured by chance.
+    """Cut a random window out of a random photograph, mirrored and recoloured at random.
 
     Args:
         rng: Draws everything.
-        width: Of the result, pixels.
-        height: Of the result, pixels.
-        surface: Only photographs of surfaces, or small windows of the others.
+        width: Width of the result, pixels.
+        height: Height of the result, pixels.
+        surface: Take small windows of photographs that do not show a surface.
 
     Returns:
         float32 (height, width, 3), about [0, 255].
 
     Raises:
-        UnavailableError: A package with photographs is not installed, or has other ones.
+        UnavailableError: A package with photographs is not installed, or has other files.
     """
     photo, pixels = load_photos()[int(rng.integers(len(PHOTOS)))]
     tall, wide = pixels.shape[:2]
@@ -129,10 +129,10 @@ def load_photos() -> list[tuple[Photo, np.ndarray]]:
 
 
 def read_photo(photo: Photo) -> Image.Image:
-    """Read a photograph from the package it lies in, RGB.
+    """Read a photograph from its package, RGB.
 
     Raises:
-        UnavailableError: The package is not installed, or has another picture.
+        UnavailableError: The package is not installed, or has another file.
     """
     spec = find_spec(photo.package)
     folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
@@ -141,12 +141,12 @@ def read_photo(photo: Photo) -> Image.Image:
         raise _missing(f"{photo.package}/{photo.path} is not installed")
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != photo.sha256:
-        raise _missing(f"{path} is another picture than the one this version knows")
+        raise _missing(f"{path} is not the picture that this version of mafsar expects")
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 
 def _missing(what: str) -> UnavailableError:
     return UnavailableError(
-        f"photographic places: {what}; install the starter group "
+        f"photographic backgrounds: {what}; install the starter group "
         "(pip install scikit-image scikit-learn viser==1.1.1) or render without photographs"
     )

@@ -1,4 +1,4 @@
-"""Fine structure of surfaces: random fields, the same on every machine, cut and bent to measure.
+"""Fine texture of surfaces: random fields, the same on every machine, cut and bent to size.
 
 Photographs have energy at every scale, falling with frequency; flat paint does not. Everything that
 is painted is multiplied by such a field.
@@ -33,13 +33,13 @@ def field(kind: str) -> np.ndarray:
 
 
 def cut(kind: str, rng: np.random.Generator, size: int, *, grow: float = 1.0) -> np.ndarray:
-    """Cut a piece out of a field, turned or mirrored by chance.
+    """Cut a piece out of a field, transposed or mirrored at random.
 
     Args:
         kind: One of KINDS.
-        rng: Draws the place.
+        rng: Draws the position.
         size: Side of the piece, pixels.
-        grow: How much larger than at 112 pixels a picture its structure looks.
+        grow: Factor on the size of its structure, relative to pictures of 112 pixels.
 
     Returns:
         float32 (size, size).

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mafsar.synthetic.actions.tabletop import BASE
-from mafsar.synthetic.motion import Sprite
+from mafsar.synthetic.motion import BASE, Sprite
 from mafsar.synthetic.painting.canvas import Canvas, Point
 from mafsar.synthetic.painting.nuisance import Nuisance
-from mafsar.synthetic.painting.palette import Colour, shade
+from mafsar.synthetic.palette import Colour, shade
 
 
 class Tabletop:

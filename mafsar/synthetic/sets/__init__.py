@@ -1,1 +1,1 @@
-"""Sets: labelled folders of rendered clips, and the demo."""
+"""Labelled data sets of rendered clips, and the demo."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from mafsar.choices import Progress
 from mafsar.data.parallel import in_processes
 from mafsar.data.splits import Part
 from mafsar.synthetic.actions.classes import action
@@ -19,10 +20,10 @@ from mafsar.synthetic.sets.files import open_csv, write_manifest, write_tables
 from mafsar.synthetic.sets.recipe import Recipe, choose_classes, clip_seed
 
 SHOTS, SHOT_SECONDS = 5, 2.0
-"""Support clips of each class beside the long videos, and how long they usually are."""
+"""Support clips of each class that go with the long videos, and their usual length."""
+_RENDERING = "rendering"
 _TEMPO_STREAM = 113
-_TEMPO = (0.6, 1.5)  # a clip's length against the usual one, at least and at most
-Progress = Callable[[int, int], object]
+_TEMPO = (0.6, 1.5)  # smallest and largest length of a clip, relative to the usual one
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class WrittenClip:
 
     Attributes:
         path: Relative to the data set, with forward slashes.
-        label: Its class, which is its folder's name.
-        part: Train, val or test, as its class.
-        seed: What ``render_clip`` takes to paint it again.
+        label: Its class, which is also the name of its folder.
+        part: The part of its class: train, val or test.
+        seed: The seed with which ``render_clip`` paints it again.
         seconds: Its length.
-        caption: What it shows.
+        caption: A sentence about what it shows.
     """
 
     path: str
@@ -52,9 +53,9 @@ class WrittenStream:
 
     Attributes:
         path: Relative to the data set, with forward slashes.
-        truth: Its table of events, likewise.
+        truth: Path of its table of events, likewise.
         seconds: Its length.
-        events: What happens in it.
+        events: What happens in it, and when.
     """
 
     path: str
@@ -63,34 +64,30 @@ class WrittenStream:
     events: list[Event]
 
 
-def _silent(_done: int, _total: int) -> None:
-    """Report nothing."""
-
-
 def write_dataset(
-    folder: Path, recipe: Recipe, *, workers: int | None = None, progress: Progress = _silent
+    folder: Path, recipe: Recipe, *, workers: int | None = None, progress: Progress | None = None
 ) -> Iterator[WrittenClip]:
-    """Render clips of some classes; what is there is in order at any moment.
+    """Render clips of some classes; the tables are valid at any moment.
 
     ``CLASS/clip-000.mp4``, ``labels.csv`` (folder, text), ``split.json`` (train, val and test
     classes), ``captions.csv`` (what each clip shows) and ``synth.json`` (the recipe).
 
     Args:
-        folder: Where to; see ``files.clear`` for one that has something in it.
-        recipe: What; any kind but ``stream``.
-        workers: Processes; one a core. The files do not depend on it.
-        progress: Called with the clips done and their number.
+        folder: The folder to write; ``files.clear`` empties one that was rendered before.
+        recipe: What to render; any kind except ``stream``.
+        workers: Number of processes; None is one per core. The files do not depend on it.
+        progress: Called with the number of clips done and their total.
 
     Yields:
-        Each clip, in order, when it is written.
+        Each clip, in order, once it is written.
 
     Raises:
-        InputError: There are not so many classes.
-        UnavailableError: Photographs are wanted and not installed.
+        InputError: There are fewer classes than the recipe asks for.
+        UnavailableError: The recipe asks for photographs, and they are not installed.
     """
     names = choose_classes(recipe)
     if recipe.photos:
-        load_photos()  # an error here, not in a process of its own
+        load_photos()  # raises here, not in a worker process
     write_manifest(folder, recipe)
     write_tables(folder, names)
     jobs = [_Job(folder, name, number, recipe) for name in names for number in range(recipe.clips)]
@@ -98,42 +95,46 @@ def write_dataset(
     with open_csv(folder / "captions.csv", columns) as add:
         for done, clip in enumerate(in_processes(_render_clip, jobs, workers=workers), start=1):
             add((clip.path, clip.label, clip.part, f"{clip.seconds:.3f}", clip.seed, clip.caption))
-            progress(done, len(jobs))
+            if progress is not None:
+                progress(done, len(jobs), _RENDERING)
             yield clip
 
 
 def write_streams(
-    folder: Path, recipe: Recipe, *, workers: int | None = None, progress: Progress = _silent
+    folder: Path, recipe: Recipe, *, workers: int | None = None, progress: Progress | None = None
 ) -> Iterator[WrittenStream]:
     """Render long videos with their truth, and support clips of their actions.
 
     ``streams/stream-000.mp4`` has its events in ``streams/stream-000.csv`` (t_start, t_end in
-    seconds, label); ``support/`` is a data set that shows the actions by others elsewhere.
+    seconds, label); ``support/`` is a data set of the actions, shown by other people in other places.
 
     Args:
-        folder: Where to; see ``files.clear`` for one that has something in it.
+        folder: The folder to write; ``files.clear`` empties one that was rendered before.
         recipe: ``classes`` actions, ``clips`` videos of ``seconds`` each.
-        workers: Processes; one a core. The files do not depend on it.
-        progress: Called with the files done and their number.
+        workers: Number of processes; None is one per core. The files do not depend on it.
+        progress: Called with the number of files done and their total.
 
     Yields:
-        Each long video, in order, when it is written.
+        Each long video, in order, once it is written.
 
     Raises:
-        InputError: There are not so many classes.
-        UnavailableError: Photographs are wanted and not installed.
+        InputError: There are fewer classes than the recipe asks for.
+        UnavailableError: The recipe asks for photographs, and they are not installed.
     """
     names = choose_classes(recipe)
     total = len(names) * SHOTS + recipe.clips
     write_manifest(folder, recipe)
     shown = replace(recipe, clips=SHOTS, seconds=SHOT_SECONDS)
-    for _ in write_dataset(
-        folder / "support", shown, workers=workers, progress=lambda done, _: progress(done, total)
-    ):
+
+    def support_done(done: int, _clips: int, what: str) -> None:
+        if progress is not None:
+            progress(done, total, what)
+
+    for _ in write_dataset(folder / "support", shown, workers=workers, progress=support_done):
         pass
     jobs = [_Job(folder, "", number, recipe) for number in range(recipe.clips)]
     for done, stream in enumerate(in_processes(_render_stream, jobs, workers=workers), start=1):
-        progress(len(names) * SHOTS + done, total)
+        support_done(len(names) * SHOTS + done, total, _RENDERING)
         yield stream
 
 
@@ -146,7 +147,7 @@ class _Job:
 
 
 def _render_clip(job: _Job) -> WrittenClip:
-    # PyAV is wanted only here: drawing needs nothing but numpy and Pillow.
+    # Only this needs PyAV; drawing needs numpy and Pillow alone.
     from mafsar.video import write_video
 
     recipe = job.recipe

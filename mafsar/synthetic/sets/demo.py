@@ -1,8 +1,7 @@
-"""A small support folder and queries for trying the program out.
+"""A small support folder and queries to try the program with.
 
-The same three people show every action of the support, each in a place of their own; each query
-shows somebody else somewhere else. Classes that are one another backwards in time are told apart by
-the order of the frames alone.
+The same three people show every action of the support, each in their own place; each query shows
+another person in another place. Only the order of the frames tells a class from its reverse.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ def write_demo(folder: Path, *, shots: int = 3, seconds: float = 2.0, size: int 
     """Render ``support/CLASS/clipN.mp4`` and ``queries/CLASS.mp4``.
 
     Args:
-        folder: Where to write; made if it does not exist.
-        shots: Support clips a class.
+        folder: The folder to write; it is created if it does not exist.
+        shots: Support clips of a class.
         seconds: Length of each clip.
         size: Side of the picture, pixels.
 

@@ -1,4 +1,4 @@
-"""Files of a rendered data set: tables, and the mark that it is one."""
+"""Files of a rendered data set: its tables, and the manifest that marks it as one."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ MANIFEST = "synth.json"
 
 
 def clear(folder: Path) -> None:
-    """Remove a data set that was rendered before; a folder of other things is refused.
+    """Remove a data set that was rendered before; refuse a folder of anything else.
 
     Raises:
-        InputError: Something lies there that is no rendered data set.
+        InputError: The folder holds something other than a rendered data set.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / MANIFEST).is_file():
         raise InputError(
-            f"{folder}: holds other things than a rendered data set; name another folder"
+            f"{folder}: holds something other than a rendered data set; name another folder"
         )
     shutil.rmtree(folder)
 
@@ -45,13 +45,13 @@ def write_tables(folder: Path, names: Sequence[str]) -> None:
 
 
 def write_manifest(folder: Path, recipe: Recipe) -> None:
-    """Write how a data set is made, which also marks the folder as one."""
+    """Write the recipe of a data set, which also marks the folder as one."""
     _write_json(folder / MANIFEST, {"schema": 1, **asdict(recipe)})
 
 
 @contextmanager
 def open_csv(path: Path, header: Sequence[str]) -> Iterator[Callable[[Sequence[object]], None]]:
-    """Write a table with a head line, UTF-8; gives what adds a row, which is in the file at once."""
+    """Write a table with a header, UTF-8; gives a function that adds a row and flushes the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

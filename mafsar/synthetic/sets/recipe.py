@@ -1,4 +1,4 @@
-"""What a rendered data set is made of: which classes, how many clips, how large and how long."""
+"""The recipe of a rendered data set: its classes, and the number, size and length of its clips."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Literal
 import numpy as np
 
 from mafsar.data.splits import PARTS
-from mafsar.errors import InputError
+from mafsar.errors import InputError, option
 from mafsar.synthetic.actions.classes import ACTIONS, class_names
 from mafsar.synthetic.clips.stream import stream_classes
 
 Kind = Literal["motions", "people", "objects", "stream"]
 KINDS: tuple[Kind, ...] = ("motions", "people", "objects", "stream")
 _CLIP_STREAM, _CLASS_STREAM = 110, 111
-_FEW = 15  # with fewer classes than this, each part gets a third
+_FEW = 15  # with fewer classes, each part gets a third
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a data set is made of; the same recipe gives the same pixels.
+    """The recipe of a rendered data set; the same recipe gives the same pixels.
 
     Attributes:
-        kind: ``motions`` has every action, ``people`` and ``objects`` one kind of them; ``stream``
+        kind: ``motions`` has all actions, ``people`` and ``objects`` one kind of them; ``stream``
             is long videos, see stream.py.
-        classes: How many classes.
-        clips: How many clips of each class; of a stream, how many long videos.
+        classes: Number of classes.
+        clips: Number of clips of each class; for ``stream``, number of long videos.
         size: Side of the pictures, pixels, even.
         seed: Draws the classes and everything in the clips; ≥ 0.
-        seconds: A usual clip's length, from which each one's tempo departs; a long video's.
+        seconds: Usual length of a clip, from which each clip differs; length of a long video.
         fps: Frames a second.
-        photos: Some places are photographs; see ``render_clip``.
+        photos: Use photographs for some places; see ``render_clip``.
     """
 
     kind: Kind = "motions"
@@ -47,30 +47,29 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.size < 16 or self.size % 2:
-            raise InputError(f"--size {self.size}: must be even and at least 16 pixels")
-        for flag, value in (("classes", self.classes), ("clips", self.clips)):
+            raise InputError(option(size=self.size), ": must be even and at least 16 pixels")
+        for name, value in (("classes", self.classes), ("clips", self.clips)):
             if value < 1:
-                raise InputError(f"--{flag} {value}: must be at least 1")
+                raise InputError(option(**{name: value}), ": must be at least 1")
         if self.seed < 0:
-            raise InputError(f"--seed {self.seed}: must be at least 0")
+            raise InputError(option(seed=self.seed), ": must be at least 0")
         if self.seconds <= 0 or self.fps <= 0:
-            raise InputError(
-                f"--seconds {self.seconds:g}, --fps {self.fps:g}: must be greater than 0"
-            )
+            raise InputError(option(seconds=self.seconds, fps=self.fps), ": must be greater than 0")
 
 
 def choose_classes(recipe: Recipe) -> list[str]:
-    """Choose classes by the seed, pairs of each other's reverse together, some of each part.
+    """Choose classes by the seed, some of each part; a class and its reverse come together.
 
-    A fourth each, but at least five, are validation and test classes where there are enough.
+    A quarter each, but at least five, are validation and test classes if there are enough.
 
     Raises:
-        InputError: There are not so many classes.
+        InputError: There are fewer classes than the recipe asks for.
     """
     wanted = _of_kind(recipe.kind)
     if recipe.classes > len(wanted):
         raise InputError(
-            f"--classes {recipe.classes}: there are {len(wanted)} classes in --set {recipe.kind}"
+            option(classes=recipe.classes),
+            f": there are {len(wanted)} classes in the set {recipe.kind!r}",
         )
     rng = np.random.default_rng([_CLASS_STREAM, recipe.seed])
     queues = {
@@ -87,7 +86,7 @@ def choose_classes(recipe: Recipe) -> list[str]:
 
 
 def clip_seed(recipe_seed: int, name: str, number: int) -> int:
-    """Return the seed of a class's clip: none is shared, none depends on how many there are."""
+    """Return the seed of a clip of a class, which no other clip has, whatever their number."""
     sequence = np.random.SeedSequence(
         [_CLIP_STREAM, recipe_seed, zlib.crc32(name.encode()), number]
     )
@@ -103,7 +102,7 @@ def _of_kind(kind: Kind) -> list[str]:
 
 
 def _in_pairs(names: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """Return names in random order, partners one after the other."""
+    """Return the names in random order, each followed by its partner."""
     order: list[str] = []
     for name in (names[int(i)] for i in rng.permutation(len(names))):
         for member in (name, ACTIONS[name].partner):

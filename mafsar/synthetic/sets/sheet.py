@@ -1,4 +1,4 @@
-"""Contact sheets: a row a clip, so that a person can judge whether the classes can be named."""
+"""Contact sheets: one row of frames per clip, to check by eye that classes can be recognised."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def contact_sheet(
 
     Args:
         names: Class names, top to bottom.
-        seed: The first row's seed; each row takes the next, so that no two share a body.
-        frames: Pictures a row.
+        seed: Seed of the first row; each row takes the next one, so that no two show the same body.
+        frames: Frames in a row.
         size: Side of a picture, pixels.
     """
     sheet = Image.new("RGB", (_LABEL_WIDTH + frames * (size + 2), len(names) * (size + 2)), "white")

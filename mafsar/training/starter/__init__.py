@@ -1,1 +1,1 @@
-"""The recipe of the shipped starter model."""
+"""The recipe of the shipped starter model `tiny`."""

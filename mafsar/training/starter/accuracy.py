@@ -1,9 +1,8 @@
-"""Accuracy on frozen rendered episodes of classes that were not trained on."""
+"""Accuracy on fixed episodes of rendered classes that were not trained on."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,13 +12,16 @@ from torch import Tensor
 
 from mafsar.choices import Scoring
 from mafsar.kernels.metrics import visual_distances, visual_logits
+from mafsar.model.class_scores import text_logits
 from mafsar.model.network import MafsarNetwork
+from mafsar.runtime.evaluation.tally import confidence_interval
+from mafsar.training.fit import Float64, fused_scores, share_right
 from mafsar.training.starter.pool import ClipPool, draw_classes
 
 
 @dataclass(frozen=True)
-class Episodes:
-    """Frozen episodes of one shot.
+class PoolEpisodes:
+    """Fixed one-shot episodes of a pool of clips.
 
     Attributes:
         classes: int64 (n, C) labels.
@@ -33,7 +35,7 @@ class Episodes:
 
 
 @dataclass(frozen=True)
-class Features:
+class PoolFeatures:
     """Features of every clip of a pool, from both branches.
 
     Attributes:
@@ -57,14 +59,14 @@ class Score:
     ci95: float
 
 
-def draw_episodes(
+def draw_pool_episodes(
     labels: np.ndarray,
     *,
     count: int,
     way: int,
     seed: int,
     partner_of: Mapping[int, int] | None = None,
-) -> Episodes:
+) -> PoolEpisodes:
     """Draw episodes whose support and query clips differ.
 
     Args:
@@ -72,9 +74,9 @@ def draw_episodes(
         count: How many episodes.
         way: Classes in each.
         seed: Draws them.
-        partner_of: Classes that are one another backwards or mirrored: one of them never comes
-            without the other, unless the last place is its, so that a single frame cannot tell
-            most classes of an episode apart. None: classes are drawn alike.
+        partner_of: For a class, the one that is its motion backwards or mirrored. An episode has
+            both (but for a class in the last place), so that a single frame cannot tell most of
+            its classes apart. None draws all classes alike.
     """
     rng = np.random.default_rng([seed, 3])
     number = int(labels.max()) + 1
@@ -85,12 +87,12 @@ def draw_episodes(
     clips = np.array(
         [[rng.choice(members[label], 2, replace=False) for label in row] for row in classes]
     )
-    return Episodes(classes, clips[..., 0], clips[..., 1])
+    return PoolEpisodes(classes, clips[..., 0], clips[..., 1])
 
 
 def draw_pair_episodes(
     labels: np.ndarray, pairs: list[tuple[int, int]], *, count: int, seed: int
-) -> Episodes:
+) -> PoolEpisodes:
     """Draw two-way episodes of given pairs of classes."""
     rng = np.random.default_rng([seed, 4])
     classes = np.array([pairs[int(rng.integers(len(pairs)))] for _ in range(count)])
@@ -100,13 +102,13 @@ def draw_pair_episodes(
             for row in classes
         ]
     )
-    return Episodes(classes, clips[..., 0], clips[..., 1])
+    return PoolEpisodes(classes, clips[..., 0], clips[..., 1])
 
 
 @torch.no_grad()
 def encode_pool(
     network: MafsarNetwork, pool: ClipPool, texts: Tensor, *, batch: int = 16
-) -> Features:
+) -> PoolFeatures:
     """Encode every clip once in each branch."""
     query, support, pooled = [], [], []
     for start in range(0, len(pool.labels), batch):
@@ -116,46 +118,34 @@ def encode_pool(
         query.append(features)
         pooled.append(means)
         support.append(network.encode_support(frames, words)[0])
-    return Features(torch.cat(query), torch.cat(support), torch.cat(pooled), texts)
+    return PoolFeatures(torch.cat(query), torch.cat(support), torch.cat(pooled), texts)
 
 
 def episode_logits(
-    features: Features, episodes: Episodes, match: Scoring, *, with_text: bool
-) -> tuple[Tensor, Tensor]:
-    """Return visual and text logits of every episode, (n, Q, C) each."""
+    features: PoolFeatures, episodes: PoolEpisodes, match: Scoring, *, with_text: bool
+) -> tuple[Float64, Float64]:
+    """Return the visual logits at visual_scale 1 and the text logits, (n, Q, C) each.
+
+    Args:
+        features: Of the pool that the episodes were drawn from.
+        episodes: n episodes.
+        match: Metric, λ and text scale.
+        with_text: The support branch is the one that reads the class's text.
+    """
     support = (features.support if with_text else features.query)[
         torch.from_numpy(episodes.support)
     ]
     query = features.query[torch.from_numpy(episodes.query)]
-    visual = visual_logits(visual_distances(query, support, match), query.shape[2], match)
-    unit = torch.nn.functional.normalize
-    words = unit(features.texts, dim=-1)[torch.from_numpy(episodes.classes)]  # (n, C, E)
-    pooled = unit(features.pooled, dim=-1)[torch.from_numpy(episodes.query)]  # (n, Q, E)
-    return visual, match.text_scale * pooled @ words.transpose(1, 2)
+    unscaled = dataclasses.replace(match, visual_scale=1.0)
+    distances = visual_distances(query, support, unscaled)
+    visual = visual_logits(distances, query.shape[-2], unscaled)
+    texts = features.texts[torch.from_numpy(episodes.classes)]  # (n, C, E)
+    pooled = features.pooled[torch.from_numpy(episodes.query)]  # (n, Q, E)
+    text = text_logits(pooled, texts, match)
+    return visual.double().numpy(), text.double().numpy()
 
 
-def score(visual: Tensor, text: Tensor | None, alpha: float) -> Score:
+def score(visual: Float64, text: Float64 | None, match: Scoring) -> Score:
     """Return the accuracy of fused scores; the diagonal is right."""
-    fused = visual.softmax(dim=-1)
-    if text is not None:
-        fused = alpha * text.softmax(dim=-1) + (1 - alpha) * fused
-    right = fused.argmax(dim=-1) == torch.arange(fused.shape[1])
-    each = right.double().mean(dim=1)
-    return Score(100 * float(each.mean()), 196 * float(each.std()) / math.sqrt(len(each)))
-
-
-def fit_match(features: Features, episodes: Episodes, match: Scoring) -> Scoring:
-    """Choose visual_scale by likelihood and α by accuracy on validation episodes."""
-    raw = dataclasses.replace(match, visual_scale=1.0)
-    visual, text = episode_logits(features, episodes, raw, with_text=True)
-    right = torch.arange(visual.shape[1])
-
-    def likelihood(scale: float) -> float:
-        return float((scale * visual).log_softmax(dim=-1)[:, right, right].mean())
-
-    scales = [round(0.25 * 2 ** (k / 2), 3) for k in range(16)]
-    scale = max(scales, key=likelihood)
-    alphas = [k / 20 for k in range(11)]
-    # Ties go to the smaller weight of the words.
-    alpha = max(alphas, key=lambda a: (score(scale * visual, text, a).accuracy, -a))
-    return dataclasses.replace(match, visual_scale=scale, alpha=alpha)
+    right = share_right(fused_scores(visual, text, match))
+    return Score(100 * float(right.mean()), 100 * confidence_interval(right))

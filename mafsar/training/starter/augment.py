@@ -1,4 +1,4 @@
-"""Random crops and colours for batches of clips, and things that go on in front of places."""
+"""Random crops and colours for batches of clips, and motion in front of places."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def augment(
 
     Args:
         frames: uint8 (B, T, S, S, 3).
-        points: Picture fractions (B, T, P, 2) that move with the picture, or None.
+        points: Picture fractions (B, T, P, 2), which move with the picture, or None.
         generator: Draws everything.
         zoom: Largest relative change of scale.
         shift: Largest displacement, fractions of the picture.
@@ -36,7 +36,7 @@ def augment(
         return (2 * torch.rand(*shape, generator=generator) - 1) * spread
 
     pixels = frames.permute(0, 1, 4, 2, 3).reshape(batch, time * 3, size, size).float()
-    scale = 1 + draw(batch, spread=zoom)  # of the window that is looked at
+    scale = 1 + draw(batch, spread=zoom)  # of the window
     centre = draw(batch, 2, spread=2 * shift)  # in grid units, [-1, 1]
     theta = torch.zeros(batch, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = scale
@@ -56,7 +56,7 @@ def augment(
 
 
 def disguise(takes: Tensor, generator: torch.Generator) -> Tensor:
-    """Blend places and remix their colours, alike in all takes, for pictures of every kind.
+    """Blend places and remix their colours, alike in all takes, for more kinds of pictures.
 
     Args:
         takes: uint8 (2, places, T, S, S, 3).
@@ -82,13 +82,13 @@ def disguise(takes: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def cover(places: Tensor, others: Tensor, rng: np.random.Generator) -> Tensor:
-    """Lay a window of another clip over each place: something goes on in front of it.
+    """Lay a window of another clip over each place, as motion in front of it.
 
     Args:
         places: Maps (n, T, C, g, g).
-        others: What to show in the windows, maps of the same shape.
-        rng: Draws the windows, half to all of the height and a third to all of the width, and how
-            solid each is.
+        others: Maps to show in the windows, of the same shape.
+        rng: Draws the windows, half to all of the height and a third to all of the width, and
+            their opacity.
 
     Returns:
         Maps (n, T, C, g, g).

@@ -1,4 +1,4 @@
-"""Phases 2 and 3: towers frozen; adapters and prototype module learn from few-shot episodes."""
+"""Phases 2 and 3: adapters and prototype module learn from episodes; the towers are frozen."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mafsar.kernels import otam_match
 from mafsar.model.encoder import encode_frames
 from mafsar.model.network import MafsarNetwork
 from mafsar.training.losses import episode_loss, text_loss
+from mafsar.training.schedule import cosine_schedule
 from mafsar.training.starter.augment import cover
 from mafsar.training.starter.pool import MapPool
-from mafsar.training.starter.pretrain import cosine_schedule
 
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """How a phase of episodes runs; every number is a choice of this project."""
+    """Settings of a phase of episodes; every number is a choice of this project."""
 
     steps: int
     way: int = 8
@@ -50,19 +50,19 @@ def train_episodes(
     seed: int,
     report: Callable[[int, dict[str, float]], None],
 ) -> None:
-    """Train the tunable parameters in place, one episode of one shot a step.
+    """Train the tunable parameters in place, one one-shot episode per step.
 
     Args:
-        network: Its towers stay as they are.
-        texts: Raw embeddings of the ways to say each named class, (ways, E) each; named classes
-            have the first labels.
+        network: The network; its towers do not change.
+        texts: Raw embeddings of the descriptions of each named class, (descriptions, E) each;
+            named classes have the first labels.
         pool: Clips of training classes.
-        scenes: Places without actions, maps (n, 2, T, C, g, g): some episodes ask for the same
-            place again and hold its features to those of the plain tower, so that appearance is
-            not unlearnt.
-        plan: Steps and weights.
+        scenes: Places without actions, maps (n, 2, T, C, g, g). In some episodes the classes are
+            places, and their features are held to those of the plain tower, so that appearance
+            is not forgotten.
+        plan: Number of steps and weights.
         seed: Draws episodes.
-        report: Called now and then with the step and its loss and accuracy.
+        report: Called after every step with the step, its loss and its accuracy.
     """
     rng = np.random.default_rng([seed, 2])
     generator = torch.Generator().manual_seed(seed * 1_000 + 3)
@@ -87,8 +87,8 @@ def train_episodes(
             support = pool.maps[drawn[0]].float()
             query = pool.maps[drawn[1:].flatten()].float()  # (queries · way, T, C, g, g)
             if not unnamed and rng.random() >= plan.text_dropout:
-                ways = [int(rng.integers(len(texts[label]))) for label in classes]
-                words = torch.stack([texts[c][w] for c, w in zip(classes, ways, strict=True)])
+                chosen = [int(rng.integers(len(texts[label]))) for label in classes]
+                words = torch.stack([texts[c][i] for c, i in zip(classes, chosen, strict=True)])
         loss, accuracy = _step(network, support, query, words, anchor, plan, generator)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([loss])
@@ -104,8 +104,8 @@ def _draw_places(
 ) -> tuple[Tensor, Tensor]:
     """Draw two takes of each of some places, maps (way, T, C, g, g) each.
 
-    In a bustling episode something goes on in front of each place: in half of these episodes the
-    same in both takes, at other times; in the others something else in the query.
+    In a share of the episodes there is motion in front of each place: in half of these the same in
+    both takes, shifted in time; in the others a different one in the query.
     """
     picked = rng.choice(len(scenes), plan.way, replace=False)
     support, query = scenes[picked].float().transpose(0, 1)
@@ -134,9 +134,9 @@ def _step(
     own = torch.arange(len(support))
     labels = own.repeat(len(query) // len(support))
     guide = None if words is None else _blur(words, plan.text_noise, generator)
-    # bfloat16 halves the step where the processor has it, and matching is float32 all the same.
+    # bfloat16 halves the time of a step on processors that have it; matching stays in float32.
     with torch.autocast("cpu", torch.bfloat16):
-        if guide is None:  # both branches are one: their clips go through together
+        if guide is None:  # both branches are the same: one call encodes all clips
             features, pooled = network.encode_query(torch.cat([support, query]))
             sizes = [len(support), len(query)]
             (s, q), (s_pooled, q_pooled) = torch.split(features, sizes), torch.split(pooled, sizes)
@@ -163,6 +163,6 @@ def _step(
 
 
 def _blur(words: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """Add noise to texts, so that classes never trained on are guided no worse than trained ones."""
+    """Add noise to texts, so that the texts of unseen classes do not mislead the support branch."""
     spread = noise * words.square().mean(dim=-1, keepdim=True).sqrt()
     return words + spread * torch.randn(words.shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Sizes of the starter's training: how many clips, places and steps go with how much time."""
+"""Sizes of the starter's training: numbers of clips, places and steps for a given time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class StarterPlan:
 
     @classmethod
     def for_minutes(cls, minutes: float) -> StarterPlan:
-        """Choose sizes that take about so long on two cores.
+        """Choose sizes that take about this long on two cores.
 
-        The clock is not looked at afterwards: a run of the same plan repeats bit by bit.
+        Training never reads the clock: a run of the same plan repeats bit by bit.
         """
         return cls(
             named_clips=max(4, round(minutes)),

@@ -1,4 +1,4 @@
-"""Rendered clips held in memory: as pictures to judge on, as the stem's maps to train on."""
+"""Rendered clips in memory: as pictures for validation and tests, as maps of the stem for training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ClipPool:
     """Rendered clips of some classes.
 
     Attributes:
-        names: Class names; the label is an index into them.
+        names: Class names; a label is an index into them.
         frames: uint8 (n, T, S, S, 3) RGB.
         labels: int64 (n,).
     """
@@ -43,12 +43,12 @@ class ClipPool:
 
 @dataclass(frozen=True)
 class MapPool:
-    """Clips of some classes as the frozen stem sees them, each augmented once.
+    """Maps of the frozen stem of the clips of some classes, each augmented once.
 
     Attributes:
-        names: Class names; the label is an index into them.
+        names: Class names; a label is an index into them.
         labels: int64 (n,), rising.
-        maps: float16 (n, T, C, g, g), the stem's output.
+        maps: float16 (n, T, C, g, g), output of the stem.
         points: float32 (n, T, P, 2) picture fractions, NaN where absent.
         colours: float16 (n, T, 3, COLOUR_CELLS, COLOUR_CELLS), pixel values / 64 - 2.
         phrases: Phrases of each frame of each clip, [clip][frame][phrase].
@@ -62,19 +62,19 @@ class MapPool:
     phrases: list[list[list[str]]]
 
     def captions(self, label: int) -> list[str]:
-        """Return the ways to say what a class is."""
+        """Return the descriptions of a class."""
         return class_captions(action(self.names[label]))
 
     def draw_classes(
         self, way: int, partner_share: float, rng: np.random.Generator, *, unnamed: bool
     ) -> list[int]:
-        """Draw an episode's classes; often with the class that is the same motion backwards.
+        """Draw the classes of an episode, often together with the reversed class.
 
         Args:
-            way: How many.
-            partner_share: How often a class brings its partner along.
+            way: Number of classes.
+            partner_share: Probability that a class brings its partner, [0, 1].
             rng: Draws them.
-            unnamed: From the unnamed classes, otherwise from the named ones.
+            unnamed: Draw unnamed classes instead of named ones.
         """
         among = [i for i, drawn in enumerate(self._unnamed) if drawn == unnamed]
         return draw_classes(among, self._partners, way, partner_share, rng)
@@ -99,7 +99,7 @@ class MapPool:
 
 
 def partners(names: Sequence[str]) -> dict[int, int]:
-    """Return for each class the one among them that is the same motion backwards or mirrored."""
+    """Return, for each class that has one, its backwards or mirrored class among the names."""
     places = {name: index for index, name in enumerate(names)}
     found = {index: places.get(action(name).partner or "") for index, name in enumerate(names)}
     return {index: other for index, other in found.items() if other is not None}
@@ -112,12 +112,12 @@ def draw_classes(
     partner_share: float,
     rng: np.random.Generator,
 ) -> list[int]:
-    """Draw classes; each brings its partner along with a chance of ``partner_share``.
+    """Draw classes; each brings its partner with a probability of ``partner_share``.
 
     Args:
         among: Labels to draw from.
         partner_of: See ``partners``.
-        way: How many classes.
+        way: Number of classes.
         partner_share: In [0, 1].
         rng: Draws them.
     """
@@ -145,10 +145,10 @@ def render_pool(
 
     Args:
         names: Class names.
-        clips_per_class: How many of each.
-        first_seed: Seeds run up from here.
+        clips_per_class: Number of clips of each class.
+        first_seed: The first of consecutive seeds.
         size: Side of the pictures, pixels.
-        frames: Frames a clip, T.
+        frames: Frames of a clip, T.
         workers: Processes; the pixels do not depend on it.
     """
     clips_each = [clips_per_class] * len(names)
@@ -167,16 +167,16 @@ def map_pool(
     photos: bool = True,
     workers: int = 2,
 ) -> MapPool:
-    """Render clips, augment each once and keep what the stem makes of it.
+    """Render clips, augment each once and keep its stem maps.
 
     Args:
-        network: Has the stem; its configuration says how large and how many frames are.
+        network: Has the stem; its configuration gives the number and size of the frames.
         names: Class names.
-        clips: How many of each.
-        first_seed: Seeds run up from here.
+        clips: Number of clips of each class.
+        first_seed: The first of consecutive seeds.
         generator: Draws the augmentation.
-        photos: Some places are photographs.
-        workers: Processes that render; nothing depends on it.
+        photos: Use photographs for some places.
+        workers: Processes that render; the result does not depend on it.
     """
     config = network.config
     size = config.vision.image_size
@@ -209,16 +209,16 @@ def map_scenes(
     panoramas: bool = False,
     workers: int = 2,
 ) -> tuple[Tensor, Tensor]:
-    """Render places without actions, two takes of each, and keep the stem's maps.
+    """Render places without actions, two takes of each, and keep their stem maps.
 
     Args:
         network: Has the stem.
-        count: How many places.
-        first_seed: Seeds run up from here.
+        count: Number of places.
+        first_seed: The first of consecutive seeds.
         generator: Draws disguises and augmentation.
-        photos: Some places are photographs.
-        panoramas: All places are views of real ones instead, every other batch undisguised.
-        workers: Processes that render; nothing depends on it.
+        photos: Use photographs for some places.
+        panoramas: Use views of real places throughout, every other batch undisguised.
+        workers: Processes that render; the result does not depend on it.
 
     Returns:
         Maps float16 (count, 2, T, C, g, g), and the mean colour of each take, float32 (count, 2, 3).
@@ -259,7 +259,7 @@ def stem_maps(network: MafsarNetwork, pixels: Tensor) -> Tensor:
     if stem is None:
         raise ValueError("network.config.vision.stem is None: there is no stem to run")
     flat = network.scale_pixels(pixels).flatten(0, 1).to(memory_format=torch.channels_last)
-    # Half the digits are plenty for training data, and four times as fast where the CPU has bf16.
+    # Half precision is enough for training data, and four times as fast on CPUs with bf16.
     with torch.autocast("cpu", torch.bfloat16):
         maps: Tensor = stem(flat)
     return torch.unflatten(maps.half().contiguous(), 0, pixels.shape[:2])

@@ -1,9 +1,9 @@
-"""Phase 1: both towers from nothing, by captions of single frames and by what is in them.
+"""Phase 1: both towers from scratch, from captions and known contents of single frames.
 
-Beside CLIP's contrastive loss there are targets that the renderer knows: where joints and things
-are (read from the frame's direction in the embedding, and as the patch that shows each), and a
-coarse colour map of the frame. They make a small tower learn poses from few examples and keep
-appearance; their heads are thrown away.
+Besides CLIP's contrastive loss there are targets that the renderer knows: the positions of joints
+and things (read from the direction of the frame's embedding, and as the patch that shows each), and
+a coarse colour map of the frame. They let a small tower learn poses from few examples and keep
+appearance; their heads are discarded.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from mafsar.synthetic.actions.classes import action
 from mafsar.synthetic.clips.captions import caption
 from mafsar.synthetic.clips.render import POINTS
 from mafsar.synthetic.painting.figure import TRACKED
-from mafsar.synthetic.painting.palette import name_of
+from mafsar.synthetic.palette import name_of
 from mafsar.training.losses import contrastive_loss
+from mafsar.training.schedule import cosine_schedule
 from mafsar.training.starter.pool import COLOUR_CELLS, MapPool
 from mafsar.training.starter.words import encode
 
@@ -34,7 +35,7 @@ _PELVIS = TRACKED.index("pelvis")
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """How phase 1 runs; every number is a choice of this project."""
+    """Settings of phase 1; every number is a choice of this project."""
 
     steps: int
     batch: int = 128
@@ -50,7 +51,7 @@ class PretrainPlan:
 
 
 class FrameHeads(nn.Module):
-    """Linear readings of a frame that exist only in training."""
+    """Linear heads on a frame that exist only in training."""
 
     def __init__(self, width: int, embed_dim: int) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class FrameHeads(nn.Module):
         self, patches: list[Tensor], features: Tensor
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         """Return patch logits (B, N, P) of two depths, positions (B, ·) and colours (B, ·)."""
-        # Matching compares directions, so what is read must be in the direction.
+        # Matching compares directions, so the heads read the direction alone.
         direction = F.normalize(features, dim=-1) * math.sqrt(self.embed_dim)
         places = [
             place(norm(tokens))
@@ -86,13 +87,13 @@ def pretrain(
     """Train the towers in place and leave them frozen.
 
     Args:
-        network: Its towers and logit scale are trained; adapters are not used.
+        network: The network whose towers and logit scale are trained; adapters are not used.
         tokenizer: Encodes captions.
         pool: Clips of training classes.
         scenes: Places without actions, maps (n, 2, T, C, g, g), and their colours (n, 2, 3).
-        plan: Steps and weights.
+        plan: Number of steps and weights.
         seed: Draws batches, captions and augmentation.
-        report: Called now and then with the step and its losses.
+        report: Called every 25 steps with the step and its losses.
     """
     rng = np.random.default_rng([seed, 1])
     torch.manual_seed(seed * 1_000 + 2)
@@ -105,11 +106,11 @@ def pretrain(
     ]
     with torch.no_grad():
         network.logit_scale.fill_(math.log(1 / 0.07))
-        # The stem's maps are loud and some channels louder; the embedding starts with all alike.
+        # The channels of the stem's maps differ in scale; the embedding starts with equal ones.
         loudness = pool.maps[:: max(1, len(pool.maps) // 256)].float().square()
         network.visual.conv1.weight.div_(loudness.mean(dim=(0, 1, 3, 4)).sqrt()[:, None, None])
-        # Places must be as loud as pixels from the start: with the towers' usual small random
-        # positions nothing about where things are is learnt for hundreds of steps.
+        # Positions must be as large as pixels from the start: with the usual small random ones the
+        # towers learn nothing about positions for hundreds of steps.
         network.visual.positional_embedding.copy_(_grid_waves(config.vision))
     for parameter in (*towers, network.logit_scale):
         parameter.requires_grad_(True)
@@ -144,19 +145,12 @@ def pretrain(
         if step % 25 == 0 or step == plan.steps - 1:
             report(step, {name: float(value.detach()) for name, value in losses.items()})
     with torch.no_grad():
-        # No cosine with a text feels this; but texts are added to frames in the prototype module,
-        # and must not drown them before it has learnt anything.
+        # This changes no cosine with a text; but the prototype module adds texts to frames, and an
+        # untrained one must not drown the frames.
         network.text.text_projection.mul_(plan.text_size / float(losses["loudness"]))
     for parameter in (*towers, network.logit_scale):
         parameter.requires_grad_(False)
     network.eval()
-
-
-def cosine_schedule(step: int, steps: int, warm_up: int) -> float:
-    """Return the factor on the learning rate: linear warm-up, then a half cosine to 0."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
 
 
 def _grid_waves(vision: VisionConfig) -> Tensor:
@@ -199,7 +193,7 @@ def _draw_batch(
     points = torch.cat(
         [pool.points[clips, times], pool.points.new_full((empty, *pool.points.shape[2:]), math.nan)]
     )
-    # What is not known of a place is left out of the loss, as absent points are.
+    # Unknown values of a place are left out of the loss, as absent points are.
     unknown = pool.colours.new_full((empty, *pool.colours.shape[2:]), math.nan)
     colours = torch.cat([pool.colours[clips, times], unknown])
     return maps.float(), points, colours.float(), captions
@@ -214,7 +208,7 @@ def _losses(
     tokenizer: Tokenizer,
     captions: list[str],
 ) -> dict[str, Tensor]:
-    # bfloat16 where the processor has it: losses and their heads are float32 all the same.
+    # bfloat16 for the towers; losses and heads stay in float32.
     with torch.autocast("cpu", torch.bfloat16):
         patches, features = _forward(network, maps)
         texts = network.encode_text(encode(tokenizer, captions))
@@ -247,7 +241,7 @@ def _forward(network: MafsarNetwork, images: Tensor) -> tuple[list[Tensor], Tens
 
 
 def _place_loss(logits: Tensor, points: Tensor) -> Tensor:
-    """Cross-entropy over patches: which of them shows each point."""
+    """Cross-entropy over the patches for the one that shows each point."""
     side = math.isqrt(logits.shape[1])
     inside = ((points >= 0) & (points < 1)).all(dim=-1)  # NaN is never inside
     cell = (points.nan_to_num(0).clamp(0, 0.999) * side).long()
@@ -257,7 +251,7 @@ def _place_loss(logits: Tensor, points: Tensor) -> Tensor:
 
 
 def _pose_loss(found: Tensor, points: Tensor) -> Tensor:
-    """Mean absolute error of places, and of joints relative to the pelvis."""
+    """Smooth L1 error of positions, and of joints relative to the pelvis."""
     body = points[:, : len(TRACKED)]
     relative = 2 * (body - body[:, _PELVIS : _PELVIS + 1])
     wanted = torch.cat([2 * points - 1, relative], dim=1).clamp(-1.3, 1.3).flatten(1)

@@ -1,11 +1,11 @@
-"""Train, measure and export the starter model ``tiny``: ``python -m mafsar.training.starter.starter``.
+"""Train, measure and export the starter model ``tiny``: ``python -m mafsar.training.starter``.
 
-The convolutional stem is EfficientNet-Lite0's and stays as it is. Phase 1 trains both towers on
-rendered frames and captions; phase 2 freezes them and trains the adapters by few-shot episodes of
-named and of unnamed motions; phase 3 goes on with more episodes of places, most of them views of
-real ones with something going on in front, because phase 2 unlearns what a place is; validation classes choose α and visual_scale; test classes, seen by
-nothing before, give the numbers. The same seed, sizes, libraries and thread count give the same
-bits on one machine.
+The convolutional stem is that of EfficientNet-Lite0 and does not change. Phase 1 trains both towers
+on rendered frames and captions. Phase 2 freezes them and trains the adapters on few-shot episodes
+of named and unnamed motions. Phase 3 continues with more episodes of places, most of them real
+views with motion in front, because phase 2 alone forgets how places look. α and visual_scale are
+fitted on the validation classes; the test classes, which nothing saw before, give the results. The
+same seed, sizes, library versions and thread count give the same bits on one machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from mafsar.export.graphs.network_bundle import export_bundle
 from mafsar.model.config import ModelConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import class_names, wild_names
-from mafsar.training.starter.accuracy import draw_episodes, encode_pool, fit_match
+from mafsar.training.fit import fit_match
+from mafsar.training.starter.accuracy import draw_pool_episodes, encode_pool, episode_logits
 from mafsar.training.starter.episodic import train_episodes
 from mafsar.training.starter.plan import StarterPlan
 from mafsar.training.starter.pool import ClipPool, MapPool, map_pool, map_scenes, render_pool
@@ -50,13 +51,13 @@ NOTICE = (
     "pip install 'mafsar[train]', then model vit-b-16 (its 0.6 GB of CLIP weights are downloaded "
     "once)"
 )
-# Seeds of the splits start far apart, so that no two clips share a body or a place.
+# The seeds of the splits are far apart, so that no two clips share a body or a place.
 _FIRST_SEEDS = {"train": 1_000_000, "val": 4_000_000, "test": 5_000_000}
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves behind."""
+    """The trained network with its tokenizer, times and training curves."""
 
     network: MafsarNetwork
     tokenizer: Tokenizer
@@ -66,7 +67,7 @@ class Trained:
 
 
 def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
-    """Render the training clips and run the phases."""
+    """Render the training clips and run the three phases."""
     seconds: dict[str, float] = {}
     curves: dict[str, list[dict[str, float]]] = {"pretrain": [], "episodes": [], "places": []}
     started = time.perf_counter()
@@ -126,7 +127,7 @@ def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Steps of a few clips gain little from more threads, and lose much where other work goes on."""
+    """Use one thread: steps of a few clips gain little from more, and lose much on a busy machine."""
     before, native = torch.get_num_threads(), kernels.get_num_threads()
     torch.set_num_threads(1)
     kernels.set_num_threads(1)
@@ -138,38 +139,40 @@ def _one_thread() -> Iterator[None]:
 
 
 def load_stem(network: MafsarNetwork, weights: Mapping[str, torch.Tensor]) -> None:
-    """Put the published weights into the network's stem."""
+    """Load the published weights into the stem of a network."""
     if network.visual.stem is None:
         raise ValueError("network.config.vision.stem is None: there is no stem to fill")
     network.visual.stem.load_state_dict(weights)
 
 
 def starter_config(tokenizer: Tokenizer) -> ModelConfig:
-    """Return the configuration of ``tiny`` for a tokenizer; its prompt is the bare label."""
+    """Return the configuration of ``tiny`` with the vocabulary of a tokenizer."""
     base = named_config("tiny")
     text = dataclasses.replace(base.text, vocab_size=tokenizer.get_vocab_size())
     return dataclasses.replace(base, text=text)
 
 
 def training_texts(pool: MapPool, named: int) -> list[str]:
-    """Return every caption that training can show, in a fixed order; the first classes have names."""
+    """Return all captions of the training clips, in a fixed order; the first classes are named."""
     classes = [text for label in range(named) for text in pool.captions(label)]
     frames = {", ".join(phrases): None for clip in pool.phrases for phrases in clip}
     return classes + list(frames)
 
 
 def fit_on_validation(trained: Trained, plan: StarterPlan, *, seed: int, workers: int = 2) -> None:
-    """Choose α and visual_scale on the validation classes and keep them in the network's config."""
+    """Fit α and visual_scale on the validation classes and keep them in the network's config."""
     network = trained.network
     pool = _pool("val", plan.held_out_clips, network.config.vision.image_size, workers)
     with torch.no_grad():
         words = network.encode_text(
             encode(trained.tokenizer, [_label(name) for name in pool.names])
         )
-    episodes = draw_episodes(pool.labels, count=plan.episodes, way=5, seed=seed)
+    episodes = draw_pool_episodes(pool.labels, count=plan.episodes, way=5, seed=seed)
     scale = float(network.logit_scale.exp())
     match = dataclasses.replace(network.config.match, text_scale=round(scale, 4))
-    match = fit_match(encode_pool(network, pool, words), episodes, match)
+    features = encode_pool(network, pool, words)
+    visual, text = episode_logits(features, episodes, match, with_text=True)
+    match = fit_match(visual, text, match)
     network.config = dataclasses.replace(network.config, match=match)
 
 
@@ -234,13 +237,13 @@ def _reporter(
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m mafsar.training.starter.starter",
+        prog="python -m mafsar.training.starter",
         description="Train and export the starter model.",
     )
-    parser.add_argument("--out", type=Path, required=True, help="the bundle folder to make")
+    parser.add_argument("--out", type=Path, required=True, help="the bundle folder to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--minutes", type=float, default=40.0, help="size of the run, on two undisturbed cores"
+        "--minutes", type=float, default=40.0, help="size of the run, as minutes on two idle cores"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--overwrite", "-y", action="store_true")

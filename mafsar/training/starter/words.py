@@ -16,15 +16,15 @@ PAD, START, END = "<pad>", "<start>", "<end>"
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int, context: int) -> Tokenizer:
-    """Train a tokenizer whose encodings are ready for the text tower.
+    """Train a tokenizer whose encodings fit the text tower.
 
-    Bytes are the alphabet, so that any Unicode text has tokens. The end token gets the highest id:
-    the text tower reads its feature there (as CLIP's does). Padding, after it, is id 0.
+    Its alphabet is all bytes, so any Unicode text has tokens. The end token has the highest id, by
+    which the text tower finds its feature, as CLIP's does. Padding, which follows it, is id 0.
 
     Args:
-        texts: What to train on.
-        vocabulary: At most this many tokens, the start and end tokens included.
-        context: Length of every encoding; longer texts are cut, the end token is kept.
+        texts: The training texts.
+        vocabulary: Largest number of tokens, including the start and end tokens.
+        context: Length of every encoding; longer texts are cut before the end token.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence(
@@ -65,6 +65,6 @@ def known_words(texts: Iterable[str]) -> list[str]:
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
-    """Write ``tokenizer.json``, the same bytes for the same tokenizer."""
+    """Write ``tokenizer.json``, with the same bytes for the same tokenizer."""
     content = json.loads(tokenizer.to_str())
     path.write_text(json.dumps(content, ensure_ascii=False, indent=None) + "\n", encoding="utf-8")

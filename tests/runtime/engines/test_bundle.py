@@ -168,7 +168,9 @@ def test_long_calls_are_split(bundle):
     frames = clips(7)
     whole = OnnxEncoder(Bundle.open(bundle)).encode_query(frames)
     split = OnnxEncoder(Bundle.open(bundle), max_batch=3).encode_query(frames)
-    np.testing.assert_allclose(whole.frames, split.frames, rtol=1e-6)
+    # Products of other sizes may be summed in another order, so rounding is that of the largest.
+    near = 8 * np.finfo(np.float32).eps * np.abs(whole.frames).max()
+    np.testing.assert_allclose(whole.frames, split.frames, rtol=0, atol=near)
     assert whole.pooled.shape == split.pooled.shape == (7, E)
 
 

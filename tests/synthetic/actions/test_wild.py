@@ -1,4 +1,4 @@
-"""Unnamed motions: drawn by their number, varied by the seed, reversed where they say so."""
+"""Unnamed motions: drawn by their number, varied by the seed, reversed if their name says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rendered clips: repeatable, named by their motion alone, and reversed where they say so."""
+"""Rendered clips: repeatable, told apart by motion alone, and reversed if their name says so."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_pencil_turns_clockwise_in_the_picture_whatever_the_seed() -> None:
 
 
 def test_body_and_place_depend_on_the_seed_alone() -> None:
-    """Without its motion, every person's clip of a seed shows the same clothes and background."""
+    """Clips of one seed show the same clothes and background for every action."""
     seed = next(s for s in range(200) if np.abs(draw_nuisance(s).shake).max() == 0)
     phrases = {
         name: [p for p in render(name, seed=seed).phrases[0] if "shirt" in p or "front of" in p]
@@ -143,7 +143,7 @@ def test_grey_and_small_clips_are_grey_and_small() -> None:
 
 
 def test_classes_move_differently() -> None:
-    """The paths of the joints of any two classes of people differ, for one and the same body."""
+    """For the same body, the paths of the joints differ between any two classes of people."""
     names = [name for name, entry in ACTIONS.items() if entry.scene == "person"]
     tracks = np.stack([render(name, seed=5, size=32).points[:, : len(TRACKED)] for name in names])
     flat = tracks.reshape(len(names), -1).astype(float)

@@ -1,4 +1,4 @@
-"""Long videos: what the truth says is what the pixels show."""
+"""Long videos: the pixels agree with the table of events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ["wave_both_arms", "bend_forward", "straighten_up", "star_jumps"]
 
 
 def _motion_energy(planned: Stream) -> np.ndarray:
-    """Mean change from each frame to the next, grey levels, of frames without fine grain."""
+    """Mean change between consecutive frames, grey levels, without fine grain."""
     small = np.stack(
         [p.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3, 4)) for p in planned.stage.pictures()]
     )
@@ -57,10 +57,10 @@ def test_events_are_in_order_apart_and_of_the_stated_lengths(
     assert max(acts) <= stream.LONGEST + 1 / FPS
 
 
-def test_somebody_is_there_from_entering_to_leaving_only(
+def test_a_person_is_there_from_entering_to_leaving_only(
     planned: tuple[Stream, np.ndarray],
 ) -> None:
-    """The picture's middle is the empty room's before each entering and after each leaving."""
+    """Before each `enter` and after each `leave` the middle of the picture shows the empty room."""
     made, _ = planned
     pictures = np.stack(list(made.stage.pictures())).astype(float).mean(axis=-1)
     empty = pictures[0]
@@ -73,7 +73,7 @@ def test_somebody_is_there_from_entering_to_leaving_only(
             inside = event.label == "enter"
 
 
-def test_each_who_comes_is_somebody_else() -> None:
+def test_each_visitor_is_another_person() -> None:
     made = plan_stream(NAMES, seed=1, seconds=200, fps=4, size=32)
     comings = [event for event in made.events if event.label != "leave"]
     comings = [event for event in comings if event.label not in NAMES]

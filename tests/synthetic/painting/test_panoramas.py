@@ -1,4 +1,4 @@
-"""Panoramas: a camera in them sees what geometry says, and takes of a view show the same place."""
+"""Panoramas: views follow the geometry, and takes of a view show the same place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mafsar.synthetic.painting.photos import Photo
 
 
 def directions(high: int) -> np.ndarray:
-    """A panorama whose pixels are their own directions: right, up, ahead at longitude 0."""
+    """A panorama whose pixels hold their directions: right, up, and ahead at longitude 0."""
     longitude = (np.arange(2 * high) + 0.5) / high * np.pi - np.pi
     latitude = np.pi / 2 - (np.arange(high) + 0.5) / high * np.pi
     flat = np.cos(latitude)[:, None]

@@ -1,4 +1,4 @@
-"""Photographic places: only where asked, the same for everybody, and one clear line without them."""
+"""Photographic backgrounds: only on request, the same everywhere, one clear line without them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_photos_show_in_some_clips_and_change_nothing_else(pictures: Path) -> No
 
 def test_other_pictures_are_refused(pictures: Path) -> None:
     Image.new("RGB", (80, 60), (0, 255, 0)).save(pictures / "red.png")
-    with pytest.raises(UnavailableError, match=r"red\.png is another picture"):
+    with pytest.raises(UnavailableError, match=r"red\.png is not the picture that this version"):
         photos.load_photos()
 
 

@@ -1,22 +1,24 @@
-"""Both phases on a handful of clips: losses fall, what is frozen stays, a seed repeats its bits."""
+"""The phases on a few clips: losses fall, frozen parts stay, the same seed gives the same bits."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
+from mafsar import kernels
 from mafsar.model.config import ModelConfig, TextConfig, VisionConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import action, wild_names
+from mafsar.training.fit import fit_match
 from mafsar.training.starter.accuracy import (
-    Features,
-    draw_episodes,
+    PoolFeatures,
     draw_pair_episodes,
+    draw_pool_episodes,
     episode_logits,
-    fit_match,
     score,
 )
 from mafsar.training.starter.augment import cover
@@ -144,7 +146,7 @@ def test_maps_are_what_the_network_sees_of_the_pictures() -> None:
     assert torch.cosine_similarity(seen, whole, dim=-1).min() > 0.99
 
 
-def test_places_with_something_before_them_are_held_to_the_plain_tower(
+def test_places_with_motion_in_front_are_held_to_the_plain_tower(
     pool: MapPool, scenes: Places
 ) -> None:
     def losses(bustle: float, anchor_weight: float) -> list[float]:
@@ -164,7 +166,7 @@ def test_places_with_something_before_them_are_held_to_the_plain_tower(
     assert bustling[0] > losses(1.0, 0.0)[0]  # and the tower without adapters is another one
 
 
-def test_what_covers_a_place_is_one_window() -> None:
+def test_a_place_is_covered_by_one_window() -> None:
     places, others = torch.zeros(40, 3, 2, 7, 7), torch.ones(40, 3, 2, 7, 7)
     covered = cover(places, others, np.random.default_rng(0))
     assert torch.equal(covered, covered[:, :1, :1].expand_as(covered))  # as solid in all frames
@@ -181,7 +183,7 @@ def test_what_covers_a_place_is_one_window() -> None:
     assert max(shares) > 0.8
 
 
-def test_unnamed_classes_come_apart_from_named_ones(pool: MapPool) -> None:
+def test_unnamed_and_named_classes_are_drawn_apart(pool: MapPool) -> None:
     rng = np.random.default_rng(0)
     for unnamed in (False, True):
         for _ in range(20):
@@ -192,7 +194,7 @@ def test_unnamed_classes_come_apart_from_named_ones(pool: MapPool) -> None:
             assert all(len(set(column)) == 3 for column in clips.T)
 
 
-def test_partners_come_along() -> None:
+def test_a_class_brings_its_partner() -> None:
     names = ["open_arms", "wave_hand", "close_arms", "jump"]
     assert partners(names) == {0: 2, 2: 0}
     rng = np.random.default_rng(0)
@@ -203,13 +205,13 @@ def test_partners_come_along() -> None:
             assert {0, 2} <= set(drawn) or not {0, 2} & set(drawn)
 
 
-def test_episodes_never_ask_for_a_support_clip() -> None:
+def test_a_query_is_never_a_support_clip() -> None:
     labels = np.repeat(np.arange(6), 4)
-    episodes = draw_episodes(labels, count=50, way=5, seed=1)
+    episodes = draw_pool_episodes(labels, count=50, way=5, seed=1)
     assert (labels[episodes.support] == episodes.classes).all()
     assert (labels[episodes.query] == episodes.classes).all()
     assert (episodes.support != episodes.query).all()
-    again = draw_episodes(labels, count=50, way=5, seed=1)
+    again = draw_pool_episodes(labels, count=50, way=5, seed=1)
     np.testing.assert_array_equal(again.query, episodes.query)
 
 
@@ -220,22 +222,46 @@ def test_pairs_are_reversed_classes() -> None:
     assert (pairs.classes == [0, 2]).all()
 
 
-def test_fit_finds_words_that_help_and_leaves_those_that_do_not() -> None:
+def test_fit_uses_words_only_where_they_help() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(6), 6)
     centres = rng.normal(size=(6, 8, 16))
     clips = torch.tensor(centres[labels] + 3.0 * rng.normal(size=(36, 8, 16)), dtype=torch.float32)
     texts = torch.tensor(rng.normal(size=(6, 16)), dtype=torch.float32)
-    episodes = draw_episodes(labels, count=200, way=5, seed=0)
+    episodes = draw_pool_episodes(labels, count=200, way=5, seed=0)
     match = dataclasses.replace(named_config("tiny").match, text_scale=20.0)
-    telling = Features(clips, clips, texts[torch.from_numpy(labels)], texts)
-    fitted = fit_match(telling, episodes, match)
-    visual, text = episode_logits(telling, episodes, fitted, with_text=True)
+    telling = PoolFeatures(clips, clips, texts[torch.from_numpy(labels)], texts)
+    visual, text = episode_logits(telling, episodes, match, with_text=True)
+    fitted = fit_match(visual, text, match)
     assert fitted.alpha > 0
-    assert score(visual, text, fitted.alpha).accuracy > score(visual, None, 0).accuracy
+    assert score(visual, text, fitted).accuracy > score(visual, None, fitted).accuracy
     silent = dataclasses.replace(
         telling, pooled=torch.tensor(rng.normal(size=(36, 16)).astype("f"))
     )
     visual, text = episode_logits(silent, episodes, match, with_text=True)
-    chosen = fit_match(silent, episodes, match)
-    assert score(visual, text, chosen.alpha).accuracy >= score(visual, None, 0).accuracy - 0.5
+    chosen = fit_match(visual, text, match)
+    assert score(visual, text, chosen).accuracy >= score(visual, None, chosen).accuracy - 0.5
+
+
+@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
+def test_each_metric_is_scored_as_itself(metric: Literal["otam", "bimhm", "mean"]) -> None:
+    """By loops over METHOD's formulas; OTAM's is restated in the tests of the kernels."""
+    rng = np.random.default_rng(2)
+    clips = torch.tensor(rng.normal(size=(12, 4, 6)), dtype=torch.float32)
+    episodes = draw_pool_episodes(np.repeat(np.arange(4), 3), count=3, way=3, seed=0)
+    features = PoolFeatures(clips, clips, clips.mean(dim=1), torch.zeros(4, 6))
+    match = dataclasses.replace(named_config("tiny").match, metric=metric, visual_scale=7.0)
+    visual, _ = episode_logits(features, episodes, match, with_text=False)
+    unit = clips.double().numpy()
+    means = unit.mean(axis=1)
+    unit, means = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (unit, means))
+    for n, (queries, supports) in enumerate(zip(episodes.query, episodes.support, strict=True)):
+        for q, query in enumerate(queries):
+            for c, support in enumerate(supports):
+                d = 1 - unit[query] @ unit[support].T
+                want = {
+                    "otam": -float(kernels.otam(d)),
+                    "bimhm": -4 * (d.min(axis=1).mean() + d.min(axis=0).mean()),
+                    "mean": -4 * (1 - means[query] @ means[support]),
+                }[metric]
+                assert visual[n, q, c] == pytest.approx(want, rel=1e-5, abs=1e-5)

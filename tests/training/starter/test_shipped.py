@@ -1,4 +1,4 @@
-"""The shipped starter: it opens in ONNX Runtime, is small, and knows more than chance."""
+"""The shipped starter: it opens in ONNX Runtime, is small, and is better than chance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from mafsar.kernels import otam_match
 from mafsar.synthetic import class_names
-from mafsar.training.starter.accuracy import Episodes, draw_episodes, draw_pair_episodes
+from mafsar.training.starter.accuracy import PoolEpisodes, draw_pair_episodes, draw_pool_episodes
 from mafsar.training.starter.pool import ClipPool, partners, render_pool
 from mafsar.training.starter.table import reversed_pairs
 from mafsar.video import load_clip
@@ -47,7 +47,7 @@ def _features(bundle: Path, clips: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pool() -> ClipPool:
-    """Clips of classes and with seeds that nothing was trained or chosen on."""
+    """Clips of classes and seeds that were used neither in training nor for any choice."""
     return render_pool(class_names("test"), CLIPS, first_seed=9_000_000, size=112, workers=1)
 
 
@@ -64,18 +64,20 @@ def test_manifest_says_what_it_is(bundle: Path, manifest: dict) -> None:
 def test_names_unseen_actions_from_one_clip_each(bundle: Path, pool: ClipPool) -> None:
     features = _features(bundle, pool.frames)
     assert features.dtype == np.float32
-    episodes = draw_episodes(pool.labels, count=200, way=5, seed=7, partner_of=partners(pool.names))
+    episodes = draw_pool_episodes(
+        pool.labels, count=200, way=5, seed=7, partner_of=partners(pool.names)
+    )
     assert _accuracy(features, episodes) >= 0.7  # chance is 0.2
     pairs = draw_pair_episodes(pool.labels, reversed_pairs(pool.names), count=200, seed=7)
     assert _accuracy(features, pairs) >= 0.75  # chance is 0.5, and order all there is
 
 
-def _accuracy(features: np.ndarray, episodes: Episodes) -> float:
+def _accuracy(features: np.ndarray, episodes: PoolEpisodes) -> float:
     cost = np.asarray(otam_match(features[episodes.query], features[episodes.support]))
     return float((cost.argmin(axis=-1) == np.arange(cost.shape[-1])).mean())
 
 
-def test_places_are_told_apart_whatever_goes_on_in_them(bundle: Path, real_clips: Path) -> None:
+def test_places_are_told_apart_despite_motion_in_them(bundle: Path, real_clips: Path) -> None:
     folders = sorted(path for path in (real_clips / "scenes6").iterdir() if path.is_dir())
     clips = [
         load_clip(path, frames=8, size=112).pixels

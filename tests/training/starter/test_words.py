@@ -1,4 +1,4 @@
-"""The starter's tokenizer: any text goes in and comes back, and ends in the highest id."""
+"""The starter's tokenizer: it encodes and decodes any text, and the end token is the highest id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named colours, so that a caption can say what a picture shows."""
+"""Named colours, which captions use."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ HAIRS: tuple[Colour, ...] = (
 
 
 def pick(rng: np.random.Generator) -> tuple[str, Colour]:
-    """Draw a named colour and a jittered value of it."""
+    """Draw the name of a colour and a value near it."""
     names = list(NAMED)
     name = names[int(rng.integers(len(names)))]
     return name, jitter(NAMED[name], rng)
 
 
 def jitter(colour: Colour, rng: np.random.Generator, spread: float = 18.0) -> Colour:
-    """Shift a colour a little, as dye and light do."""
+    """Shift a colour a little at random."""
     shifted = np.clip(np.asarray(colour) + rng.normal(0.0, spread, 3), 0, 255)
     return (int(shifted[0]), int(shifted[1]), int(shifted[2]))
 
@@ -66,7 +66,7 @@ def blend(a: Colour, b: Colour, weight: float) -> Colour:
 
 
 def brightness(colour: Colour | np.ndarray) -> float:
-    """Return how bright an RGB value looks, [0, 255]."""
+    """Return the perceived brightness of an RGB value, [0, 255]."""
     return float(np.dot(np.asarray(colour, float), [0.299, 0.587, 0.114]))
 
 
