@@ -97,7 +97,7 @@ docs: $(VENV)/.docs  ## build the documentation as a site into build/site
 	rm -rf build/docs build/site && mkdir -p build/docs/mafsar
 	ln -s $(CURDIR)/mafsar/* build/docs/mafsar/
 	ln -s $(CURDIR)/export build/docs/mafsar/export
-	NO_MKDOCS_2_WARNING=1 PATH="$(abspath $(BIN)):$$PATH" mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 PATH="$(abspath $(BIN)):$$PATH" mkdocs build
 	@! grep -rnoE '<(script|link|img|iframe)[^>]* (src|href)="?https?:[^ >]*' build/site --include='*.html' \
 		|| { echo "error: a page loads something from the network" >&2; exit 1; }
 	@echo "wrote build/site: open build/site/index.html"
