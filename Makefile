@@ -92,7 +92,8 @@ typecheck: $(VENV)/.lint $(VENV)/.test  ## mypy
 	ln -s $(CURDIR)/export build/typing/mafsar/export
 	MYPYPATH=build/typing $(BIN)/mypy --python-executable $(BIN)/python -p mafsar
 
-# Docstrings are read from the sources by way of a tree of links, as in `typecheck`; nothing is imported.
+# Docstrings are read from the sources by way of a tree of links, as in `typecheck`; nothing is
+# imported. No --quiet: it hides the warnings from `strict`.
 docs: $(VENV)/.docs  ## build the documentation as a site into build/site
 	rm -rf build/docs build/site && mkdir -p build/docs/mafsar
 	ln -s $(CURDIR)/mafsar/* build/docs/mafsar/
