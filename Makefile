@@ -9,7 +9,7 @@ SOURCES := $(shell find mafsar export csrc -type f ! -name '*.pyc') CMakeLists.t
 # Warnings are errors here and in CI, never for someone who installs the package.
 export MAFSAR_WERROR := 1
 
-.PHONY: help demo test test-slow test-edge test-aarch64 lint format typecheck bench wheel starter clean preflight
+.PHONY: help demo test test-slow test-edge test-aarch64 lint format typecheck docs bench wheel starter clean preflight
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,10 @@ $(VENV)/.test: $(VENV)/.edge
 
 $(VENV)/.lint: pyproject.toml | $(BIN)/python
 	$(PIP) install --quiet --group lint
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(PIP) install --quiet --group docs
 	@touch $@
 
 wheel: dist/.built  ## build the wheel into dist/
@@ -93,6 +97,17 @@ typecheck: $(VENV)/.lint $(VENV)/.test  ## mypy
 	ln -s $(CURDIR)/mafsar/* build/typing/mafsar/
 	ln -s $(CURDIR)/export build/typing/mafsar/export
 	MYPYPATH=build/typing $(BIN)/mypy --python-executable $(BIN)/python -p mafsar
+
+# Docstrings are read from the sources by way of a tree of links, as in `typecheck`; nothing is
+# imported. No --quiet: it hides the warnings from `strict`.
+docs: $(VENV)/.docs  ## build the documentation as a site into build/site
+	rm -rf build/docs build/site && mkdir -p build/docs/mafsar
+	ln -s $(CURDIR)/mafsar/* build/docs/mafsar/
+	ln -s $(CURDIR)/export build/docs/mafsar/export
+	NO_MKDOCS_2_WARNING=1 PATH="$(abspath $(BIN)):$$PATH" mkdocs build
+	@! grep -rnoE '<(script|link|img|iframe)[^>]* (src|href)="?https?:[^ >]*' build/site --include='*.html' \
+		|| { echo "error: a page loads something from the network" >&2; exit 1; }
+	@echo "wrote build/site: open build/site/index.html"
 
 bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/otam.py
