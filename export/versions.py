@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import mafsar
+from mafsar.version import __version__
 
 # These write and check graphs. ONNX Runtime is installed under one of two names.
 GRAPHS = ("numpy", "onnx", "onnxscript", "onnx-ir", "onnxruntime-gpu", "onnxruntime", "safetensors")
@@ -15,7 +15,7 @@ CLIP = ("open_clip_torch",)  # carries CLIP's vocabulary and knows where its wei
 
 def made_by(*packages: str) -> dict[str, str]:
     """Versions of mafsar, Python and those of the packages that are installed."""
-    found = {"mafsar": mafsar.__version__, "python": platform.python_version()}
+    found = {"mafsar": __version__, "python": platform.python_version()}
     for package in packages:
         try:
             found[package] = version(package)
