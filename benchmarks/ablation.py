@@ -112,7 +112,7 @@ def tune(
 
 @torch.inference_mode()
 def encode_all(
-    encode: Encode, pairs: Pairs, texts: Tensor, owners: np.ndarray, *, guided: bool
+    encode: Encode, pairs: Pairs, texts: Tensor, class_index: np.ndarray, *, guided: bool
 ) -> dict[str, np.ndarray]:
     """Every clip forwards and backwards, by both branches."""
     clips = torch.stack([pairs.frames, pairs.frames.flip(2)], dim=2).flatten(0, 2)
@@ -122,7 +122,9 @@ def encode_all(
         query, pooled = encode(chunk, None)
         support = query
         if guided:
-            support, _ = encode(chunk, texts[torch.from_numpy(owners[start : start + ENCODED])])
+            support, _ = encode(
+                chunk, texts[torch.from_numpy(class_index[start : start + ENCODED])]
+            )
         for name, value in (("query", query), ("pooled", pooled), ("support", support)):
             found[name].append(value)
     return {name: torch.cat(values).numpy() for name, values in found.items()}
@@ -136,22 +138,22 @@ def answers(
     Without test pairs the validation pairs are answered.
     """
     match, guided = network.config.match, network.config.adapters is not None
-    episodes, owners = test_episodes(parts["val"])
-    found = encode_all(encode, parts["val"], texts["val"], owners, guided=guided)
+    episodes, class_index = test_episodes(parts["val"])
+    found = encode_all(encode, parts["val"], texts["val"], class_index, guided=guided)
     words = texts["val"].numpy()[episodes.classes]
     query, shown = episodes.queries[..., 0], episodes.support[..., 0]
     plain = Scoring(match.metric, match.lam, 0.0, 1.0)
     visual = -match_features(found["query"][query], found["support"][shown], plain).distances
     match = fit_match(visual, match.text_scale * cosines(found["pooled"][query], words), match)
     part = "test" if "test" in parts else "val"
-    episodes, owners = test_episodes(parts[part])
-    found = encode_all(encode, parts[part], texts[part], owners, guided=guided)
+    episodes, class_index = test_episodes(parts[part])
+    found = encode_all(encode, parts[part], texts[part], class_index, guided=guided)
     scoring = Scoring(match.metric, match.lam, match.alpha, match.visual_scale, match.text_scale)
     worded = evaluate_features(
-        found["query"], found["support"], owners, episodes, scoring,
+        found["query"], found["support"], class_index, episodes, scoring,
         pooled=found["pooled"], text=texts[part].numpy(),
     )  # fmt: skip
-    silent = evaluate_features(found["query"], found["query"], owners, episodes, scoring)
+    silent = evaluate_features(found["query"], found["query"], class_index, episodes, scoring)
     return {
         "fused": worded.right.tolist(),
         "alpha 0": worded.right_visual.tolist(),

@@ -99,5 +99,5 @@ def test_episodes(pairs: Pairs) -> tuple[Episodes, np.ndarray]:
     both = np.arange(2)
     classes = 2 * np.repeat(np.arange(total), takes)[:, None] + both
     indices = [(start[:, None] + both)[..., None].astype(np.int32) for start in (first, then)]
-    owners = np.repeat(np.arange(total), takes)[:, None] * 2 + both
-    return Episodes(2, 1, 1, 0, classes.astype(np.int32), *indices), owners.ravel()
+    class_index = np.repeat(np.arange(total), takes)[:, None] * 2 + both
+    return Episodes(2, 1, 1, 0, classes.astype(np.int32), *indices), class_index.ravel()

@@ -125,7 +125,7 @@ def episodes_of(catalogue: Catalogue, arguments: argparse.Namespace) -> EpisodeD
     """Training episodes of all classes."""
     data = catalogue.select("test")
     count = max(arguments.episodes, 1) + WARM
-    episodes = draw_episodes(data.owners, data.labels, episodes=count, seed=0)
+    episodes = draw_episodes(data.class_index, data.labels, episodes=count, seed=0)
     source = frames_of(catalogue)
     return EpisodeDataset(
         data, episodes, source, frames=8, size=arguments.size, train=True, flip=True

@@ -46,10 +46,12 @@ def list_banks(
                 continue
             rows = table.new_table("class", ("text", "fold"), ("clips", "right"), ("files", "fold"))
             for number, item in enumerate(bank.classes):
-                files = sorted(bank.clips[i].location for i in indices if bank.targets[i] == number)
+                files = sorted(
+                    bank.clips[i].location for i in indices if bank.class_index[i] == number
+                )
                 if files:
                     table.add_row(rows, item.label, item.text, str(len(files)), "\n".join(files))
-            background = sorted(bank.clips[i].location for i in indices if bank.targets[i] < 0)
+            background = sorted(bank.clips[i].location for i in indices if bank.class_index[i] < 0)
             if background:
                 table.add_row(rows, NONE_FOLDER, "", str(len(background)), "\n".join(background))
             table.show(stream, rows, after=[_summary(path, bank)])

@@ -39,13 +39,13 @@ class PartData:
         labels: The classes' labels.
         texts: The classes' texts.
         clips: The clips that are there.
-        owners: Class of each clip, (n,), int64.
+        class_index: Class of each clip, (n,), int64.
     """
 
     labels: tuple[str, ...]
     texts: tuple[str | None, ...]
     clips: tuple[LabelledClip, ...]
-    owners: NDArray[np.int64]
+    class_index: NDArray[np.int64]
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,9 +89,9 @@ class Catalogue:
             raise InputError(f"{self.title}: part {part} has no class; name them with --split")
         index = {item.label: i for i, item in enumerate(classes)}
         clips = tuple(clip for clip in self.clips if clip.part == part)
-        owners = np.array([index[clip.label] for clip in clips], dtype=np.int64)
+        class_index = np.array([index[clip.label] for clip in clips], dtype=np.int64)
         labels = tuple(item.label for item in classes)
-        return PartData(labels, tuple(item.text for item in classes), clips, owners)
+        return PartData(labels, tuple(item.text for item in classes), clips, class_index)
 
 
 def assemble(

@@ -52,7 +52,7 @@ class Episodes:
 
 
 def draw_episodes(
-    owners: Sequence[int] | NDArray[np.integer[Any]],
+    class_index: Sequence[int] | NDArray[np.integer[Any]],
     labels: Sequence[str],
     *,
     way: int = 5,
@@ -64,7 +64,7 @@ def draw_episodes(
     """Draws episodes; episode i depends on the seed, i and the clips alone.
 
     Args:
-        owners: Class of each clip, 0 … len(labels) − 1.
+        class_index: Class of each clip, 0 … len(labels) − 1.
         labels: The classes' labels, for messages.
         way: Classes of an episode.
         shot: Support clips of a class.
@@ -87,7 +87,7 @@ def draw_episodes(
     ):
         if value < least:
             raise InputError(f"{name} must be ≥ {least}, got {value}")
-    members = [np.flatnonzero(np.asarray(owners) == index) for index in range(len(labels))]
+    members = [np.flatnonzero(np.asarray(class_index) == index) for index in range(len(labels))]
     if len(labels) < way:
         raise InputError(
             f"{way}-way episodes need {way} classes, the data has {len(labels)}; use --way "

@@ -92,7 +92,7 @@ class Trainer:
         self.config, self.processes = config, processes
         train = catalogue.select("train")
         episodes = draw_episodes(
-            train.owners,
+            train.class_index,
             train.labels,
             way=config.way,
             shot=config.shot,

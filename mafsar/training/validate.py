@@ -161,9 +161,9 @@ def _choose_clips(
     rng = np.random.default_rng([config.seed, 5])
     chosen = []
     for index in range(len(data.labels)):
-        members = np.flatnonzero(data.owners == index)
+        members = np.flatnonzero(data.class_index == index)
         chosen += sorted(rng.permutation(members)[:most].tolist())
-    return tuple(data.clips[i] for i in chosen), data.owners[chosen]
+    return tuple(data.clips[i] for i in chosen), data.class_index[chosen]
 
 
 def _distances(

@@ -111,11 +111,11 @@ def test_rows_of_a_seed_see_the_same_episodes_in_the_same_batches(
 
 def test_every_test_clip_is_support_once_and_query_once(pairs_of: ModuleType) -> None:
     pairs = numbered(pairs_of, 3, 8)
-    episodes, owners = pairs_of.test_episodes(pairs)
+    episodes, class_index = pairs_of.test_episodes(pairs)
     assert len(episodes) == 24
     for clips in (episodes.support, episodes.queries):
         assert sorted(clips.ravel().tolist()) == list(range(48))
-        np.testing.assert_array_equal(owners[clips[..., 0]], episodes.classes)
+        np.testing.assert_array_equal(class_index[clips[..., 0]], episodes.classes)
     for support, query, classes in zip(
         episodes.support[..., 0], episodes.queries[..., 0], episodes.classes, strict=True
     ):

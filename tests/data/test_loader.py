@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, numbered_tree: Path) -> Path
 def dataset(catalogue: Catalogue, *, seed: int = 3, train: bool = True) -> EpisodeDataset:
     data = catalogue.select("test")
     episodes = draw_episodes(
-        data.owners, data.labels, way=3, shot=1, query=2, episodes=12, seed=seed
+        data.class_index, data.labels, way=3, shot=1, query=2, episodes=12, seed=seed
     )
     return EpisodeDataset(
         data, episodes, frames_of(catalogue), frames=8, size=SIZE, train=train, flip=train

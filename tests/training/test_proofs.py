@@ -117,8 +117,8 @@ def test_no_clip_is_support_and_query_of_an_episode(
 
 
 def test_training_episodes_keep_support_and_query_apart() -> None:
-    owners = np.repeat(np.arange(6), 5)
-    episodes = draw_episodes(owners, list("abcdef"), shot=2, query=3, episodes=500)
+    class_index = np.repeat(np.arange(6), 5)
+    episodes = draw_episodes(class_index, list("abcdef"), shot=2, query=3, episodes=500)
     for support, query in zip(episodes.support, episodes.queries, strict=True):
         assert not set(support.ravel().tolist()) & set(query.ravel().tolist())
         assert len(set(support.ravel().tolist())) == 10

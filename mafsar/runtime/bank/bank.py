@@ -116,7 +116,7 @@ class Bank:
         return tuple(item.label for item in self.classes)
 
     @functools.cached_property
-    def targets(self) -> NDArray[np.intp]:
+    def class_index(self) -> NDArray[np.intp]:
         """Index of each clip's class, (n,); −1 for a background clip."""
         index = {label: i for i, label in enumerate(self.labels)} | {NONE_FOLDER: -1}
         found = np.array([index[clip.label] for clip in self.clips], np.intp)
@@ -244,7 +244,7 @@ class Bank:
 
         firsts: list[tuple[str, str, Frames | None]] = []
         for number, item in enumerate(self.classes):
-            members = np.flatnonzero(self.targets == number)
+            members = np.flatnonzero(self.class_index == number)
             strip = None if self.images is None else self.images[members[0]]
             count = f"{len(members)} clip{'' if len(members) == 1 else 's'}"
             firsts.append((item.label, count, strip))
@@ -272,7 +272,7 @@ class Bank:
                     "end": clip.end,
                     "duration_seconds": clip.duration_seconds,
                 }
-                for clip, target in zip(self.clips, self.targets, strict=True)
+                for clip, target in zip(self.clips, self.class_index, strict=True)
             ],
         }
 
@@ -385,6 +385,6 @@ def _damage(bank: Bank) -> str | None:
             continue
         if tensor.dtype != np.float32 or tensor.shape != shape or not np.isfinite(tensor).all():
             return f"{name} is {tensor.dtype} {tensor.shape}, expected finite float32 {shape}"
-    if classes == 0 or set(range(classes)) - {int(target) for target in bank.targets}:
+    if classes == 0 or set(range(classes)) - {int(target) for target in bank.class_index}:
         return "a class without clips"
     return None

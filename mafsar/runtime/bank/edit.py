@@ -27,7 +27,7 @@ def settle(bank: Bank) -> Bank:
     rows = sorted(
         range(len(settled)),
         key=lambda i: (
-            settled.targets[i] % (last + 1),
+            settled.class_index[i] % (last + 1),
             settled.clips[i].identity,
             settled.clips[i].name,
         ),
@@ -55,10 +55,10 @@ def remove(bank: Bank, *, classes: Sequence[str] = (), clips: Sequence[str] = ()
     gone_clips = {i for name in clips for i in _clip_indices(bank, name)}
     kept = [
         i
-        for i, target in enumerate(bank.targets)
+        for i, target in enumerate(bank.class_index)
         if i not in gone_clips and int(target) not in gone_classes
     ]
-    left = sorted({int(bank.targets[i]) for i in kept} - {-1})
+    left = sorted({int(bank.class_index[i]) for i in kept} - {-1})
     if not left:
         raise InputError(f"{bank.name}: no class would be left")
     return settle(_take_classes(_take_clips(bank, kept), left))
@@ -167,7 +167,7 @@ def _take_classes(bank: Bank, kept: Sequence[int]) -> Bank:
 
 
 def _with_text_choice(bank: Bank) -> Bank:
-    rows = np.flatnonzero(bank.targets >= 0)
+    rows = np.flatnonzero(bank.class_index >= 0)
     choice = decide_text(
         bank.text_choice.requested,
         classes=bank.classes,
@@ -177,7 +177,7 @@ def _with_text_choice(bank: Bank) -> Bank:
         pooled=bank.pooled[rows],
         support=bank.frames(use_text=True)[rows],
         text=bank.text,
-        owners=bank.targets[rows],
+        class_index=bank.class_index[rows],
     )
     return replace(bank, text_choice=choice)
 

@@ -89,30 +89,30 @@ class EnrollReport:
 
 def judge(bank: Bank) -> EnrollReport:
     """Judges every clip of a bank by the others."""
-    rows = np.flatnonzero(bank.targets >= 0)
-    owners = bank.targets[rows]
+    rows = np.flatnonzero(bank.class_index >= 0)
+    class_index = bank.class_index[rows]
     use_text = bank.text_choice.used
     query, support = bank.query[rows], bank.frames(use_text=use_text)[rows]
     pooled, text = bank.pooled[rows], bank.text if use_text else None
-    left_out = leave_one_out(query, support, owners, bank.scoring, pooled=pooled, text=text)
+    left_out = leave_one_out(query, support, class_index, bank.scoring, pooled=pooled, text=text)
     gains = np.zeros(len(rows), np.intp)
     if len(rows) <= _MOST_CLIPS:
-        gains = harmful_clips(query, support, owners, bank.scoring, pooled=pooled, text=text)
+        gains = harmful_clips(query, support, class_index, bank.scoring, pooled=pooled, text=text)
     clips = []
     for i, row in enumerate(rows):
         scores = left_out.probabilities[i]
-        others = np.delete(np.arange(len(scores)), owners[i])
+        others = np.delete(np.arange(len(scores)), class_index[i])
         judged = bool(left_out.judged[i])
         best = int(others[scores[others].argmax()]) if len(others) else None
         clips.append(
             ClipQuality(
                 path=bank.clips[row].location,
-                label=bank.labels[owners[i]],
+                label=bank.labels[class_index[i]],
                 duration_seconds=bank.clips[row].duration_seconds,
                 right=bool(left_out.right[i]) if judged else None,
                 answer=bank.labels[left_out.answers[i]] if judged else None,
                 nearest_other=None if best is None else bank.labels[best],
-                margin=float(scores[owners[i]] - scores[best])
+                margin=float(scores[class_index[i]] - scores[best])
                 if judged and best is not None
                 else None,
                 hurts=bool(gains[i] > 0),
@@ -122,13 +122,15 @@ def judge(bank: Bank) -> EnrollReport:
     clips.sort(key=lambda clip: (bank.labels.index(clip.label), clip.path))
     classes = []
     for index, item in enumerate(bank.classes):
-        judged_here = (owners == index) & left_out.judged
+        judged_here = (class_index == index) & left_out.judged
         right = int(left_out.right[judged_here].sum()) if judged_here.any() else None
-        classes.append(ClassQuality(item.label, item.text, int((owners == index).sum()), right))
+        classes.append(
+            ClassQuality(item.label, item.text, int((class_index == index).sum()), right)
+        )
     return EnrollReport(
         tuple(classes),
         tuple(clips),
-        int((bank.targets < 0).sum()),
+        int((bank.class_index < 0).sum()),
         left_out.accuracy,
         bank.text_choice,
         bank.notes,

@@ -73,7 +73,7 @@ def decide_text(
     pooled: Float32,
     support: Float32,
     text: Float32 | None,
-    owners: NDArray[np.intp],
+    class_index: NDArray[np.intp],
 ) -> TextChoice:
     """Decides by what was asked, what the model knows, and leave-one-out over the support.
 
@@ -86,7 +86,7 @@ def decide_text(
         pooled: Time means of the raw query features, (n, E).
         support: Clips by the support graph with text, (n, T, E).
         text: Class text embeddings, (C, E), or None where there are none.
-        owners: Class of each clip, (n,), 0 … C − 1.
+        class_index: Class of each clip, (n,), 0 … C − 1.
     """
 
     def off(why: str) -> TextChoice:
@@ -107,10 +107,10 @@ def decide_text(
         unknown = [repr(c.text) for c, known in zip(classes, words_known, strict=True) if not known]
         listed = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
         return off(f"the model has not been trained on the words of {listed}")
-    if np.bincount(owners, minlength=len(classes)).min() < 2:
+    if np.bincount(class_index, minlength=len(classes)).min() < 2:
         return on("the model knows the words, and a class with one clip leaves none to test with")
-    with_text = leave_one_out(query, support, owners, scoring, pooled=pooled, text=text)
-    without = leave_one_out(query, query, owners, replace(scoring, alpha=0.0))
+    with_text = leave_one_out(query, support, class_index, scoring, pooled=pooled, text=text)
+    without = leave_one_out(query, query, class_index, replace(scoring, alpha=0.0))
     # Equal accuracy is common on few clips; the surer of the two is then the better guess.
     better = (with_text.accuracy or 0.0, with_text.confidence) >= (
         without.accuracy or 0.0,

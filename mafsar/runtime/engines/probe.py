@@ -19,7 +19,7 @@ LIMITS = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98}
 
 
 def read_probe(bundle: Bundle) -> dict[str, NDArray[Any]]:
-    """Its arrays: `frames`, `owners`, `class_text`, and outputs by `branch/output`.
+    """Its arrays: `frames`, `class_index`, `class_text`, and outputs by `branch/output`.
 
     Raises:
         MissingError: The bundle has none.

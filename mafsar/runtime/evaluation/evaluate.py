@@ -147,14 +147,14 @@ def evaluate(
     chosen, content, again = _each_once(chosen, hash_clips(chosen.clips, workers, data.store))
     labels = [item.label for item in chosen.classes]
     index = {label: i for i, label in enumerate(labels)}
-    owners = np.array([index[clip.label] for clip in chosen.clips], np.intp)
+    class_index = np.array([index[clip.label] for clip in chosen.clips], np.intp)
     use_text, why = _use_text(model, chosen, text)
     scoring = model.spec.scoring.with_choices(metric=metric, alpha=alpha if use_text else 0.0)
     frozen = _frozen_episodes(
-        chosen, owners, labels, episodes_file, way, shot, query, episodes, seed
+        chosen, class_index, labels, episodes_file, way, shot, query, episodes, seed
     )
     store = open_cache(cache)
-    words = [chosen.classes[owner].text for owner in owners]
+    words = [chosen.classes[owner].text for owner in class_index]
     encoded = encode_clips(
         model,
         chosen.clips,
@@ -174,7 +174,7 @@ def evaluate(
     tally = evaluate_features(
         encoded.query,
         encoded.query if encoded.support is None else encoded.support,
-        owners,
+        class_index,
         frozen,
         scoring,
         pooled=encoded.pooled,
@@ -275,7 +275,7 @@ def _use_text(model: Encoder, data: SupportSet, text: TextUse) -> tuple[bool, st
 
 def _frozen_episodes(
     data: SupportSet,
-    owners: NDArray[np.intp],
+    class_index: NDArray[np.intp],
     labels: Sequence[str],
     file: str | Path | None,
     way: int,
@@ -292,7 +292,7 @@ def _frozen_episodes(
             path, read_episodes(path, labels, names), way, shot, query, episodes, seed
         )
     drawn = draw_episodes(
-        owners, labels, way=way, shot=shot, query=query, episodes=episodes, seed=seed
+        class_index, labels, way=way, shot=shot, query=query, episodes=episodes, seed=seed
     )
     if path is not None:
         write_text(path, episodes_to_json(drawn, labels, names))

@@ -35,7 +35,7 @@ class Tally:
 def evaluate_features(
     query: Float32,
     support: Float32,
-    owners: NDArray[np.intp],
+    class_index: NDArray[np.intp],
     episodes: Episodes,
     scoring: Scoring,
     *,
@@ -48,7 +48,7 @@ def evaluate_features(
     Args:
         query: All clips by the query graph, (n, T, E).
         support: All clips as support, (n, T, E).
-        owners: Class of each clip, (n,).
+        class_index: Class of each clip, (n,).
         episodes: Indices into these.
         scoring: Metric, scales and α.
         pooled: Time means of the raw query features, (n, E); needed with text.
@@ -56,7 +56,7 @@ def evaluate_features(
         progress: Called with (done, total, what).
     """
     total, way = len(episodes), episodes.way
-    classes = int(owners.max()) + 1
+    classes = int(class_index.max()) + 1
     clips = way * (episodes.shot + 1 + episodes.query)
     step = max(1, _BATCH_BYTES // (clips * query[0].size * 4))
     rights: list[list[NDArray[np.float64]]] = [[], [], []]

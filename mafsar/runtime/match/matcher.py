@@ -196,10 +196,10 @@ class Matcher:
         evidence: bool,
     ) -> Match:
         start = time.perf_counter()
-        targets, warnings = self._targets_without(query)
+        class_index, warnings = self._class_index_without(query)
         read_seconds = time.perf_counter() - start
         start += read_seconds
-        classes = np.unique(targets[targets >= 0])
+        classes = np.unique(class_index[class_index >= 0])
         if len(classes) == 0:
             raise InputError(
                 f"{query.name}: no support clip is left besides the query itself; add clips, or "
@@ -211,7 +211,7 @@ class Matcher:
             text = self.bank.text[classes]
         scores = match_features(
             frames[None],
-            self._prototypes_of(targets, classes),
+            self._prototypes_of(class_index, classes),
             self.scoring,
             pooled=pooled[None],
             text=text,
@@ -228,7 +228,7 @@ class Matcher:
         )
         shown = None
         if evidence:
-            shown = self._show(clip, frames, np.flatnonzero(targets == classes[order[0]]))
+            shown = self._show(clip, frames, np.flatnonzero(class_index == classes[order[0]]))
         parts = (
             clip.decode_seconds + read_seconds,
             clip.preprocess_seconds,
@@ -253,41 +253,43 @@ class Matcher:
             **provenance(self.encoder),
         )
 
-    def _prototypes_of(self, targets: NDArray[np.intp], classes: NDArray[np.intp]) -> Float32:
+    def _prototypes_of(self, class_index: NDArray[np.intp], classes: NDArray[np.intp]) -> Float32:
         """Prototypes of the classes that are left, made once for one set of clips."""
-        key = targets.tobytes()
+        key = class_index.tobytes()
         if key not in self._prototypes:
             position = np.full(len(self.bank.classes) + 1, -1)
             position[classes] = np.arange(len(classes))
             self._prototypes.clear()
-            self._prototypes[key] = class_prototypes(self._support, position[targets], len(classes))
+            self._prototypes[key] = class_prototypes(
+                self._support, position[class_index], len(classes)
+            )
         return self._prototypes[key]
 
-    def _targets_without(self, query: Query) -> tuple[NDArray[np.intp], list[str]]:
+    def _class_index_without(self, query: Query) -> tuple[NDArray[np.intp], list[str]]:
         """Classes of the bank's clips, with −1 for those that are the query's very content."""
-        targets = self.bank.targets
+        class_index = self.bank.class_index
         if self._keep_query:
-            return targets, []
+            return class_index, []
         # A long video is hashed only where a support clip has its very size.
         size = clip_size(query.path)
         if not any(clip.size_bytes == size for clip in self.bank.clips):
-            return targets, []
+            return class_index, []
         source = query.source
         content = (
             source.content_sha256 if isinstance(source, MemoryClip) else content_sha256(source)
         )
         identity = clip_identity(content, None, None)
-        targets = targets.copy()
+        class_index = class_index.copy()
         warnings = []
         for i, clip in enumerate(self.bank.clips):
-            if targets[i] >= 0 and clip.identity == identity:
-                number = targets[i]
-                targets[i] = -1
+            if class_index[i] >= 0 and clip.identity == identity:
+                number = class_index[i]
+                class_index[i] = -1
                 warnings.append(f"support clip {clip.name} is this very clip and was left out")
-                if not (targets == number).any():
+                if not (class_index == number).any():
                     label = self.bank.labels[number]
                     warnings.append(f"class {label} has no other clip and was left out")
-        return targets, warnings
+        return class_index, warnings
 
     def _warnings(self, clip: Clip, classes: int) -> list[str]:
         warnings = []

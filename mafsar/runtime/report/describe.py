@@ -146,14 +146,14 @@ def describe_name(name: str) -> dict[str, Any]:
 
 def describe_bank(bank: Bank) -> dict[str, Any]:
     """Facts of a bank."""
-    counts = [int((bank.targets == index).sum()) for index in range(len(bank.classes))]
+    counts = [int((bank.class_index == index).sum()) for index in range(len(bank.classes))]
     return {
         "schema": SCHEMA,
         "kind": "bank",
         "path": None if bank.path is None else str(bank.path),
         "classes": dict(zip(bank.labels, counts, strict=True)),
-        "clips": int((bank.targets >= 0).sum()),
-        "none_clips": int((bank.targets < 0).sum()),
+        "clips": int((bank.class_index >= 0).sum()),
+        "none_clips": int((bank.class_index < 0).sum()),
         "text": bank.text_choice.used,
         "alpha": bank.text_choice.alpha,
         "why_text": bank.text_choice.why,

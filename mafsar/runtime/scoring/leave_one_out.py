@@ -28,12 +28,12 @@ class LeftOut:
     Attributes:
         judged: Whether the clip's class has another clip, (n,); the rest cannot be judged.
         probabilities: Fused scores, (n, C).
-        owners: True classes, (n,).
+        class_index: True classes, (n,).
     """
 
     judged: Bools
     probabilities: Float64
-    owners: NDArray[np.intp]
+    class_index: NDArray[np.intp]
 
     @property
     def answers(self) -> NDArray[np.intp]:
@@ -43,7 +43,7 @@ class LeftOut:
     @property
     def right(self) -> Bools:
         """Whether the best class is the true one, (n,)."""
-        return np.asarray(self.answers == self.owners)
+        return np.asarray(self.answers == self.class_index)
 
     @property
     def accuracy(self) -> float | None:
@@ -53,14 +53,14 @@ class LeftOut:
     @property
     def confidence(self) -> float:
         """Mean probability of the true class over the judged clips; 0 where there are none."""
-        true = self.probabilities[np.arange(len(self.owners)), self.owners]
+        true = self.probabilities[np.arange(len(self.class_index)), self.class_index]
         return float(true[self.judged].mean()) if self.judged.any() else 0.0
 
 
 def leave_one_out(
     query: Float32,
     support: Float32,
-    owners: NDArray[np.intp],
+    class_index: NDArray[np.intp],
     scoring: Scoring,
     *,
     pooled: Float32 | None = None,
@@ -71,22 +71,24 @@ def leave_one_out(
     Args:
         query: The clips by the query graph, (n, T, E).
         support: The same clips as support, (n, T, E).
-        owners: Classes, (n,), 0 … C − 1, each with at least one clip.
+        class_index: Classes, (n,), 0 … C − 1, each with at least one clip.
         scoring: Metric, scales and α.
         pooled: Time means of the raw query features, (n, E); needed with text.
         text: Class text embeddings, (C, E), or None.
     """
-    distances = _distances(query, support, owners, scoring)
-    counts = np.bincount(owners)
+    distances = _distances(query, support, class_index, scoring)
+    counts = np.bincount(class_index)
     return LeftOut(
-        counts[owners] > 1, _probabilities(distances, query, scoring, pooled, text), owners
+        counts[class_index] > 1,
+        _probabilities(distances, query, scoring, pooled, text),
+        class_index,
     )
 
 
 def harmful_clips(
     query: Float32,
     support: Float32,
-    owners: NDArray[np.intp],
+    class_index: NDArray[np.intp],
     scoring: Scoring,
     *,
     pooled: Float32 | None = None,
@@ -97,19 +99,21 @@ def harmful_clips(
     A clip with a positive number hurts. A class's only clip cannot be taken away and has 0. Costs
     n² alignments.
     """
-    n, classes = len(owners), int(owners.max()) + 1
-    counts = np.bincount(owners, minlength=classes)
-    distances = _distances(query, support, owners, scoring)
-    right = _probabilities(distances, query, scoring, pooled, text).argmax(axis=1) == owners
+    n, classes = len(class_index), int(class_index.max()) + 1
+    counts = np.bincount(class_index, minlength=classes)
+    distances = _distances(query, support, class_index, scoring)
+    right = _probabilities(distances, query, scoring, pooled, text).argmax(axis=1) == class_index
     gains = np.zeros(n, np.intp)
-    sums = np.stack([support[owners == c].sum(axis=0, dtype=np.float64) for c in range(classes)])
+    sums = np.stack(
+        [support[class_index == c].sum(axis=0, dtype=np.float64) for c in range(classes)]
+    )
     for away in range(n):
-        own = owners[away]
+        own = class_index[away]
         if counts[own] < 2:
             continue
         others = np.flatnonzero(np.arange(n) != away)
-        inside = others[owners[others] == own]
-        outside = others[owners[others] != own]
+        inside = others[class_index[others] == own]
+        outside = others[class_index[others] != own]
         changed = distances.copy()
         rest = ((sums[own] - support[away]) / (counts[own] - 1)).astype(np.float32)
         if len(outside):
@@ -122,27 +126,27 @@ def harmful_clips(
             kept = others
         else:
             kept = outside  # the one clip that is left of the class has nothing to compare with
-        kept = kept[counts[owners[kept]] > 1]
+        kept = kept[counts[class_index[kept]] > 1]
         probabilities = _probabilities(changed[kept], query[kept], scoring, _at(pooled, kept), text)
-        now = probabilities.argmax(axis=1) == owners[kept]
+        now = probabilities.argmax(axis=1) == class_index[kept]
         gains[away] = int(now.sum()) - int(right[kept].sum())
     return gains
 
 
 def _distances(
-    query: Float32, support: Float32, owners: NDArray[np.intp], scoring: Scoring
+    query: Float32, support: Float32, class_index: NDArray[np.intp], scoring: Scoring
 ) -> Float64:
     """Distances of every clip to every class, without itself in its own class, (n, C)."""
-    classes = int(owners.max()) + 1
-    prototypes = class_prototypes(support, owners, classes)
+    classes = int(class_index.max()) + 1
+    prototypes = class_prototypes(support, class_index, classes)
     distances = class_distances(query, prototypes, scoring)
-    counts = np.bincount(owners, minlength=classes)
-    judged = np.flatnonzero(counts[owners] > 1)
+    counts = np.bincount(class_index, minlength=classes)
+    judged = np.flatnonzero(counts[class_index] > 1)
     if len(judged):
         sums = np.stack(
-            [support[owners == c].sum(axis=0, dtype=np.float64) for c in range(classes)]
+            [support[class_index == c].sum(axis=0, dtype=np.float64) for c in range(classes)]
         )
-        own = owners[judged]
+        own = class_index[judged]
         rest = (sums[own] - support[judged]) / (counts[own] - 1)[:, None, None]
         distances[judged, own] = class_distances(
             query[judged, None], rest.astype(np.float32)[:, None], scoring

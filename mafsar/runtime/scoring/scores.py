@@ -32,12 +32,12 @@ class Scores:
     distances: Float64
 
 
-def class_prototypes(frames: Float32, owners: NDArray[np.intp], classes: int) -> Float32:
+def class_prototypes(frames: Float32, class_index: NDArray[np.intp], classes: int) -> Float32:
     """Means of the clips of each class, frame by frame (METHOD §3).
 
     Args:
         frames: Support features, (n, T, E).
-        owners: Class of each clip, (n,), 0 … classes − 1; negative = no class.
+        class_index: Class of each clip, (n,), 0 … classes − 1; negative = no class.
         classes: C; each has at least one clip.
 
     Returns:
@@ -47,7 +47,7 @@ def class_prototypes(frames: Float32, owners: NDArray[np.intp], classes: int) ->
     shape = (classes, *frames.shape[1:])
     out = np.empty(shape, np.float32)
     for index in range(classes):
-        members = frames[owners == index]
+        members = frames[class_index == index]
         if len(members) == 0:
             raise InputError(f"class {index} has no clip to make a prototype from")
         out[index] = members.mean(axis=0, dtype=np.float64)

@@ -245,7 +245,7 @@ def test_clips_of_nothing_are_kept_and_do_not_match(
     make_clip(support_folder / "_none" / "idle", 40)
     bank = read_bank(enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors"))
     assert bank.labels == plain.labels
-    assert bank.targets.tolist().count(-1) == 1
+    assert bank.class_index.tolist().count(-1) == 1
     query = make_clip(tmp_path / "q", 1, 9)
     (left,) = Matcher(plain, encoder).stream([query])
     (right,) = Matcher(bank, encoder).stream([query])

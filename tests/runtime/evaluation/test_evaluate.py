@@ -42,10 +42,10 @@ def test_a_known_share_is_wrong():
     """Two clips of class 0 look exactly like class 1, so what goes wrong can be counted by hand."""
     centres = np.eye(2, 32)[:, None].repeat(8, axis=1)
     looks = np.array([1, 1] + [0] * 8 + [1] * 10)
-    owners = np.repeat([0, 1], 10)
+    class_index = np.repeat([0, 1], 10)
     frames = centres[looks].astype(np.float32)
-    episodes = draw_episodes(owners, ["a", "b"], way=2, episodes=2000, seed=2)
-    tally = evaluate_features(frames, frames, owners, episodes, Scoring("mean", alpha=0.0))
+    episodes = draw_episodes(class_index, ["a", "b"], way=2, episodes=2000, seed=2)
+    tally = evaluate_features(frames, frames, class_index, episodes, Scoring("mean", alpha=0.0))
     right = []
     for classes, support, queries in zip(
         episodes.classes, episodes.support[:, :, 0], episodes.queries[:, :, 0], strict=True

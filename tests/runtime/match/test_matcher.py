@@ -25,11 +25,11 @@ def test_scores_follow_the_method(metric, restated_matching):
     rng = np.random.default_rng(3)
     query = rng.normal(size=(4, 6, 12)).astype(np.float32)
     shots = rng.normal(size=(7, 6, 12)).astype(np.float32)
-    owners = np.array([0, 2, 1, 0, 2, 2, 1])
+    class_index = np.array([0, 2, 1, 0, 2, 2, 1])
     pooled = rng.normal(size=(4, 12)).astype(np.float32)
     text = rng.normal(size=(3, 12)).astype(np.float32)
     scoring = Scoring(metric, lam=0.5, alpha=0.3, visual_scale=2.0, text_scale=9.0)
-    prototypes = class_prototypes(shots, owners, 3)
+    prototypes = class_prototypes(shots, class_index, 3)
     scores = match_features(query, prototypes, scoring, pooled=pooled, text=text)
     factor = 1 if metric == "otam" else 6
     for q in range(4):
@@ -38,7 +38,7 @@ def test_scores_follow_the_method(metric, restated_matching):
                 restated_matching.distance(
                     metric,
                     query[q].astype(float),
-                    shots[owners == c].astype(float).mean(axis=0),
+                    shots[class_index == c].astype(float).mean(axis=0),
                     0.5,
                 )
                 for c in range(3)
@@ -200,7 +200,7 @@ def test_alpha_and_metric_are_the_users(
     (mean,) = Matcher(bank, encoder, metric="mean", text="off").stream([clip])
     query = encoder.encode_query(_pixels(encoder, clip)).frames[0].astype(float)
     for item in mean.topk:
-        members = bank.query[bank.targets == bank.labels.index(item.label)].astype(float)
+        members = bank.query[bank.class_index == bank.labels.index(item.label)].astype(float)
         expected = restated_matching.distance("mean", query, members.mean(axis=0), 0.5)
         assert item.distance == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert item.text_score is None
@@ -216,7 +216,7 @@ def test_evidence_names_the_nearest_clip(
     query = encoder.encode_query(_pixels(encoder, clip)).frames[0].astype(float)
     costs = {
         i: restated_matching.distance("otam", query, bank.query[i].astype(float), 0.5)
-        for i in np.flatnonzero(bank.targets == bank.labels.index(answer.label))
+        for i in np.flatnonzero(bank.class_index == bank.labels.index(answer.label))
     }
     assert shown.clip == min(costs, key=costs.get)
     assert shown.pixels.shape == (4, 32, 32, 3)
@@ -242,13 +242,15 @@ def test_each_mode_uses_its_own_branch(
     support = bank.query.astype(float)
     alpha = 0.0
     if text == "on":
-        words = np.stack([encoder.word(bank.classes[c].text) for c in bank.targets])
+        words = np.stack([encoder.word(bank.classes[c].text) for c in bank.class_index])
         support = support + 0.5 * words[:, None]  # what the fake's support branch does
         alpha = encoder.spec.scoring.alpha
     query = features.frames[0].astype(float)
     distances = np.array(
         [
-            restated_matching.distance("otam", query, support[bank.targets == c].mean(axis=0), 0.5)
+            restated_matching.distance(
+                "otam", query, support[bank.class_index == c].mean(axis=0), 0.5
+            )
             for c in range(3)
         ]
     )
