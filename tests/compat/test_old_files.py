@@ -1,0 +1,115 @@
+"""Banks, bundles, caches and run folders of version 0.1.0 open, and answer as they did.
+
+`files-0.1.0.zip` was made by `make_files.py` beside this file, before the package was divided into
+rooms; `expected.json` in it holds that version's answers.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mafsar
+from mafsar.runtime.cache.features import FeatureCache
+from mafsar.runtime.encoder import Encoder
+from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.probe import check_probe
+from mafsar.training.config import build_config
+
+ARCHIVE = Path(__file__).with_name("files-0.1.0.zip")
+LABELS = ("aside", "down", "left", "right", "up")
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files, in a folder that is the working folder: the run names its base by a relative path."""
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        archive.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def encoder(files: Path) -> Encoder:
+    return mafsar.load_model(files / "small.mafsar", engine="onnx", device="cpu")
+
+
+class SilentEncoder:
+    """The model of an encoder, which must not be asked to encode anything."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.spec, self.engine, self.device = encoder.spec, encoder.engine, encoder.device
+        self.precision, self.choice = encoder.precision, encoder.choice
+
+    def encode_query(self, frames: object) -> None:
+        raise AssertionError("a clip was encoded again")
+
+    encode_support = encode_text = encode_query
+
+
+@pytest.mark.parametrize("text", ["on", "off"])
+def test_a_bank_answers_as_it_did(text: str, files: Path, encoder: Encoder) -> None:
+    bank = mafsar.read_bank(files / f"{text}.safetensors")
+    assert bank.labels == LABELS
+    assert (len(bank), bank.class_index.tolist().count(-1)) == (11, 1)
+    assert bank.text_choice.used == (text == "on")
+    answer = bank.match(files / "clips/left/1", encoder, keep_query=True)
+    expected = json.loads((files / "expected.json").read_text())[text]
+    assert [row.label for row in answer.topk] == list(expected)
+    found = [(row.score, row.distance) for row in answer.topk]
+    # Float32 features of 4 frames: another processor may round each step of the graph otherwise.
+    np.testing.assert_allclose(found, list(expected.values()), rtol=1e-4)
+
+
+def test_a_bank_is_written_as_it_was(files: Path) -> None:
+    """What older versions read of it, entry by entry."""
+    from safetensors import safe_open
+
+    def entries(path: Path) -> tuple[dict, set[str]]:
+        with safe_open(path, framework="numpy") as file:
+            return json.loads(file.metadata()["mafsar"]), set(file.keys())
+
+    old = entries(files / "on.safetensors")
+    again = mafsar.read_bank(files / "on.safetensors").save(files / "again.safetensors")
+    new = entries(again)
+    for document in (old[0], new[0]):
+        del document["made_by"]
+    assert new == old
+
+
+def test_a_bundle_opens_and_computes_what_its_probe_says(files: Path, encoder: Encoder) -> None:
+    bundle = Bundle.open(files / "small.mafsar")
+    assert bundle.precisions() == ["fp32", "fp16"]
+    parity = check_probe(encoder, bundle, (1, 3), limit=1.0, again=("never",))
+    assert parity.min_cosine > 0.999999
+    assert bundle.spec.scoring == mafsar.Scoring(**bundle.manifest["match"])
+
+
+def test_the_cache_is_used(files: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A version keeps its own entries; those of this one are looked for.
+    monkeypatch.setattr("mafsar.runtime.cache.features.__version__", "0.1.0")
+    cache = FeatureCache(files / "cache")
+    silent = SilentEncoder(encoder)
+    found = mafsar.enroll("clips", silent, text="on", cache=cache, images=False)  # type: ignore[arg-type]
+    held = mafsar.read_bank(files / "on.safetensors")
+    for name in ("query", "support", "pooled", "text"):
+        assert getattr(found, name).tobytes() == getattr(held, name).tobytes(), name
+
+
+def test_a_run_folder_opens(files: Path, encoder: Encoder) -> None:
+    run = mafsar.load_model(files / "run", engine="torch", device="cpu")
+    assert run.spec.weights_sha256 == encoder.spec.weights_sha256
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
+    exact, found = run.encode_query(frames).frames, encoder.encode_query(frames).frames
+    np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
+
+
+def test_a_run_goes_on(files: Path) -> None:
+    config = build_config(files / "run" / "config.toml")
+    assert (config.way, config.episodes) == (2, 6)
+    result = mafsar.train(out=files / "run", resume=True)
+    assert result.episodes == 6
