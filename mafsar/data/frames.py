@@ -31,7 +31,7 @@ SHORT_SIDE_SHARE = 256 / 224
 _WHOLE = Geometry()
 
 
-class ClipFrames(Protocol):
+class FrameSource(Protocol):
     """Where frames come from; a T-tuple of moments, random in their segments with an ``rng``."""
 
     def training(
@@ -51,7 +51,7 @@ class DecodedFrames:
     def training(
         self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """See `ClipFrames`; every moment of a segment is equally likely."""
+        """See `FrameSource`; every moment of a segment is equally likely."""
         return load_raw_clip(
             _path(clip),
             frames=frames,
@@ -63,7 +63,7 @@ class DecodedFrames:
         ).frames
 
     def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
-        """See `ClipFrames`; byte for byte what matching sees."""
+        """See `FrameSource`; byte for byte what matching sees."""
         return load_clip(
             _path(clip), frames=frames, size=size, start=clip.start, end=clip.end, threads=1
         ).pixels
@@ -79,12 +79,12 @@ class StoredFrames:
     def training(
         self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """See `ClipFrames`; of a segment, the moments that were kept in it are equally likely."""
+        """See `FrameSource`; of a segment, the moments that were kept in it are equally likely."""
         jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames, rng)))
         return _each(jpegs, lambda jpeg: _decode_short_side(jpeg, short_side))
 
     def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
-        """See `ClipFrames`; the same frames as decoded where F is an odd multiple of T."""
+        """See `FrameSource`; the same frames as decoded where F is an odd multiple of T."""
         jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames)))
         return _each(jpegs, lambda jpeg: to_square(Picture.of(_decode(jpeg)), size, _WHOLE))
 
@@ -95,7 +95,7 @@ class StoredFrames:
         return segments
 
 
-def frames_of(catalogue: Catalogue) -> ClipFrames:
+def frames_of(catalogue: Catalogue) -> FrameSource:
     """Where a catalogue's frames come from: its store, or its clips."""
     if is_store(catalogue.root):
         return StoredFrames(Store(catalogue.root))

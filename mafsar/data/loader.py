@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mafsar.data.catalogue import PartData
 from mafsar.data.episodes import Episodes
-from mafsar.data.frames import SHORT_SIDE_SHARE, ClipFrames, training_crop
+from mafsar.data.frames import SHORT_SIDE_SHARE, FrameSource, training_crop
 from mafsar.errors import MafsarError
 
 
@@ -54,7 +54,7 @@ class EpisodeDataset(Dataset[Any]):
         self,
         data: PartData,
         episodes: Episodes,
-        source: ClipFrames,
+        source: FrameSource,
         *,
         frames: int,
         size: int,

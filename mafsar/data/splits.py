@@ -68,7 +68,7 @@ def read_split(path: str | Path) -> Split:
     return split
 
 
-def choose_classes(split: Split, part: Part, labels: Iterable[str]) -> tuple[str, ...]:
+def labels_of_part(split: Split, part: Part, labels: Iterable[str]) -> tuple[str, ...]:
     """The data's labels that belong to a part, compared in NFC, in the data's order.
 
     Raises:

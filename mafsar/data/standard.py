@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mafsar.data.catalogue import Catalogue, DataClass, assemble
-from mafsar.data.index import ClipIndex
+from mafsar.data.clip_tree import ClipTree
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import class_key, label_words
 from mafsar.data.lists import (
@@ -43,18 +43,18 @@ def read_standard(name: str, root: Path, lists: Path | None = None) -> Catalogue
             f"{FORMATS}"
         )
     if lists is not None:
-        return _from_lists(chosen, ClipIndex(root), lists)
-    return _from_folders(chosen, ClipIndex(root))
+        return _from_lists(chosen, ClipTree(root), lists)
+    return _from_folders(chosen, ClipTree(root))
 
 
-def _from_folders(chosen: Preset, index: ClipIndex) -> Catalogue:
+def _from_folders(chosen: Preset, tree: ClipTree) -> Catalogue:
     """Every video of the classes' folders."""
     classes = [item for part in PARTS for item in _named_classes(chosen, part)]
     by_key = {class_key(item.label): item for item in classes}
     clips: list[LabelledClip] = []
     strange: dict[str, int] = {}
-    for found in index.clips:
-        key = index.class_of(found, by_key)
+    for found in tree.clips:
+        key = tree.class_of(found, by_key)
         if key is None:
             folder = found.name.rpartition("/")[0] or "."
             strange[folder] = strange.get(folder, 0) + 1
@@ -72,11 +72,11 @@ def _from_folders(chosen: Preset, index: ClipIndex) -> Catalogue:
     here = {clip.label for clip in clips}
     absent = [(item.part, item.label) for item in classes if item.label not in here]
     return assemble(
-        chosen.title, index.root, classes, clips, preset=chosen, absent=absent, notes=notes
+        chosen.title, tree.root, classes, clips, preset=chosen, absent=absent, notes=notes
     )
 
 
-def _from_lists(chosen: Preset, index: ClipIndex, folder: Path) -> Catalogue:
+def _from_lists(chosen: Preset, tree: ClipTree, folder: Path) -> Catalogue:
     """The videos that lists name."""
     paths = find_lists(folder, needed_by=chosen.title)
     video_names = read_video_names(folder)
@@ -91,7 +91,7 @@ def _from_lists(chosen: Preset, index: ClipIndex, folder: Path) -> Catalogue:
     keys = {class_key(item.label) for item in classes}
     clips = []
     for item, line in named:
-        found = index.find(line.path, item.label, keys)
+        found = tree.find(line.path, item.label, keys)
         name, path = (line.path, None) if found is None else (found.name, found.path)
         clips.append(LabelledClip(path, item.label, name=name, part=item.part))
     here_labels = {item.label for item in classes}
@@ -109,7 +109,7 @@ def _from_lists(chosen: Preset, index: ClipIndex, folder: Path) -> Catalogue:
             f"val_classes.txt or Something-Something's own .json annotations to {folder}"
         )
     return assemble(
-        chosen.title, index.root, classes, clips, preset=chosen, absent=absent, notes=notes
+        chosen.title, tree.root, classes, clips, preset=chosen, absent=absent, notes=notes
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mafsar.data.episodes import draw_episodes, episodes_to_json, read_episodes
-from mafsar.data.splits import choose_classes, read_split
+from mafsar.data.splits import labels_of_part, read_split
 from mafsar.errors import InputError, MismatchError, MissingError
 
 LABELS = [f"class{i}" for i in range(8)]
@@ -110,15 +110,15 @@ def test_splits(tmp_path):
     path = tmp_path / "split.json"
     path.write_text(json.dumps({"train": ["a"], "val": {"classes": ["b"]}, "test": ["d", "c"]}))
     split = read_split(path)
-    assert choose_classes(split, "test", ["a", "b", "c", "d"]) == ("c", "d")
+    assert labels_of_part(split, "test", ["a", "b", "c", "d"]) == ("c", "d")
     with pytest.raises(InputError, match="1 classes of part val are not in the data: b"):
-        choose_classes(split, "val", ["a"])
+        labels_of_part(split, "val", ["a"])
     path.write_text(json.dumps({"test": ["a", "b"], "train": ["b"]}))
     with pytest.raises(InputError, match="both train and test"):
         read_split(path)
     path.write_text(json.dumps({"test": ["a"]}))
     with pytest.raises(InputError, match="part val has no class"):
-        choose_classes(read_split(path), "val", ["a"])
+        labels_of_part(read_split(path), "val", ["a"])
     path.write_text("[]")
     with pytest.raises(InputError, match="no part"):
         read_split(path)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from mafsar.choices import Scoring
 from mafsar.data.frames import DecodedFrames
-from mafsar.data.opening import open_data
+from mafsar.data.open_data import open_data
 from mafsar.data.pack import pack
 from mafsar.data.store import StoreSettings
 from mafsar.errors import (

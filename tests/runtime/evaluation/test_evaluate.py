@@ -11,7 +11,7 @@ import pytest
 from mafsar import kernels
 from mafsar.choices import Scoring
 from mafsar.data.episodes import draw_episodes
-from mafsar.data.opening import open_data
+from mafsar.data.open_data import open_data
 from mafsar.data.pack import pack
 from mafsar.data.store import StoreSettings
 from mafsar.errors import InputError, MismatchError, VideoError

@@ -21,7 +21,7 @@ _SECONDS = re.compile(r"_\d{6}_\d{6}$")  # Kinetics: <YouTube id>_<start>_<end>
 
 
 @dataclass(frozen=True)
-class IndexedClip:
+class FoundClip:
     """A clip on the disk.
 
     Attributes:
@@ -35,7 +35,7 @@ class IndexedClip:
     folder_keys: tuple[str, ...]
 
 
-class ClipIndex:
+class ClipTree:
     """All clips below a folder, found once."""
 
     def __init__(self, root: Path) -> None:
@@ -48,7 +48,7 @@ class ClipIndex:
         if not root.is_dir():
             raise MissingError(f"--root {root}: no such folder; name the folder of the videos")
         self.root = root
-        self.clips: list[IndexedClip] = []
+        self.clips: list[FoundClip] = []
         self._walk(root, (), (), set())
         self._by_name = {_plain(clip.name): clip for clip in self.clips}
         self._by_stem = _group(self.clips, lambda name: name)
@@ -57,7 +57,7 @@ class ClipIndex:
 
     def find(
         self, listed: str, class_name: str | None, classes: Collection[str]
-    ) -> IndexedClip | None:
+    ) -> FoundClip | None:
         """Finds the clip that a list means.
 
         Args:
@@ -85,7 +85,7 @@ class ClipIndex:
                 return max(fitting, key=lambda clip: _agreement(clip.folder_keys, wanted))
         return None
 
-    def class_of(self, clip: IndexedClip, classes: Collection[str]) -> str | None:
+    def class_of(self, clip: FoundClip, classes: Collection[str]) -> str | None:
         """The key of the innermost folder that is a class, or None."""
         return next((key for key in reversed(clip.folder_keys) if key in classes), None)
 
@@ -112,7 +112,7 @@ class ClipIndex:
         videos = [path for path, is_folder in kept if not is_folder and is_video(path)]
         folders = {path for path, is_folder in kept if is_folder}
         if names and not videos and not folders and any(is_image(path) for path, _ in kept):
-            self.clips.append(IndexedClip(folder, "/".join(names), keys[:-1]))
+            self.clips.append(FoundClip(folder, "/".join(names), keys[:-1]))
             return
         for path in sorted([*videos, *folders], key=natural_key):
             name = path.name
@@ -120,10 +120,10 @@ class ClipIndex:
                 inner = (*keys, class_key(name))
                 self._walk(folder / name, (*names, name), inner, above | {here})
             else:
-                self.clips.append(IndexedClip(folder / name, "/".join((*names, name)), keys))
+                self.clips.append(FoundClip(folder / name, "/".join((*names, name)), keys))
 
 
-def _fits(clip: IndexedClip, key: str | None, classes: Collection[str]) -> bool:
+def _fits(clip: FoundClip, key: str | None, classes: Collection[str]) -> bool:
     """Whether a clip lies in its class's folder, or in none of any class."""
     if key is None or key in clip.folder_keys:
         return True
@@ -140,8 +140,8 @@ def _agreement(folders: Sequence[str], wanted: Sequence[str]) -> int:
     return count
 
 
-def _group(clips: Sequence[IndexedClip], key: Callable[[str], str]) -> dict[str, list[IndexedClip]]:
-    groups: dict[str, list[IndexedClip]] = {}
+def _group(clips: Sequence[FoundClip], key: Callable[[str], str]) -> dict[str, list[FoundClip]]:
+    groups: dict[str, list[FoundClip]] = {}
     for clip in clips:
         groups.setdefault(key(_stem(PurePosixPath(clip.name).name)), []).append(clip)
     return groups
