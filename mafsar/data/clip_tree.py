@@ -1,8 +1,8 @@
-"""Which clips lie below a folder, and which of them a line of a list means.
+"""Finds all clips below a folder, and the clip that a line of a list refers to.
 
-Real trees differ from the lists in suffix, in underscores for spaces, in folders above the classes
-and, for Kinetics, in the seconds that some copies append to a video's id. Each of these is tried in
-turn; nothing is guessed where two clips fit equally well in different classes.
+Folders on disk differ from the lists in suffix, in underscores for spaces, in folders above the
+classes and, for Kinetics, in the seconds that some copies append to a video's id. These are tried
+in turn. A clip in another class's folder is never used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mafsar.data.labels import class_key, nfc
-from mafsar.errors import InputError, MissingError
+from mafsar.errors import InputError, MissingError, option
 from mafsar.video.source import VIDEO_SUFFIXES, is_image, is_system_file, is_video, natural_key
 
 _SECONDS = re.compile(r"_\d{6}_\d{6}$")  # Kinetics: <YouTube id>_<start>_<end>
@@ -22,7 +22,7 @@ _SECONDS = re.compile(r"_\d{6}_\d{6}$")  # Kinetics: <YouTube id>_<start>_<end>
 
 @dataclass(frozen=True)
 class FoundClip:
-    """A clip on the disk.
+    """A clip on disk.
 
     Attributes:
         path: Video file or frame folder.
@@ -36,17 +36,17 @@ class FoundClip:
 
 
 class ClipTree:
-    """All clips below a folder, found once."""
+    """All clips below a folder, listed once."""
 
     def __init__(self, root: Path) -> None:
         """Walks the folder.
 
         Raises:
-            MissingError: There is no such folder.
+            MissingError: The folder does not exist.
             InputError: A folder cannot be listed.
         """
         if not root.is_dir():
-            raise MissingError(f"--root {root}: no such folder; name the folder of the videos")
+            raise MissingError(option(root=root), ": no such folder; name the folder of the videos")
         self.root = root
         self.clips: list[FoundClip] = []
         self._walk(root, (), (), set())
@@ -58,12 +58,12 @@ class ClipTree:
     def find(
         self, listed: str, class_name: str | None, classes: Collection[str]
     ) -> FoundClip | None:
-        """Finds the clip that a list means.
+        """Finds the clip that a line of a list refers to.
 
         Args:
             listed: Path in the list, with or without suffix.
-            class_name: Its class, where known.
-            classes: `class_key` of every class: a clip in another class's folder is not meant.
+            class_name: Its class, if known.
+            classes: `class_key` of every class: a clip in another class's folder does not match.
 
         Returns:
             The clip, or None.
@@ -86,7 +86,7 @@ class ClipTree:
         return None
 
     def class_of(self, clip: FoundClip, classes: Collection[str]) -> str | None:
-        """The key of the innermost folder that is a class, or None."""
+        """The key of the innermost folder that is a class; None if there is none."""
         return next((key for key in reversed(clip.folder_keys) if key in classes), None)
 
     def _walk(
@@ -124,14 +124,14 @@ class ClipTree:
 
 
 def _fits(clip: FoundClip, key: str | None, classes: Collection[str]) -> bool:
-    """Whether a clip lies in its class's folder, or in none of any class."""
+    """Whether a clip is in its class's folder, or outside all class folders."""
     if key is None or key in clip.folder_keys:
         return True
     return not any(folder in classes for folder in clip.folder_keys)
 
 
 def _agreement(folders: Sequence[str], wanted: Sequence[str]) -> int:
-    """How many of the innermost folders are as listed."""
+    """How many folders agree with the list, counted from the innermost."""
     count = 0
     for folder, name in zip(reversed(folders), reversed(wanted), strict=False):
         if folder != name:
@@ -148,7 +148,7 @@ def _group(clips: Sequence[FoundClip], key: Callable[[str], str]) -> dict[str, l
 
 
 def _stem(name: str) -> str:
-    """A file name without its ending, if that is a video's; ids may hold dots."""
+    """A file name without a video's ending; ids may contain dots."""
     head, dot, ending = name.rpartition(".")
     return head if dot and f".{ending.lower()}" in VIDEO_SUFFIXES else name
 

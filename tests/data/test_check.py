@@ -117,7 +117,7 @@ def test_csv_lines(tmp_path: Path, write_numbered: Write) -> None:
 def test_own_data_that_holds_nothing(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no such folder or file"):
         read_own(tmp_path / "none")
-    with pytest.raises(InputError, match="no class folder with a clip"):
+    with pytest.raises(InputError, match="no class folder contains a clip"):
         read_own(tmp_path)
     (tmp_path / "x.csv").write_text("path,label\na.mp4\n")
     with pytest.raises(InputError, match=r"x\.csv line 2: expected path,label\[,start\]\[,end\]"):

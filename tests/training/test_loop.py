@@ -243,7 +243,7 @@ def test_an_existing_run_is_neither_lost_nor_changed(small_run, tmp_path: Path) 
         train(config, other, device="cpu", overwrite=True)
     assert (other / "a.txt").read_text() == "mine"
     failing = small_run(way=4, val__every=0, shot=9)
-    with pytest.raises(InputError, match="needs 10 clips a class"):
+    with pytest.raises(InputError, match="needs 10 clips per class"):
         train(failing, tmp_path / "none", device="cpu")
     assert not (tmp_path / "none").exists()
 

@@ -1,4 +1,4 @@
-"""Support clips and class texts → features: from the cache where they are, else encoded once."""
+"""Features of clips and class texts, from the cache or encoded once."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class EncodedClips:
     """Features of n clips, in the order asked for.
 
     Attributes:
-        query: By the query graph, (n, T, E).
-        pooled: Time means of its raw features, (n, E).
-        support: By the support graph with each clip's class text, (n, T, E), or None.
-        durations_seconds: (n,).
-        content_sha256: Of each clip.
-        images: Small pictures, (n, T, 64, 64, 3), or None.
-        encoded: Clips that went through the encoder in this call.
-        failed: Errors of clips that were left out, by their index in what was asked for; the
-            other fields have no row for them.
+        query: Features of the query graph, (n, T, E).
+        pooled: Means over time of its raw features, (n, E).
+        support: Features of the support graph with each clip's class text, (n, T, E), or None.
+        durations_seconds: Duration of each clip, (n,).
+        content_sha256: Hash of each clip's content.
+        images: Small pictures, (n, T, 64, 64, 3), uint8, or None.
+        encoded: Number of clips that this call encoded.
+        failed: Errors of clips that were left out, by index in the clips asked for; the other
+            fields have no row for them.
     """
 
     query: Float32
@@ -54,8 +54,8 @@ def encode_texts(
 ) -> Float32:
     """Raw embeddings of class texts, (n, E), each encoded on its own.
 
-    One by one, because a row's last bits may depend on the batch it is in, and adding a class to a
-    bank must give what enrolling all at once gives.
+    Texts are encoded one by one, because the last bits of a row may depend on the batch, and adding a
+    class to a bank must give the same bits as enrolling all classes at once.
     """
     rows: list[Float32] = []
     for text in texts:
@@ -73,10 +73,10 @@ def encode_texts(
 def hash_clips(
     clips: Sequence[LabelledClip], workers: int = 2, store: Store | None = None
 ) -> list[str]:
-    """Hashes of the clips' content, in threads; a video with many parts is read once.
+    """Hashes of the clips' content, in threads; a video with many clips is read once.
 
     Raises:
-        VideoError: Some cannot be read; names all of them.
+        VideoError: Clips cannot be read; the message names all of them.
     """
     if store is not None:
         return packed_hashes(store, clips, workers)
@@ -86,7 +86,7 @@ def hash_clips(
 
 
 def try_hash_clips(clips: Sequence[LabelledClip], workers: int = 2) -> list[str | MafsarError]:
-    """The hash of each clip's content, or the error that it has instead."""
+    """The hash of each clip's content, or the error of a clip that cannot be read."""
     sources = {_source_key(clip): clip.source for clip in clips}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         hashes = dict(zip(sources, pool.map(_hash, sources.values()), strict=True))
@@ -94,7 +94,7 @@ def try_hash_clips(clips: Sequence[LabelledClip], workers: int = 2) -> list[str 
 
 
 def refuse_unreadable(errors: Sequence[MafsarError]) -> None:
-    """Raises one error that names all clips that cannot be read; nothing where there is none."""
+    """Raises one error that names all clips that cannot be read; returns if there are none."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -120,29 +120,32 @@ def encode_clips(
     progress: Progress | None = None,
     store: Store | None = None,
 ) -> EncodedClips:
-    """Encodes clips by the query graph and, where class texts are given, by the support graph.
+    """Encodes clips with the query graph and, if class texts are given, with the support graph.
 
     Args:
         encoder: The model.
         clips: n ≥ 1 clips; the same content is encoded once.
         texts: Each clip's class text, None for a clip without a class; None = query graph only.
-        content: Hash of each clip's content where it is known already.
-        geometry: What the user said about the picture.
-        cache: Where features are kept, or None.
-        images: Whether small pictures are wanted.
+        content: Hash of each clip's content, if it is known already.
+        geometry: Which part of the picture the model sees.
+        cache: The feature cache, or None.
+        images: Whether to make small pictures.
         on_error: "raise" names all clips that cannot be decoded in one error, after the others
             have been encoded; "skip" leaves them out.
-        batch: Clips a call of the encoder; None = 1 on a CPU, where a batch gains little, else 8.
+        batch: Clips per call of the encoder; None = 1 on a CPU, where a batch gains little, else 8.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
-        store: The packed data set that holds the clips; None: they are files.
+        store: The packed data set that holds the clips; None = they are files.
 
     Raises:
-        VideoError: Some clips cannot be decoded; names all of them.
-        InputError: A geometry for clips whose frames are packed already.
+        VideoError: Clips cannot be decoded (with "skip": no clip can be); the message names all of
+            them.
+        InputError: A geometry is given for a packed data set.
     """
     if store is not None and geometry not in (None, Geometry()):
-        raise InputError(f"{store.path}: its frames are packed as they are; omit the geometry")
+        raise InputError(
+            f"{store.path}: the geometry of a packed data set is fixed; omit the geometry"
+        )
     hashes = hash_clips(clips, workers, store) if content is None else content
     work = _Work(encoder, geometry or Geometry(), cache, images, store)
     keys = [
@@ -166,7 +169,7 @@ def encode_clips(
         workers=workers,
         progress=progress,
     )
-    # A clip whose content another has failed with it.
+    # Clips with the content of a failed clip have failed too.
     failed = {
         i: bad[tuple(needed.values())]
         for i, needed in enumerate(keys)
@@ -209,7 +212,7 @@ class _Work:
     store: Store | None
 
     def keys(self, clip: LabelledClip, content: str, text: str | None) -> dict[str, str]:
-        """Cache keys of all that is wanted of a clip, by what it is."""
+        """Cache keys of a clip by branch: query and, if wanted, support and images."""
         branches = ["query"] + ["support"] * (text is not None) + ["images"] * self.images
         return {
             branch: clip_key(
@@ -227,7 +230,7 @@ class _Work:
 
     @functools.cached_property
     def _precision(self) -> str:
-        """With the graphs that it means: several int8 graphs can be made of the same weights."""
+        """The precision with a hash of its graphs: one set of weights can have several int8 graphs."""
         precision = self.encoder.precision
         bundle = getattr(self.encoder, "bundle", None)
         if precision == "fp32" or bundle is None:
@@ -270,10 +273,10 @@ def _encode_missing(
     workers: int,
     progress: Progress | None,
 ) -> dict[tuple[str, ...], MafsarError]:
-    """Decodes ahead in threads and encodes what is missing, batch by batch.
+    """Decodes clips ahead in threads and encodes them batch by batch.
 
     Returns:
-        The errors of clips that cannot be decoded, by their cache keys.
+        Errors of clips that cannot be decoded, by the clips' cache keys.
     """
     failed: dict[tuple[str, ...], MafsarError] = {}
     if not jobs:
@@ -350,7 +353,7 @@ def _gather(
     query = [found[key["query"]] for key in keys]
     support = None
     if with_support:
-        # A clip without a class has no text; its place is filled by the query graph's features.
+        # A clip without a class has no text; the query graph's features take its place.
         support = np.stack([found[key.get("support", key["query"])]["frames"] for key in keys])
     images = [found[key["images"]]["images"] for key in keys if "images" in key]
     return EncodedClips(
