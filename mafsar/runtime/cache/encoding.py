@@ -93,15 +93,26 @@ def try_hash_clips(clips: Sequence[LabelledClip], workers: int = 2) -> list[str 
     return [hashes[_source_key(clip)] for clip in clips]
 
 
-def refuse_unreadable(errors: Sequence[MafsarError]) -> None:
-    """Raises one error that names all clips that cannot be read; returns if there are none."""
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        parts: list[object] = [f"{len(errors)} clips cannot be read"]
-        for error in dict.fromkeys(errors):
+def refuse_unreadable(errors: Sequence[MafsarError], *, can_skip: bool = False) -> None:
+    """Raises one error that names all clips that cannot be read; returns if there are none.
+
+    Args:
+        errors: The errors of the clips.
+        can_skip: Whether the caller's user can go on without them by ``on_error="skip"``.
+
+    Raises:
+        MafsarError: There is an error; if there is only one, it is raised itself.
+    """
+    distinct = list(dict.fromkeys(errors))  # several parts of one video share its error
+    if len(distinct) == 1:
+        raise distinct[0]
+    if distinct:
+        parts: list[object] = [f"{len(distinct)} clips cannot be read"]
+        for error in distinct:
             parts += [" · ", error]
-        parts += ["; fix or remove them, or go on without them by ", option(on_error="skip")]
+        parts.append("; fix or remove them")
+        if can_skip:
+            parts += [", or skip them with ", option(on_error="skip")]
         raise VideoError(*parts)
 
 
@@ -124,7 +135,7 @@ def encode_clips(
 
     Args:
         encoder: The model.
-        clips: n ≥ 1 clips; the same content is encoded once.
+        clips: n clips; the same content is encoded once.
         texts: Each clip's class text, None for a clip without a class; None = query graph only.
         content: Hash of each clip's content, if it is known already.
         geometry: Which part of the picture the model sees.
@@ -138,8 +149,7 @@ def encode_clips(
         store: The packed data set that holds the clips; None = they are files.
 
     Raises:
-        VideoError: Clips cannot be decoded (with "skip": no clip can be); the message names all of
-            them.
+        VideoError: Clips cannot be decoded, with "raise"; the message names all of them.
         InputError: A geometry is given for a packed data set.
     """
     if store is not None and geometry not in (None, Geometry()):
@@ -169,18 +179,18 @@ def encode_clips(
         workers=workers,
         progress=progress,
     )
-    # Clips with the content of a failed clip have failed too.
-    failed = {
-        i: bad[tuple(needed.values())]
-        for i, needed in enumerate(keys)
-        if tuple(needed.values()) in bad
-    }
+    failed: dict[int, MafsarError] = {}
+    for i, needed in enumerate(keys):
+        error = bad.get(tuple(needed.values()))
+        if error is not None and waiting[tuple(needed.values())] != i:
+            error = VideoError(f"{clips[i].name}: has the same content as ", error)
+        if error is not None:
+            failed[i] = error
     if on_error == "raise":
         refuse_unreadable(list(failed.values()))
     kept = [i for i in range(len(clips)) if i not in failed]
-    if not kept:
-        refuse_unreadable(list(failed.values()))
     return _gather(
+        (encoder.spec.frames, encoder.spec.embed_dim),
         [keys[i] for i in kept],
         [hashes[i] for i in kept],
         found,
@@ -342,6 +352,7 @@ def _thumbnails(clip: Clip) -> Frames:
 
 
 def _gather(
+    shape: tuple[int, int],
     keys: Sequence[dict[str, str]],
     hashes: Sequence[str],
     found: dict[str, Tensors],
@@ -351,18 +362,26 @@ def _gather(
     failed: Mapping[int, MafsarError],
 ) -> EncodedClips:
     query = [found[key["query"]] for key in keys]
+    frames, width = shape
     support = None
     if with_support:
         # A clip without a class has no text; the query graph's features take its place.
-        support = np.stack([found[key.get("support", key["query"])]["frames"] for key in keys])
+        support = _stacked(
+            [found[key.get("support", key["query"])]["frames"] for key in keys], frames, width
+        )
     images = [found[key["images"]]["images"] for key in keys if "images" in key]
     return EncodedClips(
-        np.stack([entry["frames"] for entry in query]),
-        np.stack([entry["pooled"] for entry in query]),
+        _stacked([entry["frames"] for entry in query], frames, width),
+        _stacked([entry["pooled"] for entry in query], width),
         support,
-        np.array([entry["duration_seconds"][0] for entry in query]),
+        np.array([entry["duration_seconds"][0] for entry in query], np.float64),
         tuple(hashes),
         np.stack(images) if images else None,
         encoded,
         failed,
     )
+
+
+def _stacked(rows: Sequence[Float32], *shape: int) -> Float32:
+    """The rows as one array, (n, *shape); n may be 0."""
+    return np.stack(rows) if rows else np.zeros((0, *shape), np.float32)
