@@ -1,4 +1,4 @@
-"""Episodes: seeded, independent, frozen."""
+"""Episodes: drawn from a seed, independent of each other, saved and read back."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_episode_depends_on_seed_and_number_alone():
 
 
 def test_draws_are_those_of_the_raw_stream():
-    """Fisher–Yates over PCG64's raw numbers, written once more in the plain way."""
+    """Against a second, plain Fisher–Yates shuffle on the raw numbers of PCG64."""
     episodes = draw_episodes(CLASS_INDEX, LABELS, way=2, shot=1, query=1, episodes=3, seed=11)
     for number in range(3):
         raw = list(np.random.PCG64(np.random.SeedSequence((11, number))).random_raw(6))

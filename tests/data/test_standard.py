@@ -1,4 +1,4 @@
-"""Every clip of the standard data sets resolves in trees as people have them."""
+"""Finding the clips of standard data sets in folders as users have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The packed store: the right frames, no loss by a kill, nothing mixed."""
+"""Packed data sets: the right frames, no loss by a kill, no mixing of data or settings."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_testing_frames_are_those_of_direct_decoding(
     stored = next(item for item in store.catalogue().clips if item.name == f"clap/{clip}.mp4")
     pixels = StoredFrames(store).testing(stored, frames=8, size=32)
     direct = load_clip(numbered_tree / "clap" / f"{clip}.mp4", frames=8, size=32).pixels
-    # By METHOD: middle of segment i of the duration, last timestamp ≤ t; 10 frames a second.
+    # docs/method.md: middle of segment i of the duration, last timestamp ≤ t; 10 frames a second.
     count = 5 if clip == 3 else 24
     expected = [int(np.floor((i + 0.5) * count / 8 + 1e-9)) for i in range(8)]
     assert numbers_of(direct) == expected
@@ -160,7 +160,7 @@ def test_settings_and_data_are_not_mixed(
         pack(read_own(numbered_tree), tmp_path / "text.sqlite", SMALL)
 
 
-def test_broken_and_missing_clips_are_kept_in_mind_and_tried_again(
+def test_broken_and_missing_clips_are_tried_again(
     tmp_path: Path, write_numbered: Callable[..., Path]
 ) -> None:
     data, lists, path = tmp_path / "data", tmp_path / "lists", tmp_path / "s.sqlite"
@@ -194,7 +194,7 @@ def test_two_packers_do_not_share_a_file(tmp_path: Path, numbered_tree: Path) ->
     holder.close()
 
 
-def test_what_is_no_store(tmp_path: Path) -> None:
+def test_files_that_are_not_stores(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no such file"):
         Store(tmp_path / "none.sqlite")
     connection = sqlite3.connect(tmp_path / "other.sqlite")

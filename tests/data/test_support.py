@@ -131,7 +131,7 @@ def test_csv_that_is_not_utf8(tmp_path):
         read_support(tmp_path / "s.csv")
 
 
-def test_what_is_no_support(tmp_path):
+def test_paths_that_are_not_supports(tmp_path):
     with pytest.raises(MissingError, match="no such support"):
         read_support(tmp_path / "gone")
     (tmp_path / "empty").mkdir()

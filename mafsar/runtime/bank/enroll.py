@@ -11,7 +11,7 @@ from mafsar.choices import OnError, Progress, TextUse, check_choice
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, label_words, nfc
 from mafsar.data.support import SupportClass, SupportSet, read_support
-from mafsar.errors import InputError, MafsarError, option
+from mafsar.errors import InputError, MafsarError, Message, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import (
     Bank,
@@ -113,7 +113,7 @@ def enroll(
     unreadable = list(dict.fromkeys([*unreadable, *encoded.failed.values()]))
     if on_error == "raise":
         refuse_unreadable(unreadable, can_skip=True)
-    notes = [*support.notes, *notes, *(f"{error}; left out" for error in unreadable)]
+    notes = [*support.notes, *notes, *(Message.of(error, "; left out") for error in unreadable)]
     clips = [clip for i, clip in enumerate(clips) if i not in encoded.failed]
     if not clips and add_to is not None:
         return replace(add_to, notes=tuple(notes))
