@@ -181,8 +181,8 @@ def read_episodes(path: Path, labels: Sequence[str], names: Sequence[str]) -> Ep
             raise InputError(f"{path}: not an episodes file of schema {SCHEMA}", *_REMEDY)
         if data["clips_sha256"] != _names_sha256(labels, names):
             raise MismatchError(
-                f"{path}: drawn from other clips ({len(data['clips'])} of "
-                f"{len(data['classes'])} classes; here are {len(names)} of {len(labels)})",
+                f"{path}: drawn from other clips ({len(data['clips'])} clips of "
+                f"{len(data['classes'])} classes; the data has {len(names)} of {len(labels)})",
                 *_REMEDY,
             )
         rows = data["episodes"]

@@ -197,7 +197,7 @@ def _check_same(
     if held != here:
         raise MismatchError(
             f"{path}: was packed from other classes ({meta['title']}, {len(held)} classes; "
-            f"here are {len(here)} of {catalogue.title}); ",
+            f"now {len(here)} of {catalogue.title}); ",
             *remedy,
         )
     names = {(clip.label, clip.name) for clip in catalogue.clips}

@@ -90,6 +90,7 @@ def read_support(
         MissingError: The support does not exist, or a clip that it names does not.
         InputError: It contains no class, a class has no clip, a clip is of another type, or a line
             of the CSV cannot be read.
+        ArgumentTypeError: `support` is neither a path nor a mapping.
     """
     if isinstance(support, Mapping):
         return _read_mapping(support, fps, times)
