@@ -119,11 +119,15 @@ def test_removing_is_enrolling_without(encoder, support_folder, tmp_path, cache)
     shutil.copytree(support_folder, copy)
     shutil.rmtree(copy / "jump")
     shutil.rmtree(copy / "wave" / "clip1")
-    removed = remove(bank, classes=["jump"], clips=[str(support_folder / "wave" / "clip1")])
+    removed = remove(
+        bank, class_names=["jump"], clip_names=[str(support_folder / "wave" / "clip1")]
+    )
     assert same(removed, enroll(copy, encoder, cache=cache))
     gone = remove(
         bank,
-        clips=[clip.content_sha256[:12] for clip in bank.clips if clip.label == bank.labels[2]],
+        clip_names=[
+            clip.content_sha256[:12] for clip in bank.clips if clip.label == bank.labels[2]
+        ],
     )
     assert gone.labels == ("clap_hands", "jump")
 
@@ -131,15 +135,13 @@ def test_removing_is_enrolling_without(encoder, support_folder, tmp_path, cache)
 def test_removing_says_what_is_not_there(encoder, support_folder, cache):
     bank = enroll(support_folder, encoder, cache=cache)
     with pytest.raises(MissingError, match="did you mean 'jump'"):
-        remove(bank, classes=["jumb"])
+        remove(bank, class_names=["jumb"])
     with pytest.raises(MissingError, match="no clip 'nothing'"):
-        remove(bank, clips=["nothing"])
+        remove(bank, clip_names=["nothing"])
     with pytest.raises(InputError, match="no class would be left"):
-        remove(bank, classes=["jump", "wave", "clap_hands"])
+        remove(bank, class_names=["jump", "wave", "clap_hands"])
     with pytest.raises(InputError, match="nothing to remove"):
-        remove(
-            bank,
-        )
+        remove(bank)
 
 
 def test_merging_is_enrolling_together(encoder, support_folder, tmp_path, cache):
