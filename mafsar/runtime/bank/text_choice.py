@@ -99,11 +99,11 @@ def decide_text(
         return TextChoice(requested, True, scoring.alpha, why)
 
     if requested == "off":
-        return off("asked for")
+        return off("as requested")
     if text is None:
         return off("the model has no text tower")
     if requested == "on":
-        return on("asked for")
+        return on("as requested")
     if scoring.alpha == 0.0:
         return off("the model's own alpha is 0: names did not help on its validation classes")
     if not all(words_known):
