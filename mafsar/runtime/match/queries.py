@@ -80,12 +80,10 @@ def queries_in(
     """
     if is_one_clip(source):
         return [Query.of(source, fps=fps, times=times)]
-    if isinstance(source, (str, Path)):
-        folder = source
-        source = find_clips(Path(source))
-        if not source:
-            raise InputError(f"{folder}: a folder without a clip; give a clip or a folder of clips")
+    clips = find_clips(Path(source)) if isinstance(source, (str, Path)) else source
+    if isinstance(source, (str, Path)) and not clips:
+        raise InputError(f"{source}: a folder without a clip; give a clip or a folder of clips")
     return [
         Query.of(clip, fps=fps, times=times, name=f"clip {number}")
-        for number, clip in enumerate(source, start=1)
+        for number, clip in enumerate(clips, start=1)
     ]

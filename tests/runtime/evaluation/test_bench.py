@@ -1,4 +1,4 @@
-"""`mafsar bench`: stages apart, figures that hold, parity beside the speed."""
+"""`mafsar bench`: separate stages, correct statistics, parity beside the speed."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_figures_of_a_stage() -> None:
     assert Stage.of([0.5]).sd == 0
 
 
-def test_parity_is_of_the_batch_that_was_timed(make_encoder) -> None:
-    """An engine that is wrong in its largest profile must not look right in that row."""
+def test_parity_is_measured_at_the_timed_batch(make_encoder) -> None:
+    """An engine whose largest profile is wrong must not look right in its row."""
     reference, wrong = make_encoder(), make_encoder()
     right = wrong.encode_query
 
@@ -65,11 +65,11 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
         assert encode["runs"] == 2
         assert 0 < encode["min"] <= encode["median"] <= encode["p95"] <= encode["p99"]
         assert row["clips_per_second"] == pytest.approx(1e3 * row["batch"] / encode["mean"])
-        # The engine that is its own reference.
+        # The engine is its own reference.
         assert row["min_cosine"] == pytest.approx(1.0, abs=1e-6)
         assert row["max_error"] < 1e-4
         assert row["system"]["mafsar"]
-        # Of this very process; the kernel's counters lag by some pages a thread.
+        # Of this process; the kernel's counters lag by some pages per thread.
         assert 10 < row["peak_mb"] <= 1.01 * peak_bytes() / 1e6
         assert np.isfinite([stage["mean"] for stage in row["milliseconds"].values()]).all()
     table = file.read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
     (number, *_) = [row["milliseconds"]["encode"] for row in rows]
     figures = [number[name] for name in ("mean", "sd", "min", "median", "p95", "p99")]
     assert " | ".join(f"{value:.2f}" for value in figures) in first
-    assert "least cosine" in table
+    assert "smallest cosine" in table
     assert f"peak memory of the process {rows[0]['peak_mb']} MB" in table
     assert f"mafsar {rows[0]['system']['mafsar']}" in table
     again = runner.invoke(app, line.split())
@@ -93,12 +93,12 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
     assert "did you mean fp16?" in precision.stderr
     sustained = runner.invoke(app, ["bench", "--seconds", "0.3", "--runs", "1"])
     assert sustained.exit_code == 0
-    assert "least cosine" in sustained.stdout
+    assert "smallest cosine" in sustained.stdout
     assert re.search(r"peak memory \d+ MB", sustained.stdout)
 
 
-def test_precisions_stand_side_by_side(tmp_path: Path) -> None:
-    """By default all that a bundle has; the reduced one differs from its own fp32, measured here."""
+def test_all_precisions_of_a_bundle_are_timed(tmp_path: Path) -> None:
+    """fp16 differs from the fp32 of the same bundle by more than rounding."""
     if importlib.util.find_spec("onnx_ir") is None:
         pytest.skip("writing fp16 graphs needs onnx_ir")
     from mafsar.export.job import export_model
