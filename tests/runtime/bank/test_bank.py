@@ -219,8 +219,18 @@ def test_damaged_banks_are_refused(encoder, support_folder, cache, tmp_path):
         read_bank(tmp_path / "newer.safetensors")
     short = tensors | {"pooled": tensors["pooled"][:-1]}
     save_file(short, tmp_path / "short.safetensors", {"mafsar": json.dumps(metadata)})
-    with pytest.raises(InputError, match="pooled is float32"):
+    with pytest.raises(InputError, match=r"short\.safetensors: damaged bank: pooled is float32"):
         read_bank(tmp_path / "short.safetensors")
+    fewer = tensors | {"images": tensors["images"][:-1]}
+    save_file(fewer, tmp_path / "fewer.safetensors", {"mafsar": json.dumps(metadata)})
+    with pytest.raises(InputError, match=r"damaged bank: images is uint8 \(8, 4, 64, 64, 3\)"):
+        read_bank(tmp_path / "fewer.safetensors")
+    text = metadata["text"] | {"requested": "maybe"}
+    save_file(
+        tensors, tmp_path / "text.safetensors", {"mafsar": json.dumps(metadata | {"text": text})}
+    )
+    with pytest.raises(InputError, match=r"text\.safetensors: text must be one of auto, on, off"):
+        read_bank(tmp_path / "text.safetensors")
 
 
 def test_the_geometry_of_a_bank_cannot_be_changed(encoder, support_folder, cache, tmp_path):

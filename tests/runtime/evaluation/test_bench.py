@@ -14,6 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
+from mafsar.cli.wording import worded
+from mafsar.errors import InputError
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.evaluation.bench import STAGES, Stage, bench
@@ -49,6 +51,22 @@ def test_parity_is_measured_at_the_timed_batch(make_encoder) -> None:
     one, eight = bench([wrong], reference, batches=(1, 8), runs=1).rows
     assert one.max_error == 0
     assert eight.max_error > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"runs": 0}, "runs must be ≥ 1, got 0"),
+        ({"batches": (1, 0)}, "batch must be sizes ≥ 1, got [1, 0]"),
+        ({"batches": ()}, "batch must be sizes ≥ 1, got []"),
+        ({"seconds": 0.0}, "seconds must be > 0, got 0"),
+    ],
+)
+def test_numbers_out_of_range(options, words, make_encoder) -> None:
+    with pytest.raises(InputError) as error:
+        bench([make_encoder()], make_encoder(), **options)
+    assert str(error.value) == words
+    assert worded(error.value).startswith(f"--{words.split()[0]} must be")
 
 
 @pytest.mark.skipif(not SHIPPED_BUNDLE.exists(), reason="the shipped model is not in this checkout")

@@ -145,6 +145,19 @@ def test_text_off_uses_no_names(encoder, support_folder, cache):
     assert on.accuracy_text is not None
 
 
+def test_alpha_needs_text(make_encoder, support_folder, cache):
+    """As in `mafsar.Matcher`: a weight that would have no effect is an error."""
+    encoder = make_encoder(known_words=frozenset({"jump"}))
+    options = {"way": 2, "episodes": 20, "cache": cache}
+    for text in ("off", "auto"):
+        with pytest.raises(InputError, match=r"^alpha=0\.5: text is off; use text='on'"):
+            evaluate(encoder, support_folder, text=text, alpha=0.5, **options)
+    assert evaluate(encoder, support_folder, text="on", alpha=0.5, **options).text
+    assert not evaluate(encoder, support_folder, alpha=0.0, **options).text
+    with pytest.raises(InputError, match="text must be one of auto, on, off, got 'maybe'"):
+        evaluate(encoder, support_folder, text="maybe", **options)
+
+
 def test_episodes_are_frozen_in_a_file(encoder, support_folder, cache, tmp_path):
     file = tmp_path / "episodes.json"
     options = {"way": 2, "episodes": 30, "episodes_file": file, "cache": cache}
