@@ -1,6 +1,7 @@
-"""The table of metrics: each row says all that the rest of the package has to know of one.
+"""The table of metrics: one row holds all that the rest of the package needs to know of a metric.
 
-A new metric is a row here, its functions in `mafsar.kernels`, and its name in `mafsar.choices`.
+To add a metric, write its function in `mafsar.kernels`, a row here and its name in
+`mafsar.choices.Metric`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from mafsar.choices import METRICS, Metric, Scoring, check_metric
 from mafsar.kernels.api import bimhm_match, mean_match, otam_match
 
-# A torch tensor or a numpy array; each function answers in kind.
+# A torch tensor or a numpy array; a function returns what it is given.
 ArrayT = TypeVar("ArrayT")
 
 
@@ -21,12 +22,12 @@ class MetricRow:
     """One distance between two sequences of frames.
 
     Attributes:
-        name: As users choose it.
-        title: As people read it.
+        name: Its value as an argument, as `metric="bimhm"`.
+        title: Its name in reports, as "Bi-MHM".
         match: Distances of all queries (..., Q, T, E) to all prototypes (..., C, T, E) at a
-            temperature λ, (..., Q, C), smaller is nearer; torch or numpy, with gradients in torch.
-        sums_frames: Whether a distance is a sum over the query's frames; others are means, and
-            their logits are multiplied by T (METHOD section 3).
+            temperature λ, (..., Q, C), smaller is nearer. Torch tensors (differentiable) or numpy.
+        sums_frames: Whether the distance is a sum over the query's frames. If it is a mean, logits
+            are multiplied by T (docs/method.md).
     """
 
     name: Metric
@@ -41,14 +42,14 @@ _ROWS = (
     MetricRow("mean", "mean of frames", lambda q, s, _: mean_match(q, s), sums_frames=False),
 )
 TABLE: dict[str, MetricRow] = {row.name: row for row in _ROWS}
-assert tuple(TABLE) == METRICS, "mafsar.choices.Metric names the rows of this table, in order"
+assert tuple(TABLE) == METRICS, "mafsar.choices.Metric must list the rows of this table, in order"
 
 
 def metric_row(name: str) -> MetricRow:
     """The row of a metric.
 
     Raises:
-        InputError: No such metric.
+        InputError: There is no such metric.
     """
     check_metric(name)
     return TABLE[name]
@@ -70,12 +71,15 @@ def visual_distances(query: ArrayT, prototypes: ArrayT, scoring: Scoring) -> Arr
 
 
 def visual_logits(distances: Any, frames: int, scoring: Scoring) -> Any:
-    """`visual_scale ·` (−OTAM, −T · Bi-MHM or −T · mean) (METHOD section 3).
+    """Logits `−visual_scale · distance`, times T if the metric is a mean (docs/method.md).
 
     Args:
-        distances: Of `visual_distances`.
+        distances: From `visual_distances`, (..., Q, C).
         frames: T of the query.
         scoring: Metric and visual_scale.
+
+    Returns:
+        Logits, (..., Q, C), of the kind and dtype of `distances`.
     """
     factor = 1.0 if metric_row(scoring.metric).sums_frames else float(frames)
     return -scoring.visual_scale * factor * distances
