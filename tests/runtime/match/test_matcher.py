@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mafsar.choices import Scoring
+from mafsar.choices import METRICS, Scoring
 from mafsar.errors import InputError, UnavailableError
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.match.matcher import Match, Matcher, QueryError
@@ -20,7 +20,7 @@ def softmax(logits):
     return shifted / shifted.sum()
 
 
-@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_scores_follow_the_method(metric, restated_matching):
     rng = np.random.default_rng(3)
     query = rng.normal(size=(4, 6, 12)).astype(np.float32)
@@ -31,7 +31,7 @@ def test_scores_follow_the_method(metric, restated_matching):
     scoring = Scoring(metric, lam=0.5, alpha=0.3, visual_scale=2.0, text_scale=9.0)
     prototypes = class_prototypes(shots, class_index, 3)
     scores = match_features(query, prototypes, scoring, pooled=pooled, text=text)
-    factor = 1 if metric == "otam" else 6
+    factor = restated_matching.logit_factor(metric, 6)
     for q in range(4):
         distances = np.array(
             [
