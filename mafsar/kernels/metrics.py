@@ -22,7 +22,6 @@ class MetricRow:
 
     Attributes:
         name: As users choose it.
-        title: As people read it.
         match: Distances of all queries (..., Q, T, E) to all prototypes (..., C, T, E) at a
             temperature λ, (..., Q, C), smaller is nearer; torch or numpy, with gradients in torch.
         sums_frames: Whether a distance is a sum over the query's frames; others are means, and
@@ -30,15 +29,14 @@ class MetricRow:
     """
 
     name: Metric
-    title: str
     match: Callable[[Any, Any, float], Any]
     sums_frames: bool
 
 
 _ROWS = (
-    MetricRow("otam", "OTAM", lambda q, s, lam: otam_match(q, s, lam=lam), sums_frames=True),
-    MetricRow("bimhm", "Bi-MHM", lambda q, s, _: bimhm_match(q, s), sums_frames=False),
-    MetricRow("mean", "mean of frames", lambda q, s, _: mean_match(q, s), sums_frames=False),
+    MetricRow("otam", lambda q, s, lam: otam_match(q, s, lam=lam), sums_frames=True),
+    MetricRow("bimhm", lambda q, s, _: bimhm_match(q, s), sums_frames=False),
+    MetricRow("mean", lambda q, s, _: mean_match(q, s), sums_frames=False),
 )
 TABLE: dict[str, MetricRow] = {row.name: row for row in _ROWS}
 assert tuple(TABLE) == METRICS, "mafsar.choices.Metric names the rows of this table, in order"
