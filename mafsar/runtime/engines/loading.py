@@ -151,8 +151,7 @@ def load_model(
 ) -> Encoder:
     """Loads a model.
 
-    A model that is not a bundle runs on the bundle that the cache keeps of it, where there is one;
-    else on torch.
+    A model that is not a bundle runs on its bundle in the cache if there is one, else on torch.
 
     Args:
         name: `tiny`, a bundle folder, or what needs torch: a CLIP (`vit-b-32`, `NAME:TAG`,
@@ -162,9 +161,9 @@ def load_model(
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
         threads: Threads of the engine on the CPU; None = OMP_NUM_THREADS, else one a core.
-        cache: Off: bundles in the cache are neither used nor made.
-        make_bundle: Called with the name of a model whose bundle is wanted and not there yet;
-            `mafsar.export.first_use.make_kept` makes it. None = none is made.
+        cache: False neither uses nor makes bundles in the cache.
+        make_bundle: Called with the name of a model that has no bundle yet, to make one, as
+            `mafsar.export.first_use.make_kept` does. None makes none.
 
     Returns:
         The encoder; its `choice` says what was chosen and why.
