@@ -22,8 +22,7 @@ class MetricRow:
     """One distance between two sequences of frames.
 
     Attributes:
-        name: Its value as an argument, as `metric="bimhm"`.
-        title: Its name in reports, as "Bi-MHM".
+        name: As users choose it.
         match: Distances of all queries (..., Q, T, E) to all prototypes (..., C, T, E) at a
             temperature λ, (..., Q, C), smaller is nearer. Torch tensors (differentiable) or numpy.
         sums_frames: Whether the distance is a sum over the query's frames. If it is a mean, logits
@@ -31,15 +30,14 @@ class MetricRow:
     """
 
     name: Metric
-    title: str
     match: Callable[[Any, Any, float], Any]
     sums_frames: bool
 
 
 _ROWS = (
-    MetricRow("otam", "OTAM", lambda q, s, lam: otam_match(q, s, lam=lam), sums_frames=True),
-    MetricRow("bimhm", "Bi-MHM", lambda q, s, _: bimhm_match(q, s), sums_frames=False),
-    MetricRow("mean", "mean of frames", lambda q, s, _: mean_match(q, s), sums_frames=False),
+    MetricRow("otam", lambda q, s, lam: otam_match(q, s, lam=lam), sums_frames=True),
+    MetricRow("bimhm", lambda q, s, _: bimhm_match(q, s), sums_frames=False),
+    MetricRow("mean", lambda q, s, _: mean_match(q, s), sums_frames=False),
 )
 TABLE: dict[str, MetricRow] = {row.name: row for row in _ROWS}
 assert tuple(TABLE) == METRICS, "mafsar.choices.Metric must list the rows of this table, in order"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mafsar.choices import PRECISIONS, Engine, EngineChoice, MakeBundle, Precision
+from mafsar.choices import ENGINES, PRECISIONS, Engine, EngineChoice, MakeBundle, Precision
 from mafsar.errors import MafsarError, Message, MissingError, UnavailableError, call, option
 from mafsar.extras import require
 from mafsar.model.names import (
@@ -63,15 +63,16 @@ class EngineRow:
     """One engine that runs models.
 
     Attributes:
-        name: Its value as an argument, as `engine="onnx"`.
-        takes: What it runs: "bundle" or "network".
-        missing: Why `engine="auto"` should not try it on this machine, or None to try it. An empty
-            reason is not shown.
-        load: Loads the model; raises a `MafsarError` if that fails.
+        name: As users choose it.
+        takes: What it runs: a bundle's ONNX graphs ("graphs"), engines that were built from them
+            and added to the bundle ("built"), or a torch network ("network").
+        missing: Why `engine="auto"` does not take it here, or None; an empty reason is not shown.
+            The last row that takes a bundle, and that of the network, are not asked.
+        load: Opens the model; raises where that fails.
     """
 
     name: Engine
-    takes: Literal["bundle", "network"]
+    takes: Literal["graphs", "built", "network"]
     missing: Callable[[ModelSource, EngineChoice], Message | None]
     load: Callable[[ModelSource, EngineChoice], Encoder]
 
@@ -128,12 +129,14 @@ def _load_torch(source: ModelSource, choice: EngineChoice) -> Encoder:
     )
 
 
-# `engine="auto"` tries the rows from the top; of those that fit the source, the last must work.
+# In the order in which `engine="auto"` tries them. Of a bundle, the last one is always there.
 ENGINE_TABLE = (
-    EngineRow("trt", "bundle", _trt_missing, _load_trt),
-    EngineRow("onnx", "bundle", lambda *_: None, _load_onnx),
+    EngineRow("trt", "built", _trt_missing, _load_trt),
+    EngineRow("onnx", "graphs", lambda *_: None, _load_onnx),
     EngineRow("torch", "network", lambda *_: None, _load_torch),
 )
+_ROWS: dict[str, EngineRow] = {row.name: row for row in ENGINE_TABLE}
+assert sorted(_ROWS) == sorted(ENGINES), "mafsar.choices.Engine names the rows of this table"
 
 
 def load_model(
@@ -148,8 +151,7 @@ def load_model(
 ) -> Encoder:
     """Loads a model.
 
-    A network, such as a CLIP or a run folder, runs on torch, or on the bundle that the cache holds
-    of it, if there is one.
+    A model that is not a bundle runs on its bundle in the cache if there is one, else on torch.
 
     Args:
         name: `tiny`, the path of a bundle, or a network: a CLIP (`vit-b-32`, `NAME:TAG`,
@@ -158,10 +160,10 @@ def load_model(
         engine: "auto", "onnx", "trt" or "torch".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
-        threads: CPU threads of the engine; None = OMP_NUM_THREADS, else one per core.
-        cache: Whether bundles in the cache may be used and created.
-        make_bundle: Called with the name of a network that has no bundle in the cache, as
-            `mafsar.export.first_use.make_kept`, which makes one. None = do not make one.
+        threads: Threads of the engine on the CPU; None = OMP_NUM_THREADS, else one a core.
+        cache: False neither uses nor makes bundles in the cache.
+        make_bundle: Called with the name of a model that has no bundle yet, to make one, as
+            `mafsar.export.first_use.make_kept` does. None makes none.
 
     Returns:
         The encoder; its `choice` says which engine and device were chosen, and why.
@@ -179,11 +181,12 @@ def open_model(name: str | Path, choice: EngineChoice) -> Encoder:
     """Loads a model on the chosen engine; raises as `load_model`."""
     name = str(name)
     path = model_path(name)
+    takes = None if choice.engine == "auto" else _ROWS[choice.engine].takes
     if name == SHIPPED or is_bundle(path):
-        bundle = None if choice.engine == "torch" else Bundle.open(path)
+        bundle = None if takes == "network" else Bundle.open(path)
         return _open(ModelSource(name, bundle), choice)
     _check_exists(name)
-    if choice.cache and choice.engine in ("auto", "onnx"):
+    if choice.cache and takes in (None, "graphs"):
         bundle = _kept_bundle(name, choice.make_bundle)
         if bundle is not None:
             encoder = _open(ModelSource(name, _of_source(bundle, path)), choice)
@@ -192,14 +195,13 @@ def open_model(name: str | Path, choice: EngineChoice) -> Encoder:
 
 
 def _open(source: ModelSource, choice: EngineChoice) -> Encoder:
-    """Opens a source on the chosen engine, or on the first one of the table that works here."""
-    takes = "network" if source.bundle is None else "bundle"
+    """The first engine of the table that takes the source and is here, or the one asked for."""
     if choice.engine != "auto":
-        (row,) = (row for row in ENGINE_TABLE if row.name == choice.engine)
-        if row.takes == "bundle" and source.bundle is None:
+        row = _ROWS[choice.engine]
+        if row.takes != "network" and source.bundle is None:
             raise _needs_bundle(source.name, choice)
         return row.load(source, choice)
-    rows = [row for row in ENGINE_TABLE if row.takes == takes]
+    rows = [row for row in ENGINE_TABLE if (row.takes == "network") == (source.bundle is None)]
     why: object = ""
     for row in rows[:-1]:
         reason: object = row.missing(source, choice)
@@ -208,7 +210,7 @@ def _open(source: ModelSource, choice: EngineChoice) -> Encoder:
                 return row.load(source, choice)
             except MafsarError as error:
                 reason = error
-        why = reason
+        why = reason if str(reason) else why
     encoder = rows[-1].load(source, choice)
     if str(why):
         encoder.choice = Message.of(f"engine: {encoder.engine} on {encoder.device} (", why, ")")
@@ -260,13 +262,14 @@ def precisions_of(
     name = str(name)
     path = model_path(name)
     if name != SHIPPED and not is_bundle(path):
-        if engine != "onnx" or make_bundle is None:
+        if _ROWS[engine].takes != "graphs" or make_bundle is None:
             return ["fp32"]
         path = make_bundle(name)
-    if engine == "torch":
+    takes = _ROWS[engine].takes
+    if takes == "network":
         return ["fp32"]
     manifest = read_manifest(path)
-    if engine == "trt":
+    if takes == "built":
         found = {entry["precision"] for entry in manifest.get("engines", {}).values()}
     else:
         found = {each for each in PRECISIONS if graph_file("query", each) in manifest["files"]}

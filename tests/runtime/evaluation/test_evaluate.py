@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mafsar import kernels
-from mafsar.choices import Scoring
+from mafsar.choices import METRICS, Scoring
 from mafsar.data.episodes import draw_episodes
 from mafsar.data.open_data import open_data
 from mafsar.data.pack import pack
@@ -27,8 +27,8 @@ def features(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(60, 8, 32)).astype(np.float32)
 
 
-@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
-def test_separable_features_are_all_correct(metric):
+@pytest.mark.parametrize("metric", METRICS)
+def test_separable_features_are_all_right(metric):
     centres = np.random.default_rng(1).normal(size=(6, 8, 32))
     frames = (centres[CLASS_INDEX] + 0.05 * features()).astype(np.float32)
     episodes = draw_episodes(CLASS_INDEX, LABELS, episodes=300, shot=2)
