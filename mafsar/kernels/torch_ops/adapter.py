@@ -27,7 +27,13 @@ from mafsar.kernels.torch_ops.adapter_steps import (
     depth_of,
     forward_by_steps,
 )
-from mafsar.kernels.torch_ops.library import OPS, differentiate_once, recording, register
+from mafsar.kernels.torch_ops.library import (
+    OPS,
+    autocast_inputs,
+    differentiate_once,
+    recording,
+    register,
+)
 
 MOST_FRAMES = 32
 
@@ -215,7 +221,14 @@ _FORWARD_RETURNS = "(Tensor, Tensor, Tensor, Tensor, Tensor)"
 _RETURNS = ", ".join("Tensor" for _ in INPUTS)
 _OPTIONS = "int heads, float eps"
 _BACKWARD = f"Tensor grad, Tensor c, {_KEPT}, {_TENSORS}, {_OPTIONS}, bool[] wanted"
-register("temporal_adapter", f"Tensor c, {_TENSORS}, {_OPTIONS}", _FORWARD_RETURNS, _forward, _fake)
+register(
+    "temporal_adapter",
+    f"Tensor c, {_TENSORS}, {_OPTIONS}",
+    _FORWARD_RETURNS,
+    _forward,
+    _fake,
+    lower=True,
+)
 register("temporal_adapter_backward", _BACKWARD, f"({_RETURNS})", _backward, _fake_backward)
 
 
@@ -240,10 +253,8 @@ class _TemporalAdapter(torch.autograd.Function):
 
 
 def _takes_twin(c: Tensor) -> bool:
-    """True if plain torch is needed: to be exported, cast or differentiated again."""
+    """True if plain torch is needed: to be exported or differentiated again."""
     if c.dtype == torch.float64 or torch.compiler.is_exporting():
-        return True
-    if torch.is_autocast_enabled(c.device.type):
         return True
     # While compiling, the op itself is part of the graph and chooses when it runs.
     return not torch.compiler.is_compiling() and not takes_native(c)
@@ -251,10 +262,13 @@ def _takes_twin(c: Tensor) -> bool:
 
 def temporal_adapter(c: Tensor, *rest: Any) -> Tensor:
     """See `mafsar.kernels.temporal_adapter`; `rest` is the ten weights, heads and eps."""
-    *weights, heads, eps = rest
-    if _takes_twin(c):
-        check_temporal_adapter(c, tuple(weights), heads, eps)
-        return _twin(c, *weights, heads, eps)
+    *given, heads, eps = rest
+    tokens, *weights = autocast_inputs((c, *given))
+    if _takes_twin(tokens):
+        check_temporal_adapter(tokens, tuple(weights), heads, eps)
+        # Autocast chooses the precision of each step of the twin.
+        return _twin(c, *given, heads, eps)
+    c = tokens
     if torch.is_grad_enabled() and any(t.requires_grad for t in (c, *weights)):
         traced: Tensor = _TemporalAdapter.apply(c, *weights, heads, eps)
         return traced
