@@ -21,6 +21,7 @@ from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.training.config import TrainConfig
 from mafsar.training.episode import Encode, drops_text, run_episode
+from mafsar.training.precision import autocast
 from mafsar.training.processes import Processes
 from mafsar.training.schedule import cosine_schedule
 from mafsar.training.start import (
@@ -128,9 +129,6 @@ class Trainer:
         self._encode: Encode = self.network.encode_support
         if config.run.compile:
             self._encode = torch.compile(self.network.encode_support)
-        self._bf16 = config.run.precision == "bf16" or (
-            config.run.precision == "auto" and self.device.startswith("cuda")
-        )
         self.network.train()
 
     def episodes_from(self, step: int) -> EpisodeLoader:
@@ -219,9 +217,7 @@ class Trainer:
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Autocast to bf16 if the configuration asks for it."""
-        if not self._bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16)
+        return autocast(self.config.run.precision, self.device)
 
     def memory_bytes(self) -> int:
         """Peak memory so far: of the GPU, or of this process on a CPU."""

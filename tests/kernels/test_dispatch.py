@@ -67,6 +67,7 @@ def test_a_bare_gpu_machine_can_run_these_tests_and_their_benchmark():
     run_python(
         blocks + "import mafsar.kernels.torch_ops.matching, mafsar.kernels.torch_ops.adapter\n"
         "import mafsar.model.network, mafsar.model.class_scores, mafsar.model.adapters\n"
+        "import mafsar.training.precision\n"
         f"import runpy; runpy.run_path({str(Path(__file__).parents[1] / 'conftest.py')!r})"
     )
     allowed = {"torch", "numpy", "mafsar", "pytest"}
