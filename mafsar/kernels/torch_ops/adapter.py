@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mafsar.kernels import reference
 from mafsar.kernels.checks import WEIGHTS, check_gradient, check_temporal_adapter
-from mafsar.kernels.dispatch import has_cuda, log_once, native
+from mafsar.kernels.dispatch import cuda_problem, has_cuda, log_once, native
 from mafsar.kernels.torch_ops.adapter_cuda import STORAGES, CudaSteps
 from mafsar.kernels.torch_ops.adapter_steps import (
     INPUTS,
@@ -49,7 +49,7 @@ def takes_native(c: Tensor) -> bool:
     if c.is_cpu:
         return native() is not None
     if c.is_cuda and has_cuda():
-        return c.dtype in STORAGES
+        return c.dtype in STORAGES and not cuda_problem(c.device.index or 0)
     log_once(f"temporal_adapter on {c.device.type} uses the torch twin: no native kernel")
     return False
 

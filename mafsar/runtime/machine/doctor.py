@@ -83,7 +83,22 @@ def _native() -> list[Check]:
         )
     else:
         summary = Check("native kernels", "ok", f"for all {len(states)} ops")
-    return [summary, *(_op(state) for state in states)]
+    return [summary, *_gpu_kernels(), *(_op(state) for state in states)]
+
+
+def _gpu_kernels() -> list[Check]:
+    """A line for each GPU on which training and matching fall back to torch."""
+    from mafsar.kernels.dispatch import cuda_problems
+
+    return [
+        Check(
+            "gpu kernels",
+            "warn",
+            f"GPU {index}: {problem}; slower reference code there",
+            "update the NVIDIA driver; a chip older than 7.5 has no kernels",
+        )
+        for index, problem in cuda_problems().items()
+    ]
 
 
 def _op(state: OpStatus) -> Check:
