@@ -39,6 +39,7 @@ def examine() -> list[Check]:
         _gpu,
         _train_packages,
         _tensorrt,
+        _openvino,
         examine_jetson,
         _codecs,
         _cache,
@@ -211,6 +212,14 @@ def _tensorrt(system: Path = Path("/usr/lib")) -> list[Check]:
         details = [f"{name} {_version(name) or 'of the system'}" for name in found]
         return [Check("tensorrt", "ok", ", ".join(details))]
     return [Check("tensorrt", "ok", "not installed; only --engine trt needs it")]
+
+
+def _openvino() -> list[Check]:
+    found = _version("openvino")
+    if found is None:
+        return [Check("openvino", "ok", "not installed; only --engine openvino needs it")]
+    detail = f"openvino {found}; used by itself where mafsar bench --engine onnx,openvino finds it faster"
+    return [Check("openvino", "ok", detail)]
 
 
 def _codecs() -> list[Check]:
