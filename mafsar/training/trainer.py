@@ -20,6 +20,7 @@ from mafsar.errors import TrainingError
 from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.training.config import TrainConfig
+from mafsar.training.decay import parameter_groups
 from mafsar.training.episode import Encode, drops_text, run_episode
 from mafsar.training.precision import autocast
 from mafsar.training.processes import Processes
@@ -110,10 +111,9 @@ class Trainer:
         self.tuned = self.network.tunable_parameters()
         optim = config.optim
         self.optimizer = torch.optim.AdamW(
-            self.tuned.values(),
+            parameter_groups(self.tuned, optim),
             lr=optim.learning_rate,
             betas=(optim.beta1, optim.beta2),
-            weight_decay=optim.weight_decay,
         )
         source = frames_of(catalogue)
         shape = {"frames": config.model.frames, "size": self.network.config.vision.image_size}
