@@ -21,10 +21,10 @@ from mafsar.data.episodes import Episodes, draw_episodes
 from mafsar.data.frames import FrameSource
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
-from mafsar.kernels.metrics import visual_logits
+from mafsar.kernels.metrics import visual_distances, visual_logits
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.evaluation.tally import confidence_interval
-from mafsar.runtime.scoring.scores import class_distances, cosines
+from mafsar.runtime.scoring.scores import cosines
 from mafsar.training.config import TrainConfig
 from mafsar.training.fit import Float64, fit_match, fused_scores, share_right
 
@@ -120,10 +120,13 @@ class Validator:
         network: MafsarNetwork,
         autocast: Callable[[], AbstractContextManager[object]],
         device: str,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features of every clip by both branches, and pooled by the query branch, float32."""
+    ) -> tuple[Tensor, Tensor, np.ndarray]:
+        """Features of every clip by both branches, on the device, and pooled by the query branch.
+
+        All are float32.
+        """
         guided = self._texts is not None and network.config.adapters is not None
-        kept: list[list[np.ndarray]] = [[], [], []]
+        kept: list[list[Tensor]] = [[], [], []]
         for start, pixels in self._batches(network):
             frames = torch.from_numpy(pixels).to(device)
             with autocast():
@@ -135,9 +138,9 @@ class Validator:
                     ]
                     support, _ = network.encode_support(frames, words)
             for rows, found in zip(kept, (query, support, pooled), strict=True):
-                rows.append(found.float().cpu().numpy())
-        query_rows, support_rows, pooled_rows = (np.concatenate(rows) for rows in kept)
-        return query_rows, support_rows, pooled_rows
+                rows.append(found.float())
+        query_rows, support_rows, pooled_rows = (torch.cat(rows) for rows in kept)
+        return query_rows, support_rows, pooled_rows.cpu().numpy()
 
     def _batches(self, network: MafsarNetwork) -> Iterator[tuple[int, np.ndarray]]:
         shape = {"frames": network.config.frames, "size": network.config.vision.image_size}
@@ -166,16 +169,17 @@ def _choose_clips(
     return tuple(data.clips[i] for i in chosen), data.class_index[chosen]
 
 
-def _distances(
-    query: np.ndarray, support: np.ndarray, episodes: Episodes, match: Scoring
-) -> Float64:
-    """Distances between every episode's queries and its prototypes, (n, Q, C)."""
+@torch.inference_mode()
+def _distances(query: Tensor, support: Tensor, episodes: Episodes, match: Scoring) -> Float64:
+    """Distances between every episode's queries and its prototypes, (n, Q, C), on their device."""
     scoring = Scoring(metric=match.metric, lam=match.lam)
+    shots, asked = (
+        torch.from_numpy(np.ascontiguousarray(places)).to(query.device, torch.int64)
+        for places in (episodes.support, episodes.queries[:, :, 0])
+    )
     parts = []
     for start in range(0, len(episodes), _MATCHED):
         taken = slice(start, start + _MATCHED)
-        shots = support[episodes.support[taken]]  # (b, C, K, T, E)
-        prototypes = shots.mean(axis=2, dtype=np.float64).astype(np.float32)
-        asked = query[episodes.queries[taken, :, 0]]  # (b, Q, T, E)
-        parts.append(class_distances(asked, prototypes, scoring))
-    return np.concatenate(parts)
+        prototypes = support[shots[taken]].double().mean(dim=2).float()  # (b, C, T, E)
+        parts.append(visual_distances(query[asked[taken]], prototypes, scoring))  # (b, Q, C)
+    return torch.cat(parts).double().cpu().numpy()
