@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import InputError, VideoError
-from mafsar.video.container import open_video, pixel_aspect, read_timeline
+from mafsar.video.container import open_video
 from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
 from mafsar.video.geometry import Geometry
 from mafsar.video.picture import Picture, picture_of
 from mafsar.video.preprocess import arrange, resize, short_side_size, to_square
 from mafsar.video.sampling import segment_times, spaced_indices
+from mafsar.video.scan import read_timeline
 from mafsar.video.source import frame_paths, is_image
 from mafsar.video.still import read_still
+from mafsar.video.timeline import Timeline
 
 NOMINAL_FPS = 25.0
 """The clock assumed for frame folders and for arrays without ``fps``; their `Clip.fps` is None."""
@@ -43,6 +45,8 @@ class Clip:
     """Average frame rate; None for clips without a clock."""
     decode_seconds: float
     preprocess_seconds: float
+    repairs: tuple[str, ...] = ()
+    """What was repaired in reading the file and why, plain sentences."""
 
     def __repr__(self) -> str:
         return _describe("Clip", self.pixels, self.duration_seconds, self.fps)
@@ -59,6 +63,8 @@ class RawClip:
     duration_seconds: float
     fps: float | None
     decode_seconds: float
+    repairs: tuple[str, ...] = ()
+    """What was repaired in reading the file and why, plain sentences."""
 
     def __repr__(self) -> str:
         return _describe("RawClip", self.frames, self.duration_seconds, self.fps)
@@ -74,6 +80,7 @@ class Taken:
     times_seconds: np.ndarray
     duration_seconds: float
     fps: float | None
+    repairs: tuple[str, ...] = ()
 
 
 def load_clip(
@@ -119,6 +126,7 @@ def load_clip(
         fps=taken.fps,
         decode_seconds=decoded - began,
         preprocess_seconds=time.perf_counter() - decoded,
+        repairs=taken.repairs,
     )
 
 
@@ -165,6 +173,7 @@ def load_raw_clip(
         duration_seconds=taken.duration_seconds,
         fps=taken.fps,
         decode_seconds=time.perf_counter() - began,
+        repairs=taken.repairs,
     )
 
 
@@ -205,23 +214,26 @@ def _take_video(
     threads: int | None,
     strategy: Strategy,
 ) -> Taken:
-    with open_video(path) as (container, stream):
-        timeline = read_timeline(path, container, stream)
+    def moments(timeline: Timeline) -> np.ndarray:
         begin, length = _part(path, timeline.duration_seconds, start, end)
-        moments = begin + segment_times(length, frames, rng)
+        return begin + segment_times(length, frames, rng)
+
+    with open_video(path) as (container, stream):
+        timeline = read_timeline(path, container, stream, frames)
         decoded = decode_moments(
             path, container, stream, timeline, moments, strategy=strategy, threads=threads
         )
-        aspect = pixel_aspect(stream)
         transfer = getattr(stream.codec_context, "color_trc", None)
+    timeline = decoded.timeline
     return Taken(
-        items=decoded.frames,
-        convert=lambda frame, enough: picture_of(
-            frame, aspect=aspect, transfer=transfer, hdr_short_side=enough
+        items=decoded.shown,
+        convert=lambda shown, enough: picture_of(
+            shown.frame, aspect=shown.aspect, transfer=transfer, hdr_short_side=enough
         ),
         times_seconds=decoded.times_seconds,
-        duration_seconds=length,
+        duration_seconds=_part(path, timeline.duration_seconds, start, end)[1],
         fps=timeline.fps,
+        repairs=timeline.repairs,
     )
 
 
