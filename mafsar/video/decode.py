@@ -173,6 +173,7 @@ def _decode_sought(
     keeper = _Keeper(stream, threads)
     stamps = zip(packets.pts.tolist(), packets.dts.tolist(), strict=True)
     numbers = {stamp: number for number, stamp in enumerate(stamps)}
+    times = packets.pts.tolist()
 
     def sought(run: Run) -> Iterator[tuple[int, Packet]]:
         target = min(int(packets.dts[run.start]), int(packets.pts[run.start]))
@@ -188,6 +189,9 @@ def _decode_sought(
                     raise _JumpMissedError
             else:
                 number += 1
+                # MPEG program streams may cut the first packet after a seek in two.
+                if number >= len(times) or packet.pts != times[number]:
+                    raise _JumpMissedError
             yield number, packet
 
     for run in runs:
@@ -280,12 +284,10 @@ def _answer(timeline: Timeline, shown: list[Shown], times: np.ndarray) -> Decode
 
 def _numbered(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, Packet]]:
     """Yields the packets of a stream in file order with their numbers, from where the file is."""
-    number = 0
-    for packet in container.demux(stream):
+    for number, packet in enumerate(container.demux(stream)):
         if packet.size == 0:
             return
         yield number, packet
-        number += 1
 
 
 def _every_frame(

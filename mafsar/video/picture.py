@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mafsar.video.hdr import Transfer, to_sdr
+from mafsar.video.side_data import display_matrix
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -70,7 +71,7 @@ def picture_of(
     else:
         pixels = _rgb8(frame)
     width, height = max(round(frame.width * aspect), 1), frame.height
-    matrix = _display_matrix(frame)
+    matrix = display_matrix(frame)
     if matrix is None:
         return Picture(pixels, width, height)
     pixels, turned = _turn(pixels, matrix)
@@ -166,21 +167,6 @@ def _has_chroma(frame: VideoFrame) -> bool:
 
 def _is_full_range(frame: VideoFrame) -> bool:
     return frame.color_range == _FULL or frame.format.name.startswith("yuvj")
-
-
-def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
-    """The signs of (a, b, c, d) in (p, q) → (a·p + c·q, b·p + d·q), None for upright pictures."""
-    # PyAV's annotation of side_data does not match what iterating over it gives.
-    data: Any
-    for data in frame.side_data:
-        if getattr(data.type, "name", "") == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-            if abs(a) + abs(d) >= abs(b) + abs(c):
-                signs = (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
-            else:
-                signs = (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
-            return None if signs == (1, 0, 0, 1) else signs
-    return None
 
 
 def _turn(pixels: np.ndarray, matrix: tuple[int, int, int, int]) -> tuple[np.ndarray, bool]:

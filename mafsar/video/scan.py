@@ -102,6 +102,8 @@ class _Scanned:
     """What the packets of a stream say."""
 
     packets: Packets
+    known: np.ndarray
+    """(N,) bool: packets with a decoding time."""
     untimed: int
     """Packets without a presentation time."""
     last_duration: int
@@ -112,7 +114,7 @@ class _Scanned:
 
 
 def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
-    rows: list[tuple[int, int, bool, bool]] = []
+    rows: list[tuple[int, int, bool, bool, bool]] = []
     untimed, last_duration, damaged = 0, 0, 0
     av = quiet_av()
     try:
@@ -127,18 +129,19 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
                 last_duration = packet.duration or 0
             damaged += packet.is_corrupt
             dts = packet.dts if packet.dts is not None else pts
-            rows.append((pts, dts, packet.is_keyframe, not packet.is_discard))
+            known = packet.dts is not None
+            rows.append((pts, dts, packet.is_keyframe, not packet.is_discard, known))
     except av.error.FFmpegError:
         # A damaged end of the file stops the scan; decoding decides whether enough is left.
         pass
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 4)
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 5)
     packets = Packets(
         pts=columns[:, 0],
         dts=columns[:, 1],
         key=columns[:, 2].astype(bool),
         shown=columns[:, 3].astype(bool),
     )
-    return _Scanned(packets, untimed, last_duration, damaged)
+    return _Scanned(packets, columns[:, 4].astype(bool), untimed, last_duration, damaged)
 
 
 def _timeline(
@@ -159,7 +162,7 @@ def _timeline(
     if not packets.shown.any():
         raise VideoError(f"{path}: its edit list hides every frame; export it again without edits")
     reordered = is_reordered(stream)
-    part = stretches(packets, reordered=reordered)
+    part = stretches(packets, found.known, reordered=reordered)
     if part[-1]:
         packets = replace(packets, part=part)
     lost = _unshown_beginning(path, packets)

@@ -96,7 +96,7 @@ class Timeline:
         return replace(self, repairs=(*self.repairs, *new)) if new else self
 
 
-def stretches(packets: Packets, *, reordered: bool) -> np.ndarray:
+def stretches(packets: Packets, known: np.ndarray, *, reordered: bool) -> np.ndarray:
     """Numbers the stretches of a stream between which its clock steps back.
 
     A decoder returns all frames before a key frame first, so a key frame that claims an earlier time
@@ -104,6 +104,7 @@ def stretches(packets: Packets, *, reordered: bool) -> np.ndarray:
 
     Args:
         packets: In file order.
+        known: Which packets have a decoding time in the file, (N,) bool.
         reordered: Whether the codec reorders frames. Where it does and yet all packets claim to be
             key frames, the claim says nothing.
 
@@ -113,7 +114,9 @@ def stretches(packets: Packets, *, reordered: bool) -> np.ndarray:
     pts, dts = packets.pts, packets.dts
     trusted = packets.key & (not (reordered and bool(packets.key.all())))
     part = np.zeros(len(pts), np.int64)
-    falls = np.flatnonzero(trusted[1:] | (np.diff(dts) < 0)) + 1
+    timed = np.flatnonzero(known)
+    falls = np.flatnonzero(trusted[1:]) + 1
+    falls = np.union1d(falls, timed[1:][np.diff(dts[timed]) < 0])
     top, seen, number = pts[0], 1, 0
     for start in falls.tolist():
         if start > seen:
@@ -157,11 +160,11 @@ def timeline_of(
     # Back by less than a frame is a clock that trembles, not another clock.
     restarts = back[steps[back] < -typical]
     if len(restarts):
-        at = float((_joined(ticks, restarts, typical)[restarts[0] + 1] - ticks[0]) * base)
-        came = [float((int(ticks[i]) - int(ticks[0])) * base) for i in restarts[:1] + [0, 1]]
+        last = int(restarts[0])
+        begin, end = (float(int(ticks[i] - ticks[0]) * base) for i in (last, last + 1))
         repairs.append(
-            f"the clock steps back {_times(len(restarts))} at {at:.2f} s (from {came[0]:.2f} s to "
-            f"{came[1]:.2f} s); the frames after it are shown after those before it"
+            f"the clock steps back {_times(len(restarts))} after {begin:.2f} s, to {end:.2f} s; what "
+            "follows is shown after what came before"
         )
     ticks = np.maximum.accumulate(_joined(ticks, restarts, typical))
     ticks, gaps = _cut(ticks, typical, base)
@@ -275,7 +278,7 @@ def _cut(ticks: np.ndarray, typical: int, base: Fraction) -> tuple[np.ndarray, l
     at = float((ticks[cut[0]] - ticks[0]) * base)
     longest = float(steps[cut].max() * base)
     said = (
-        f"the clock jumps {_times(len(cut))} at {at:.2f} s by {longest:.1f} s; the gap is cut to one "
+        f"the clock jumps {_times(len(cut))} at {at:.2f} s, by {longest:.1f} s; the gap is cut to one "
         "frame"
     )
     steps[cut] = typical
@@ -287,4 +290,4 @@ def _is_far(step: int, typical: int, rest: int, base: Fraction) -> bool:
 
 
 def _times(count: int) -> str:
-    return "once," if count == 1 else f"{count} times, first"
+    return "once" if count == 1 else f"{count} times, first"
