@@ -19,7 +19,7 @@ from mafsar.video import frame_paths, load_raw_clip, video_info
 Status = Literal["ok", "missing", "unreadable", "short"]
 COLUMNS = (
     "part", "label", "clip", "status", "detail", "frames", "duration_seconds", "fps", "width",
-    "height", "path",
+    "height", "path", "repairs",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class ClipReport:
         fps: Average frame rate; None without a clock.
         width: Of the picture, pixels.
         height: Of the picture, pixels.
+        repairs: What was repaired in reading the file, sentences.
     """
 
     clip: LabelledClip
@@ -46,6 +47,7 @@ class ClipReport:
     fps: float | None = None
     width: int | None = None
     height: int | None = None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def write_report(stream: TextIO, report: ClipReport) -> None:
     values = (
         clip.part, clip.label, clip.name, report.status, report.detail, report.frames,
         report.duration_seconds, report.fps, report.width, report.height, clip.path,
+        "; ".join(report.repairs),
     )  # fmt: skip
     csv.writer(stream, lineterminator="\n").writerow(["" if v is None else v for v in values])
 
@@ -166,6 +169,7 @@ def _video(clip: LabelledClip, path: Path) -> ClipReport:
         fps=None if raw.fps is None else round(raw.fps, 3),
         width=raw.frames.shape[2],
         height=raw.frames.shape[1],
+        repairs=tuple(dict.fromkeys([*info["repairs"], *raw.repairs])),
     )
 
 

@@ -13,11 +13,13 @@ import numpy as np
 
 from mafsar.errors import InputError, VideoError
 from mafsar.video.container import open_video
+from mafsar.video.crop import crop_of
 from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
 from mafsar.video.geometry import Geometry
+from mafsar.video.guard import clip_errors
 from mafsar.video.picture import Picture, picture_of
-from mafsar.video.preprocess import arrange, resize, short_side_size, to_square
+from mafsar.video.preprocess import arrange, fitted, resize, short_side_size, to_square
 from mafsar.video.sampling import segment_times, spaced_indices
 from mafsar.video.scan import read_timeline
 from mafsar.video.source import frame_paths, is_image
@@ -81,6 +83,8 @@ class Taken:
     duration_seconds: float
     fps: float | None
     repairs: tuple[str, ...] = ()
+    may_change_size: bool = False
+    """Whether pictures of several sizes are one clip, as in a stream that changes its resolution."""
 
 
 def load_clip(
@@ -115,10 +119,11 @@ def load_clip(
             outside it; the message starts with the path.
     """
     began = time.perf_counter()
-    taken = _take(Path(path), frames, start, end, rng, threads, strategy)
-    decoded = time.perf_counter()
-    enough = 2 * size if geometry.roi is None else None
-    pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
+    with clip_errors(path):
+        taken = _take(Path(path), frames, start, end, rng, threads, strategy)
+        decoded = time.perf_counter()
+        enough = 2 * size if geometry.roi is None else None
+        pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
     return Clip(
         pixels=pixels,
         times_seconds=taken.times_seconds,
@@ -157,7 +162,6 @@ def load_raw_clip(
         InputError, MissingError, VideoError: As for `load_clip`.
     """
     began = time.perf_counter()
-    taken = _take(Path(path), frames, start, end, rng, threads, "auto")
 
     def shown(picture: Picture) -> np.ndarray:
         picture = arrange(picture, geometry)
@@ -166,7 +170,9 @@ def load_raw_clip(
             width, height = short_side_size(width, height, short_side)
         return resize(picture, width, height)
 
-    pixels = converted(path, taken, shown)
+    with clip_errors(path):
+        taken = _take(Path(path), frames, start, end, rng, threads, "auto")
+        pixels = converted(path, taken, shown, one_size=taken.may_change_size)
     return RawClip(
         frames=pixels,
         times_seconds=taken.times_seconds,
@@ -223,17 +229,23 @@ def _take_video(
         decoded = decode_moments(
             path, container, stream, timeline, moments, strategy=strategy, threads=threads
         )
+        crop = crop_of(path, container, stream)
         transfer = getattr(stream.codec_context, "color_trc", None)
     timeline = decoded.timeline
     return Taken(
         items=decoded.shown,
         convert=lambda shown, enough: picture_of(
-            shown.frame, aspect=shown.aspect, transfer=transfer, hdr_short_side=enough
+            shown.frame,
+            aspect=shown.aspect,
+            transfer=transfer,
+            hdr_short_side=enough,
+            crop=crop,
         ),
         times_seconds=decoded.times_seconds,
         duration_seconds=_part(path, timeline.duration_seconds, start, end)[1],
         fps=timeline.fps,
         repairs=timeline.repairs,
+        may_change_size=True,
     )
 
 
@@ -265,8 +277,24 @@ def converted(
     taken: Taken,
     finish: Callable[[Picture], np.ndarray],
     hdr_short_side: int | None = None,
+    *,
+    one_size: bool = False,
 ) -> np.ndarray:
-    """Converts and finishes each frame once, however often it repeats: (T, …) uint8."""
+    """Converts and finishes each frame once, however often it repeats.
+
+    Args:
+        path: Named in errors.
+        taken: The frames.
+        finish: Makes the pixels of a picture, (H, W, 3) uint8.
+        hdr_short_side: As for `picture_of`.
+        one_size: Fits pictures of other sizes into the largest, on black.
+
+    Returns:
+        (T, H, W, 3) uint8.
+
+    Raises:
+        VideoError: A picture cannot be finished, or sizes differ.
+    """
     results: list[np.ndarray] = []
     for number, item in enumerate(taken.items):
         if number and item is taken.items[number - 1]:
@@ -278,6 +306,9 @@ def converted(
             raise
         except InputError as error:
             raise VideoError(f"{path}: ", error) from None
+    if one_size:
+        height, width, _ = max((result.shape for result in results), key=lambda s: s[0] * s[1])
+        results = [fitted(result, width, height) for result in results]
     if len({result.shape for result in results}) > 1:
         sizes = sorted({f"{result.shape[1]}x{result.shape[0]}" for result in results})
         raise VideoError(

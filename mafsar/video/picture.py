@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mafsar.video.crop import Crop
 from mafsar.video.hdr import Transfer, to_sdr
 from mafsar.video.side_data import display_matrix
+from mafsar.video.ycgco import YCGCO, ycgco_to_rgb
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 # AVColorSpace of a frame → swscale's number of the matrix (ISO/IEC 23091-2 numbers).
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7}
-_BT2020_SPACES = frozenset({9, 10})
+_OWN_SPACES = frozenset({9, 10, YCGCO})  # converted here: BT.2020 and YCgCo
 _KR_2020, _KB_2020 = 0.2627, 0.0593
 _BT601, _BT709 = 5, 1
 _LIMITED, _FULL = 1, 2
@@ -45,6 +47,7 @@ def picture_of(
     aspect: float = 1.0,
     transfer: int | None = None,
     hdr_short_side: int | None = None,
+    crop: Crop | None = None,
 ) -> Picture:
     """Converts a decoded frame to the picture that a player would show.
 
@@ -58,6 +61,7 @@ def picture_of(
         transfer: AVColorTransferCharacteristic, for versions of PyAV whose frames do not have it.
         hdr_short_side: HDR pictures are first reduced to this short side in pixels: tone mapping a
             4K frame takes seconds. SDR pictures are not: it would change them for no gain.
+        crop: What the file removes at the sides of the coded picture.
 
     Returns:
         The picture, turned by the frame's display matrix (to the nearest quarter turn).
@@ -70,7 +74,11 @@ def picture_of(
         pixels = to_sdr(_rgb16(frame, reduced), kind)
     else:
         pixels = _rgb8(frame)
-    width, height = max(round(frame.width * aspect), 1), frame.height
+    width, height = frame.width, frame.height
+    if crop is not None:
+        pixels = crop.apply(pixels, width, height)
+        width, height = crop.size(width, height)
+    width = max(round(width * aspect), 1)
     matrix = display_matrix(frame)
     if matrix is None:
         return Picture(pixels, width, height)
@@ -84,7 +92,7 @@ def _rgb8(frame: VideoFrame) -> np.ndarray:
     if layout.has_palette or any(component.is_alpha for component in layout.components):
         rgba = _rgb(frame, "rgba").astype(np.uint16)
         return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
-    if _has_chroma(frame) and frame.colorspace in _BT2020_SPACES:
+    if _has_chroma(frame) and frame.colorspace in _OWN_SPACES:
         return ((_rgb16(frame).astype(np.uint32) + 128) // 257).astype(np.uint8)
     pixels = _rgb(frame, "rgb24")
     if len(layout.components) == 1 and frame.color_range == _LIMITED:
@@ -134,6 +142,9 @@ def _rgb16(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray
     options: dict[str, Any] = {}
     if size is not None and size != (frame.width, frame.height):
         options = {"width": size[0], "height": size[1], "interpolation": _AREA}
+    if frame.colorspace == YCGCO:
+        # Any matrix that swscale knows: planes stay planes.
+        options |= {"src_colorspace": _BT601, "dst_colorspace": _BT601}
     if not _has_chroma(frame):
         return np.asarray(frame.reformat(format="rgb48le", **options).to_ndarray())
     planes = frame.reformat(
@@ -153,11 +164,17 @@ def _rgb16(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray
     )
     luma = (luma - 16 * 256) / (219 * 256)
     cb, cr = (cb - 128 * 256) / (224 * 256), (cr - 128 * 256) / (224 * 256)
+    if frame.colorspace == YCGCO:
+        return _codes16(ycgco_to_rgb(luma, cb, cr))
     red, blue = _KR_2020, _KB_2020
     rgb = np.empty((*luma.shape, 3), np.float32)
     rgb[..., 0] = luma + 2 * (1 - red) * cr
     rgb[..., 2] = luma + 2 * (1 - blue) * cb
     rgb[..., 1] = (luma - red * rgb[..., 0] - blue * rgb[..., 2]) / (1 - red - blue)
+    return _codes16(rgb)
+
+
+def _codes16(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(rgb, 0, 1) * 65535 + 0.5).astype(np.uint16)
 
 

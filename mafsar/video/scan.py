@@ -11,7 +11,9 @@ import numpy as np
 
 from mafsar.errors import VideoError
 from mafsar.video.container import open_video, pixel_aspect, quiet_av, video_streams
+from mafsar.video.crop import Crop, crop_of
 from mafsar.video.decoder import decode_packet, decoder_of, is_reordered
+from mafsar.video.guard import clip_errors
 from mafsar.video.timeline import (
     Packets,
     Timeline,
@@ -30,6 +32,11 @@ SCAN_LIMIT_BYTES = 1 << 29
 """Larger files are not scanned for their timestamps; the duration of their header is used."""
 
 _COPY = "copy it or record it again"
+# AVColorSpace → name, of those that neither FFmpeg's scaler nor this package converts.
+_UNKNOWN_MATRICES = {
+    11: "SMPTE ST 2085", 12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp", 15: "IPT-PQ-C2",
+    16: "YCgCo-Re", 17: "YCgCo-Ro",
+}  # fmt: skip
 _LEAD_PACKETS = 32  # after the first key frame: a decoder returns what came before by then
 
 
@@ -52,7 +59,7 @@ def read_timeline(
     """
     base = stream.time_base or Fraction(1, 1000)
     rate = stream.guessed_rate or stream.average_rate
-    said = [_choice(container, stream), decoder_of(stream).warning]
+    said = [_choice(container, stream), decoder_of(stream).warning, _colours(stream)]
     header = _header_timeline(container, stream, base, rate)
     if header is not None and Path(path).stat().st_size > SCAN_LIMIT_BYTES:
         return header.with_repairs(*said)
@@ -61,12 +68,12 @@ def read_timeline(
     if not count:
         raise VideoError(f"{path}: has no frames in its video stream; {_COPY}")
     short = cut_short(path)
-    if short and short.listed and (found.damaged or count < (stream.frames or 0)):
+    if short and short.listed and (found.cut or count < (stream.frames or 0)):
         raise VideoError(f"{path}: is truncated ({short.reason}); {_COPY}")
-    if short and not short.listed:
-        said.append(f"the file is cut short ({short.reason}): its end is missing")
-    timeline = _timeline(path, container, stream, found, rate, frames)
-    return timeline.with_repairs(*said, _damage(found.damaged, count))
+    if found.cut or (short and not short.listed):
+        reason = short.reason if short and not short.listed else "it ends inside a frame"
+        said.append(f"the file is cut short ({reason}): its end is missing")
+    return _timeline(path, container, stream, found, rate, frames).with_repairs(*said)
 
 
 def video_info(path: Path | str) -> dict[str, Any]:
@@ -81,14 +88,16 @@ def video_info(path: Path | str) -> dict[str, Any]:
     Raises:
         MissingError, VideoError: As for `open_video` and `read_timeline`.
     """
-    with open_video(path) as (container, stream):
+    with clip_errors(path), open_video(path) as (container, stream):
         timeline = read_timeline(path, container, stream)
+        crop = crop_of(path, container, stream) or Crop()
+        width, height = crop.size(stream.width, stream.height)
         return {
             "path": str(path),
             "duration_seconds": timeline.duration_seconds,
             "fps": timeline.fps,
-            "width": max(round(stream.width * pixel_aspect(stream)), 1),
-            "height": stream.height,
+            "width": max(round(width * pixel_aspect(stream)), 1),
+            "height": height,
             "codec": stream.codec_context.name,
             "container": container.format.name.split(",")[0],
             "pixel_format": stream.codec_context.pix_fmt,
@@ -109,13 +118,13 @@ class _Scanned:
     last_duration: int
     """Of the last packet in file order, in ticks: MP4 stores steps of decoding time, so where frames
     are reordered only the packet without a successor has a presentation duration."""
-    damaged: int
-    """Packets of which the file misses a part."""
+    cut: bool
+    """Whether the file lacks a part of the last packet."""
 
 
 def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
     rows: list[tuple[int, int, bool, bool, bool]] = []
-    untimed, last_duration, damaged = 0, 0, 0
+    untimed, last_duration, cut = 0, 0, False
     av = quiet_av()
     try:
         for packet in container.demux(stream):
@@ -127,7 +136,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
                 pts = rows[-1][0] if rows else 0
             if not packet.is_discard:
                 last_duration = packet.duration or 0
-            damaged += packet.is_corrupt
+            cut = packet.is_corrupt
             dts = packet.dts if packet.dts is not None else pts
             known = packet.dts is not None
             rows.append((pts, dts, packet.is_keyframe, not packet.is_discard, known))
@@ -141,7 +150,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
         key=columns[:, 2].astype(bool),
         shown=columns[:, 3].astype(bool),
     )
-    return _Scanned(packets, columns[:, 4].astype(bool), untimed, last_duration, damaged)
+    return _Scanned(packets, columns[:, 4].astype(bool), untimed, last_duration, cut)
 
 
 def _timeline(
@@ -196,7 +205,7 @@ def _untimed(found: _Scanned, base: Fraction, rate: Fraction | None) -> Timeline
         rate = 1 / (int(np.median(steps)) * base)
     rate = plausible(rate)
     return ranked_timeline(np.arange(count), rate, packets).with_repairs(
-        f"{found.untimed} of {count} frames have no time: all are spaced equally, at "
+        f"frames without a time: {found.untimed} of {count}; all are spaced equally, at "
         f"{float(rate):.4g} fps"
     )
 
@@ -250,8 +259,10 @@ def _choice(container: InputContainer, stream: VideoStream) -> str | None:
     )
 
 
-def _damage(damaged: int, count: int) -> str | None:
-    return f"{damaged} of {count} frames are damaged in the file" if damaged else None
+def _colours(stream: VideoStream) -> str | None:
+    """Names a colour matrix that is not converted."""
+    name = _UNKNOWN_MATRICES.get(int(stream.codec_context.colorspace or 0))
+    return f"its colour matrix {name} is not supported; its colours are wrong" if name else None
 
 
 def _header_timeline(

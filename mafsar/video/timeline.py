@@ -158,7 +158,7 @@ def timeline_of(
     typical = int(np.median(rising)) if len(rising) else _ticks(rate, base)
     back = np.flatnonzero(steps < 0)
     # Back by less than a frame is a clock that trembles, not another clock.
-    restarts = back[steps[back] < -typical]
+    restarts = back[steps[back] <= -typical]
     if len(restarts):
         last = int(restarts[0])
         begin, end = (float(int(ticks[i] - ticks[0]) * base) for i in (last, last + 1))

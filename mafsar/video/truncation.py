@@ -107,7 +107,7 @@ def _mp4(file: BinaryIO, size: int) -> tuple[str | None, bool]:
 def _matroska(file: BinaryIO, size: int) -> str | None:
     """Checks the size of the Segment; live recordings do not state it (RFC 8794, RFC 9559)."""
     file.seek(4)
-    header_length, header_width = _vint(file.read(8))
+    header_length, header_width = vint(file.read(8))
     if header_length is None:
         return None
     position = 4 + header_width + header_length
@@ -115,7 +115,7 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
     head = file.read(12)
     if head[:4] != _SEGMENT_ID:
         return None
-    length, width = _vint(head[4:])
+    length, width = vint(head[4:])
     return None if length is None else _short(position + 4 + width + length, size)
 
 
@@ -144,7 +144,7 @@ def _gif_table(flags: bytes) -> int:
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
-def _vint(data: bytes) -> tuple[int | None, int]:
+def vint(data: bytes) -> tuple[int | None, int]:
     """Reads an EBML number: (value, bytes read); the value is None if it is "unknown"."""
     if not data or data[0] == 0:
         return None, 0

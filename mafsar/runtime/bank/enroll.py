@@ -115,6 +115,11 @@ def enroll(
     )
     notes += [f"{error}; left out" for error in encoded.failed.values()]
     clips = [clip for i, clip in enumerate(clips) if i not in encoded.failed]
+    notes += [
+        f"{clip.name}: {'; '.join(said)}"
+        for clip, said in zip(clips, encoded.repairs, strict=True)
+        if said
+    ]
     classes = _with_clips(classes, clips, add_to)
     texts = [item.text for item in classes]
     bank = _bank_of(

@@ -35,6 +35,7 @@ class EncodedClips:
         content_sha256: Of each clip.
         images: Small pictures, (n, T, 64, 64, 3), or None.
         encoded: Clips that went through the encoder in this call.
+        repairs: What was repaired in reading each clip, sentences.
         failed: Errors of clips that were left out, by their index in what was asked for; the
             other fields have no row for them.
     """
@@ -47,6 +48,7 @@ class EncodedClips:
     images: Frames | None
     encoded: int
     failed: Mapping[int, MafsarError] = field(default_factory=dict)
+    repairs: tuple[tuple[str, ...], ...] = ()
 
 
 def encode_texts(
@@ -309,21 +311,30 @@ def _encode_batch(
         features = work.encoder.encode_query(np.stack([clip.pixels for clip, _, _ in asked]))
         for i, (clip, keys, _) in enumerate(asked):
             tensors = {"frames": features.frames[i], "pooled": features.pooled[i]}
-            work.put(found, keys["query"], tensors | _duration(clip))
+            work.put(found, keys["query"], tensors | _facts(clip))
     worded = [item for item in batch if item[2] is not None and item[1]["support"] not in found]
     if worded and embeddings is not None:
         text = embeddings[[rows[text] for _, _, text in worded if text is not None]]
         pixels = np.stack([clip.pixels for clip, _, _ in worded])
         features = work.encoder.encode_support(pixels, text)
         for i, (clip, keys, _) in enumerate(worded):
-            work.put(found, keys["support"], {"frames": features.frames[i]} | _duration(clip))
+            work.put(found, keys["support"], {"frames": features.frames[i]} | _facts(clip))
     for clip, keys, _ in batch:
         if work.images and keys["images"] not in found:
             work.put(found, keys["images"], {"images": _thumbnails(clip)})
 
 
-def _duration(clip: Clip) -> Tensors:
-    return {"duration_seconds": np.array([clip.duration_seconds], np.float64)}
+def _facts(clip: Clip) -> Tensors:
+    """What is said of a clip, kept beside its features; repairs as UTF-8, one a line."""
+    facts: Tensors = {"duration_seconds": np.array([clip.duration_seconds], np.float64)}
+    if clip.repairs:
+        facts["repairs"] = np.frombuffer("\n".join(clip.repairs).encode(), np.uint8).copy()
+    return facts
+
+
+def _repairs(entry: Tensors) -> tuple[str, ...]:
+    said = entry.get("repairs")
+    return () if said is None else tuple(said.tobytes().decode().split("\n"))
 
 
 def _thumbnails(clip: Clip) -> Frames:
@@ -362,4 +373,5 @@ def _gather(
         np.stack(images) if images else None,
         encoded,
         failed,
+        tuple(_repairs(entry) for entry in query),
     )

@@ -47,11 +47,19 @@ class Seconds:
 
 @dataclass(frozen=True)
 class ClipTimes:
-    """What was looked at in a clip, in seconds of the container's clock."""
+    """What was looked at in a clip, in seconds of its clock.
+
+    Attributes:
+        duration_seconds: Length of the clip.
+        frames_seconds: When each frame taken is first shown.
+        fps: Average frame rate; None without a clock.
+        repairs: What was repaired in reading the file and why, plain sentences.
+    """
 
     duration_seconds: float
     frames_seconds: tuple[float, ...]
     fps: float | None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
