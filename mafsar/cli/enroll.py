@@ -106,6 +106,8 @@ def enroll(
             progress=bar,
             **options,
         )
+    for line in bank.repairs:
+        voice.warn(line)
     judged = judge(bank)
     bank.save(target, images=not no_images, overwrite=True)
     outputs.say_written(target)

@@ -101,6 +101,8 @@ def open_support(
 def say_bank(matcher: Matcher) -> None:
     """Say once what was passed over and whether class names count in this match."""
     bank, scoring = matcher.bank, matcher.scoring
+    for line in bank.repairs:
+        voice.warn(line)
     for line in bank.notes:
         voice.note(f"note: {line}")
     choice = bank.text_choice

@@ -95,7 +95,7 @@ def enroll(
     clips, content, notes = _fresh_clips(support, add_to, workers, on_error)
     notes = [*support.notes, *notes]
     if add_to is not None and not clips:
-        return replace(add_to, notes=tuple(notes))
+        return replace(add_to, notes=tuple(notes), repairs=())
     text_of = {nfc(item.label): item.text for item in classes}
     store = open_cache(cache)
     encoded = encode_clips(
@@ -115,7 +115,7 @@ def enroll(
     )
     notes += [f"{error}; left out" for error in encoded.failed.values()]
     clips = [clip for i, clip in enumerate(clips) if i not in encoded.failed]
-    notes += [
+    repairs = [
         f"{clip.name}: {'; '.join(said)}"
         for clip, said in zip(clips, encoded.repairs, strict=True)
         if said
@@ -131,10 +131,11 @@ def enroll(
         geometry=geometry,
         text_choice=TextChoice(requested, False, 0.0, ""),
         notes=tuple(notes),
+        repairs=tuple(repairs),
     )
     if add_to is None:
         return settle(bank)
-    return merge_banks(replace(add_to, notes=()), bank)
+    return merge_banks(replace(add_to, notes=(), repairs=()), bank)
 
 
 def open_support(
