@@ -13,6 +13,7 @@ to know which frames can be shown, and the moments are chosen again among those.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,14 +129,17 @@ class _Keeper:
         prepare(self.context, threads)
         self.found: dict[int, Shown] = {}
         self._stated = pixel_aspect(stream)
-        self._opening = self.context.sample_aspect_ratio
+        self._first: Fraction | None = None
 
     def keep(self, number: int, frame: VideoFrame) -> None:
         """Keeps the first frame of a number, with its own aspect where that changes in the stream."""
-        if number not in self.found:
-            now = self.context.sample_aspect_ratio
-            changed = now and self._opening and now != self._opening
-            self.found[number] = Shown(frame, float(now) if changed and now else self._stated)
+        if number in self.found:
+            return
+        now = self.context.sample_aspect_ratio or Fraction(1)
+        # The file's own word, if it has one, counts for the aspect that the stream begins with.
+        self._first = self._first or now
+        aspect = self._stated if now == self._first else float(now)
+        self.found[number] = Shown(frame, aspect)
 
     def run(self, packets: Iterator[tuple[int, Packet]], run: Run) -> None:
         """Decodes the packets [run.start, run.stop) of numbered packets, then empties the decoder."""
