@@ -175,8 +175,7 @@ def _decode_sought(
         _JumpMissedError: A seek did not land where the packets say.
     """
     keeper = _Keeper(stream, threads)
-    stamps = zip(packets.pts.tolist(), packets.dts.tolist(), strict=True)
-    numbers = {stamp: number for number, stamp in enumerate(stamps)}
+    numbers = packets.by_stamp
     times = packets.pts.tolist()
 
     def sought(run: Run) -> Iterator[tuple[int, Packet]]:

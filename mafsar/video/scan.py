@@ -26,6 +26,7 @@ from mafsar.video.truncation import cut_short
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.stream import VideoStream
 
 SCAN_LIMIT_BYTES = 1 << 29
@@ -124,7 +125,8 @@ class _Scanned:
 
 def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
     rows: list[tuple[int, int, bool, bool, bool]] = []
-    untimed, last_duration, cut = 0, 0, False
+    untimed, last_duration = 0, 0
+    last: Packet | None = None
     av = quiet_av()
     try:
         for packet in container.demux(stream):
@@ -136,7 +138,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
                 pts = rows[-1][0] if rows else 0
             if not packet.is_discard:
                 last_duration = packet.duration or 0
-            cut = packet.is_corrupt
+            last = packet
             dts = packet.dts if packet.dts is not None else pts
             known = packet.dts is not None
             rows.append((pts, dts, packet.is_keyframe, not packet.is_discard, known))
@@ -150,7 +152,13 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
         key=columns[:, 2].astype(bool),
         shown=columns[:, 3].astype(bool),
     )
-    return _Scanned(packets, columns[:, 4].astype(bool), untimed, last_duration, cut)
+    return _Scanned(
+        packets,
+        columns[:, 4].astype(bool),
+        untimed,
+        last_duration,
+        last is not None and last.is_corrupt,
+    )
 
 
 def _timeline(

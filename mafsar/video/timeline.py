@@ -54,10 +54,16 @@ class Packets:
         return place
 
     @cached_property
+    def by_stamp(self) -> dict[tuple[int, int], int]:
+        """Packet numbers by (pts, dts); the last of several with the same."""
+        stamps = zip(self.pts.tolist(), self.dts.tolist(), strict=True)
+        return {stamp: number for number, stamp in enumerate(stamps)}
+
+    @cached_property
     def seekable(self) -> bool:
         """Whether a timestamp names one packet, so that a seek lands where it should."""
-        stamps = set(zip(self.pts.tolist(), self.dts.tolist(), strict=True))
-        return len(stamps) == len(self.pts) and (self.part is None or not self.part.any())
+        one_clock = self.part is None or not self.part.any()
+        return one_clock and len(self.by_stamp) == len(self.pts)
 
 
 @dataclass(frozen=True)
