@@ -104,7 +104,7 @@ def say_bank(matcher: Matcher) -> None:
     for line in bank.repairs:
         voice.warn(line)
     for line in bank.notes:
-        voice.note(f"note: {line}")
+        voice.note(f"note: {worded(line)}")
     choice = bank.text_choice
     if (matcher.use_text, scoring.alpha) == (choice.used, choice.alpha):
         voice.note(text_line(bank))
