@@ -98,6 +98,7 @@ def load_clip(
     rng: np.random.Generator | None = None,
     threads: int | None = None,
     strategy: Strategy = "auto",
+    ignore_clock: float | None = None,
 ) -> Clip:
     """Reads T frames of a clip, resized and cropped for an encoder.
 
@@ -111,6 +112,8 @@ def load_clip(
         rng: Takes a random moment in each of the T segments (training) instead of its middle.
         threads: Of the decoder; None chooses the number.
         strategy: How the decoder reaches the frames; see `decode_moments`.
+        ignore_clock: Sets the timestamps of a video aside: its frames are equally spaced, this many
+            a second.
 
     Raises:
         InputError: ``frames`` < 1.
@@ -120,7 +123,7 @@ def load_clip(
     """
     began = time.perf_counter()
     with clip_errors(path):
-        taken = _take(Path(path), frames, start, end, rng, threads, strategy)
+        taken = _take(Path(path), frames, start, end, rng, threads, strategy, ignore_clock)
         decoded = time.perf_counter()
         enough = 2 * size if geometry.roi is None else None
         pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
@@ -145,6 +148,7 @@ def load_raw_clip(
     end: float | None = None,
     rng: np.random.Generator | None = None,
     threads: int | None = None,
+    ignore_clock: float | None = None,
 ) -> RawClip:
     """Reads T frames of a clip as a player shows them, for overlays, plots and training crops.
 
@@ -157,6 +161,7 @@ def load_raw_clip(
         end: As for `load_clip`.
         rng: As for `load_clip`.
         threads: As for `load_clip`.
+        ignore_clock: As for `load_clip`.
 
     Raises:
         InputError, MissingError, VideoError: As for `load_clip`.
@@ -171,7 +176,7 @@ def load_raw_clip(
         return resize(picture, width, height)
 
     with clip_errors(path):
-        taken = _take(Path(path), frames, start, end, rng, threads, "auto")
+        taken = _take(Path(path), frames, start, end, rng, threads, "auto", ignore_clock)
         pixels = converted(path, taken, shown, one_size=taken.may_change_size)
     return RawClip(
         frames=pixels,
@@ -191,12 +196,13 @@ def _take(
     rng: np.random.Generator | None,
     threads: int | None,
     strategy: Strategy,
+    ignore_clock: float | None,
 ) -> Taken:
     """Chooses and decodes the frames of any kind of clip."""
     if frames < 1:
         raise InputError(f"frames must be at least 1, got {frames}")
     if not path.is_dir() and not is_image(path):
-        return _take_video(path, frames, start, end, rng, threads, strategy)
+        return _take_video(path, frames, start, end, rng, threads, strategy, ignore_clock)
     if start is not None or end is not None:
         raise VideoError(f"{path}: start and end are for video files only; pictures have no clock")
     if path.is_dir():
@@ -219,13 +225,14 @@ def _take_video(
     rng: np.random.Generator | None,
     threads: int | None,
     strategy: Strategy,
+    ignore_clock: float | None,
 ) -> Taken:
     def moments(timeline: Timeline) -> np.ndarray:
         begin, length = _part(path, timeline.duration_seconds, start, end)
         return begin + segment_times(length, frames, rng)
 
     with open_video(path) as (container, stream):
-        timeline = read_timeline(path, container, stream, frames)
+        timeline = read_timeline(path, container, stream, frames, ignore_clock)
         decoded = decode_moments(
             path, container, stream, timeline, moments, strategy=strategy, threads=threads
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mafsar.errors import VideoError
+from mafsar.errors import InputError, VideoError, option
 from mafsar.video.container import open_video, pixel_aspect, quiet_av, video_streams
 from mafsar.video.crop import Crop, crop_of
 from mafsar.video.decoder import decode_packet, decoder_of, is_reordered
@@ -42,7 +43,11 @@ _LEAD_PACKETS = 32  # after the first key frame: a decoder returns what came bef
 
 
 def read_timeline(
-    path: Path | str, container: InputContainer, stream: VideoStream, frames: int = 1
+    path: Path | str,
+    container: InputContainer,
+    stream: VideoStream,
+    frames: int = 1,
+    ignore_clock: float | None = None,
 ) -> Timeline:
     """Reads the timestamps of all packets; only a beginning without a key frame is decoded.
 
@@ -54,15 +59,17 @@ def read_timeline(
         container: The open file.
         stream: Its video stream.
         frames: T, how many moments are to be taken.
+        ignore_clock: Sets the file's timestamps aside: frames a second, in the decoder's order.
 
     Raises:
         VideoError: There is no frame, or the file misses some that its own index lists.
     """
+    check_clock(ignore_clock)
     base = stream.time_base or Fraction(1, 1000)
     rate = stream.guessed_rate or stream.average_rate
     said = [_choice(container, stream), decoder_of(stream).warning, _colours(stream)]
     header = _header_timeline(container, stream, base, rate)
-    if header is not None and Path(path).stat().st_size > SCAN_LIMIT_BYTES:
+    if ignore_clock is None and header is not None and Path(path).stat().st_size > SCAN_LIMIT_BYTES:
         return header.with_repairs(*said)
     found = _scan(container, stream)
     count = len(found.packets.pts)
@@ -74,11 +81,30 @@ def read_timeline(
     if found.cut or (short and not short.listed):
         reason = short.reason if short and not short.listed else "it ends inside a frame"
         said.append(f"the file is cut short ({reason}): its end is missing")
+    if ignore_clock is not None:
+        shown = np.arange(int(found.packets.shown.sum()))
+        steady = Fraction(ignore_clock).limit_denominator(60_000)
+        said.append(f"its timestamps are ignored, as asked: {ignore_clock:g} fps")
+        return ranked_timeline(shown, steady, found.packets).with_repairs(*said)
     return _timeline(path, container, stream, found, rate, frames).with_repairs(*said)
 
 
-def video_info(path: Path | str) -> dict[str, Any]:
+def check_clock(ignore_clock: float | None) -> None:
+    """Checks what replaces a file's clock.
+
+    Raises:
+        InputError: It is no rate.
+    """
+    if ignore_clock is not None and not (math.isfinite(ignore_clock) and ignore_clock > 0):
+        raise InputError(option(ignore_clock=ignore_clock), ": must be frames per second, > 0")
+
+
+def video_info(path: Path | str, ignore_clock: float | None = None) -> dict[str, Any]:
     """Returns the properties of a video file.
+
+    Args:
+        path: The file.
+        ignore_clock: As for `read_timeline`.
 
     Returns:
         ``path``, ``duration_seconds``, ``fps`` (average), ``width`` and ``height`` of the displayed
@@ -90,7 +116,7 @@ def video_info(path: Path | str) -> dict[str, Any]:
         MissingError, VideoError: As for `open_video` and `read_timeline`.
     """
     with clip_errors(path), open_video(path) as (container, stream):
-        timeline = read_timeline(path, container, stream)
+        timeline = read_timeline(path, container, stream, ignore_clock=ignore_clock)
         crop = crop_of(path, container, stream) or Crop()
         width, height = crop.size(stream.width, stream.height)
         return {

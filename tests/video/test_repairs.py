@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mafsar.errors import VideoError
+from mafsar.errors import InputError, VideoError
 from mafsar.video import ClipRequest, clip, load_clip, load_clips, load_raw_clip, video_info
 from mafsar.video.timeline import FAR_STEPS
 
@@ -442,3 +442,17 @@ def test_ycgco(make: Any, tmp_path: Path) -> None:
     )  # fmt: skip
     frame = load_raw_clip(path, frames=1).frames[0]
     np.testing.assert_allclose(frame[48, 16::32], colours, atol=4)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_a_clock_that_is_ignored(make: Any, tmp_path: Path, name: str) -> None:
+    """All frames, equally spaced, in the decoder's order."""
+    pts = [number * number for number in range(60)]
+    path = make.write(tmp_path / name, pts, base=BASE, options=REORDERED)
+    raw = load_raw_clip(path, frames=8, ignore_clock=10)
+    assert [make.number_of(frame) for frame in raw.frames] == middles(60)
+    assert (raw.duration_seconds, raw.fps) == (6, 10)
+    assert raw.repairs == ("its timestamps are ignored, as asked: 10 fps",)
+    assert video_info(path, 10)["fps"] == 10
+    with pytest.raises(InputError, match="ignore_clock=-1: must be frames per second, > 0"):
+        load_clip(path, frames=8, size=32, ignore_clock=-1)

@@ -51,6 +51,7 @@ def enroll(
     batch: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
+    ignore_clock: float | None = None,
 ) -> Bank:
     """Encodes the clips of a support into a bank.
 
@@ -72,6 +73,7 @@ def enroll(
         batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Returns:
         A new bank.
@@ -110,6 +112,7 @@ def enroll(
         batch=batch,
         workers=workers,
         progress=progress,
+        ignore_clock=ignore_clock,
     )
     unreadable = list(dict.fromkeys([*unreadable, *encoded.failed.values()]))
     if on_error == "raise":

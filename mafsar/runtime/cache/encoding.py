@@ -132,6 +132,7 @@ def encode_clips(
     workers: int = 2,
     progress: Progress | None = None,
     store: Store | None = None,
+    ignore_clock: float | None = None,
 ) -> EncodedClips:
     """Encodes clips with the query graph and, if class texts are given, with the support graph.
 
@@ -149,6 +150,7 @@ def encode_clips(
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
         store: The packed data set that holds the clips; None = they are files.
+        ignore_clock: Frames a second instead of the timestamps of video files.
 
     Raises:
         VideoError: Clips cannot be decoded, with "raise"; the message names all of them.
@@ -159,7 +161,7 @@ def encode_clips(
             f"{store.path}: the geometry of a packed data set is fixed; omit the geometry"
         )
     hashes = hash_clips(clips, workers, store) if content is None else content
-    work = _Work(encoder, geometry or Geometry(), cache, images, store)
+    work = _Work(encoder, geometry or Geometry(), cache, images, store, ignore_clock)
     keys = [
         work.keys(clip, content, None if texts is None else texts[i])
         for i, (clip, content) in enumerate(zip(clips, hashes, strict=True))
@@ -222,6 +224,7 @@ class _Work:
     cache: FeatureCache | None
     images: bool
     store: Store | None
+    ignore_clock: float | None
 
     def keys(self, clip: LabelledClip, content: str, text: str | None) -> dict[str, str]:
         """Cache keys of a clip by branch: query and, if wanted, support and images."""
@@ -236,6 +239,7 @@ class _Work:
                 start=clip.start,
                 end=clip.end,
                 text=text if branch == "support" else None,
+                ignore_clock=self.ignore_clock,
             )
             for branch in branches
         }
@@ -262,6 +266,7 @@ class _Work:
                 geometry=self.geometry,
                 start=clip.start,
                 end=clip.end,
+                ignore_clock=self.ignore_clock,
             )
             for clip in clips
         ]
