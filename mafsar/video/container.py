@@ -66,7 +66,8 @@ def choose_stream(path: Path | str, container: InputContainer) -> VideoStream:
     """
     streams = video_streams(container)
     if not streams:
-        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+        kinds: list[str] = sorted({stream.type for stream in container.streams})
+        kinds = kinds or ["nothing"]
         raise VideoError(
             f"{path}: has no video stream, only {' and '.join(kinds)}; give a video file"
         )
@@ -75,7 +76,8 @@ def choose_stream(path: Path | str, container: InputContainer) -> VideoStream:
     default = [stream for stream in streams if _has_disposition(stream, "default")]
     if len(default) == 1:
         return default[0]
-    usable = [stream for stream in default or streams if stream.codec_context is not None]
+    # PyAV has no context for a codec that FFmpeg does not know, whatever its annotation says.
+    usable = [stream for stream in default or streams if getattr(stream, "codec_context", None)]
     moving = _moving(path, [stream.index for stream in usable])
     return max(
         usable or streams,

@@ -141,7 +141,7 @@ class _Keeper:
         aspect = self._stated if now == self._first else float(now)
         self.found[number] = Shown(frame, aspect)
 
-    def run(self, packets: Iterator[tuple[int, Packet]], run: Run) -> None:
+    def run(self, packets: Iterator[tuple[int, Packet[VideoStream]]], run: Run) -> None:
         """Decodes the packets [run.start, run.stop) of numbered packets, then empties the decoder."""
         context = self.context
         skips = context.name in _SKIPPING_CODECS
@@ -178,7 +178,7 @@ def _decode_sought(
     numbers = packets.by_stamp
     times = packets.pts.tolist()
 
-    def sought(run: Run) -> Iterator[tuple[int, Packet]]:
+    def sought(run: Run) -> Iterator[tuple[int, Packet[VideoStream]]]:
         target = min(int(packets.dts[run.start]), int(packets.pts[run.start]))
         container.seek(target, stream=stream, backward=True)
         number = -1
@@ -285,7 +285,9 @@ def _answer(timeline: Timeline, shown: list[Shown], times: np.ndarray) -> Decode
     return DecodedMoments(shown, times, timeline.with_repairs(said))
 
 
-def _numbered(container: InputContainer, stream: VideoStream) -> Iterator[tuple[int, Packet]]:
+def _numbered(
+    container: InputContainer, stream: VideoStream
+) -> Iterator[tuple[int, Packet[VideoStream]]]:
     """Yields the packets of a stream in file order with their numbers, from where the file is."""
     for number, packet in enumerate(container.demux(stream)):
         if packet.size == 0:

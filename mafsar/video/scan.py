@@ -152,7 +152,7 @@ class _Scanned:
 def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
     rows: list[tuple[int, int, bool, bool, bool]] = []
     untimed, last_duration = 0, 0
-    last: Packet | None = None
+    last: Packet[VideoStream] | None = None
     av = quiet_av()
     try:
         for packet in container.demux(stream):
@@ -260,25 +260,17 @@ def _unshown_beginning(path: Path | str, packets: Packets) -> np.ndarray:
     if not before.any():
         return lost
     stop = first + _LEAD_PACKETS
-    returned: set[int] = set()
+    returned: set[int | None] = set()
     with open_video(path) as (container, stream):
         context = decoder_of(stream).context
-        number = -1
-        for packet in container.demux(stream):
-            if packet.size == 0:
+        for number, packet in enumerate(container.demux(stream)):
+            if packet.size == 0 or number > stop:
                 break
-            number += 1
             packet.pts = number
             returned.update(frame.pts for frame in decode_packet(context, packet))
-            if number >= stop:
-                break
-        else:
-            number += 1
         returned.update(frame.pts for frame in decode_packet(context, None))
     lost[:stop] = before[:stop]
-    for number in returned:
-        if number is not None and number < len(lost):
-            lost[number] = False
+    lost[[number for number in returned if number is not None and number < len(lost)]] = False
     return lost
 
 

@@ -238,7 +238,7 @@ _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 def _y4m(_: BinaryIO, head: bytes, size: int) -> str | None:
     """Frames have one size, which the header gives (yuv4mpeg(5))."""
-    line, _, rest = head.partition(b"\n")
+    line, _newline, rest = head.partition(b"\n")
     if not rest.startswith(b"FRAME\n"):
         return None
     fields = {part[:1]: part[1:].decode("ascii", "replace") for part in line.split()[1:]}
