@@ -78,6 +78,7 @@ def evaluate(
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
+    ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -128,6 +129,7 @@ def evaluate(
                 episodes_file=episodes_file,
                 cache=not no_cache,
                 progress=bar,
+                ignore_clock=ignore_clock,
                 **options,
             )
         voice.note(f"text: {'on' if result.text else 'off'} ({result.why_text})")

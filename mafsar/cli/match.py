@@ -107,6 +107,7 @@ def match(
         ),
     ] = False,
     skip_bad: opt.SkipBadFlag = False,
+    ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -138,6 +139,7 @@ def match(
         text=text,
         geometry=geometry_of(roi, fit, rotate, hflip),
         skip_bad=skip_bad,
+        ignore_clock=ignore_clock,
     )
     chosen: dict[str, Any] = {
         # A support that was just enrolled has made its choice of text by what was asked.
@@ -151,6 +153,7 @@ def match(
         topk=topk or TOPK,
         alpha=alpha,
         keep_query=keep_query,
+        ignore_clock=ignore_clock,
         evidence=wanted.needs_evidence,
         batch=batch,
         **chosen,

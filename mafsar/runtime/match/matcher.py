@@ -48,6 +48,7 @@ class Matcher:
             clip.
         batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Attributes:
         bank: The bank.
@@ -73,6 +74,7 @@ class Matcher:
         evidence: bool | None = None,
         batch: int | None = None,
         workers: int = 2,
+        ignore_clock: float | None = None,
     ) -> None:
         if topk < 1:
             raise InputError(f"topk must be ≥ 1, got {topk}")
@@ -96,6 +98,7 @@ class Matcher:
         self._evidence = evidence
         self._batch = batch or (1 if self.encoder.device == "cpu" else 8)
         self._workers = workers
+        self._ignore_clock = ignore_clock
         self._support = bank.frames(use_text=self.use_text)
         self._prototypes: dict[bytes, Float32] = {}
 
@@ -159,6 +162,7 @@ class Matcher:
                 frames=spec.frames,
                 size=spec.image_size,
                 geometry=self.bank.geometry,
+                ignore_clock=self._ignore_clock,
             )
             for query in queries
         ]
@@ -254,6 +258,7 @@ class Matcher:
                 float(clip.duration_seconds),
                 tuple(float(value) for value in clip.times_seconds),
                 None if clip.fps is None else float(clip.fps),
+                tuple(clip.repairs),
             ),
             warning="; ".join(warnings + self._warnings(clip, len(classes))) or None,
             evidence=shown,
@@ -339,6 +344,7 @@ def match(
     keep_query: bool = False,
     fps: float | None = None,
     times: Sequence[float] | None = None,
+    ignore_clock: float | None = None,
 ) -> Match | list[Match]:
     """Names the action of clips from a few clips of each class, in one call.
 
@@ -357,6 +363,7 @@ def match(
         keep_query: See `Matcher`.
         fps: Frame rate of a query's frames in memory, frames per second.
         times: Instead of `fps`: when each frame is first shown, seconds.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Returns:
         One `Match`, or a list in the order of the clips.
@@ -373,7 +380,7 @@ def match(
         model = load_model(model)
     if held is None:
         model = load_model(SHIPPED) if model is None else model
-        held = enroll(support, model, text=text, geometry=geometry)
+        held = enroll(support, model, text=text, geometry=geometry, ignore_clock=ignore_clock)
         text = "auto"  # the bank now holds the choice
     check_geometry(held, geometry)
     matcher = Matcher(
@@ -385,6 +392,7 @@ def match(
         metric=metric,
         threshold=threshold,
         keep_query=keep_query,
+        ignore_clock=ignore_clock,
     )
     return matcher(query, fps=fps, times=times)
 
