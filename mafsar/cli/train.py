@@ -167,8 +167,6 @@ class _Watch:
 
 
 def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
-    from dataclasses import asdict
-
     if json_lines:
         outputs.print_json(
             sys.stdout,
@@ -179,7 +177,7 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
                 "episodes": result.episodes,
                 "best_step": result.best_step,
                 "val_accuracy": result.val_accuracy,
-                "match": asdict(result.match),
+                "match": result.match.to_json(),
                 "seconds": round(result.seconds, 3),
             },
         )

@@ -251,7 +251,7 @@ def _steps(
         found = None
         if run.validator and (done.step % config.val.every == 0 or is_last):
             found = run.validator.run(run.network, run.autocast, run.device)
-            records.write("val", done.step, asdict(found))
+            records.write("val", done.step, asdict(found) | {"match": found.match.to_json()})
             done = _keep_best(run, out, done, found)
         if found or is_last:
             records.draw()
@@ -302,4 +302,4 @@ def _result(run: Trainer, out: Path, done: RunState) -> TrainResult:
 def kept_match(run: Path) -> Scoring:
     """α and scales of the weights that a run kept."""
     with safe_open(run / ADAPTERS_FILE, framework="pt") as file:
-        return Scoring(**json.loads(file.metadata()["config"])["match"])
+        return Scoring.from_json(json.loads(file.metadata()["config"])["match"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mafsar.choices import OnError, Progress, TextUse, check_choice
+from mafsar.choices import OnError, Progress, TextUse, ViewsUse, check_choice, check_views
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, label_words, nfc
 from mafsar.data.support import SupportClass, SupportSet, read_support
@@ -41,6 +41,7 @@ def enroll(
     model: Encoder | str | Path | None = None,
     *,
     text: TextUse | None = None,
+    views: ViewsUse | None = None,
     geometry: Geometry | None = None,
     add_to: Bank | None = None,
     fps: float | None = None,
@@ -62,8 +63,10 @@ def enroll(
             `tiny`.
         text: Whether class names take part: "auto" decides by leave-one-out, "off" encodes no
             names at all. None = that of `add_to`, else "auto".
+        views: What features are matched by: "raw", the weight of the change view (0–1), or "auto",
+            the model's own choice. None = that of `add_to`, else "auto". Kept in the bank.
         geometry: Which part of the picture the model sees.
-        add_to: A bank that the clips are added to; its text and geometry hold, and what it has is
+        add_to: A bank that the clips are added to; its text, views and geometry hold, and what it has is
             not encoded again.
         fps: Frames a second, of frames in memory.
         times: Instead of `fps`: when each frame is first shown, seconds.
@@ -82,12 +85,14 @@ def enroll(
         MafsarError: The support or one of its clips cannot be read, or `add_to` does not fit.
     """
     check_choice("on_error", on_error, ("raise", "skip"))
+    check_views("auto" if views is None else views)
     support = read_support(support, fps=fps, times=times)
     encoder = _encoder_for(model, add_to)
     if add_to is not None:
         add_to.check_model(encoder.spec)
         text, geometry = _of_bank(add_to, text, geometry)
         images = images and add_to.images is not None
+        views = _views_of(add_to, views)
     requested = text or "auto"
     geometry = geometry or Geometry()
     worded = check_text_use(encoder.spec, requested)
@@ -125,6 +130,7 @@ def enroll(
         text=encode_texts(encoder, texts, store) if worded else None,
         geometry=geometry,
         text_choice=TextChoice(requested, False, 0.0, ""),
+        views="auto" if views is None else views,
         notes=tuple(notes),
     )
     if add_to is None:
@@ -137,6 +143,7 @@ def open_support(
     model: Encoder,
     *,
     text: TextUse | None = None,
+    views: ViewsUse | None = None,
     geometry: Geometry | None = None,
     cache: FeatureCache | bool = True,
     images: bool = False,
@@ -148,6 +155,7 @@ def open_support(
         path: Bank, folder or CSV.
         model: The encoder; it must be the one that made the bank.
         text: As `enroll`; a bank has its own choice, which a `Matcher` can override.
+        views: As `enroll` and `text`.
         geometry: As `enroll`; for a bank it must be the bank's own.
         cache: As `enroll`.
         images: As `enroll`.
@@ -155,7 +163,14 @@ def open_support(
     """
     if not is_bank(path):
         return enroll(
-            path, model, text=text, geometry=geometry, cache=cache, images=images, progress=progress
+            path,
+            model,
+            text=text,
+            views=views,
+            geometry=geometry,
+            cache=cache,
+            images=images,
+            progress=progress,
         )
     bank = read_bank(path)
     bank.check_model(model.spec)
@@ -204,6 +219,18 @@ def _of_bank(
             "; omit it, or enroll all clips into a new bank",
         )
     return requested, bank.geometry
+
+
+def _views_of(bank: Bank, views: ViewsUse | None) -> ViewsUse:
+    if views is not None and views != bank.views:
+        raise InputError(
+            f"{bank.name}: enrolled with ",
+            option(views=bank.views),
+            ", asked for ",
+            option(views=views),
+            "; omit it, or enroll all clips into a new bank",
+        )
+    return bank.views
 
 
 def _agree_on_texts(support: SupportSet, held: Bank | None) -> tuple[SupportClass, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import Scoring, TextUse
+from mafsar.choices import Branch, Scoring, TextUse
 from mafsar.data.support import SupportClass
 from mafsar.errors import UnavailableError, option
 from mafsar.runtime.encoder import Float32, ModelSpec
@@ -74,6 +74,7 @@ def decide_text(
     support: Float32,
     text: Float32 | None,
     class_index: NDArray[np.intp],
+    branch: Branch = "query",
 ) -> TextChoice:
     """Decides by what was asked, what the model knows, and leave-one-out over the support.
 
@@ -87,6 +88,7 @@ def decide_text(
         support: Clips by the support graph with text, (n, T, E).
         text: Class text embeddings, (C, E), or None where there are none.
         class_index: Class of each clip, (n,), 0 … C − 1.
+        branch: The graph that `support` is from.
     """
 
     def off(why: str) -> TextChoice:
@@ -109,7 +111,9 @@ def decide_text(
         return off(f"the model has not been trained on the words of {listed}")
     if np.bincount(class_index, minlength=len(classes)).min() < 2:
         return on("the model knows the words, and a class with one clip leaves none to test with")
-    with_text = leave_one_out(query, support, class_index, scoring, pooled=pooled, text=text)
+    with_text = leave_one_out(
+        query, support, class_index, scoring, pooled=pooled, text=text, branch=branch
+    )
     without = leave_one_out(query, query, class_index, replace(scoring, alpha=0.0))
     # Equal accuracy is common on few clips; the surer of the two is then the better guess.
     better = (with_text.accuracy or 0.0, with_text.confidence) >= (
@@ -117,6 +121,12 @@ def decide_text(
         without.confidence,
     )
     why = f"leave-one-out is right on {_share(with_text)} with text, {_share(without)} without"
+    if with_text.accuracy == without.accuracy:
+        surer = "more" if better else "less"
+        why = (
+            f"leave-one-out is right on {_share(with_text)} with and without text, and with it the"
+            f" right classes get {surer} of the shares"
+        )
     return on(why) if better else off(why)
 
 

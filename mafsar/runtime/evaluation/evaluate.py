@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import Metric, Progress, TextUse
+from mafsar.choices import Metric, Progress, TextUse, Views, ViewsUse
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
 from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.splits import Part, Split, choose_classes, read_split
@@ -46,6 +46,9 @@ class EvalResult(Provenance):
         episodes: How many.
         seed: What they were drawn by.
         metric: The visual metric.
+        views: What was matched: "raw" features, or the weight of the change view.
+        ece: Expected calibration error of the fused scores, 0–1: over 15 equal bins of the answered
+            class's share, the mean gap between that share and the share of right answers.
         text: Whether class names took part.
         clips_encoded: Clips that this call encoded; those in the cache are not among them.
         seconds: Wall time of all of it.
@@ -68,6 +71,8 @@ class EvalResult(Provenance):
     episodes: int
     seed: int
     metric: Metric
+    views: Views
+    ece: float
     text: bool
     clips_encoded: int
     seconds: float
@@ -84,8 +89,8 @@ class EvalResult(Provenance):
         """The object of `mafsar eval --json`."""
         names = [
             "accuracy", "ci95", "accuracy_visual", "accuracy_text", "per_class", "way", "shot",
-            "query", "episodes", "seed", "metric", "text", "clips_encoded", "seconds", "model",
-            "adapters", "engine",
+            "query", "episodes", "seed", "metric", "views", "ece", "text", "clips_encoded",
+            "seconds", "model", "adapters", "engine",
         ]  # fmt: skip
         return {"schema": SCHEMA} | {name: getattr(self, name) for name in names}
 
@@ -103,6 +108,7 @@ def evaluate(
     seed: int = 0,
     episodes_file: str | Path | None = None,
     metric: Metric | None = None,
+    views: ViewsUse = "auto",
     text: TextUse = "auto",
     alpha: float | None = None,
     geometry: Geometry | None = None,
@@ -127,6 +133,8 @@ def evaluate(
         seed: What they are drawn by.
         episodes_file: Frozen episodes: read where it exists, else written.
         metric: Visual metric; None = the model's.
+        views: What features are matched by: "raw", the weight of the change view (0–1), or "auto",
+            the model's own choice. The query's own features never enter their means.
         text: "auto" uses class names where the model knows the words of every class.
         alpha: Weight of the text term; None = the model's.
         geometry: What the user said about the picture.
@@ -149,7 +157,9 @@ def evaluate(
     index = {label: i for i, label in enumerate(labels)}
     class_index = np.array([index[clip.label] for clip in chosen.clips], np.intp)
     use_text, why = _use_text(model, chosen, text)
-    scoring = model.spec.scoring.with_choices(metric=metric, alpha=alpha if use_text else 0.0)
+    scoring = model.spec.scoring.with_choices(
+        metric=metric, alpha=alpha if use_text else 0.0, views=views
+    )
     frozen = _frozen_episodes(
         chosen, class_index, labels, episodes_file, way, shot, query, episodes, seed
     )
@@ -179,6 +189,7 @@ def evaluate(
         scoring,
         pooled=encoded.pooled,
         text=texts,
+        branch="query" if encoded.support is None else "support",
         progress=progress,
     )
     return EvalResult(
@@ -193,6 +204,8 @@ def evaluate(
         episodes=len(frozen),
         seed=frozen.seed,
         metric=scoring.metric,
+        views=scoring.views,
+        ece=tally.ece,
         text=use_text,
         clips_encoded=encoded.encoded,
         seconds=time.perf_counter() - start,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import kernels
-from mafsar.choices import Metric, Scoring, TextUse
+from mafsar.choices import Metric, Scoring, TextUse, ViewsUse
 from mafsar.errors import InputError, MafsarError, UnavailableError, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import Bank, clip_identity, clip_size, is_bank, read_bank
@@ -21,6 +21,7 @@ from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
 from mafsar.runtime.match.queries import Query, clips_in, is_one_clip
 from mafsar.runtime.scoring.scores import class_distances, class_prototypes, match_features
+from mafsar.runtime.scoring.views import Views
 from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
 
 _LONG = 3.0  # times the longest support clip
@@ -41,6 +42,8 @@ class Matcher:
         text: Whether class names take part; "auto" = the bank's own choice.
         alpha: Weight of the text term, 0–1; None = the bank's.
         metric: Visual metric; None = the model's.
+        views: What features are matched by: "raw", the weight of the change view (0–1), or "auto",
+            the bank's own choice.
         threshold: "auto" or "off"; a number needs a calibrated bank.
         keep_query: Whether a support clip with the query's very content stays in the support.
         evidence: Whether answers carry what `Match.plot` needs; None = where one clip is asked.
@@ -66,6 +69,7 @@ class Matcher:
         text: TextUse = "auto",
         alpha: float | None = None,
         metric: Metric | None = None,
+        views: ViewsUse = "auto",
         threshold: float | Literal["auto", "off"] = "auto",
         keep_query: bool = False,
         evidence: bool | None = None,
@@ -87,14 +91,14 @@ class Matcher:
         self.bank = bank
         self.encoder = bank.encoder if encoder is None else encoder
         bank.check_model(self.encoder.spec)
-        self.use_text, self.scoring = _choose_scoring(bank, text, alpha, metric)
+        self.use_text, self.scoring = _choose_scoring(bank, text, alpha, metric, views)
         self._topk = topk
         self._keep_query = keep_query
         self._evidence = evidence
         self._batch = batch or (1 if self.encoder.device == "cpu" else 8)
         self._workers = workers
         self._support = bank.frames(use_text=self.use_text)
-        self._prototypes: dict[bytes, Float32] = {}
+        self._prototypes: dict[bytes, tuple[Views, Float32]] = {}
 
     def __repr__(self) -> str:
         return f"Matcher({self.bank!r}, {self.encoder!r}, {self.scoring.metric})"
@@ -209,9 +213,10 @@ class Matcher:
         text = None
         if self.use_text and self.bank.text is not None:
             text = self.bank.text[classes]
+        views, prototypes = self._prototypes_of(class_index, classes)
         scores = match_features(
-            frames[None],
-            self._prototypes_of(class_index, classes),
+            views.of_query(frames[None]),
+            prototypes,
             self.scoring,
             pooled=pooled[None],
             text=text,
@@ -228,7 +233,8 @@ class Matcher:
         )
         shown = None
         if evidence:
-            shown = self._show(clip, frames, np.flatnonzero(class_index == classes[order[0]]))
+            members = np.flatnonzero(class_index == classes[order[0]])
+            shown = self._show(clip, frames, members, views)
         parts = (
             clip.decode_seconds + read_seconds,
             clip.preprocess_seconds,
@@ -250,19 +256,27 @@ class Matcher:
             ),
             warning="; ".join(warnings + self._warnings(clip, len(classes))) or None,
             evidence=shown,
+            views=self.scoring.views,
             **provenance(self.encoder),
         )
 
-    def _prototypes_of(self, class_index: NDArray[np.intp], classes: NDArray[np.intp]) -> Float32:
-        """Prototypes of the classes that are left, made once for one set of clips."""
+    def _prototypes_of(
+        self, class_index: NDArray[np.intp], classes: NDArray[np.intp]
+    ) -> tuple[Views, Float32]:
+        """Views and prototypes of the classes that are left, made once for one set of clips."""
         key = class_index.tobytes()
         if key not in self._prototypes:
             position = np.full(len(self.bank.classes) + 1, -1)
             position[classes] = np.arange(len(classes))
             self._prototypes.clear()
-            self._prototypes[key] = class_prototypes(
-                self._support, position[class_index], len(classes)
+            left = np.flatnonzero(class_index >= 0)
+            support = self._support[left]
+            branch = self.bank.branch(use_text=self.use_text)
+            views = Views.of(self.scoring, self.bank.query[left], support, branch)
+            prototypes = class_prototypes(
+                views.of_support(support), position[class_index[left]], len(classes)
             )
+            self._prototypes[key] = views, prototypes
         return self._prototypes[key]
 
     def _class_index_without(self, query: Query) -> tuple[NDArray[np.intp], list[str]]:
@@ -303,16 +317,18 @@ class Matcher:
             warnings.append("only one class: its score is always 1, and p_none is not calibrated")
         return warnings
 
-    def _show(self, clip: Clip, frames: Float32, members: NDArray[np.intp]) -> Evidence:
+    def _show(
+        self, clip: Clip, frames: Float32, members: NDArray[np.intp], views: Views
+    ) -> Evidence:
         """The nearest clip of the answered class and how its frames align with the query's."""
-        distances = class_distances(frames[None], self._support[members], self.scoring)[0]
-        nearest = int(members[int(distances.argmin())])
-        grid = kernels.frame_distances(frames[None], self._support[nearest][None])[0, 0]
+        asked, shown = views.of_query(frames[None]), views.of_support(self._support[members])
+        nearest = int(class_distances(asked, shown, self.scoring)[0].argmin())
+        grid = kernels.frame_distances(asked, shown[nearest][None])[0, 0]
         alignment = kernels.otam_alignment(grid, lam=self.scoring.lam)
         return Evidence(
             self.bank,
             clip.pixels,
-            nearest,
+            int(members[nearest]),
             np.asarray(grid, np.float32),
             np.asarray(alignment, np.float32),
         )
@@ -327,6 +343,7 @@ def match(
     text: TextUse = "auto",
     alpha: float | None = None,
     metric: Metric | None = None,
+    views: ViewsUse = "auto",
     threshold: float | Literal["auto", "off"] = "auto",
     geometry: Geometry | None = None,
     keep_query: bool = False,
@@ -345,6 +362,7 @@ def match(
         text: See `Matcher`; of a support that is enrolled here, see `mafsar.enroll`.
         alpha: See `Matcher`.
         metric: See `Matcher`.
+        views: See `Matcher`.
         threshold: See `Matcher`.
         geometry: Which part of the picture the model sees; None = the bank's.
         keep_query: See `Matcher`.
@@ -365,8 +383,9 @@ def match(
     if isinstance(model, (str, Path)):
         model = load_model(model)
     if held is None:
-        held = enroll(support, model or load_model(SHIPPED), text=text, geometry=geometry)
-        text = "auto"  # what was asked for is in the bank now
+        model = model or load_model(SHIPPED)
+        held = enroll(support, model, text=text, views=views, geometry=geometry)
+        text, views = "auto", "auto"  # what was asked for is in the bank now
     check_geometry(held, geometry)
     matcher = Matcher(
         held,
@@ -375,6 +394,7 @@ def match(
         text=text,
         alpha=alpha,
         metric=metric,
+        views=views,
         threshold=threshold,
         keep_query=keep_query,
     )
@@ -382,7 +402,7 @@ def match(
 
 
 def _choose_scoring(
-    bank: Bank, text: TextUse, alpha: float | None, metric: Metric | None
+    bank: Bank, text: TextUse, alpha: float | None, metric: Metric | None, views: ViewsUse
 ) -> tuple[bool, Scoring]:
     """Whether class names take part in a match, and its scoring.
 
@@ -397,10 +417,11 @@ def _choose_scoring(
             " or by a model without text; enroll the clips again with ",
             option(text="on"),
         )
-    scoring = bank.model.scoring
+    scoring = bank.scoring_with_text
     if not use_text:
         if alpha:
             raise InputError(option(alpha=alpha), ": text is off; use ", option(text="on"))
-        return False, scoring.with_choices(metric=metric, alpha=0.0)
+        return False, scoring.with_choices(metric=metric, alpha=0.0, views=views)
     own = bank.text_choice.alpha if bank.text_choice.used else scoring.alpha
-    return True, scoring.with_choices(metric=metric, alpha=own if alpha is None else alpha)
+    alpha = own if alpha is None else alpha
+    return True, scoring.with_choices(metric=metric, alpha=alpha, views=views)

@@ -80,33 +80,42 @@ def match_features(
         text: Raw class text embeddings, (..., C, E); None = no text term, and α counts as 0.
     """
     distances = class_distances(query, prototypes, scoring)
-    visual = visual_probabilities(distances, query.shape[-2], scoring)
+    return score_distances(distances, query.shape[-2], scoring, pooled=pooled, text=text)
+
+
+def score_distances(
+    distances: Float64,
+    frames: int,
+    scoring: Scoring,
+    *,
+    pooled: Float32 | None = None,
+    text: Float32 | None = None,
+) -> Scores:
+    """Scores queries whose distances to the classes are known.
+
+    Args:
+        distances: From `class_distances`, (..., Q, C).
+        frames: T of the queries.
+        scoring: As `match_features`.
+        pooled: As `match_features`.
+        text: As `match_features`.
+
+    Raises:
+        InputError: `text` without `pooled`.
+    """
+    visual = softmax(visual_logits(distances, frames, scoring))
     if text is None:
         return Scores(visual, visual, None, distances)
     if pooled is None:
         raise InputError("text scores need the queries' pooled features")
-    worded = text_probabilities(pooled, text, scoring)
-    return Scores(fuse(visual, worded, scoring), visual, worded, distances)
+    worded = softmax(scoring.text_scale * cosines(pooled, text))
+    fused = scoring.alpha * worded + (1.0 - scoring.alpha) * visual
+    return Scores(fused, visual, worded, distances)
 
 
 def class_distances(query: Float32, prototypes: Float32, scoring: Scoring) -> Float64:
     """The metric between every query (..., Q, T, E) and every prototype (..., C, T, E), float64."""
     return np.asarray(visual_distances(query, prototypes, scoring), np.float64)
-
-
-def visual_probabilities(distances: Float64, frames: int, scoring: Scoring) -> Float64:
-    """Softmax over classes of the visual logits; `frames` is the query's T."""
-    return softmax(visual_logits(distances, frames, scoring))
-
-
-def text_probabilities(pooled: Float32, text: Float32, scoring: Scoring) -> Float64:
-    """Softmax over classes of the text logits, from (..., Q, E) and (..., C, E)."""
-    return softmax(scoring.text_scale * cosines(pooled, text))
-
-
-def fuse(visual: Float64, text: Float64, scoring: Scoring) -> Float64:
-    """`α · text + (1 − α) · visual` (METHOD §3)."""
-    return scoring.alpha * text + (1.0 - scoring.alpha) * visual
 
 
 def softmax(logits: Float64) -> Float64:
