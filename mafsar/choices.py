@@ -1,7 +1,8 @@
-"""What a user can choose, and how features become scores: the contracts that every room shares."""
+"""What users can choose, and how features become scores: types that the whole package shares."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,14 +22,15 @@ ViewsUse = Literal["auto", "raw"] | float
 """What users ask for; "auto" is the model's own choice."""
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
+TEXT_USES: tuple[TextUse, ...] = get_args(TextUse)
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 Progress = Callable[[int, int, str], None]
-"""Called with (done, total, what is being done)."""
+"""Called with (done, total, what is being done), as `progress(3, 12, "encoding clips")`."""
 
 MakeBundle = Callable[[str], Path]
-"""Makes the bundle of a model by name, where there is none yet, and returns its folder."""
+"""Takes a model's name, makes its bundle if there is none yet, and returns the bundle's folder."""
 
 
 RAW_LAM, VIEWS_LAM = 0.5, 0.1
@@ -73,7 +75,7 @@ class ViewPrior:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How features become scores (METHOD section 3).
+    """How features become scores (docs/method.md).
 
     Attributes:
         metric: Distance between two sequences of frames.
@@ -84,6 +86,9 @@ class Scoring:
         views: "raw" matches the features as they are; a number from 0 to 1 matches two views of
             them and is the weight of the change view (docs/method.md).
         view_prior: What views know of the training clips; None = nothing.
+
+    Raises:
+        InputError: An unknown metric, or a number out of range.
     """
 
     metric: Metric = "otam"
@@ -100,6 +105,8 @@ class Scoring:
             raise InputError(f"alpha must be between 0 and 1, got {self.alpha:g}")
         if not self.lam > 0.0:
             raise InputError(f"lam must be > 0, got {self.lam:g}")
+        if not self.visual_scale > 0.0:
+            raise InputError(f"visual_scale must be > 0, got {self.visual_scale:g}")
         if self.views == "auto":
             raise InputError("views must be raw or a number from 0 to 1, got 'auto'")
         check_views(self.views)
@@ -111,7 +118,7 @@ class Scoring:
         alpha: float | None = None,
         views: ViewsUse = "auto",
     ) -> Scoring:
-        """The same scoring with the metric and α that are not None, and other views.
+        """This scoring with another metric, α or views; None and "auto" keep the present ones.
 
         Views other than the present kind bring their own λ, and w > 0 the metric OTAM in place of
         `mean`, whose time means hold no change. The metric `mean` alone has w = 0.
@@ -169,18 +176,18 @@ class Scoring:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """What is asked of the program that runs a model.
+    """The engine, device and precision that a model should run on.
 
     Attributes:
         engine: "auto", "onnx", "trt" or "torch".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
-        threads: Threads of the engine on a CPU; None = OMP_NUM_THREADS, else one a core.
-        cache: Whether bundles in the cache may be used and made.
-        make_bundle: Makes the bundle of a model that has none; None = none is made.
+        threads: CPU threads of the engine; None = OMP_NUM_THREADS, else one per core.
+        cache: Whether bundles in the cache may be used and created.
+        make_bundle: Makes the bundle of a model that has none; None = do not make one.
 
     Raises:
-        InputError: A value that does not exist.
+        InputError: An unknown engine, device or precision.
     """
 
     engine: Engine | Literal["auto"] = "auto"
@@ -197,13 +204,13 @@ class EngineChoice:
 
 
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuses a value that is not among those allowed."""
+    """Raises InputError if a value is not one of those allowed; `name` is the argument's."""
     if value not in allowed:
         raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def check_metric(metric: object) -> None:
-    """Refuses a metric that does not exist."""
+    """Raises InputError if there is no such metric."""
     check_choice("metric", metric, METRICS)
 
 
@@ -216,7 +223,6 @@ def check_views(views: object) -> None:
 
 
 def check_device(device: str) -> None:
-    """Refuses anything but auto, cpu, cuda and cuda:N."""
-    kind, _, index = device.partition(":")
-    if device not in ("auto", "cpu") and not (kind == "cuda" and (not index or index.isdigit())):
+    """Raises InputError unless the device is auto, cpu, cuda or cuda:N."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
