@@ -107,9 +107,7 @@ class Scoring:
             raise InputError(f"lam must be > 0, got {self.lam:g}")
         if not self.visual_scale > 0.0:
             raise InputError(f"visual_scale must be > 0, got {self.visual_scale:g}")
-        if self.views == "auto":
-            raise InputError("views must be raw or a number from 0 to 1, got 'auto'")
-        check_views(self.views)
+        check_views(self.views, ("raw",))
 
     def with_choices(
         self,
@@ -214,12 +212,13 @@ def check_metric(metric: object) -> None:
     check_choice("metric", metric, METRICS)
 
 
-def check_views(views: object) -> None:
-    """Refuses anything but auto, raw and a number from 0 to 1."""
-    if views in ("auto", "raw"):
+def check_views(views: object, words: tuple[str, ...] = ("auto", "raw")) -> None:
+    """Raises InputError unless views is one of the words or a number from 0 to 1."""
+    if views in words:
         return
     if isinstance(views, bool) or not isinstance(views, (int, float)) or not 0.0 <= views <= 1.0:
-        raise InputError(f"views must be auto, raw or a number from 0 to 1, got {views!r}")
+        allowed = ", ".join(words)
+        raise InputError(f"views must be {allowed} or a number from 0 to 1, got {views!r}")
 
 
 def check_device(device: str) -> None:

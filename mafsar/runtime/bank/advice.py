@@ -50,7 +50,7 @@ def _mixed_up(labels: Sequence[str], left_out: LeftOut) -> str:
     table = np.zeros((len(labels), len(labels)), int)
     np.add.at(table, (left_out.class_index[wrong], left_out.answers[wrong]), 1)
     table = np.triu(table + table.T)
-    first, second = np.unravel_index(int(table.argmax()), table.shape)
+    first, second = divmod(int(table.argmax()), len(labels))
     times = int(table.max())
     often = "once" if times == 1 else f"{times} times"
     return f"; {labels[first]} and {labels[second]} are mixed up {often}"

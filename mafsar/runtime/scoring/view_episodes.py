@@ -152,7 +152,7 @@ class _Gathered:
         """‖v_t‖, (b, m, T)."""
         squares = (1.0 - weight) * self._radii * self.appearance**2
         squares += weight * self._squares * self.change**2
-        return np.maximum(np.sqrt(np.maximum(squares, 0.0)), np.float32(NO_FLOOR))
+        return np.asarray(np.maximum(np.sqrt(np.maximum(squares, 0.0)), NO_FLOOR), np.float32)
 
 
 def _of_clips(left: _Gathered, right: _Gathered, weight: float) -> tuple[Float32, Float32, Float32]:
