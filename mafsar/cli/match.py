@@ -96,6 +96,7 @@ def match(
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
     text: opt.TextOption = "auto",
+    views: opt.ViewsOption = "auto",
     roi: opt.RoiOption = None,
     fit: opt.FitOption = None,
     rotate: opt.RotateOption = None,
@@ -137,13 +138,15 @@ def match(
         model,
         engine_choice(engine, device, precision, cache=not no_cache),
         text=text,
+        views=opt.views_of(views),
         geometry=geometry_of(roi, fit, rotate, hflip),
         skip_bad=skip_bad,
         ignore_clock=ignore_clock,
     )
     chosen: dict[str, Any] = {
-        # A support that was just enrolled has made its choice of text by what was asked.
+        # A support that was just enrolled has made its choice of text and views by what was asked.
         "text": text if is_bank(support) else "auto",
+        "views": opt.views_of(views) if is_bank(support) else "auto",
         "metric": metric,
         "threshold": threshold,
     }

@@ -23,7 +23,7 @@ CSV_COLUMNS = (
     "schema", "query", "label", "score", "p_none", "none", "seconds.decode", "seconds.preprocess",
     "seconds.encode", "seconds.match", "seconds.total", "clip.duration_seconds",
     "clip.frames_seconds", "clip.fps", "clip.repairs", "model", "adapters", "engine", "precision",
-    "device", "warning", "error",
+    "device", "views", "warning", "error",
 )  # fmt: skip
 _TOPK_COLUMNS = ("label", "score", "distance", "text_score")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -167,8 +168,6 @@ class _Watch:
 
 
 def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
-    from dataclasses import asdict
-
     if json_lines:
         outputs.print_json(
             sys.stdout,
@@ -179,7 +178,7 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
                 "episodes": result.episodes,
                 "best_step": result.best_step,
                 "val_accuracy": result.val_accuracy,
-                "match": asdict(result.match),
+                "match": dataclasses.replace(result.match, view_prior=None).to_json(),
                 "seconds": round(result.seconds, 3),
             },
         )
@@ -193,6 +192,9 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
         f" in {result.seconds:.0f} s; kept {kept}, alpha {result.match.alpha:g},"
         f" visual scale {result.match.visual_scale:g}\n"
     )
+    from mafsar.training.choose_views import table
+
+    stream.writelines(f"{line}\n" for line in table(result.candidates))
     sizes = f"--way {config.way} --shot {config.shot}"
     stream.write(f"test it: mafsar eval {result.run} {_data_words(config)} {sizes}\n")
 

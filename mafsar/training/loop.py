@@ -26,9 +26,11 @@ from mafsar.training.checkpoint import (
     RunState,
     last_checkpoint,
     load_checkpoint,
+    load_tuned,
     save_checkpoint,
     save_tuned,
 )
+from mafsar.training.choose_views import Candidate
 from mafsar.training.config import TrainConfig, build_config, flat, resolved, to_toml
 from mafsar.training.processes import open_processes
 from mafsar.training.run_folder import (
@@ -43,6 +45,8 @@ from mafsar.training.trainer import StepResult, Trainer, open_clips
 from mafsar.training.validate import ValResult
 
 log = logging.getLogger(__name__)
+
+VIEWS_FILE = "views.json"
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class TrainResult:
             validation.
         match: α and scales that are kept with the weights.
         seconds: Training time, all resumptions included.
+        candidates: Raw features and views as tried on the validation classes, one of them chosen;
+            empty without validation.
     """
 
     run: Path
@@ -92,6 +98,7 @@ class TrainResult:
     val_accuracy: float | None
     match: Scoring
     seconds: float
+    candidates: tuple[Candidate, ...] = ()
 
 
 def train(
@@ -251,7 +258,7 @@ def _steps(
         found = None
         if run.validator and (done.step % config.val.every == 0 or is_last):
             found = run.validator.run(run.network, run.autocast, run.device)
-            records.write("val", done.step, asdict(found))
+            records.write("val", done.step, asdict(found) | {"match": found.match.to_json()})
             done = _keep_best(run, out, done, found)
         if found or is_last:
             records.draw()
@@ -284,9 +291,12 @@ def _save(run: Trainer, out: Path, done: RunState) -> None:
 
 def _result(run: Trainer, out: Path, done: RunState) -> TrainResult:
     config, match = run.config, run.network.config.match
+    candidates: list[Candidate] = []
     if run.processes.leads:
         if done.best_step is None:
             save_tuned(out / ADAPTERS_FILE, run.tuned, run.network.config, run.base_sha256)
+        else:
+            candidates = _choose_views(run, out)
         match = kept_match(out)
     return TrainResult(
         run=out,
@@ -296,10 +306,28 @@ def _result(run: Trainer, out: Path, done: RunState) -> TrainResult:
         val_accuracy=done.best_accuracy,
         match=match,
         seconds=done.seconds,
+        candidates=tuple(candidates),
     )
+
+
+def _choose_views(run: Trainer, out: Path) -> list[Candidate]:
+    """Chooses between raw features and views, from the kept weights, and keeps the choice.
+
+    The grid is written to `views.json`, too.
+    """
+    load_tuned(out / ADAPTERS_FILE, run.tuned)
+    tried = run.choose_views(run.network.config.match)
+    if not tried:
+        return []
+    rows = [candidate.to_json() for candidate in tried]
+    write_text(out / VIEWS_FILE, json.dumps({"schema": 1, "candidates": rows}, indent=1) + "\n")
+    match = next(candidate.match for candidate in tried if candidate.chosen)
+    config = dataclasses.replace(run.network.config, match=match)
+    save_tuned(out / ADAPTERS_FILE, run.tuned, config, run.base_sha256)
+    return tried
 
 
 def kept_match(run: Path) -> Scoring:
     """α and scales of the weights that a run kept."""
     with safe_open(run / ADAPTERS_FILE, framework="pt") as file:
-        return Scoring(**json.loads(file.metadata()["config"])["match"])
+        return Scoring.from_json(json.loads(file.metadata()["config"])["match"])

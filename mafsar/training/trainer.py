@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mafsar.choices import Scoring
 from mafsar.data.catalogue import Catalogue
 from mafsar.data.episodes import draw_episodes
 from mafsar.data.frames import frames_of
@@ -19,8 +20,10 @@ from mafsar.data.open_data import open_data
 from mafsar.errors import TrainingError
 from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
+from mafsar.training.choose_views import Candidate, choose_views, view_prior
 from mafsar.training.config import TrainConfig
 from mafsar.training.decay import parameter_groups
+from mafsar.training.encode import encode_clips
 from mafsar.training.episode import Encode, drops_text, run_episode
 from mafsar.training.precision import autocast
 from mafsar.training.processes import Processes
@@ -30,7 +33,9 @@ from mafsar.training.start import (
     embed_texts_or_none,
     start_network,
 )
-from mafsar.training.validate import Validator
+from mafsar.training.validate import Validator, choose_clips
+
+_KNOWN_CLIPS = 512  # training clips, about, whose mean is the μ0 of the views
 
 
 @dataclass(frozen=True)
@@ -124,12 +129,39 @@ class Trainer:
         if val is not None:
             words = embed_texts_or_none(encoder, val.texts) if config.text else None
             self.validator = Validator(val, source, config, words)
+        self._source = source
+        self._known = choose_clips(train, config, max(1, _KNOWN_CLIPS // len(train.labels)))
         self._match = self.network.config.match
         self._guided = self.network.config.adapters is not None
         self._encode: Encode = self.network.encode_support
         if config.run.compile:
             self._encode = torch.compile(self.network.encode_support)
         self.network.train()
+
+    def choose_views(self, match: Scoring) -> list[Candidate]:
+        """Tries raw features and views on the validation classes, by the present weights.
+
+        Args:
+            match: The run's scoring with raw features.
+
+        Returns:
+            The candidates, one of them chosen; none without validation or without fitting.
+        """
+        if self.validator is None or not self.validator.fits:
+            return []
+        clips, class_index = self._known
+        known = encode_clips(
+            self.network,
+            clips,
+            self._source,
+            self._texts,
+            class_index,
+            autocast=self.autocast,
+            device=self.device,
+            workers=max(1, self.config.data.workers),
+        )
+        features = self.validator.encode(self.network, self.autocast, self.device)
+        return choose_views(self.validator, features, match, view_prior(known))
 
     def episodes_from(self, step: int) -> EpisodeLoader:
         """This process's episodes from a step on, loaded ahead: rank, rank + world, ..."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mafsar.choices import Scoring
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.files import file_sha256
 from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX
@@ -158,7 +159,9 @@ def describe_bank(bank: Bank) -> dict[str, Any]:
         "text": bank.text_choice.used,
         "alpha": bank.text_choice.alpha,
         "why_text": bank.text_choice.why,
-        "metric": bank.model.scoring.metric,
+        "metric": bank.scoring.metric,
+        "views": bank.scoring.views,
+        "verdict": None if bank.verdict is None else bank.verdict.kind,
         "geometry": bank.geometry.to_json(),
         "images": bank.images is not None,
         "model": bank.model.name,
@@ -187,10 +190,16 @@ def _describe_spec(kind: str, spec: ModelSpec) -> dict[str, Any]:
         "text": spec.text,
         "prompts": list(spec.prompts),
         "known_words": None if known is None else len(known),
-        "match": asdict(spec.scoring),
+        "match": _match(spec.scoring),
         "preprocess": spec.preprocess_json(),
         "weights_sha256": spec.weights_sha256,
     }
+
+
+def _match(scoring: Scoring) -> dict[str, Any]:
+    """How features are matched; of the means of the training clips only whether they are kept."""
+    values = asdict(replace(scoring, view_prior=None))
+    return values | {"view_prior": scoring.view_prior is not None}
 
 
 def _describe_path(path: Path, ignore_clock: float | None) -> dict[str, Any]:
