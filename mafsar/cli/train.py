@@ -196,16 +196,19 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
 
     stream.writelines(f"{line}\n" for line in table(result.candidates))
     sizes = f"--way {config.way} --shot {config.shot}"
-    stream.write(f"test it: mafsar eval {result.run} {_data_words(config)} {sizes}\n")
+    stream.write(f"test it: mafsar eval {result.run} {_data_words(config, result.run)} {sizes}\n")
 
 
-def _data_words(config: TrainConfig) -> str:
+def _data_words(config: TrainConfig, run: Path) -> str:
     """The flags that name the same clips to `eval`."""
+    from mafsar.data.auto_split import AUTO, SPLIT_FILE
+
     data = config.data
     if data.dataset:
         lists = f" --lists {data.lists}" if data.lists else ""
         return f"--dataset {data.dataset} --root {data.root}{lists}"
-    return f"--data {data.folder}" + (f" --split {data.split}" if data.split else "")
+    split = run / SPLIT_FILE if data.split == AUTO else data.split
+    return f"--data {data.folder}" + (f" --split {split}" if split else "")
 
 
 def _show_dry_run(found: DryRun, json_lines: bool) -> None:

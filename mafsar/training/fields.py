@@ -53,7 +53,7 @@ class DataFields:
         root: Folder of its videos.
         lists: Folder of its train, val and test lists.
         folder: The user's own clips: class folders, a CSV or a packed data set.
-        split: JSON with the train, val and test classes of `folder`.
+        split: JSON with the train, val and test classes of `folder`, or "auto": drawn by the seed.
         flip: Mirror half of the training clips. None: as the preset says; no for own clips.
         workers: Processes that load clips ahead; 0 loads them in this process.
     """

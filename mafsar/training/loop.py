@@ -11,13 +11,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 
 from mafsar.choices import Scoring, check_device
+from mafsar.data.auto_split import SPLIT_FILE, split_line, write_split
 from mafsar.data.catalogue import Catalogue
 from mafsar.errors import InputError, option
 from mafsar.files import write_text
@@ -41,6 +42,7 @@ from mafsar.training.run_folder import (
     resumed_config,
 )
 from mafsar.training.run_log import RunLog
+from mafsar.training.run_split import run_split
 from mafsar.training.trainer import StepResult, Trainer, open_clips
 from mafsar.training.validate import ValResult
 
@@ -132,7 +134,8 @@ def train(
             configuration with `resume`.
         out: The run's folder. None: `runs/NAME`, after the data, with a number if it exists.
         data: The user's own clips: class folders, a CSV or a packed data set.
-        split: JSON with the train, val and test classes of `data`.
+        split: JSON with the train, val and test classes of `data`, or "auto": drawn by the seed
+            and kept in the run's folder.
         dataset: Name of a standard data set.
         root: Folder of its videos.
         lists: Folder of its train, val and test lists.
@@ -168,7 +171,8 @@ def train(
     folder = free_folder(config) if out is None else Path(out)
     check_device(device)
     with open_processes(device) as processes:
-        catalogue = open_clips(config)
+        split = run_split(config, folder if resume else None)
+        catalogue = open_clips(config, split)
         config = resolved(config, catalogue.preset)
         if resume:
             check_same(folder, config)
@@ -181,6 +185,10 @@ def train(
             if folder.is_dir():
                 shutil.rmtree(folder)
             write_text(folder / CONFIG_FILE, to_toml(config))
+            if split is not None:
+                split = replace(split, path=folder / SPLIT_FILE)
+                write_split(split)
+                log.warning("%s: drawn by seed %d: %s", split.path, config.seed, split_line(split))
         return _run(run, folder, resume=resume, report=report)
 
 

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from mafsar.choices import Scoring
 from mafsar.data.catalogue import Catalogue
 from mafsar.data.episodes import draw_episodes
+from mafsar.data.folders import read_own
 from mafsar.data.frames import frames_of
 from mafsar.data.loader import EpisodeBatch, EpisodeDataset, EpisodeLoader
 from mafsar.data.open_data import open_data
+from mafsar.data.splits import Split
 from mafsar.errors import TrainingError
 from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
@@ -27,6 +29,7 @@ from mafsar.training.encode import encode_clips
 from mafsar.training.episode import Encode, drops_text, run_episode
 from mafsar.training.precision import autocast
 from mafsar.training.processes import Processes
+from mafsar.training.run_split import run_split
 from mafsar.training.schedule import cosine_schedule
 from mafsar.training.start import (
     embed_texts,
@@ -59,9 +62,17 @@ class StepResult:
     grad_norm: float
 
 
-def open_clips(config: TrainConfig) -> Catalogue:
-    """The data set that a configuration names."""
+def open_clips(config: TrainConfig, split: Split | None = None) -> Catalogue:
+    """The data set that a configuration names.
+
+    Args:
+        config: The configuration.
+        split: See `run_split`; None = as the configuration says.
+    """
     data = config.data
+    split = split or run_split(config)
+    if split is not None and data.folder is not None:
+        return read_own(Path(data.folder), split)
     paths = {
         name: None if value is None else Path(value)
         for name, value in (
