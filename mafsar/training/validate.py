@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -204,4 +205,5 @@ def _raw_distances(
         taken = slice(start, start + _MATCHED)
         prototypes = support[shots[taken]].double().mean(dim=2).float()  # (b, C, T, E)
         parts.append(visual_distances(query[asked[taken]], prototypes, match))  # (b, Q, C)
-    return torch.cat(parts).double().cpu().numpy()
+    found: Float64 = torch.cat(parts).double().cpu().numpy()
+    return found
