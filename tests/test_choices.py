@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mafsar.choices import EngineChoice, Scoring, check_device
+from mafsar.choices import METRICS, EngineChoice, Scoring, check_device
 from mafsar.errors import InputError
 
 
@@ -23,7 +23,7 @@ def test_unknown_devices(device: str) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"metric": "dtw"}, "metric must be one of otam, bimhm, mean, got 'dtw'"),
+        ({"metric": "dtw"}, f"metric must be one of {', '.join(METRICS)}, got 'dtw'"),
         ({"alpha": 1.1}, "alpha must be between 0 and 1, got 1.1"),
         ({"alpha": float("nan")}, "alpha must be between 0 and 1, got nan"),
         ({"lam": 0.0}, "lam must be > 0, got 0"),

@@ -32,6 +32,7 @@ _TOPK_COLUMNS = ("label", "score", "distance", "text_score")
 class _Layout:
     """What the table shows; less of it on a narrow terminal."""
 
+    reasons: bool = True
     bar: bool = True
     others: bool = True
     seconds: bool = True
@@ -40,9 +41,10 @@ class _Layout:
 # In this order columns give way, before any name is broken into two lines.
 _LAYOUTS = (
     _Layout(),
-    _Layout(bar=False),
-    _Layout(bar=False, others=False),
-    _Layout(bar=False, others=False, seconds=False),
+    _Layout(reasons=False),
+    _Layout(reasons=False, bar=False),
+    _Layout(reasons=False, bar=False, others=False),
+    _Layout(reasons=False, bar=False, others=False, seconds=False),
 )
 
 
@@ -67,7 +69,8 @@ def show_table(
 
     encoding = getattr(stream, "encoding", None)
     above, names = "", [answer.query for answer in answers]
-    rows = _rows(answers, names, _LAYOUTS[0], listed, encoding)
+    layout = _LAYOUTS[0]
+    rows = _rows(answers, names, layout, listed, encoding)
     room = table.room(stream)
     if table.natural_width(rows) > room:
         above, names = _shorter(names)
@@ -77,7 +80,7 @@ def show_table(
                 break
     if above:
         stream.write(f"queries in {above}\n\n")
-    after = ["", *_reasons(answers)]
+    after = [""] if layout.reasons else ["", *_reasons(answers)]
     if len(answers) > sum(isinstance(answer, QueryError) for answer in answers):
         classes = len(bank.classes)
         among = f"the {classes} given classes" if classes > 1 else "the one given class"
@@ -138,6 +141,9 @@ def _rows(
         titles.append(("runner-up" if listed <= 2 else "then", "fold"))
     if layout.seconds:
         titles.append(("s", "right"))
+    failed = layout.reasons and any(isinstance(answer, QueryError) for answer in answers)
+    if failed:
+        titles.append(("why", "fold"))
     rows = table.new_table(*titles)
     for answer, name in zip(answers, names, strict=True):
         cells: list[str | Text] = [name]
@@ -145,6 +151,7 @@ def _rows(
         if isinstance(answer, QueryError):
             cells += [Text("failed", "bold red"), dash]
             cells += [dash] * layout.others + [""] * layout.seconds
+            cells += [_reason(answer)] * failed
             table.add_row(rows, *cells)
             continue
         cells.append(Text("none", "dim") if answer.label is None else Text(answer.label, "bold"))
@@ -158,6 +165,7 @@ def _rows(
             cells.append(Text("\n").join(others) if others else dash)
         if layout.seconds:
             cells.append(f"{answer.seconds.total:.2f}")
+        cells += [""] * failed
         table.add_row(rows, *cells)
     return rows
 
@@ -167,11 +175,14 @@ def _reasons(answers: Sequence[Match | QueryError]) -> list[str]:
     from mafsar.runtime.match.answers import QueryError
 
     lines = [
-        f"{answer.query}: {error_of(answer).removeprefix(f'{answer.query}: ')}"
-        for answer in answers
-        if isinstance(answer, QueryError)
+        f"{answer.query}: {_reason(answer)}" for answer in answers if isinstance(answer, QueryError)
     ]
     return [*lines, ""] if lines else []
+
+
+def _reason(failed: QueryError) -> str:
+    """Why a query failed, without its name, which stands beside."""
+    return error_of(failed).removeprefix(f"{failed.query}: ")
 
 
 def _shorter(names: Sequence[str]) -> tuple[str, list[str]]:

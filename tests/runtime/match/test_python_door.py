@@ -105,7 +105,7 @@ def test_batches_do_not_change_answers(batch, bank, encoder, queries):
             assert a.score == pytest.approx(b.score, abs=1e-5)
 
 
-@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("text", ["on", "off"])
 def test_the_scoring_of_a_matcher_decides(metric, text, bank, encoder, queries, restated_matching):
     alpha = 0.4 if text == "on" else None

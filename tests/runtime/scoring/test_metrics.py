@@ -24,7 +24,7 @@ from mafsar.runtime.evaluation.tally import evaluate_features
 from mafsar.runtime.match.matcher import Matcher, match
 from mafsar.runtime.scoring.leave_one_out import leave_one_out
 
-UNKNOWN = "metric must be one of otam, bimhm, mean, got 'dtw'"
+UNKNOWN = f"metric must be one of {', '.join(METRICS)}, got 'dtw'"
 
 
 def random_features(classes: int, shots: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mafsar.choices import Scoring
+from mafsar.choices import METRICS, Scoring
 from mafsar.runtime.scoring.scores import class_prototypes, match_features
 
 
@@ -14,7 +14,7 @@ def softmax(logits):
     return shifted / shifted.sum()
 
 
-@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_scores_follow_the_method(metric, restated_matching):
     rng = np.random.default_rng(3)
     query = rng.normal(size=(4, 6, 12)).astype(np.float32)
