@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import mafsar
+from mafsar.choices import METRICS
 
 
 def pictures(folder: Path) -> list[Image.Image]:
