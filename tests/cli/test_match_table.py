@@ -81,11 +81,19 @@ def test_topk_lists_that_many_classes() -> None:
     assert not any("0.0" in line for line in lines if "goes_up.mp4" in line.split()[:1])
 
 
-def test_a_failed_query_has_a_line_for_its_reason(near: Path) -> None:
+def test_a_failed_query_has_its_reason_in_a_column(near: Path) -> None:
+    lines = table("support", "queries/goes_up.mp4", "gone.mp4", code=1)
+    (head,) = [line for line in lines if line.startswith("query")]
+    (row,) = [line for line in lines if line.startswith("gone.mp4")]
+    assert head.split()[-1] == "why"
+    assert row[head.index("why") :] == "no such file; check the path"
+
+
+def test_a_long_reason_stands_below_the_table(near: Path) -> None:
     name = "a_very_long_name_of_a_clip_that_cannot_be_read" * 2
     (near / f"{name}.mp4").write_bytes(b"no video at all")
     lines = table("support", f"bad={name}.mp4", "queries/goes_up.mp4", "gone.mp4", code=1)
-    rows = [line for line in lines if line.startswith(("bad ", "gone.mp4 ", "queries"))]
+    rows = [line for line in lines if line.split()[1:2] in (["failed"], ["goes_up"])]
     assert [row.split()[1] for row in rows] == ["failed", "goes_up", "failed"]
     assert sum(line.startswith(f"bad: {name}.mp4: ") for line in lines) == 1
     assert "gone.mp4: no such file; check the path" in lines
@@ -93,7 +101,6 @@ def test_a_failed_query_has_a_line_for_its_reason(near: Path) -> None:
 
 def test_reasons_name_flags() -> None:
     cause = UnavailableError(option(text="on"), ": no text tower; use ", option(text="off"))
-    failed = QueryError("q.mp4", str(cause))
-    assert error_of(failed) == "text='on': no text tower; use text='off'"
-    object.__setattr__(failed, "cause", cause)
+    failed = QueryError("q.mp4", cause)
+    assert failed.error == "text='on': no text tower; use text='off'"
     assert error_of(failed) == "--text on: no text tower; use --text off"

@@ -123,7 +123,7 @@ def test_one_sentence_says_what_is_wrong(encoder, support_folder):
         ({"wave": [good, good[0]]}, {}, "wave, clip 2: must be a uint8 RGB array"),
         ({"wave": []}, {}, "class 'wave' has no clip"),
         ({}, {}, "no class"),
-        ({"wave": ["gone.mp4"]}, {}, "class 'wave': no such clip: gone.mp4"),
+        ({"wave": ["gone.mp4"]}, {}, "wave, clip 1: no such clip: gone.mp4"),
         ({"wave": [good]}, {"text": "maybe"}, "text must be one of auto, on, off, got 'maybe'"),
         ({"wave": [good]}, {"on_error": "stop"}, "on_error must be one of raise, skip, got 'stop'"),
         ({"wave": [good]}, {"add_to": bank, "text": "off"}, "enrolled with text='auto', not with text='off'"),
