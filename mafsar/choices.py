@@ -13,7 +13,7 @@ from mafsar.errors import InputError, option
 Branch = Literal["query", "support"]
 Metric = Literal["otam", "bimhm", "mean"]
 TextUse = Literal["auto", "on", "off"]
-Engine = Literal["onnx", "trt", "torch"]
+Engine = Literal["onnx", "openvino", "trt", "torch"]
 Precision = Literal["fp32", "fp16", "int8"]
 OnError = Literal["raise", "skip"]
 Views = Literal["raw"] | float
@@ -177,7 +177,7 @@ class EngineChoice:
     """The engine, device and precision that a model should run on.
 
     Attributes:
-        engine: "auto", "onnx", "trt" or "torch".
+        engine: "auto", "onnx", "openvino", "trt" or "torch".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
         threads: CPU threads of the engine; None = OMP_NUM_THREADS, else one per core.

@@ -43,6 +43,7 @@ def check(
         ),
     ] = 8,
     workers: WorkersOption = None,
+    ignore_clock: opt.IgnoreClockOption = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="F.csv", help="Write one CSV line per clip."),
@@ -70,7 +71,10 @@ def check(
         if stream is not None:
             checking.write_header(stream)
         for report in checking.check_clips(
-            catalogue, frames=frames, workers=workers or os.cpu_count() or 1
+            catalogue,
+            frames=frames,
+            workers=workers or os.cpu_count() or 1,
+            ignore_clock=ignore_clock,
         ):
             bar()
             tally[report.status] += 1
@@ -244,6 +248,7 @@ def _report_json(report: ClipReport) -> dict[str, Any]:
         "detail": report.detail,
         "frames": report.frames,
         "duration_seconds": report.duration_seconds,
+        "repairs": list(report.repairs),
     }
 
 

@@ -82,6 +82,7 @@ def enroll(
     rotate: opt.RotateOption = None,
     hflip: opt.HflipFlag = None,
     skip_bad: opt.SkipBadFlag = False,
+    ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
@@ -120,8 +121,11 @@ def enroll(
             cache=not no_cache,
             images=report is not None or not no_images,
             progress=bar,
+            ignore_clock=ignore_clock,
             **options,
         )
+    for line in bank.repairs:
+        voice.warn(line)
     judged = judge(bank)
     bank.save(target, images=not no_images, overwrite=True)
     outputs.say_written(target)

@@ -79,6 +79,7 @@ def evaluate(
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
+    ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -134,6 +135,7 @@ def evaluate(
                 episodes_file=episodes_file,
                 cache=not no_cache,
                 progress=bar,
+                ignore_clock=ignore_clock,
                 **options,
             )
         if views == "auto":

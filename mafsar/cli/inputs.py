@@ -71,6 +71,7 @@ def open_support(
     views: Any = None,
     geometry: Geometry | None,
     skip_bad: bool = False,
+    ignore_clock: float | None = None,
 ) -> tuple[Bank, Encoder]:
     """The bank and the encoder for SUPPORT, which is a bank, a folder or a CSV."""
     from mafsar.runtime.bank.bank import is_bank, read_bank
@@ -97,6 +98,7 @@ def open_support(
             cache=choice.cache,
             images=False,
             progress=bar,
+            ignore_clock=ignore_clock,
         )
     return bank, encoder
 
@@ -104,6 +106,8 @@ def open_support(
 def say_bank(matcher: Matcher) -> None:
     """Say once what was passed over and whether class names count in this match."""
     bank, scoring = matcher.bank, matcher.scoring
+    for line in bank.repairs:
+        voice.warn(line)
     for line in bank.notes:
         voice.note(f"note: {worded(line)}")
     if bank.verdict is not None and bank.verdict.kind == "chance":

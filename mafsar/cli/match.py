@@ -108,6 +108,7 @@ def match(
         ),
     ] = False,
     skip_bad: opt.SkipBadFlag = False,
+    ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -140,6 +141,7 @@ def match(
         views=opt.views_of(views),
         geometry=geometry_of(roi, fit, rotate, hflip),
         skip_bad=skip_bad,
+        ignore_clock=ignore_clock,
     )
     chosen: dict[str, Any] = {
         # A support that was just enrolled has made its choice of text and views by what was asked.
@@ -154,6 +156,7 @@ def match(
         topk=topk or TOPK,
         alpha=alpha,
         keep_query=keep_query,
+        ignore_clock=ignore_clock,
         evidence=wanted.needs_evidence,
         batch=batch,
         **chosen,

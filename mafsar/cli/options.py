@@ -218,6 +218,14 @@ SkipBadFlag = Annotated[
     bool,
     typer.Option("--skip-bad", help="Go on without support clips that cannot be read."),
 ]
+IgnoreClockOption = Annotated[
+    float | None,
+    typer.Option(
+        "--ignore-clock",
+        metavar="FPS",
+        help="Set the timestamps of video files aside: their frames are equally spaced, FPS a second.",
+    ),
+]
 NoCacheFlag = Annotated[
     bool, typer.Option("--no-cache", help="Neither read nor write cached features and bundles.")
 ]

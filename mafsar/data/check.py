@@ -19,7 +19,7 @@ from mafsar.video import frame_paths, load_raw_clip, video_info
 Status = Literal["ok", "missing", "unreadable", "short"]
 COLUMNS = (
     "part", "label", "clip", "status", "detail", "frames", "duration_seconds", "fps", "width",
-    "height", "path",
+    "height", "path", "repairs",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class ClipReport:
         fps: Average frame rate; None without a clock.
         width: Width of the picture, pixels.
         height: Height of the picture, pixels.
+        repairs: What was repaired in reading the file, sentences.
     """
 
     clip: LabelledClip
@@ -46,6 +47,7 @@ class ClipReport:
     fps: float | None = None
     width: int | None = None
     height: int | None = None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,20 @@ def count_parts(catalogue: Catalogue) -> list[PartCount]:
     return counts
 
 
-def check_clips(catalogue: Catalogue, *, frames: int = 8, workers: int = 2) -> Iterator[ClipReport]:
+def check_clips(
+    catalogue: Catalogue,
+    *,
+    frames: int = 8,
+    workers: int = 2,
+    ignore_clock: float | None = None,
+) -> Iterator[ClipReport]:
     """Checks every clip: opens it, reads its timestamps and decodes its middle frame.
 
     Args:
         catalogue: The data set.
         frames: T; clips with fewer frames are ``short``.
         workers: Threads.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Yields:
         Reports on the missing clips, then on the others in the catalogue's order.
@@ -109,7 +118,9 @@ def check_clips(catalogue: Catalogue, *, frames: int = 8, workers: int = 2) -> I
     if is_store(catalogue.root):
         yield from _check_store(catalogue, frames)
         return
-    yield from in_order(lambda clip: _check(clip, frames), catalogue.clips, workers=workers)
+    yield from in_order(
+        lambda clip: _check(clip, frames, ignore_clock), catalogue.clips, workers=workers
+    )
 
 
 def write_header(stream: TextIO) -> None:
@@ -123,6 +134,7 @@ def write_report(stream: TextIO, report: ClipReport) -> None:
     values = (
         clip.part, clip.label, clip.name, report.status, report.detail, report.frames,
         report.duration_seconds, report.fps, report.width, report.height, clip.path,
+        "; ".join(report.repairs),
     )  # fmt: skip
     csv.writer(stream, lineterminator="\n").writerow(["" if v is None else v for v in values])
 
@@ -133,13 +145,14 @@ def _check_store(catalogue: Catalogue, frames: int) -> Iterator[ClipReport]:
         yield _with_length(ClipReport(clip, "ok", frames=counts[clip.label, clip.name]), frames)
 
 
-def _check(clip: LabelledClip, frames: int) -> ClipReport:
+def _check(clip: LabelledClip, frames: int, ignore_clock: float | None) -> ClipReport:
     """Checks one clip; an error becomes the result, not an exception."""
     assert clip.path is not None
     try:
-        report = (
-            _check_frames(clip, clip.path) if clip.path.is_dir() else _check_video(clip, clip.path)
-        )
+        if clip.path.is_dir():
+            report = _check_frames(clip, clip.path)
+        else:
+            report = _check_video(clip, clip.path, ignore_clock)
     except MafsarError as error:
         return ClipReport(clip, "unreadable", _reason(clip.path, error))
     return _with_length(report, frames)
@@ -153,9 +166,11 @@ def _with_length(report: ClipReport, frames: int) -> ClipReport:
     return ClipReport(**values)
 
 
-def _check_video(clip: LabelledClip, path: Path) -> ClipReport:
-    info = video_info(path)
-    raw = load_raw_clip(path, frames=1, start=clip.start, end=clip.end, threads=1)
+def _check_video(clip: LabelledClip, path: Path, ignore_clock: float | None) -> ClipReport:
+    info = video_info(path, ignore_clock)
+    raw = load_raw_clip(
+        path, frames=1, start=clip.start, end=clip.end, threads=1, ignore_clock=ignore_clock
+    )
     count = info["frames"]
     whole = clip.start is None and clip.end is None
     if count is not None and not whole and info["duration_seconds"] > 0:
@@ -168,6 +183,7 @@ def _check_video(clip: LabelledClip, path: Path) -> ClipReport:
         fps=None if raw.fps is None else round(raw.fps, 3),
         width=raw.frames.shape[2],
         height=raw.frames.shape[1],
+        repairs=tuple(dict.fromkeys([*info["repairs"], *raw.repairs])),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Decay = Literal["weights", "all"]
+
 
 @dataclass(frozen=True)
 class ModelFields:
@@ -72,6 +74,8 @@ class OptimFields:
     Attributes:
         learning_rate: Its highest value.
         weight_decay: Of AdamW.
+        decay: What it applies to: "weights" leaves out biases, the parameters of norms and
+            embeddings, as is usual for transformers; "all" leaves out nothing.
         beta1: Decay of the first moment.
         beta2: Decay of the second moment.
         warm_up: Share of the steps, 0–1.
@@ -81,6 +85,7 @@ class OptimFields:
 
     learning_rate: float = 2e-4
     weight_decay: float = 0.05
+    decay: Decay = "weights"
     beta1: float = 0.9
     beta2: float = 0.999
     warm_up: float = 0.05

@@ -22,8 +22,10 @@ from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
 from mafsar.training.choose_views import Candidate, choose_views, view_prior
 from mafsar.training.config import TrainConfig
+from mafsar.training.decay import parameter_groups
 from mafsar.training.encode import encode_clips
 from mafsar.training.episode import Encode, drops_text, run_episode
+from mafsar.training.precision import autocast
 from mafsar.training.processes import Processes
 from mafsar.training.schedule import cosine_schedule
 from mafsar.training.start import (
@@ -114,10 +116,9 @@ class Trainer:
         self.tuned = self.network.tunable_parameters()
         optim = config.optim
         self.optimizer = torch.optim.AdamW(
-            self.tuned.values(),
+            parameter_groups(self.tuned, optim),
             lr=optim.learning_rate,
             betas=(optim.beta1, optim.beta2),
-            weight_decay=optim.weight_decay,
         )
         source = frames_of(catalogue)
         shape = {"frames": config.model.frames, "size": self.network.config.vision.image_size}
@@ -135,9 +136,6 @@ class Trainer:
         self._encode: Encode = self.network.encode_support
         if config.run.compile:
             self._encode = torch.compile(self.network.encode_support)
-        self._bf16 = config.run.precision == "bf16" or (
-            config.run.precision == "auto" and self.device.startswith("cuda")
-        )
         self.network.train()
 
     def choose_views(self, match: Scoring) -> list[Candidate]:
@@ -251,9 +249,7 @@ class Trainer:
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Autocast to bf16 if the configuration asks for it."""
-        if not self._bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16)
+        return autocast(self.config.run.precision, self.device)
 
     def memory_bytes(self) -> int:
         """Peak memory so far: of the GPU, or of this process on a CPU."""

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from mafsar.data.catalogue import PartData
 from mafsar.data.episodes import Episodes, draw_episodes
 from mafsar.data.frames import FrameSource
 from mafsar.data.labelled import LabelledClip
-from mafsar.kernels.metrics import visual_logits
+from mafsar.kernels.metrics import visual_distances, visual_logits
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.evaluation.tally import confidence_interval
 from mafsar.runtime.scoring.scores import cosines
@@ -170,11 +171,23 @@ def choose_clips(
     return tuple(data.clips[i] for i in chosen), data.class_index[chosen]
 
 
+@torch.inference_mode()
 def _distances(features: ClipFeatures, episodes: Episodes, match: Scoring) -> Float64:
-    """Distances between every episode's queries and its prototypes, (n, Q, C)."""
-    distances = prototype_distances(features.query, features.support, match, features.branch)
-    parts = []
-    for start in range(0, len(episodes), _MATCHED):
-        taken = slice(start, start + _MATCHED)
-        parts.append(distances(episodes.queries[taken, :, 0], episodes.support[taken]))
-    return np.concatenate(parts)
+    """Distances between every episode's queries and its prototypes, (n, Q, C).
+
+    Raw features are matched on their device, views in numpy.
+    """
+    queries, parts = episodes.queries[:, :, 0], []
+    chunks = [slice(i, i + _MATCHED) for i in range(0, len(episodes), _MATCHED)]
+    if match.views != "raw":
+        query, support = features.arrays()
+        distances = prototype_distances(query, support, match, features.branch)
+        return np.concatenate([distances(queries[c], episodes.support[c]) for c in chunks])
+    shots, asked = (
+        torch.from_numpy(np.ascontiguousarray(places)).to(features.query.device, torch.int64)
+        for places in (episodes.support, queries)
+    )
+    for chunk in chunks:
+        prototypes = features.support[shots[chunk]].double().mean(dim=2).float()  # (b, C, T, E)
+        parts.append(visual_distances(features.query[asked[chunk]], prototypes, match))  # (b, Q, C)
+    return torch.cat(parts).double().cpu().numpy()

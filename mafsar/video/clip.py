@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import InputError, VideoError
-from mafsar.video.container import open_video, pixel_aspect, read_timeline
+from mafsar.video.container import open_video
+from mafsar.video.crop import crop_of
 from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
 from mafsar.video.geometry import Geometry
+from mafsar.video.guard import clip_errors
 from mafsar.video.picture import Picture, picture_of
-from mafsar.video.preprocess import arrange, resize, short_side_size, to_square
+from mafsar.video.preprocess import arrange, fitted, resize, short_side_size, to_square
 from mafsar.video.sampling import segment_times, spaced_indices
+from mafsar.video.scan import read_timeline
 from mafsar.video.source import frame_paths, is_image
 from mafsar.video.still import read_still
+from mafsar.video.timeline import Timeline
 
 NOMINAL_FPS = 25.0
 """The clock assumed for frame folders and for arrays without ``fps``; their `Clip.fps` is None."""
@@ -43,6 +47,8 @@ class Clip:
     """Average frame rate; None for clips without a clock."""
     decode_seconds: float
     preprocess_seconds: float
+    repairs: tuple[str, ...] = ()
+    """What was repaired in reading the file and why, plain sentences."""
 
     def __repr__(self) -> str:
         return _describe("Clip", self.pixels, self.duration_seconds, self.fps)
@@ -59,6 +65,8 @@ class RawClip:
     duration_seconds: float
     fps: float | None
     decode_seconds: float
+    repairs: tuple[str, ...] = ()
+    """What was repaired in reading the file and why, plain sentences."""
 
     def __repr__(self) -> str:
         return _describe("RawClip", self.frames, self.duration_seconds, self.fps)
@@ -74,6 +82,9 @@ class Taken:
     times_seconds: np.ndarray
     duration_seconds: float
     fps: float | None
+    repairs: tuple[str, ...] = ()
+    may_change_size: bool = False
+    """Whether pictures of several sizes are one clip, as in a stream that changes its resolution."""
 
 
 def load_clip(
@@ -87,6 +98,7 @@ def load_clip(
     rng: np.random.Generator | None = None,
     threads: int | None = None,
     strategy: Strategy = "auto",
+    ignore_clock: float | None = None,
 ) -> Clip:
     """Reads T frames of a clip, resized and cropped for an encoder.
 
@@ -100,6 +112,8 @@ def load_clip(
         rng: Takes a random moment in each of the T segments (training) instead of its middle.
         threads: Of the decoder; None chooses the number.
         strategy: How the decoder reaches the frames; see `decode_moments`.
+        ignore_clock: Sets the timestamps of a video aside: its frames are equally spaced, this many
+            a second.
 
     Raises:
         InputError: ``frames`` < 1.
@@ -108,10 +122,11 @@ def load_clip(
             outside it; the message starts with the path.
     """
     began = time.perf_counter()
-    taken = _take(Path(path), frames, start, end, rng, threads, strategy)
-    decoded = time.perf_counter()
-    enough = 2 * size if geometry.roi is None else None
-    pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
+    with clip_errors(path):
+        taken = _take(Path(path), frames, start, end, rng, threads, strategy, ignore_clock)
+        decoded = time.perf_counter()
+        enough = 2 * size if geometry.roi is None else None
+        pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
     return Clip(
         pixels=pixels,
         times_seconds=taken.times_seconds,
@@ -119,6 +134,7 @@ def load_clip(
         fps=taken.fps,
         decode_seconds=decoded - began,
         preprocess_seconds=time.perf_counter() - decoded,
+        repairs=taken.repairs,
     )
 
 
@@ -132,6 +148,7 @@ def load_raw_clip(
     end: float | None = None,
     rng: np.random.Generator | None = None,
     threads: int | None = None,
+    ignore_clock: float | None = None,
 ) -> RawClip:
     """Reads T frames of a clip as a player shows them, for overlays, plots and training crops.
 
@@ -144,12 +161,12 @@ def load_raw_clip(
         end: As for `load_clip`.
         rng: As for `load_clip`.
         threads: As for `load_clip`.
+        ignore_clock: As for `load_clip`.
 
     Raises:
         InputError, MissingError, VideoError: As for `load_clip`.
     """
     began = time.perf_counter()
-    taken = _take(Path(path), frames, start, end, rng, threads, "auto")
 
     def shown(picture: Picture) -> np.ndarray:
         picture = arrange(picture, geometry)
@@ -158,13 +175,16 @@ def load_raw_clip(
             width, height = short_side_size(width, height, short_side)
         return resize(picture, width, height)
 
-    pixels = converted(path, taken, shown)
+    with clip_errors(path):
+        taken = _take(Path(path), frames, start, end, rng, threads, "auto", ignore_clock)
+        pixels = converted(path, taken, shown, one_size=taken.may_change_size)
     return RawClip(
         frames=pixels,
         times_seconds=taken.times_seconds,
         duration_seconds=taken.duration_seconds,
         fps=taken.fps,
         decode_seconds=time.perf_counter() - began,
+        repairs=taken.repairs,
     )
 
 
@@ -176,12 +196,13 @@ def _take(
     rng: np.random.Generator | None,
     threads: int | None,
     strategy: Strategy,
+    ignore_clock: float | None,
 ) -> Taken:
     """Chooses and decodes the frames of any kind of clip."""
     if frames < 1:
         raise InputError(f"frames must be at least 1, got {frames}")
     if not path.is_dir() and not is_image(path):
-        return _take_video(path, frames, start, end, rng, threads, strategy)
+        return _take_video(path, frames, start, end, rng, threads, strategy, ignore_clock)
     if start is not None or end is not None:
         raise VideoError(f"{path}: start and end are for video files only; pictures have no clock")
     if path.is_dir():
@@ -204,24 +225,34 @@ def _take_video(
     rng: np.random.Generator | None,
     threads: int | None,
     strategy: Strategy,
+    ignore_clock: float | None,
 ) -> Taken:
-    with open_video(path) as (container, stream):
-        timeline = read_timeline(path, container, stream)
+    def moments(timeline: Timeline) -> np.ndarray:
         begin, length = _part(path, timeline.duration_seconds, start, end)
-        moments = begin + segment_times(length, frames, rng)
+        return begin + segment_times(length, frames, rng)
+
+    with open_video(path) as (container, stream):
+        timeline = read_timeline(path, container, stream, frames, ignore_clock)
         decoded = decode_moments(
             path, container, stream, timeline, moments, strategy=strategy, threads=threads
         )
-        aspect = pixel_aspect(stream)
+        crop = crop_of(path, container, stream)
         transfer = getattr(stream.codec_context, "color_trc", None)
+    timeline = decoded.timeline
     return Taken(
-        items=decoded.frames,
-        convert=lambda frame, enough: picture_of(
-            frame, aspect=aspect, transfer=transfer, hdr_short_side=enough
+        items=decoded.shown,
+        convert=lambda shown, enough: picture_of(
+            shown.frame,
+            aspect=shown.aspect,
+            transfer=transfer,
+            hdr_short_side=enough,
+            crop=crop,
         ),
         times_seconds=decoded.times_seconds,
-        duration_seconds=length,
+        duration_seconds=_part(path, timeline.duration_seconds, start, end)[1],
         fps=timeline.fps,
+        repairs=timeline.repairs,
+        may_change_size=True,
     )
 
 
@@ -253,8 +284,24 @@ def converted(
     taken: Taken,
     finish: Callable[[Picture], np.ndarray],
     hdr_short_side: int | None = None,
+    *,
+    one_size: bool = False,
 ) -> np.ndarray:
-    """Converts and finishes each frame once, however often it repeats: (T, …) uint8."""
+    """Converts and finishes each frame once, however often it repeats.
+
+    Args:
+        path: Named in errors.
+        taken: The frames.
+        finish: Makes the pixels of a picture, (H, W, 3) uint8.
+        hdr_short_side: As for `picture_of`.
+        one_size: Fits pictures of other sizes into the largest, on black.
+
+    Returns:
+        (T, H, W, 3) uint8.
+
+    Raises:
+        VideoError: A picture cannot be finished, or sizes differ.
+    """
     results: list[np.ndarray] = []
     for number, item in enumerate(taken.items):
         if number and item is taken.items[number - 1]:
@@ -266,6 +313,9 @@ def converted(
             raise
         except InputError as error:
             raise VideoError(f"{path}: ", error) from None
+    if one_size:
+        height, width, _ = max((result.shape for result in results), key=lambda s: s[0] * s[1])
+        results = [fitted(result, width, height) for result in results]
     if len({result.shape for result in results}) > 1:
         sizes = sorted({f"{result.shape[1]}x{result.shape[0]}" for result in results})
         raise VideoError(

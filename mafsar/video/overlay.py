@@ -14,7 +14,7 @@ from mafsar.video.clip import NOMINAL_FPS, load_raw_clip
 from mafsar.video.fonts import draw_text, shortened, text_width
 from mafsar.video.geometry import Geometry
 from mafsar.video.picture import Picture
-from mafsar.video.preprocess import arrange, resize
+from mafsar.video.preprocess import arrange, fitted, resize
 from mafsar.video.source import frame_paths, is_image
 from mafsar.video.still import read_still
 from mafsar.video.write import write_video
@@ -84,7 +84,10 @@ def _steady_frames(source: Path, geometry: Geometry) -> tuple[Iterator[np.ndarra
         return (_still(path, geometry) for path in paths), NOMINAL_FPS
     first = load_raw_clip(source, frames=1, geometry=geometry)
     fps = min(first.fps or NOMINAL_FPS, _MOST_FPS)
-    return _video_frames(source, geometry, first.duration_seconds, fps), fps
+    height, width = first.frames.shape[1:3]
+    frames = _video_frames(source, geometry, first.duration_seconds, fps)
+    # A stream may change its size; the written video has one.
+    return (fitted(frame, width, height) for frame in frames), fps
 
 
 def _video_frames(

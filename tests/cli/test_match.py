@@ -61,7 +61,7 @@ def test_json_has_exactly_the_documented_fields(scene: Path) -> None:
     assert list(answer["seconds"]) == ["decode", "preprocess", "encode", "match", "total"]
     parts = [answer["seconds"][name] for name in ("decode", "preprocess", "encode", "match")]
     assert math.isclose(sum(parts), answer["seconds"]["total"])
-    assert list(answer["clip"]) == ["duration_seconds", "frames_seconds", "fps"]
+    assert list(answer["clip"]) == ["duration_seconds", "frames_seconds", "fps", "repairs"]
     assert math.isclose(answer["clip"]["duration_seconds"], 1.0, abs_tol=0.1)
     assert len(answer["clip"]["frames_seconds"]) == 8
     assert (answer["model"], answer["adapters"]) == ("tiny", "trained")

@@ -81,6 +81,7 @@ class Bank:
         images: Small pictures of the clips, (n, T, 64, 64, 3), or None.
         path: The file it was read from, or None.
         notes: What was left out while enrolling, one sentence each; not saved.
+        repairs: What was repaired in reading the clips, a sentence a clip; not in the file.
     """
 
     classes: tuple[SupportClass, ...]
@@ -98,6 +99,7 @@ class Bank:
     images: Frames | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         labels = ", ".join(self.labels[:4]) + (", …" if len(self.labels) > 4 else "")

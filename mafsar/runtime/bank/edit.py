@@ -144,6 +144,7 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
         else np.concatenate([left.text, right.text[np.array(new_rows, np.intp)]]),
         images=images,
         notes=left.notes + right.notes,
+        repairs=left.repairs + right.repairs,
     )
 
 

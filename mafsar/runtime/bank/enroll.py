@@ -60,6 +60,7 @@ def enroll(
     batch: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
+    ignore_clock: float | None = None,
 ) -> Bank:
     """Encodes the clips of a support into a bank.
 
@@ -83,6 +84,7 @@ def enroll(
         batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Returns:
         A new bank.
@@ -123,6 +125,7 @@ def enroll(
         batch=batch,
         workers=workers,
         progress=progress,
+        ignore_clock=ignore_clock,
     )
     unreadable = list(dict.fromkeys([*unreadable, *encoded.failed.values()]))
     if on_error == "raise":
@@ -130,9 +133,14 @@ def enroll(
     notes = [*support.notes, *notes, *(Message.of(error, "; left out") for error in unreadable)]
     clips = [clip for i, clip in enumerate(clips) if i not in encoded.failed]
     if not clips and add_to is not None:
-        return replace(add_to, notes=tuple(notes))
+        return replace(add_to, notes=tuple(notes), repairs=())
     if not clips:
         refuse_unreadable(unreadable)
+    repairs = [
+        f"{clip.name}: {'; '.join(said)}"
+        for clip, said in zip(clips, encoded.repairs, strict=True)
+        if said
+    ]
     classes = _with_clips(classes, clips, add_to)
     texts = [item.text for item in classes]
     bank = _bank_of(
@@ -145,10 +153,11 @@ def enroll(
         text_choice=TextChoice(requested, False, 0.0, ""),
         views="auto" if views is None else views,
         notes=tuple(notes),
+        repairs=tuple(repairs),
     )
     if add_to is None:
         return settle(bank)
-    return merge_banks(replace(add_to, notes=()), bank)
+    return merge_banks(replace(add_to, notes=(), repairs=()), bank)
 
 
 def open_support(

@@ -127,6 +127,7 @@ def evaluate(
     batch: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
+    ignore_clock: float | None = None,
 ) -> EvalResult:
     """Measures accuracy over few-shot episodes, which are drawn by a seed.
 
@@ -194,6 +195,7 @@ def evaluate(
         workers=workers,
         progress=progress,
         store=data.store,
+        ignore_clock=ignore_clock,
     )
     texts = None
     if use_text:
@@ -276,6 +278,7 @@ def _choose(data: SupportSet, split: Split | str | Path | None, part: Part) -> S
 
 def _each_once(data: SupportSet, content: Sequence[str]) -> tuple[SupportSet, list[str], int]:
     """Leaves out clips with the content of another, so that a query is never its own support.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Returns:
         The remaining clips, the content hash of each, and how many were left out.

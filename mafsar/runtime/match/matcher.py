@@ -51,6 +51,7 @@ class Matcher:
             clip.
         batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Attributes:
         bank: The bank.
@@ -77,6 +78,7 @@ class Matcher:
         evidence: bool | None = None,
         batch: int | None = None,
         workers: int = 2,
+        ignore_clock: float | None = None,
     ) -> None:
         if topk < 1:
             raise InputError(f"topk must be ≥ 1, got {topk}")
@@ -100,6 +102,7 @@ class Matcher:
         self._evidence = evidence
         self._batch = batch or (1 if self.encoder.device == "cpu" else 8)
         self._workers = workers
+        self._ignore_clock = ignore_clock
         self._support = bank.frames(use_text=self.use_text)
         self._prototypes: dict[bytes, tuple[Views, Float32]] = {}
 
@@ -163,6 +166,7 @@ class Matcher:
                 frames=spec.frames,
                 size=spec.image_size,
                 geometry=self.bank.geometry,
+                ignore_clock=self._ignore_clock,
             )
             for query in queries
         ]
@@ -260,6 +264,7 @@ class Matcher:
                 float(clip.duration_seconds),
                 tuple(float(value) for value in clip.times_seconds),
                 None if clip.fps is None else float(clip.fps),
+                tuple(clip.repairs),
             ),
             warning="; ".join(warnings + self._warnings(clip, len(classes))) or None,
             evidence=shown,
@@ -356,6 +361,7 @@ def match(
     keep_query: bool = False,
     fps: float | None = None,
     times: Sequence[float] | None = None,
+    ignore_clock: float | None = None,
 ) -> Match | list[Match]:
     """Names the action of clips from a few clips of each class, in one call.
 
@@ -375,6 +381,7 @@ def match(
         keep_query: See `Matcher`.
         fps: Frame rate of a query's frames in memory, frames per second.
         times: Instead of `fps`: when each frame is first shown, seconds.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Returns:
         One `Match`, or a list in the order of the clips.
@@ -391,7 +398,9 @@ def match(
         model = load_model(model)
     if held is None:
         model = load_model(SHIPPED) if model is None else model
-        held = enroll(support, model, text=text, views=views, geometry=geometry)
+        held = enroll(
+            support, model, text=text, views=views, geometry=geometry, ignore_clock=ignore_clock
+        )
         text, views = "auto", "auto"  # the bank now holds the choices
     check_geometry(held, geometry)
     matcher = Matcher(
@@ -404,6 +413,7 @@ def match(
         views=views,
         threshold=threshold,
         keep_query=keep_query,
+        ignore_clock=ignore_clock,
     )
     return matcher(query, fps=fps, times=times)
 

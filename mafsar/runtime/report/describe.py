@@ -20,11 +20,12 @@ from mafsar.runtime.engines.loading import load_model, model_path
 SCHEMA = 1
 
 
-def describe(thing: str | Path) -> dict[str, Any]:
+def describe(thing: str | Path, *, ignore_clock: float | None = None) -> dict[str, Any]:
     """Describes a thing; a CLIP is counted from its configuration, and nothing is downloaded.
 
     Args:
         thing: A model's name, or the path of a bundle, engine, bank, support or clip.
+        ignore_clock: Frames per second that replace the timestamps of a video file.
 
     Returns:
         Facts by name, `schema` and `kind` first.
@@ -43,7 +44,7 @@ def describe(thing: str | Path) -> dict[str, Any]:
     if path.suffix == ".engine" and path.is_file():
         return describe_engine(path)
     if path.exists():
-        return _describe_path(path)
+        return _describe_path(path, ignore_clock)
     if path.suffix in (BUNDLE_SUFFIX, ".safetensors", ".engine", ".plan") and ":" not in name:
         raise MissingError(f"{path}: no such file or folder; check the path")
     return describe_name(name)
@@ -201,13 +202,13 @@ def _match(scoring: Scoring) -> dict[str, Any]:
     return values | {"view_prior": scoring.view_prior is not None}
 
 
-def _describe_path(path: Path) -> dict[str, Any]:
+def _describe_path(path: Path, ignore_clock: float | None) -> dict[str, Any]:
     """A clip or a support."""
     from mafsar.data.support import read_support
     from mafsar.video import is_frame_folder, is_image, is_video, video_info
 
     if path.is_file() and is_video(path):
-        return {"schema": SCHEMA, "kind": "clip"} | video_info(path)
+        return {"schema": SCHEMA, "kind": "clip"} | video_info(path, ignore_clock)
     if is_frame_folder(path) or is_image(path):
         from mafsar.video import frame_paths
 
