@@ -52,7 +52,8 @@ class Candidate:
 
 def view_prior(features: ClipFeatures) -> ViewPrior:
     """μ0 and ε of both branches, from training clips by the final weights."""
-    return ViewPrior(_branch_prior(features.query), _branch_prior(features.support))
+    query, support = features.arrays()
+    return ViewPrior(_branch_prior(query), _branch_prior(support))
 
 
 def _branch_prior(features: Float32) -> BranchPrior:

@@ -23,7 +23,7 @@ _BATCH = 16  # clips per call of the network
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:
-    """Clips by both branches, float32.
+    """Clips by both branches, float32; frame features stay on the device.
 
     Attributes:
         query: By the query branch, (n, T, E).
@@ -32,10 +32,15 @@ class ClipFeatures:
         branch: The branch that `support` is from.
     """
 
-    query: Float32
-    support: Float32
+    query: Tensor
+    support: Tensor
     pooled: Float32
     branch: Branch
+
+    def arrays(self) -> tuple[Float32, Float32]:
+        """`query` and `support` as arrays; one array where they are the same."""
+        query = self.query.cpu().numpy()
+        return query, query if self.branch == "query" else self.support.cpu().numpy()
 
 
 @torch.inference_mode()
@@ -65,7 +70,7 @@ def encode_clips(
     was_training = network.training
     network.eval()
     guided = texts is not None and network.config.adapters is not None
-    kept: list[list[np.ndarray]] = [[], [], []]
+    kept: list[list[Tensor]] = [[], [], []]
     for start, pixels in _batches(network, clips, source, workers):
         frames = torch.from_numpy(pixels).to(device)
         with autocast():
@@ -75,10 +80,11 @@ def encode_clips(
                 words = texts[torch.from_numpy(class_index[start : start + len(pixels)])]
                 support, _ = network.encode_support(frames, words)
         for rows, found in zip(kept, (query, support, pooled), strict=True):
-            rows.append(found.float().cpu().numpy())
+            rows.append(found.float())
     network.train(was_training)
-    query_rows, support_rows, pooled_rows = (np.concatenate(rows) for rows in kept)
-    return ClipFeatures(query_rows, support_rows, pooled_rows, "support" if guided else "query")
+    query_rows, support_rows, pooled_rows = (torch.cat(rows) for rows in kept)
+    branch: Branch = "support" if guided else "query"
+    return ClipFeatures(query_rows, support_rows, pooled_rows.cpu().numpy(), branch)
 
 
 def _batches(

@@ -128,7 +128,7 @@ def test_one_sentence_says_what_is_wrong(encoder, support_folder):
         ({"wave": [good]}, {"on_error": "stop"}, "on_error must be one of raise, skip, got 'stop'"),
         ({"wave": [good]}, {"add_to": bank, "text": "off"}, "enrolled with text='auto', not with text='off'"),
         ({"wave": [good]}, {"add_to": bank, "geometry": mafsar.Geometry(hflip=True)}, "hflip=True"),
-        (support_folder, {"fps": 25}, "fps and times describe frames in memory"),
+        (support_folder, {"fps": 25}, "fps and times are for frames in memory"),
     ):  # fmt: skip
         with pytest.raises(mafsar.MafsarError) as error:
             mafsar.enroll(support, encoder, **options)
