@@ -171,8 +171,8 @@ def train(
     folder = free_folder(config) if out is None else Path(out)
     check_device(device)
     with open_processes(device) as processes:
-        split = run_split(config, folder if resume else None)
-        catalogue = open_clips(config, split)
+        drawn = run_split(config, folder if resume else None)
+        catalogue = open_clips(config, drawn)
         config = resolved(config, catalogue.preset)
         if resume:
             check_same(folder, config)
@@ -185,10 +185,10 @@ def train(
             if folder.is_dir():
                 shutil.rmtree(folder)
             write_text(folder / CONFIG_FILE, to_toml(config))
-            if split is not None:
-                split = replace(split, path=folder / SPLIT_FILE)
-                write_split(split)
-                log.warning("%s: drawn by seed %d: %s", split.path, config.seed, split_line(split))
+            if drawn is not None:
+                drawn = replace(drawn, path=folder / SPLIT_FILE)
+                write_split(drawn)
+                log.warning("%s: drawn by seed %d: %s", drawn.path, config.seed, split_line(drawn))
         return _run(run, folder, resume=resume, report=report)
 
 
