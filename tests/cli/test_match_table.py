@@ -81,7 +81,8 @@ def test_topk_lists_that_many_classes() -> None:
     assert not any("0.0" in line for line in lines if "goes_up.mp4" in line.split()[:1])
 
 
-def test_a_failed_query_has_its_reason_in_a_column(near: Path) -> None:
+@pytest.mark.usefixtures("near")
+def test_a_failed_query_has_its_reason_in_a_column() -> None:
     lines = table("support", "queries/goes_up.mp4", "gone.mp4", code=1)
     (head,) = [line for line in lines if line.startswith("query")]
     (row,) = [line for line in lines if line.startswith("gone.mp4")]
