@@ -139,6 +139,16 @@ def clips(count: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, T, S, S, 3), dtype=np.uint8)
 
 
+def test_views_are_read_from_the_manifest(tmp_path):
+    """Bundles without the entry are matched raw."""
+    assert Bundle.open(write_bundle(tmp_path / "old.mafsar")).spec.scoring.views == "raw"
+    branch = {"mean": [0.5] * E, "floor": 0.25}
+    match = MATCH | {"views": 0.5, "view_prior": {"query": branch, "support": branch}}
+    scoring = Bundle.open(write_bundle(tmp_path / "new.mafsar", match=match)).spec.scoring
+    assert scoring.views == 0.5
+    assert scoring.to_json() == match
+
+
 def test_the_temporal_contract_is_what_decoding_does(tmp_path):
     """Frame i of T is the one shown at (i + ½)/T of the duration; older bundles have no entry."""
     moments = [round((i + 0.5) / T, 6) for i in range(T)]
