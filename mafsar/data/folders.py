@@ -12,7 +12,8 @@ from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import PARTS, Part, Split, read_split
 from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
 from mafsar.errors import InputError, MissingError
-from mafsar.video.source import find_clips, is_system_file
+from mafsar.video.find import find_clips
+from mafsar.video.source import is_system_file
 
 _LAYOUT = "expected DIR/CLASS/clip.mp4, DIR/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
 

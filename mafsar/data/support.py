@@ -18,7 +18,8 @@ from mafsar.data.store import Store, is_store
 from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
 from mafsar.errors import InputError, MissingError, option
 from mafsar.video.array import MemoryClip, clip_source
-from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
+from mafsar.video.find import find_clips
+from mafsar.video.source import is_system_file, is_video, natural_key
 
 _LAYOUT = (
     "expected SUPPORT/CLASS/clip.mp4, SUPPORT/CLASS/clip/*.jpg or a CSV path,label[,start,end]"

@@ -17,13 +17,9 @@ from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
 from mafsar.video.geometry import Geometry
 from mafsar.video.picture import Picture, picture_of
+from mafsar.video.pictures import check_part, is_picture_clip, open_pictures
 from mafsar.video.preprocess import arrange, resize, short_side_size, to_square
-from mafsar.video.sampling import segment_times, spaced_indices
-from mafsar.video.source import frame_paths, is_image
-from mafsar.video.still import read_still
-
-NOMINAL_FPS = 25.0
-"""The clock assumed for frame folders and for arrays without ``fps``; their `Clip.fps` is None."""
+from mafsar.video.sampling import segment_times
 
 _END_SLACK_SECONDS = 1.0
 _WHOLE = Geometry()
@@ -43,6 +39,8 @@ class Clip:
     """Average frame rate; None for clips without a clock."""
     decode_seconds: float
     preprocess_seconds: float
+    repairs: tuple[str, ...] = ()
+    """What was unusual in the source and how it was read, one sentence each."""
 
     def __repr__(self) -> str:
         return _describe("Clip", self.pixels, self.duration_seconds, self.fps)
@@ -59,6 +57,8 @@ class RawClip:
     duration_seconds: float
     fps: float | None
     decode_seconds: float
+    repairs: tuple[str, ...] = ()
+    """As `Clip.repairs`."""
 
     def __repr__(self) -> str:
         return _describe("RawClip", self.frames, self.duration_seconds, self.fps)
@@ -70,10 +70,14 @@ class Taken:
 
     items: Sequence[Any]
     convert: Callable[[Any, int | None], Picture]
-    """Takes an item, and the short side in pixels to which HDR may be reduced first."""
+    """Takes an item, and the short side in pixels to which it may be reduced first."""
     times_seconds: np.ndarray
     duration_seconds: float
     fps: float | None
+    read_seconds: Callable[[], float] = float
+    """How long `convert` spent on reading: pictures are decoded only when they are converted."""
+    repairs: tuple[str, ...] = ()
+    """What was passed over or changed, one sentence each."""
 
 
 def load_clip(
@@ -112,13 +116,15 @@ def load_clip(
     decoded = time.perf_counter()
     enough = 2 * size if geometry.roi is None else None
     pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
+    reading = taken.read_seconds()
     return Clip(
         pixels=pixels,
         times_seconds=taken.times_seconds,
         duration_seconds=taken.duration_seconds,
         fps=taken.fps,
-        decode_seconds=decoded - began,
-        preprocess_seconds=time.perf_counter() - decoded,
+        decode_seconds=decoded - began + reading,
+        preprocess_seconds=time.perf_counter() - decoded - reading,
+        repairs=taken.repairs,
     )
 
 
@@ -158,13 +164,15 @@ def load_raw_clip(
             width, height = short_side_size(width, height, short_side)
         return resize(picture, width, height)
 
-    pixels = converted(path, taken, shown)
+    enough = 2 * short_side if short_side is not None and geometry.roi is None else None
+    pixels = converted(path, taken, shown, enough)
     return RawClip(
         frames=pixels,
         times_seconds=taken.times_seconds,
         duration_seconds=taken.duration_seconds,
         fps=taken.fps,
         decode_seconds=time.perf_counter() - began,
+        repairs=taken.repairs,
     )
 
 
@@ -180,20 +188,21 @@ def _take(
     """Chooses and decodes the frames of any kind of clip."""
     if frames < 1:
         raise InputError(f"frames must be at least 1, got {frames}")
-    if not path.is_dir() and not is_image(path):
+    if not is_picture_clip(path):
         return _take_video(path, frames, start, end, rng, threads, strategy)
-    if start is not None or end is not None:
-        raise VideoError(f"{path}: start and end are for video files only; pictures have no clock")
-    if path.is_dir():
-        pictures = frame_paths(path)
-        indices = spaced_indices(len(pictures), frames, rng)
-        duration = len(pictures) / NOMINAL_FPS
-    else:
-        pictures, indices, duration = [path], np.zeros(frames, dtype=np.int64), 0.0
-    # Read here, so that the time is counted as decoding.
-    stills = {index: read_still(pictures[index]) for index in np.unique(indices).tolist()}
-    items = [stills[index] for index in indices.tolist()]
-    return Taken(items, still_picture, indices / NOMINAL_FPS, duration, None)
+    clip = open_pictures(path)
+    check_part(path, clip, start, end)
+    begin, length = _part(path, clip.duration_seconds, start, end)
+    indices = clip.shown(begin + segment_times(length, frames, rng))
+    return Taken(
+        items=[clip.items[index] for index in indices.tolist()],
+        convert=clip.convert,
+        times_seconds=clip.times_seconds[indices],
+        duration_seconds=length,
+        fps=clip.fps,
+        read_seconds=lambda: clip.read_seconds,
+        repairs=clip.notes,
+    )
 
 
 def _take_video(
