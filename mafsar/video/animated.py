@@ -36,20 +36,7 @@ def is_moving_picture(path: Path | str) -> bool:
     path = Path(path)
     if path.suffix.lower() in _STILL_ENDINGS:
         return False
-    return is_image_sequence(path) or read_animation(path) is not None
-
-
-def is_image_sequence(path: Path | str) -> bool:
-    """Returns whether this is an animated AVIF, which FFmpeg reads as a video."""
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError:
-        return False
-    if head[4:8] != b"ftyp":
-        return False
-    (size,) = struct.unpack(">I", head[:4])
-    return b"avis" in head[8 : min(size, _HEAD_BYTES)]
+    return read_animation(path) is not None
 
 
 def read_animation(path: Path | str) -> Animation | None:
@@ -65,10 +52,12 @@ def read_animation(path: Path | str) -> Animation | None:
                 return _timed([duration / 1000 for duration in _webp_durations(file)])
             if head.startswith(_PNG):
                 return _apng(file)
+            if head[4:8] == b"ftyp" and b"avis" in head[8 : int.from_bytes(head[:4], "big")]:
+                return _avif(file)
             for mark, order in _TIFF_ENDINGS:
                 if head.startswith(mark):
                     return _tiff(file, order)
-    except (OSError, struct.error, IndexError):
+    except (OSError, struct.error, ValueError, IndexError):
         pass
     return None
 
@@ -113,6 +102,30 @@ def _apng(file: BinaryIO) -> Animation | None:
             break
         file.seek(start + size + 4)
     return _timed(durations, first or 0)
+
+
+def _avif(file: BinaryIO) -> Animation | None:
+    """The samples of the first track of an AVIF sequence (ISO/IEC 14496-12: mdhd, stts)."""
+    file.seek(0)
+    while len(head := file.read(8)) == 8:
+        size, name = struct.unpack(">I4s", head)
+        if name == b"moov":
+            moov = file.read(size - 8)
+            break
+        if size < 8:
+            return None
+        file.seek(size - 8, 1)
+    else:
+        return None
+    media = moov.index(b"mdhd") + 4
+    (ticks,) = struct.unpack_from(">I", moov, media + (20 if moov[media] == 1 else 12))
+    table = moov.index(b"stts", media) + 4
+    (entries,) = struct.unpack_from(">I", moov, table + 4)
+    durations: list[float] = []
+    for i in range(min(entries, _MAX_FRAMES)):
+        count, delta = struct.unpack_from(">II", moov, table + 8 + 8 * i)
+        durations += [delta / (ticks or 1)] * min(count, _MAX_FRAMES - len(durations))
+    return _timed(durations)
 
 
 def _tiff(file: BinaryIO, order: str) -> Animation | None:

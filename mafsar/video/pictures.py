@@ -5,6 +5,7 @@ Pictures are decoded one at a time, when they are converted, so that a clip need
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import VideoError
-from mafsar.video.animated import Animation, is_image_sequence, read_animation
+from mafsar.video.animated import Animation, read_animation
 from mafsar.video.frame_folder import NOMINAL_FPS, read_frame_folder, split_pattern
 from mafsar.video.picture import Picture
 from mafsar.video.sampling import frames_shown
@@ -84,10 +85,21 @@ class PictureClip:
 
 
 def is_picture_clip(path: Path) -> bool:
-    """Returns whether a clip is made of pictures; FFmpeg reads the others, animated AVIF too."""
+    """Returns whether a clip is made of pictures; FFmpeg reads the others."""
     if path.is_dir() or split_pattern(path) is not None:
         return True
-    return clip_kind(path) == "image" and not is_image_sequence(path)
+    if clip_kind(path) != "image":
+        return False
+    # FFmpeg reads AVIF where this Pillow does not.
+    return path.suffix.lower() not in (".avif", ".avifs") or _pillow_reads_avif()
+
+
+@functools.cache
+def _pillow_reads_avif() -> bool:
+    from PIL import Image
+
+    Image.init()
+    return ".avif" in Image.registered_extensions()
 
 
 def open_pictures(path: Path) -> PictureClip:
