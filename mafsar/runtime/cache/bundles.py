@@ -1,7 +1,7 @@
-"""Bundles that the cache keeps of models that are none: a CLIP by name, a run folder (no torch).
+"""Cached bundles of models that are not bundles themselves: a CLIP by name, a run folder.
 
-Such a bundle is found by what its weights are, so that a second use needs no torch: the bytes of
-the files that a name leads to, else the published name itself.
+A bundle is found by its weights (the bytes of the files that a name stands for, else the published
+name), so that a second use of the model needs no torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX, MANIFEST, parse_mod
 from mafsar.runtime.cache.features import CAP_BYTES, FeatureCache, cache_folder
 from mafsar.version import __version__
 
-_RECIPE = 1  # of the graphs; another one makes new bundles
+_RECIPE = 1  # version of the graphs; a change makes new bundles
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class KeptBundles:
     """The bundles in the cache.
 
     Attributes:
-        path: Their folder.
-        names: Their folders' names, the longest unused first.
-        size_bytes: Together.
+        path: The folder that holds them.
+        names: Names of the bundles' folders, the least recently used first.
+        size_bytes: Size of all bundles.
     """
 
     path: Path
@@ -44,13 +44,13 @@ def bundles_folder() -> Path:
 
 
 def kept_path(name: str) -> Path:
-    """Where the bundle of a model is kept, whether it is there or not.
+    """Where the bundle of a model is cached, whether it exists or not.
 
     Args:
         name: A CLIP's name, a run folder or trained adapters.
 
     Raises:
-        InputError: A name that is none.
+        InputError: The name is not a model's.
     """
     path = Path(name).expanduser()
     stem = path.stem if path.exists() else name
@@ -59,25 +59,25 @@ def kept_path(name: str) -> Path:
 
 
 def find_kept(name: str) -> Path | None:
-    """The bundle that the cache keeps of a model, or None; marks it as used."""
+    """The cached bundle of a model, or None; marks it as used."""
     path = kept_path(name)
     manifest = path / MANIFEST
     if not manifest.is_file():
         return None
     with contextlib.suppress(OSError):  # a cache that cannot be written can still be read
-        os.utime(manifest)  # the time of change orders bundles by last use
+        os.utime(manifest)  # the modification time orders bundles by last use
     return path
 
 
 def kept_bundles() -> KeptBundles:
-    """What the cache keeps, remains of interrupted makings included in the size."""
+    """The cached bundles; the size includes what interrupted exports left."""
     found = sorted((used, path, size) for path, used, size in _entries())
     names = tuple(path.name for _, path, _ in found if not path.name.startswith("."))
     return KeptBundles(bundles_folder(), names, sum(size for _, _, size in found))
 
 
 def clear_kept() -> KeptBundles:
-    """Removes every bundle and says what there was."""
+    """Removes every bundle; returns what there was."""
     before = kept_bundles()
     for path, _, _ in list(_entries()):
         discard_kept(path)
@@ -85,14 +85,14 @@ def clear_kept() -> KeptBundles:
 
 
 def make_room(keep: Path, *, cap_bytes: int = CAP_BYTES) -> list[str]:
-    """Removes the bundles that were used longest ago until features and bundles fit the cap.
+    """Removes the least recently used bundles until features and bundles fit the cap.
 
     Args:
-        keep: One that stays.
-        cap_bytes: Of the whole cache.
+        keep: A bundle that stays.
+        cap_bytes: Largest size of the whole cache.
 
     Returns:
-        The names of those removed.
+        The names of the removed bundles.
     """
     total = FeatureCache(cap_bytes=cap_bytes).info().size_bytes + kept_bundles().size_bytes
     removed = []
@@ -108,13 +108,13 @@ def make_room(keep: Path, *, cap_bytes: int = CAP_BYTES) -> list[str]:
 
 def discard_kept(path: Path) -> None:
     """Removes one bundle."""
-    # The manifest goes first: a folder without one is no bundle to anybody.
+    # The manifest goes first: nothing reads a folder without one as a bundle.
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def _identity(name: str) -> str:
-    """What decides the weights and graphs behind a name, as a sha256."""
+    """A sha256 of everything that decides the weights and graphs of a model."""
     path = Path(name).expanduser()
     parts: dict[str, object] = {"recipe": _RECIPE}
     if path.exists():
@@ -131,13 +131,13 @@ def _identity(name: str) -> str:
             parts["name"] = parsed.source
             files = sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))
         elif parsed.source == "random":
-            parts["version"] = __version__  # the numbers drawn belong to it
+            parts["version"] = __version__  # the random weights depend on it
         parts["files"] = [(file.name, file_sha256(file)) for file in files if file.is_file()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _entries() -> Iterator[tuple[Path, float, int]]:
-    """Yields folder, time of last use and size; one that vanishes meanwhile is passed over."""
+    """Yields folder, time of last use and size; skips bundles removed meanwhile."""
     folder = bundles_folder()
     for path in folder.iterdir() if folder.is_dir() else ():
         try:

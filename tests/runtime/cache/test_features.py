@@ -1,4 +1,4 @@
-"""The feature cache: what it saves, what it depends on, and what damage does to it."""
+"""The feature cache: what it saves, what its keys depend on, and what damage does to it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mafsar.data.labelled import LabelledClip
 from mafsar.errors import InputError
 from mafsar.files import write_text, written_beside
 from mafsar.runtime.bank.enroll import enroll
-from mafsar.runtime.cache.encoding import _Work
+from mafsar.runtime.cache.encoding import encode_clips
 from mafsar.runtime.cache.features import FeatureCache, cache_folder, clip_key
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry, write_video
@@ -100,21 +101,23 @@ def test_prompts_matter_where_there_is_text(make_encoder):
     assert (len(worded), len(plain)) == (2, 1)
 
 
-def test_other_graphs_of_the_same_weights_are_other_features(make_encoder):
-    """An int8 graph depends on its calibration too."""
+@pytest.mark.parametrize(("precision", "again"), [("int8", 1), ("fp32", 0)])
+def test_other_graphs_of_the_same_weights_are_other_features(
+    precision, again, make_encoder, make_clip, tmp_path, cache
+):
+    """An int8 graph depends on its calibration too; small pictures depend on no graph."""
+    clip = LabelledClip(make_clip(tmp_path / "clip", 1), "wave")
 
-    def keys(precision, graphs):
+    def encode(graphs):
         encoder = make_encoder()
         encoder.precision = precision
         encoder.bundle = SimpleNamespace(graphs_sha256=lambda _: graphs)
-        work = _Work(encoder, Geometry(), None, True, None)
-        clip = SimpleNamespace(start=None, end=None)
-        return work.keys(clip, "c" * 64, "wave")
+        encode_clips(encoder, [clip], ["wave"], images=True, cache=cache)
+        return encoder.calls["query"], encoder.calls["support"], cache.info().entries
 
-    one, other = keys("int8", "a"), keys("int8", "b")
-    assert (one["query"] != other["query"], one["support"] != other["support"]) == (True, True)
-    assert one["images"] == other["images"]
-    assert keys("fp32", "a") == keys("fp32", "b")
+    assert encode("a") == (1, 1, 4)  # query, support, images and the text
+    assert encode("a") == (0, 0, 4)
+    assert encode("b") == (again, again, 4 + 2 * again)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
