@@ -77,7 +77,7 @@ class Taken:
     read_seconds: Callable[[], float] = float
     """How long `convert` spent on reading: pictures are decoded only when they are converted."""
     repairs: tuple[str, ...] = ()
-    """What was passed over or changed, one sentence each."""
+    """What was skipped or changed, one sentence each."""
 
 
 def load_clip(

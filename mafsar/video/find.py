@@ -1,4 +1,4 @@
-"""The clips below a folder, and what was passed over on the way."""
+"""The clips below a folder, and what was skipped on the way."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mafsar.errors import InputError, MissingError
+from mafsar.errors import InputError, MissingError, option
 from mafsar.video.animated import is_moving_picture
-from mafsar.video.frame_folder import is_frame_folder
+from mafsar.video.frame_folder import is_frame_folder, with_pattern
 from mafsar.video.frame_names import is_other_kind
 from mafsar.video.sniff import clip_kind
 from mafsar.video.source import is_system_file, natural_key
@@ -26,11 +26,11 @@ class Found:
 
     Attributes:
         clips: Video files and frame folders, in natural order.
-        passed_over: Files that are no clips, and folders of flow, depth or masks beside frames.
+        skipped: Files that are no clips, and folders of flow, depth or masks beside frames.
     """
 
     clips: list[Path] = field(default_factory=list)
-    passed_over: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
 
 
 def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
@@ -53,22 +53,42 @@ def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
 
 
 def search_clips(folder: Path | str, *, images: bool = False) -> Found:
-    """Returns the clips below a folder, as `find_clips` does, and what was passed over."""
+    """Returns the clips below a folder, as `find_clips` does, and what was skipped."""
     found = Found()
     _search(Path(folder), images, found)
     return found
 
 
-def passed_over_note(root: Path, passed_over: Sequence[Path]) -> str | None:
-    """One sentence that counts and names files that were passed over; None for none."""
-    if not passed_over:
+def skipped_note(root: Path, skipped: Sequence[Path]) -> str | None:
+    """One sentence that counts and names files that were skipped; None for none."""
+    if not skipped:
         return None
-    endings = Counter(path.suffix.lower() or "no ending" for path in passed_over)
+    endings = Counter(
+        "folder" if path.is_dir() else path.suffix.lower() or "no ending" for path in skipped
+    )
     kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4))
-    names = ", ".join(_relative(path, root) for path in passed_over[:3])
-    more = ", …" if len(passed_over) > 3 else ""
-    count = f"{len(passed_over)} file{'' if len(passed_over) == 1 else 's'}"
-    return f"{root}: passed over {count} that hold no clip ({kinds}: {names}{more})"
+    names = ", ".join(_relative(path, root) for path in skipped[:3])
+    more = ", …" if len(skipped) > 3 else ""
+    one = len(skipped) == 1
+    what = "file or folder that is no clip" if one else "files or folders that are no clips"
+    return f"{root}: skipped {len(skipped)} {what} ({kinds}: {names}{more})"
+
+
+def choose_frames(clips: Sequence[Path], pattern: str | None) -> list[Path]:
+    """The clips, with a pattern of names where it chooses among the pictures of a folder."""
+    return [with_pattern(path, pattern) for path in clips]
+
+
+def check_chosen(clips: Iterable[Path | None], pattern: str | None, source: Path) -> None:
+    """Raises an error where a pattern of names fits in no folder.
+
+    Raises:
+        InputError: None of the clips ends in the pattern.
+    """
+    if pattern is not None and not any(path and path.name == pattern for path in clips):
+        raise InputError(
+            option(frames_pattern=pattern), f": no frame folder of {source} has such names"
+        )
 
 
 def camera_folders(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -102,7 +122,7 @@ def _search(folder: Path, images: bool, found: Found) -> None:
     _, others = camera_folders(folders)
     for entry in entries:
         if entry in others:
-            found.passed_over.append(entry)
+            found.skipped.append(entry)
         elif entry in folders:
             _search(entry, images, found)
         else:
@@ -110,7 +130,7 @@ def _search(folder: Path, images: bool, found: Found) -> None:
             if kind == "video" or (kind == "image" and (images or is_moving_picture(entry))):
                 found.clips.append(entry)
             else:
-                found.passed_over.append(entry)
+                found.skipped.append(entry)
 
 
 def _visible(entries: Iterable[Path]) -> Iterable[Path]:

@@ -88,7 +88,7 @@ class FrameFolder:
         times_seconds: When each is first shown, from 0, (N,) float64.
         duration_seconds: To the end of the last frame.
         fps: Average frame rate; None where nothing gives a clock.
-        notes: What was passed over, one sentence each.
+        notes: What was skipped, one sentence each.
     """
 
     paths: tuple[Path, ...]
@@ -161,10 +161,10 @@ def read_frame_folder(path: Path | str) -> FrameFolder:
     except SeveralKindsError as error:
         raise VideoError(*_several(folder, error.series)) from None
     notes = ()
-    if order.passed_over:
-        few = ", ".join(order.passed_over[:3]) + (", …" if len(order.passed_over) > 3 else "")
+    if order.skipped:
+        few = ", ".join(order.skipped[:3]) + (", …" if len(order.skipped) > 3 else "")
         of = f"; its frames are {order.pattern}" if order.pattern else ""
-        notes = (f"{_count(order.passed_over)} passed over ({few}){of}",)
+        notes = (f"{_count(order.skipped)} skipped ({few}){of}",)
     times, duration, fps = _clock(len(order.names), order.seconds)
     return FrameFolder(tuple(folder / name for name in order.names), times, duration, fps, notes)
 

@@ -28,7 +28,7 @@ _OTHER_WORDS = (
 )  # fmt: skip
 _OTHER_LETTERS = frozenset({"x", "y", "u", "v", "ir", "gt", "of", "flo"})
 _FEW = 4
-"""Pictures without a number are passed over where the series has this many times as many."""
+"""Pictures without a number are skipped where the series has this many times as many."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class FrameOrder:
     Attributes:
         names: The frames, in order.
         seconds: When each is shown, or None for frames without a clock.
-        passed_over: Pictures that are not frames of this clip.
+        skipped: Pictures that are not frames of this clip.
         pattern: Of the series that was chosen among several, else None.
     """
 
     names: tuple[str, ...]
     seconds: tuple[float, ...] | None = None
-    passed_over: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     pattern: str | None = None
 
 
@@ -104,11 +104,11 @@ def order_frames(names: Iterable[str]) -> FrameOrder:
             [name for name in extras if name not in plain],
         )
     kept = {name for item in chosen for name in item.names}
-    passed_over = tuple(name for name in names if name not in kept)
+    skipped = tuple(name for name in names if name not in kept)
     if len(chosen) > 1:
-        return FrameOrder(tuple(name for name in names if name in kept), None, passed_over)
+        return FrameOrder(tuple(name for name in names if name in kept), None, skipped)
     pattern = chosen[0].pattern if len(counted) > 1 else None
-    return FrameOrder(chosen[0].names, chosen[0].seconds, passed_over, pattern)
+    return FrameOrder(chosen[0].names, chosen[0].seconds, skipped, pattern)
 
 
 def find_series(names: Sequence[str]) -> tuple[list[Series], list[str]]:

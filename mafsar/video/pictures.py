@@ -38,7 +38,7 @@ class PictureClip:
         times_seconds: When each is first shown, from 0, (N,) float64.
         duration_seconds: To the end of the last frame.
         fps: Average frame rate; None without a clock.
-        notes: What was passed over or changed, one sentence each.
+        notes: What was skipped or changed, one sentence each.
         read_seconds: Spent on reading so far.
     """
 

@@ -20,7 +20,7 @@ from mafsar.video import (
     load_clip,
     load_raw_clip,
 )
-from mafsar.video.find import passed_over_note, search_clips
+from mafsar.video.find import search_clips, skipped_note
 
 
 def save(path: Path, pixels: np.ndarray, **options: Any) -> None:
@@ -41,7 +41,7 @@ def test_flow_beside_frames(make: Any, tmp_path: Path) -> None:
         save(tmp_path / f"flow_x_{number:05d}.jpg", make.picture(63))
     clip = load_raw_clip(tmp_path, frames=8)
     assert [make.number_of(frame) for frame in clip.frames] == MIDDLES
-    said = "40 pictures passed over (flow_x_00000.jpg, flow_x_00001.jpg, flow_x_00002.jpg, …)"
+    said = "40 pictures skipped (flow_x_00000.jpg, flow_x_00001.jpg, flow_x_00002.jpg, …)"
     assert clip.repairs == (f"{said}; its frames are img_{{:05d}}.jpg",)
     assert content_sha256(tmp_path) == content_sha256(tmp_path / "img_{:05d}.jpg")
     assert content_sha256(tmp_path) != content_sha256(tmp_path / "flow_x_{:05d}.jpg")
@@ -196,11 +196,10 @@ def test_unknown_endings_are_looked_at(make: Any, tmp_path: Path) -> None:
     assert [path.name for path in found.clips] == ["a.qt", "b", "c.xyz", "d.MOD", "e.m2t"]
     for path in found.clips:
         assert len(numbers(make, path)) == 8
-    note = passed_over_note(tmp_path, found.passed_over)
-    assert note == (
-        f"{tmp_path}: passed over 4 files that hold no clip (1 .dat, 1 .txt, 1 no ending, 1 .part: "
-        "f.dat, g.txt, h, …)"
-    )
+    note = skipped_note(tmp_path, found.skipped)
+    what = "4 files or folders that are no clips"
+    kinds = "1 .dat, 1 .txt, 1 no ending, 1 .part"
+    assert note == f"{tmp_path}: skipped {what} ({kinds}: f.dat, g.txt, h, …)"
     for number in range(8):
         Image.fromarray(make.picture(number)).save(tmp_path / "x.jpg")
         (tmp_path / "frames").mkdir(exist_ok=True)
@@ -213,7 +212,7 @@ def test_folders_of_flow_beside_frames(make: Any, tmp_path: Path) -> None:
         for number in range(3):
             save(tmp_path / "clip" / folder / f"{number}.jpg", make.picture(number))
     assert find_clips(tmp_path) == [tmp_path / "clip" / "img"]
-    passed = [path.name for path in search_clips(tmp_path).passed_over]
+    passed = [path.name for path in search_clips(tmp_path).skipped]
     assert passed == ["flow_x", "flow_y"]
 
 

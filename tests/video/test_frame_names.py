@@ -39,7 +39,7 @@ def test_the_camera_s_series_is_chosen(
     order = order_frames(reversed(names))
     assert list(order.names) == frames
     assert order.pattern == pattern
-    assert set(order.passed_over) == set(names) - set(frames)
+    assert set(order.skipped) == set(names) - set(frames)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_one_series_without_a_clock(names: list[str]) -> None:
     order = order_frames(reversed(names))
     assert list(order.names) == names
     assert order.seconds is None
-    assert order.passed_over == ()
+    assert order.skipped == ()
 
 
 @pytest.mark.parametrize(
