@@ -1,4 +1,4 @@
-"""Writing files so that a kill loses nothing, and hashing them once."""
+"""Writing files safely, so that an interrupted process never leaves half a file; hashing files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _HASHES: dict[tuple[str, int, int], str] = {}
 
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder, renamed to `path` when the block ends well.
+    """Yields a temporary path in the same folder; renames it to `path` when the block succeeds.
 
     Raises:
-        InputError: A device, a pipe or a folder, which must not be replaced by a file.
+        InputError: `path` is a folder, a device or a pipe.
     """
     if path.is_symlink():
-        path = path.resolve()  # what it leads to is written, the link stays
+        path = path.resolve()  # writes the target and keeps the link
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file; name another place")
+        raise InputError(f"{path}: not a regular file; choose another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -38,7 +38,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file beside and renames it."""
+    """Writes a UTF-8 text file; see `written_beside`."""
     with written_beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -46,19 +46,19 @@ def write_text(path: Path, text: str) -> None:
 def write_safetensors(
     path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
 ) -> None:
-    """Writes named arrays with string metadata beside and renames them."""
+    """Writes named arrays and string metadata as safetensors; see `written_beside`."""
     import numpy as np
     from safetensors.numpy import save
 
-    # `save` takes the bytes of an array as they lie, so a transposed view would come out wrong.
-    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    data = save(whole, metadata=dict(metadata))
+    # `save` writes an array's memory as it lies, so a transposed view would come out wrong.
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    data = save(contiguous, metadata=dict(metadata))
     with written_beside(path) as temporary:
         temporary.write_bytes(data)
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes, computed once a process for one size and time of change."""
+    """Hash of a file's bytes; computed again only when its size or time of change differs."""
     stat = path.stat()
     key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
     if key not in _HASHES:

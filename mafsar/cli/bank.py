@@ -79,7 +79,7 @@ def remove(
     from mafsar.runtime.bank import edit
 
     smaller = [
-        edit.remove(bank, classes=opt.listed(classes), clips=opt.listed(clips))
+        edit.remove(bank, class_names=opt.listed(classes), clip_names=opt.listed(clips))
         for bank in _load(banks)
     ]
     # Nothing is written before every bank has been found to hold what was named.
@@ -126,7 +126,7 @@ def _kept(bank: Bank, classes: str | None, clips: str | None) -> Bank:
     from mafsar.runtime.bank.edit import remove
 
     drop = {clip.location for i, clip in enumerate(bank.clips) if i not in chosen}
-    return remove(bank, clips=sorted(drop)) if drop else bank
+    return remove(bank, clip_names=sorted(drop)) if drop else bank
 
 
 def _chosen(bank: Bank, classes: str | None, clips: str | None) -> list[int]:

@@ -45,7 +45,7 @@ class SilentEncoder:
         self.spec, self.engine, self.device = encoder.spec, encoder.engine, encoder.device
         self.precision, self.choice = encoder.precision, encoder.choice
 
-    def encode_query(self, frames: object) -> None:
+    def encode_query(self, *_: object) -> None:
         raise AssertionError("a clip was encoded again")
 
     encode_support = encode_text = encode_query
