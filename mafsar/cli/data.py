@@ -36,6 +36,7 @@ def check(
     lists: opt.ListsOption = None,
     data: opt.DataOption = None,
     split: opt.SplitOption = None,
+    frames_pattern: opt.FramesPatternOption = None,
     frames: Annotated[
         int,
         typer.Option(
@@ -60,7 +61,10 @@ def check(
 
     outputs.refuse_existing({"--out": out}, overwrite)
     began = time.perf_counter()
-    catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
+    catalogue = open_data(
+        dataset=dataset, root=root, lists=lists, data=data, split=split,
+        frames_pattern=frames_pattern,
+    )  # fmt: skip
     counts = checking.count_parts(catalogue)
     problems: list[ClipReport] = []
     tally: Counter[str] = Counter()
@@ -98,6 +102,7 @@ def pack(
     lists: opt.ListsOption = None,
     data: opt.DataOption = None,
     split: opt.SplitOption = None,
+    frames_pattern: opt.FramesPatternOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -137,7 +142,10 @@ def pack(
     if out is None:
         raise InputError("data pack: name the store to write: --out F.sqlite (-o)")
     settings = StoreSettings(frames, short_side, quality)
-    catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
+    catalogue = open_data(
+        dataset=dataset, root=root, lists=lists, data=data, split=split,
+        frames_pattern=frames_pattern,
+    )  # fmt: skip
     if is_store(catalogue.root):
         raise InputError(f"--data {catalogue.root}: is packed already; use it directly")
     if out.is_file() and overwrite:

@@ -69,6 +69,7 @@ def open_support(
     text: Any,
     geometry: Geometry | None,
     skip_bad: bool = False,
+    frames_pattern: str | None = None,
 ) -> tuple[Bank, Encoder]:
     """The bank and the encoder for SUPPORT, which is a bank, a folder or a CSV."""
     from mafsar.runtime.bank.bank import is_bank, read_bank
@@ -91,6 +92,7 @@ def open_support(
             text=text,
             geometry=geometry,
             on_error="skip" if skip_bad else "raise",
+            frames_pattern=frames_pattern,
             cache=choice.cache,
             images=False,
             progress=bar,

@@ -107,6 +107,7 @@ def match(
         ),
     ] = False,
     skip_bad: opt.SkipBadFlag = False,
+    frames_pattern: opt.FramesPatternOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -122,7 +123,7 @@ def match(
     from mafsar.runtime.bank.bank import is_bank
     from mafsar.runtime.match.matcher import Matcher
 
-    asked = expand(queries)
+    asked = expand(queries, frames_pattern)
     wanted = MatchFiles.plan(
         asked,
         {"--csv": csv, "--report": report, "--out": out},
@@ -138,6 +139,7 @@ def match(
         text=text,
         geometry=geometry_of(roi, fit, rotate, hflip),
         skip_bad=skip_bad,
+        frames_pattern=frames_pattern,
     )
     chosen: dict[str, Any] = {
         # A support that was just enrolled has made its choice of text by what was asked.

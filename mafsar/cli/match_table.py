@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CSV_COLUMNS = (
     "schema", "query", "label", "score", "p_none", "none", "seconds.decode", "seconds.preprocess",
     "seconds.encode", "seconds.match", "seconds.total", "clip.duration_seconds",
-    "clip.frames_seconds", "clip.fps", "model", "adapters", "engine", "precision", "device",
+    "clip.frames_seconds", "clip.fps", "clip.repairs", "model", "adapters", "engine", "precision", "device",
     "warning", "error",
 )  # fmt: skip
 _TOPK_COLUMNS = ("label", "score", "distance", "text_score")

@@ -14,7 +14,11 @@ from mafsar.data.parallel import in_order
 from mafsar.data.splits import PARTS, Part
 from mafsar.data.store import Store, is_store
 from mafsar.errors import MafsarError
-from mafsar.video import frame_paths, load_raw_clip, video_info
+from mafsar.video import load_raw_clip, video_info
+from mafsar.video.fault import unexpected
+from mafsar.video.pictures import is_picture_clip, open_pictures, picture_size
+
+_SHORT_SIDE = 64
 
 Status = Literal["ok", "missing", "unreadable", "short"]
 COLUMNS = (
@@ -138,10 +142,14 @@ def _check(clip: LabelledClip, frames: int) -> ClipReport:
     assert clip.path is not None
     try:
         report = (
-            _check_frames(clip, clip.path) if clip.path.is_dir() else _check_video(clip, clip.path)
+            _check_pictures(clip, clip.path)
+            if is_picture_clip(clip.path)
+            else _check_video(clip, clip.path)
         )
     except MafsarError as error:
         return ClipReport(clip, "unreadable", _reason(clip.path, error))
+    except Exception as error:  # noqa: BLE001 - one clip's fault must not end the others
+        return ClipReport(clip, "unreadable", _reason(clip.path, unexpected(clip.path, error)))
     return _with_length(report, frames)
 
 
@@ -171,14 +179,20 @@ def _check_video(clip: LabelledClip, path: Path) -> ClipReport:
     )
 
 
-def _check_frames(clip: LabelledClip, folder: Path) -> ClipReport:
-    raw = load_raw_clip(folder, frames=1)
+def _check_pictures(clip: LabelledClip, path: Path) -> ClipReport:
+    pictures = open_pictures(path)
+    # A large picture is reduced as it is decoded: what it shows is not needed here.
+    raw = load_raw_clip(path, frames=1, short_side=_SHORT_SIDE, start=clip.start, end=clip.end)
+    width, height = picture_size(pictures.items[0])
     return ClipReport(
         clip,
         "ok",
-        frames=len(frame_paths(folder)),
-        width=raw.frames.shape[2],
-        height=raw.frames.shape[1],
+        detail="; ".join(raw.repairs),
+        frames=len(pictures.items),
+        duration_seconds=None if raw.fps is None else round(raw.duration_seconds, 3),
+        fps=None if raw.fps is None else round(raw.fps, 3),
+        width=width,
+        height=height,
     )
 
 

@@ -25,6 +25,7 @@ LIST_ENDINGS = frozenset({".csv", ".jsonl", ".list", ".lst", ".tsv", ".txt"})
 METADATA = ("metadata.csv", "metadata.jsonl")
 """The list of a Hugging Face video folder, in it."""
 
+_LOOKED_AT = 50  # lines that tell the delimiter
 EXPECTED = "path,label[,start][,end]"
 _NAMES = {
     "path": "path file file_name filename file_path filepath video video_path video_name clip "
@@ -89,6 +90,8 @@ def read_clip_list(table: Path) -> ClipList:
     rows = list(_read_jsonl(table) if table.suffix.lower() == ".jsonl" else _read_text(table))
     labels, notes = _class_names(table, rows)
     rule = find_rule(table.parent, [row["path"] for _, row in rows])
+    if rows and "raw" in rows[0][1] and not rule.find(rows[0][1]["path"])[1]:
+        raise _unknown_header(table, rows[0][0], rows[0][1]["raw"])
     if rule.note:
         notes.append(f"{table}: {rule.note}")
     return ClipList(tuple(_row(table, line, row, labels, rule) for line, row in rows), tuple(notes))
@@ -122,9 +125,10 @@ def _read_text(table: Path) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         raise InputError(f"{table}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     lines = text.splitlines()
-    first = next((line for line in lines if _counts(line)), "")
-    delimiter = next((mark for mark in (",", "\t", ";") if mark in first), None)
-    if delimiter is None:
+    first = [line for line in lines if _counts(line)][:_LOOKED_AT]
+    # max() keeps the first of equals.
+    delimiter = max((",", "\t", ";"), key=lambda mark: sum(mark in line for line in first))
+    if not any(delimiter in line for line in first):
         yield from _spaced_rows(table, lines)
         return
     reader = csv.reader(lines, strict=True, delimiter=delimiter)
@@ -145,12 +149,21 @@ def _table_rows(table: Path, cells: Iterator[tuple[int, list[str]]]) -> Iterator
             _check_header(table, line, row, order)
             continue
         found = dict(zip(order, row, strict=False))
+        if (
+            number == 0
+            and not 1 < len(row) <= len(order)
+            and not any(is_video(cell) for cell in row)
+        ):
+            raise _unknown_header(table, line, ",".join(row))
         if len(row) > len(order) or not (found.get("path") and found.get("label")):
             lacks = "" if len(row) > len(order) else _lacking(found, headed)
             raise InputError(
                 f"{table} line {line}: expected {EXPECTED}, got {','.join(row)}{lacks}"
             )
-        yield line, found | {"path": found["path"].replace("\\", "/")}
+        found["path"] = found["path"].replace("\\", "/")
+        if number == 0 and not PurePosixPath(found["path"]).suffix and "/" not in found["path"]:
+            found["raw"] = ",".join(row)  # it may be a header with other names
+        yield line, found
 
 
 def _is_header(table: Path, row: Sequence[str]) -> bool:
@@ -181,6 +194,12 @@ def _check_header(table: Path, line: int, row: Sequence[str], order: Sequence[st
             )
 
 
+def _unknown_header(table: Path, line: int, text: str) -> InputError:
+    return InputError(
+        f"{table} line {line}: {text!r} names no clip and is not a known header; expected {EXPECTED}"
+    )
+
+
 def _lacking(found: dict[str, str], headed: bool) -> str:
     column = "path" if not found.get("path") else "label"
     return f" (column {column} is empty)" if headed else ""
@@ -201,10 +220,7 @@ def _spaced_rows(table: Path, lines: Sequence[str]) -> Iterator[Row]:
                 )
             yield line, {"path": text, "label": label}
         elif len(words) == 1:
-            raise InputError(
-                f"{table} line {line}: {text!r} names no clip and is not a known header; expected "
-                f"{EXPECTED}"
-            )
+            raise _unknown_header(table, line, text)
         else:
             head, label = text.rsplit(maxsplit=1)
             before = head.rsplit(maxsplit=1)

@@ -270,4 +270,6 @@ def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:
         for label, text in zip(data.labels, data.texts, strict=True)
     )
     store = Store(catalogue.root) if is_store(catalogue.root) else None
-    return SupportSet(catalogue.root, classes, data.clips, store=store), None not in data.texts
+    return SupportSet(
+        catalogue.root, classes, data.clips, notes=catalogue.notes, store=store
+    ), None not in data.texts

@@ -128,6 +128,16 @@ def check_part(path: Path, clip: PictureClip, start: float | None, end: float | 
         raise VideoError(f"{path}: start and end are for video files only; pictures have no clock")
 
 
+def picture_size(item: Item) -> tuple[int, int]:
+    """Width and height at which a frame is shown, from its header."""
+    path, page = item
+    with opened(path) as image:
+        if page:
+            image.seek(page)
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return (image.height, image.width) if turned else (image.width, image.height)
+
+
 def _still(path: Path) -> PictureClip:
     return PictureClip([(path, 0)], np.zeros(1), 0.0, None)
 

@@ -61,7 +61,7 @@ def test_json_has_exactly_the_documented_fields(scene: Path) -> None:
     assert list(answer["seconds"]) == ["decode", "preprocess", "encode", "match", "total"]
     parts = [answer["seconds"][name] for name in ("decode", "preprocess", "encode", "match")]
     assert math.isclose(sum(parts), answer["seconds"]["total"])
-    assert list(answer["clip"]) == ["duration_seconds", "frames_seconds", "fps"]
+    assert list(answer["clip"]) == ["duration_seconds", "frames_seconds", "fps", "repairs"]
     assert math.isclose(answer["clip"]["duration_seconds"], 1.0, abs_tol=0.1)
     assert len(answer["clip"]["frames_seconds"]) == 8
     assert (answer["model"], answer["adapters"]) == ("tiny", "trained")
@@ -108,6 +108,13 @@ def test_live_sources_are_sent_to_watch(scene: Path, live: str) -> None:
     assert stderr == (
         f"error: QUERY {live}: a live source; match takes clips, use mafsar watch SUPPORT {live}\n"
     )
+
+
+@pytest.mark.parametrize("file", ["https://x.org/a.mp4", "http://x/y/b.MOV?download=1"])
+def test_files_on_the_web_are_to_be_downloaded(scene: Path, file: str) -> None:
+    _, stderr = run("match", scene / "support", file, code=1)
+    said = "a file on the web; download it first, then give the file"
+    assert stderr == f"error: QUERY {file}: {said}\n"
 
 
 def test_a_broken_query_leaves_the_others_answered(scene: Path, tmp_path: Path) -> None:
@@ -243,7 +250,7 @@ def test_results_go_to_out(scene: Path, tmp_path: Path) -> None:
 
 def test_an_unknown_header_is_echoed_whole(tmp_path: Path) -> None:
     table_csv = tmp_path / "support.csv"
-    for header in ("video,class", "file,class,from,to", "file,class,from,to,who", "file;class"):
+    for header in ("film,deed", "film,class,from,to", "film,deed,from,to,who", "film;deed"):
         table_csv.write_text(f"{header}\nclip.mp4,wave\n")
         for words in (("match", table_csv, "q.mp4"), ("eval", "--data", table_csv)):
             _, stderr = run(*words, code=1)

@@ -61,11 +61,13 @@ class ClipTimes:
         duration_seconds: Length of the clip.
         frames_seconds: When each frame given to the model is shown, (T,).
         fps: Average frame rate; None if unknown.
+        repairs: What was unusual in the source and how it was read, one sentence each.
     """
 
     duration_seconds: float
     frames_seconds: tuple[float, ...]
     fps: float | None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
