@@ -252,6 +252,7 @@ def _report_json(report: ClipReport) -> dict[str, Any]:
         "detail": report.detail,
         "frames": report.frames,
         "duration_seconds": report.duration_seconds,
+        "repairs": list(report.repairs),
     }
 
 

@@ -192,7 +192,7 @@ FramesPatternOption = Annotated[
     typer.Option(
         "--frames-pattern",
         metavar="P",
-        help="Which pictures are frames in folders that hold several kinds: 'img_{:05d}.jpg';"
+        help="Which pictures are frames in folders that hold several kinds, as img_%05d.jpg;"
         " ?start=N&fps=N after it sets the first number and the clock.",
     ),
 ]

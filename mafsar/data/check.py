@@ -23,7 +23,7 @@ _SHORT_SIDE = 64
 Status = Literal["ok", "missing", "unreadable", "short"]
 COLUMNS = (
     "part", "label", "clip", "status", "detail", "frames", "duration_seconds", "fps", "width",
-    "height", "path",
+    "height", "path", "repairs",
 )  # fmt: skip
 
 
@@ -40,6 +40,7 @@ class ClipReport:
         fps: Average frame rate; None without a clock.
         width: Width of the picture, pixels.
         height: Height of the picture, pixels.
+        repairs: What was repaired in reading the file, sentences.
     """
 
     clip: LabelledClip
@@ -50,6 +51,7 @@ class ClipReport:
     fps: float | None = None
     width: int | None = None
     height: int | None = None
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def write_report(stream: TextIO, report: ClipReport) -> None:
     values = (
         clip.part, clip.label, clip.name, report.status, report.detail, report.frames,
         report.duration_seconds, report.fps, report.width, report.height, clip.path,
+        "; ".join(report.repairs),
     )  # fmt: skip
     csv.writer(stream, lineterminator="\n").writerow(["" if v is None else v for v in values])
 
@@ -187,12 +190,12 @@ def _check_pictures(clip: LabelledClip, path: Path) -> ClipReport:
     return ClipReport(
         clip,
         "ok",
-        detail="; ".join(raw.repairs),
         frames=len(pictures.items),
         duration_seconds=None if raw.fps is None else round(raw.duration_seconds, 3),
         fps=None if raw.fps is None else round(raw.fps, 3),
         width=width,
         height=height,
+        repairs=raw.repairs,
     )
 
 

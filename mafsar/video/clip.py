@@ -16,6 +16,7 @@ from mafsar.video.container import open_video, pixel_aspect, read_timeline
 from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
 from mafsar.video.geometry import Geometry
+from mafsar.video.large import LargeFrames, is_large
 from mafsar.video.picture import Picture, picture_of
 from mafsar.video.pictures import check_part, is_picture_clip, open_pictures
 from mafsar.video.preprocess import arrange, resize, short_side_size, to_square
@@ -40,7 +41,7 @@ class Clip:
     decode_seconds: float
     preprocess_seconds: float
     repairs: tuple[str, ...] = ()
-    """What was unusual in the source and how it was read, one sentence each."""
+    """What was repaired in reading the file and why, plain sentences."""
 
     def __repr__(self) -> str:
         return _describe("Clip", self.pixels, self.duration_seconds, self.fps)
@@ -58,7 +59,7 @@ class RawClip:
     fps: float | None
     decode_seconds: float
     repairs: tuple[str, ...] = ()
-    """As `Clip.repairs`."""
+    """What was repaired in reading the file and why, plain sentences."""
 
     def __repr__(self) -> str:
         return _describe("RawClip", self.frames, self.duration_seconds, self.fps)
@@ -216,17 +217,32 @@ def _take_video(
 ) -> Taken:
     with open_video(path) as (container, stream):
         timeline = read_timeline(path, container, stream)
+        large = is_large(path, stream.width, stream.height)
         begin, length = _part(path, timeline.duration_seconds, start, end)
         moments = begin + segment_times(length, frames, rng)
-        decoded = decode_moments(
-            path, container, stream, timeline, moments, strategy=strategy, threads=threads
-        )
         aspect = pixel_aspect(stream)
         transfer = getattr(stream.codec_context, "color_trc", None)
+        if not large:
+            decoded = decode_moments(
+                path, container, stream, timeline, moments, strategy=strategy, threads=threads
+            )
+    if large:
+        shown = LargeFrames(path, moments, strategy=strategy, aspect=aspect, transfer=transfer)
+        return Taken(
+            items=range(frames),
+            convert=shown.convert,
+            times_seconds=shown.times_seconds,
+            duration_seconds=length,
+            fps=timeline.fps,
+            read_seconds=lambda: shown.read_seconds,
+        )
     return Taken(
         items=decoded.frames,
         convert=lambda frame, enough: picture_of(
-            frame, aspect=aspect, transfer=transfer, hdr_short_side=enough
+            frame,
+            aspect=aspect,
+            transfer=transfer,
+            short_side=enough,
         ),
         times_seconds=decoded.times_seconds,
         duration_seconds=length,
@@ -261,7 +277,7 @@ def converted(
     path: Path | str,
     taken: Taken,
     finish: Callable[[Picture], np.ndarray],
-    hdr_short_side: int | None = None,
+    short_side: int | None = None,
 ) -> np.ndarray:
     """Converts and finishes each frame once, however often it repeats: (T, …) uint8."""
     results: list[np.ndarray] = []
@@ -270,7 +286,7 @@ def converted(
             results.append(results[-1])
             continue
         try:
-            results.append(finish(taken.convert(item, hdr_short_side)))
+            results.append(finish(taken.convert(item, short_side)))
         except VideoError:
             raise
         except InputError as error:

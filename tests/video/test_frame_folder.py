@@ -249,3 +249,22 @@ def test_pictures_beyond_the_limit_are_named(tmp_path: Path) -> None:
     Image.new("1", (20000, 10000)).save(tmp_path / "a.png")
     with pytest.raises(VideoError, match=r"a\.png: has .*more than the 178 million pixels"):
         load_clip(tmp_path / "a.png", frames=1, size=32)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
+def test_large_video_frames_need_the_memory_of_one(make: Any, tmp_path: Path) -> None:
+    def flat(number: int, width: int, height: int) -> np.ndarray:
+        frame = np.full((height, width, 3), 100, np.uint8)
+        frame[: height // 2] = 20 * number
+        return frame
+
+    path = make.write(
+        tmp_path / "a.avi", range(9), codec="mjpeg", layout="yuvj420p", size=(8192, 8192),
+        picture=flat, options={"qscale": "2"},
+    )  # fmt: skip
+    code = f"from mafsar.video import load_clip\nload_clip({str(path)!r}, frames=8, size=224)"
+    assert peak_mib(code) < 400
+    clip = load_clip(path, frames=3, size=64)
+    np.testing.assert_allclose(clip.pixels[:, 10, 30, 0], [20, 80, 140], atol=4)
+    np.testing.assert_allclose(clip.pixels[:, 50, 30, 1], 100, atol=4)
+    np.testing.assert_allclose(clip.times_seconds, np.array([1, 4, 7]) / 25)

@@ -61,7 +61,7 @@ class ClipTimes:
         duration_seconds: Length of the clip.
         frames_seconds: When each frame given to the model is shown, (T,).
         fps: Average frame rate; None if unknown.
-        repairs: What was unusual in the source and how it was read, one sentence each.
+        repairs: What was repaired in reading the file and why, plain sentences.
     """
 
     duration_seconds: float

@@ -254,7 +254,7 @@ class Matcher:
                 float(clip.duration_seconds),
                 tuple(float(value) for value in clip.times_seconds),
                 None if clip.fps is None else float(clip.fps),
-                clip.repairs,
+                tuple(clip.repairs),
             ),
             warning="; ".join(warnings + self._warnings(clip, len(classes))) or None,
             evidence=shown,
