@@ -14,6 +14,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, voice
+from mafsar.cli.wording import worded
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -209,10 +210,19 @@ def _show_problems(
         return
     rows = table.new_table("status", "part", ("clip", "fold"), ("why", "fold"))
     for report in problems[:SHOWN]:
-        table.add_row(rows, report.status, report.clip.part or "", report.clip.name, report.detail)
+        table.add_row(
+            rows, report.status, report.clip.part or "", report.clip.name, _detail(report)
+        )
     left = len(problems) - SHOWN
     where = f"{out} has all" if out else "--out F.csv writes all"
     table.show(stream, rows, after=[f"… and {left:,} more; {where}"] if left > 0 else [])
+
+
+def _detail(report: ClipReport) -> str:
+    """Why a clip is not fine; an error is said in flags."""
+    if report.error is None:
+        return report.detail
+    return worded(report.error).removeprefix(f"{report.clip.path}: ")
 
 
 def _verdict(tally: Counter[str], total: int) -> str:
@@ -249,7 +259,7 @@ def _report_json(report: ClipReport) -> dict[str, Any]:
         "label": report.clip.label,
         "clip": report.clip.name,
         "status": report.status,
-        "detail": report.detail,
+        "detail": _detail(report),
         "frames": report.frames,
         "duration_seconds": report.duration_seconds,
         "repairs": list(report.repairs),

@@ -15,7 +15,7 @@ from mafsar.data.splits import PARTS, Part
 from mafsar.data.store import Store, is_store
 from mafsar.errors import MafsarError
 from mafsar.video import load_raw_clip, video_info
-from mafsar.video.fault import unexpected
+from mafsar.video.guard import clip_errors
 from mafsar.video.pictures import is_picture_clip, open_pictures, picture_size
 
 _SHORT_SIDE = 64
@@ -41,6 +41,7 @@ class ClipReport:
         width: Width of the picture, pixels.
         height: Height of the picture, pixels.
         repairs: What was repaired in reading the file, sentences.
+        error: Why it is unreadable, for the caller to word; `detail` says it as Python.
     """
 
     clip: LabelledClip
@@ -52,6 +53,7 @@ class ClipReport:
     width: int | None = None
     height: int | None = None
     repairs: tuple[str, ...] = ()
+    error: MafsarError | None = None
 
 
 @dataclass(frozen=True)
@@ -144,15 +146,14 @@ def _check(clip: LabelledClip, frames: int) -> ClipReport:
     """Checks one clip; an error becomes the result, not an exception."""
     assert clip.path is not None
     try:
-        report = (
-            _check_pictures(clip, clip.path)
-            if is_picture_clip(clip.path)
-            else _check_video(clip, clip.path)
-        )
+        with clip_errors(clip.path):
+            report = (
+                _check_pictures(clip, clip.path)
+                if is_picture_clip(clip.path)
+                else _check_video(clip, clip.path)
+            )
     except MafsarError as error:
-        return ClipReport(clip, "unreadable", _reason(clip.path, error))
-    except Exception as error:  # noqa: BLE001 - one clip's fault must not end the others
-        return ClipReport(clip, "unreadable", _reason(clip.path, unexpected(clip.path, error)))
+        return ClipReport(clip, "unreadable", _reason(clip.path, error), error=error)
     return _with_length(report, frames)
 
 

@@ -28,7 +28,6 @@ from mafsar.data.store import (
 )
 from mafsar.errors import InputError, MafsarError, MismatchError, option
 from mafsar.video import load_raw_clip
-from mafsar.video.fault import unexpected
 
 COMMIT_SECONDS = 1.0
 """Seconds between commits: what a kill may lose. A commit waits for the disk."""
@@ -289,8 +288,6 @@ def _pack_clip(clip: LabelledClip, settings: StoreSettings) -> _Packed:
         )
     except MafsarError as error:
         return _Packed(clip, problem=str(error))
-    except Exception as error:  # noqa: BLE001 - one clip's fault must not end the others
-        return _Packed(clip, problem=str(unexpected(clip.path, error)))
     jpegs: list[bytes] = []
     shown: list[int] = []
     for number, pixels in enumerate(raw.frames):

@@ -16,6 +16,7 @@ from mafsar.video.container import open_video, pixel_aspect, read_timeline
 from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
 from mafsar.video.geometry import Geometry
+from mafsar.video.guard import clip_errors
 from mafsar.video.large import LargeFrames, is_large
 from mafsar.video.picture import Picture, picture_of
 from mafsar.video.pictures import check_part, is_picture_clip, open_pictures
@@ -113,10 +114,11 @@ def load_clip(
             outside it; the message starts with the path.
     """
     began = time.perf_counter()
-    taken = _take(Path(path), frames, start, end, rng, threads, strategy)
-    decoded = time.perf_counter()
-    enough = 2 * size if geometry.roi is None else None
-    pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
+    with clip_errors(path):
+        taken = _take(Path(path), frames, start, end, rng, threads, strategy)
+        decoded = time.perf_counter()
+        enough = 2 * size if geometry.roi is None else None
+        pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
     reading = taken.read_seconds()
     return Clip(
         pixels=pixels,
@@ -156,7 +158,6 @@ def load_raw_clip(
         InputError, MissingError, VideoError: As for `load_clip`.
     """
     began = time.perf_counter()
-    taken = _take(Path(path), frames, start, end, rng, threads, "auto")
 
     def shown(picture: Picture) -> np.ndarray:
         picture = arrange(picture, geometry)
@@ -166,7 +167,9 @@ def load_raw_clip(
         return resize(picture, width, height)
 
     enough = 2 * short_side if short_side is not None and geometry.roi is None else None
-    pixels = converted(path, taken, shown, enough)
+    with clip_errors(path):
+        taken = _take(Path(path), frames, start, end, rng, threads, "auto")
+        pixels = converted(path, taken, shown, enough)
     return RawClip(
         frames=pixels,
         times_seconds=taken.times_seconds,

@@ -11,7 +11,6 @@ from pathlib import Path
 from mafsar.errors import InputError, MafsarError, VideoError, option
 from mafsar.video.array import MemoryClip, load_memory_clip
 from mafsar.video.clip import Clip, load_clip
-from mafsar.video.fault import unexpected
 from mafsar.video.geometry import Geometry
 
 _WHOLE = Geometry()
@@ -107,6 +106,3 @@ def _load(request: ClipRequest, threads: int | None) -> Clip | VideoError:
         return error
     except MafsarError as error:
         return VideoError(error)
-    except Exception as error:  # noqa: BLE001 - one clip's fault must not end the others
-        name = source.name if isinstance(source, MemoryClip) else source
-        return unexpected(name, error)
