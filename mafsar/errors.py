@@ -15,11 +15,10 @@ shows them as Python; the command line shows the same parts as flags and command
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+# Plain classes: making a dataclass takes a millisecond, and every command imports this file.
 class Option:
     """Arguments that a message names: ``engine='trt', precision='fp16'``.
 
@@ -28,7 +27,10 @@ class Option:
             name is shown.
     """
 
-    values: Mapping[str, Any]
+    __slots__ = ("values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
 
     def __str__(self) -> str:
         return ", ".join(
@@ -37,7 +39,6 @@ class Option:
         )
 
 
-@dataclass(frozen=True)
 class Call:
     """A call that a message suggests: ``mafsar.export_model('runs/h', engine='trt')``.
 
@@ -48,10 +49,19 @@ class Call:
         saved_to: File that the result is saved to, or None.
     """
 
-    function: str
-    arguments: tuple[Any, ...]
-    options: Mapping[str, Any]
-    saved_to: Any = None
+    __slots__ = ("arguments", "function", "options", "saved_to")
+
+    def __init__(
+        self,
+        function: str,
+        arguments: tuple[Any, ...],
+        options: Mapping[str, Any],
+        saved_to: Any = None,
+    ) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.options = options
+        self.saved_to = saved_to
 
     def __str__(self) -> str:
         words = [shown(value) for value in self.arguments]

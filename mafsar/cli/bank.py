@@ -10,7 +10,6 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table
-from mafsar.data.labels import NONE_FOLDER
 from mafsar.errors import InputError, MissingError
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ def list_banks(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """List the classes and clips of banks."""
+    from mafsar.data.labels import NONE_FOLDER
+
     loaded = _load(banks)
     chosen = [_chosen(bank, classes, clips) for bank in loaded]
     with outputs.results_to(out, overwrite=overwrite) as stream:
@@ -160,6 +161,8 @@ def _is_called(clip: EnrolledClip, name: str) -> bool:
 
 def _json(path: Path, bank: Bank, indices: list[int] | None = None) -> dict[str, Any]:
     shown = [bank.clips[i] for i in (range(len(bank.clips)) if indices is None else indices)]
+    from mafsar.data.labels import NONE_FOLDER
+
     count = Counter(clip.label for clip in shown)
     place = {label: number for number, label in enumerate((NONE_FOLDER, *bank.labels))}
     return {

@@ -352,8 +352,10 @@ def _torch_on_gpu(name: str, choice: EngineChoice, encoder: Encoder) -> Encoder 
         found = _load_torch(ModelSource(name, None), replace(choice, device="cuda"))
     except UnavailableError:
         return None  # a torch without CUDA
-    why = encoder.choice.partition("(")[2].rstrip(")")
-    found.choice = Message.of(f"engine: torch on {found.device} (faster than onnx on cpu: {why})")
+    why = encoder.choice.parts[1:-1]  # what stands in the brackets
+    found.choice = Message.of(
+        f"engine: torch on {found.device} (faster than onnx on cpu: ", *why, ")"
+    )
     return found
 
 

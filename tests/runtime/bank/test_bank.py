@@ -258,6 +258,8 @@ def test_background_clips_are_kept_and_do_not_match(
     bank = read_bank(enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors"))
     assert bank.labels == plain.labels
     assert bank.class_index.tolist().count(-1) == 1
+    added = enroll(support_folder, encoder, add_to=plain, cache=False)  # only background is new
+    assert same(added, bank)
     query = make_clip(tmp_path / "q", 1, 9)
     (left,) = Matcher(plain, encoder).stream([query])
     (right,) = Matcher(bank, encoder).stream([query])
