@@ -160,7 +160,7 @@ def read_frame_folder(path: Path | str) -> FrameFolder:
         order = order_frames(names)
     except SeveralKindsError as error:
         raise VideoError(*_several(folder, error.series)) from None
-    notes = ()
+    notes: tuple[str, ...] = ()
     if order.skipped:
         few = ", ".join(order.skipped[:3]) + (", …" if len(order.skipped) > 3 else "")
         of = f"; its frames are {order.pattern}" if order.pattern else ""

@@ -127,11 +127,11 @@ def find_series(names: Sequence[str]) -> tuple[list[Series], list[str]]:
     groups: dict[str, list[str]] = {}
     loose: list[str] = []
     for name, stem in zip(names, stems, strict=True):
-        lead = re.match(r"(.*?)(?=[+-]?\d)", stem)
-        if lead is None:
+        before = re.match(r"(.*?)(?=[+-]?\d)", stem)
+        if before is None:
             loose.append(name)
         else:
-            groups.setdefault(lead[1], []).append(name)
+            groups.setdefault(before[1], []).append(name)
     series: list[Series] = []
     for lead, group in groups.items():
         series += _read_numbers(lead, group) or _count_by_runs(group)
@@ -261,8 +261,7 @@ def _count_by_runs(names: Sequence[str]) -> list[Series]:
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         path = PurePath(name)
-        literals = tuple(_RUNS.split(path.stem)[::2])
-        groups.setdefault((*literals, path.suffix), []).append(name)
+        groups.setdefault((*_RUNS.split(path.stem)[::2], path.suffix), []).append(name)
     series: list[Series] = []
     for key, group in groups.items():
         *literals, suffix = key

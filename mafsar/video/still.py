@@ -186,13 +186,14 @@ def _grey(values: np.ndarray, span: Span | None) -> np.ndarray:
     """8-bit grey of deep values, (H, W)."""
     if span is None:
         if values.dtype.kind == "f":
-            return np.nan_to_num(values, nan=0.0).clip(0, 255).astype(np.uint8)
-        return (values.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+            values = np.nan_to_num(values, nan=0.0)
+        else:
+            values = values.astype(np.int64) >> 8
+        return np.asarray(values.clip(0, 255), np.uint8)
     low, high = span
     scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
-    return np.rint(np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255)).astype(
-        np.uint8
-    )
+    scaled = np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0)
+    return np.asarray(np.rint(scaled.clip(0, 255)), np.uint8)
 
 
 def _too_large(size: tuple[int, int] | None) -> list[object]:

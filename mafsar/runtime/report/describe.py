@@ -201,11 +201,12 @@ def _describe_path(path: Path) -> dict[str, Any]:
 
     kind = clip_kind(path)
     if is_frame_folder(path) or (kind == "image" and is_picture_clip(path)):
-        clip = open_pictures(path)
-        facts = {"schema": SCHEMA, "kind": "clip", "path": str(path), "frames": len(clip.items)}
-        if clip.fps is not None:
-            facts |= {"duration_seconds": clip.duration_seconds, "fps": clip.fps}
-        return facts | ({"repairs": list(clip.notes)} if clip.notes else {})
+        found = open_pictures(path)
+        facts: dict[str, Any] = {"schema": SCHEMA, "kind": "clip", "path": str(path)}
+        facts["frames"] = len(found.items)
+        if found.fps is not None:
+            facts |= {"duration_seconds": found.duration_seconds, "fps": found.fps}
+        return facts | ({"repairs": list(found.notes)} if found.notes else {})
     if kind is not None:
         return {"schema": SCHEMA, "kind": "clip"} | video_info(path)
     support = read_support(path)
