@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mafsar.video.container import open_video, pixel_aspect, read_timeline
+from mafsar.video.container import open_video, pixel_aspect
 from mafsar.video.decode import decode_file, decode_moments
 from mafsar.video.decode_plan import plan_runs
 from mafsar.video.geometry import Geometry
@@ -35,6 +35,7 @@ from mafsar.video.picture import Picture, picture_of
 from mafsar.video.prefetch import ClipRequest, load_clips
 from mafsar.video.preprocess import short_side_size, to_square
 from mafsar.video.sampling import frames_shown, segment_times
+from mafsar.video.scan import read_timeline
 
 SIZE = 224
 WAYS = ("all", "through", "seek", "choice")

@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--shot", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--views", type=float, default=0.5, help="weight to compare with raw")
     parser.add_argument("--write", action="store_true", help="keep the figures in results/")
     options = parser.parse_args()
     kernels.set_num_threads(options.threads)
@@ -99,7 +100,7 @@ def main() -> None:
         fill(root / "data", cache, encoder, options.clips)
         stored = cache.info()
         disk = sum(path.stat().st_blocks * 512 for path in cache.folder.glob("??/*"))
-        totals, matches = [], []
+        totals, matches, by_views = [], [], []
         result: EvalResult | None = None
         for _ in range(options.rounds):
             start = time.perf_counter()
@@ -108,6 +109,11 @@ def main() -> None:
             )
             totals.append(time.perf_counter() - start)
             matches.append(result.seconds_match)
+            viewed = evaluate(
+                encoder, root / "data", episodes=options.episodes, shot=options.shot, cache=cache,
+                views=options.views,
+            )  # fmt: skip
+            by_views.append(viewed.seconds_match)
     assert result is not None
     assert result.clips_encoded == 0
     figures = {
@@ -120,6 +126,8 @@ def main() -> None:
         "accuracy": result.accuracy,
         "seconds_total_median": statistics.median(totals),
         "seconds_match_median": statistics.median(matches),
+        "seconds_match_by_views_median": statistics.median(by_views),
+        "views_over_raw": statistics.median(by_views) / statistics.median(matches),
         "bytes_a_clip": stored.size_bytes / options.clips,
         "megabytes_10000_clips": stored.size_bytes / options.clips * 10_000 / 1e6,
         "megabytes_10000_clips_on_disk": disk / options.clips * 10_000 / 1e6,

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mafsar import kernels
-from mafsar.kernels import numpy_reference, reference
+from mafsar.kernels import metrics, numpy_reference, reference
 from mafsar.model import adapters, class_scores
 from mafsar.model.config import named_config
 from mafsar.model.network import build_network
+from mafsar.training.precision import autocast
 
 FRAMES, WIDTH, HEADS, HIDDEN, EMBED = 8, 768, 12, 192, 512
 LAM = 0.5
@@ -240,7 +241,10 @@ def match_counts(queries: int, classes: int) -> tuple[float, float]:
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """The network and the matching as plain torch: eager modules, twins."""
+    """The network and the matching as plain torch: eager modules, twins.
+
+    Within autocast, torch casts each of their products, as it does for any user's network.
+    """
 
     def modules(c: Tensor, *weights: Tensor, heads: int, eps: float) -> Tensor:
         del eps
@@ -258,7 +262,7 @@ def without_kernels() -> Iterator[None]:
 
     with (
         mock.patch.object(adapters, "temporal_adapter", modules),
-        mock.patch.object(class_scores.kernels, "otam", reference.otam),
+        mock.patch.object(metrics, "otam_match", reference.otam_match),
     ):
         yield
 
@@ -275,9 +279,14 @@ def whole_sides(name: str) -> dict[str, tuple[Side, Side]]:
     optimiser = torch.optim.AdamW(list(network.tunable_parameters().values()), lr=1e-5)
 
     def step(_: int) -> object:
-        support, _pooled = network.encode_support(frames[:5], text)
-        query, pooled = network.encode_query(frames[5:])
-        scores = class_scores.class_scores(query, support, config.match, pooled=pooled, text=text)
+        # As `mafsar.training` runs an episode: the network in the run's default precision, the
+        # scores in float32.
+        with autocast("auto", DEVICE.type):
+            support, _pooled = network.encode_support(frames[:5], text)
+            query, pooled = network.encode_query(frames[5:])
+        scores = class_scores.class_scores(
+            query.float(), support.float(), config.match, pooled=pooled.float(), text=text
+        )
         optimiser.zero_grad()
         nn.functional.cross_entropy(scores.visual_logits, labels).backward()
         optimiser.step()

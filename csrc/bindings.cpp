@@ -226,6 +226,9 @@ PYBIND11_MODULE(_native, m) {
   m.def("cuda_align_shared_bytes", mafsar::align_shared_bytes);
   m.def("cuda_shared_bytes_of_device", mafsar::shared_bytes_of_device);
   m.def("cuda_multiprocessors_of_device", mafsar::multiprocessors_of_device);
+  m.def("cuda_problem", mafsar::cuda_problem, Release());
+  m.def("cuda_driver_version", mafsar::cuda_driver_version);
+  m.def("cuda_devices", mafsar::cuda_devices);
   m.def("cuda_architectures", mafsar::cuda_architectures);
 #endif
   m.def("set_num_threads", mafsar::set_num_threads);

@@ -237,5 +237,14 @@ def cuda_match_shared_bytes(rows: int, columns: int) -> int: ...
 def cuda_align_shared_bytes(rows: int, columns: int) -> int: ...
 def cuda_shared_bytes_of_device(index: int) -> int: ...
 def cuda_multiprocessors_of_device(index: int) -> int: ...
+def cuda_problem(index: int) -> str:
+    """Why the kernels cannot run on a device, "" where they can; loads them."""
+
+def cuda_driver_version() -> int:
+    """Of the driver, as 12040; 0 where there is none."""
+
+def cuda_devices() -> int:
+    """The number of devices, 0 where the driver gives none."""
+
 def cuda_architectures() -> str:
     """Compute capabilities that the kernels were built for: "75 80 …"."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from mafsar.errors import InputError
+from mafsar.errors import InputError, option
 
 Branch = Literal["query", "support"]
 Metric = Literal["otam", "bimhm", "mean"]
 TextUse = Literal["auto", "on", "off"]
-Engine = Literal["onnx", "trt", "torch"]
+Engine = Literal["onnx", "openvino", "trt", "torch"]
 Precision = Literal["fp32", "fp16", "int8"]
 OnError = Literal["raise", "skip"]
+Views = Literal["raw"] | float
+"""What features are matched by: "raw", or the weight w of the change view, 0–1."""
+ViewsUse = Literal["auto", "raw"] | float
+"""What users ask for; "auto" is the model's own choice."""
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 TEXT_USES: tuple[TextUse, ...] = get_args(TextUse)
@@ -29,6 +33,46 @@ MakeBundle = Callable[[str], Path]
 """Takes a model's name, makes its bundle if there is none yet, and returns the bundle's folder."""
 
 
+RAW_LAM, VIEWS_LAM = 0.5, 0.1
+"""OTAM's λ where nothing was fitted: for raw features and for views (docs/method.md)."""
+
+TRAINED_WEIGHT, FROZEN_WEIGHT = 0.5, 0.8
+"""Weight of the change view where nothing was fitted: for a trained and for a frozen encoder."""
+
+
+@dataclass(frozen=True)
+class BranchPrior:
+    """What the views of one branch know of the model's training clips.
+
+    Attributes:
+        mean: μ0, the mean of the frame features over the training clips, E numbers.
+        floor: ε, the least norm by which a change is divided, > 0.
+    """
+
+    mean: tuple[float, ...]
+    floor: float
+
+
+@dataclass(frozen=True)
+class ViewPrior:
+    """What views know of the model's training clips, per branch; kept with the model."""
+
+    query: BranchPrior
+    support: BranchPrior
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ViewPrior:
+        """Reads the form of `dataclasses.asdict`; KeyError or TypeError where it is damaged."""
+        query, support = (
+            BranchPrior(
+                tuple(float(value) for value in document[branch]["mean"]),
+                float(document[branch]["floor"]),
+            )
+            for branch in ("query", "support")
+        )
+        return cls(query, support)
+
+
 @dataclass(frozen=True)
 class Scoring:
     """How features become scores (docs/method.md).
@@ -39,16 +83,21 @@ class Scoring:
         alpha: Weight of the text term, 0–1; 0 uses no text.
         visual_scale: Factor on the negative distances before the softmax, > 0.
         text_scale: Factor on the text cosines before the softmax.
+        views: "raw" matches the features as they are; a number from 0 to 1 matches two views of
+            them and is the weight of the change view (docs/method.md).
+        view_prior: What views know of the training clips; None = nothing.
 
     Raises:
         InputError: An unknown metric, or a number out of range.
     """
 
     metric: Metric = "otam"
-    lam: float = 0.5
+    lam: float = RAW_LAM
     alpha: float = 0.5
     visual_scale: float = 1.0
     text_scale: float = 100.0
+    views: Views = "raw"
+    view_prior: ViewPrior | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_metric(self.metric)
@@ -58,14 +107,69 @@ class Scoring:
             raise InputError(f"lam must be > 0, got {self.lam:g}")
         if not self.visual_scale > 0.0:
             raise InputError(f"visual_scale must be > 0, got {self.visual_scale:g}")
+        check_views(self.views, ("raw",))
 
-    def with_choices(self, *, metric: Metric | None = None, alpha: float | None = None) -> Scoring:
-        """This scoring with another metric or α; None keeps the present one."""
+    def with_choices(
+        self,
+        *,
+        metric: Metric | None = None,
+        alpha: float | None = None,
+        views: ViewsUse = "auto",
+    ) -> Scoring:
+        """This scoring with another metric, α or views; None and "auto" keep the present ones.
+
+        Views other than the present kind bring their own λ, and w > 0 the metric OTAM in place of
+        `mean`, whose time means hold no change. The metric `mean` alone has w = 0.
+
+        Raises:
+            InputError: w > 0 is asked for together with the metric `mean`.
+        """
+        check_views(views)
+        lam, chosen = self.lam, self.views
+        if views != "auto":
+            chosen = views
+            if (chosen == "raw") != (self.views == "raw"):
+                lam = RAW_LAM if chosen == "raw" else VIEWS_LAM
+        changing = chosen not in ("raw", 0)
+        if metric == "mean" and changing:
+            if views != "auto":
+                raise InputError(
+                    option(views=views),
+                    ": the time means that ",
+                    option(metric="mean"),
+                    " compares hold no change; use another metric, or ",
+                    option(views=0),
+                )
+            chosen = 0.0
+        if metric is None:
+            metric = "otam" if self.metric == "mean" and changing else self.metric
         return replace(
             self,
-            metric=self.metric if metric is None else metric,
+            metric=metric,
             alpha=self.alpha if alpha is None else float(alpha),
+            lam=lam,
+            views=chosen if chosen == "raw" else float(chosen),
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; raw views are left out, as versions without views wrote it."""
+        document = asdict(self)
+        if self.views == "raw":
+            del document["views"]
+        if self.view_prior is None:
+            del document["view_prior"]
+        else:
+            for branch in document["view_prior"].values():
+                branch["mean"] = list(branch["mean"])
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Scoring:
+        """Reads `to_json`'s form; KeyError or TypeError where it is damaged."""
+        values = dict(document)
+        if values.get("view_prior") is not None:
+            values["view_prior"] = ViewPrior.from_json(values["view_prior"])
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -73,7 +177,7 @@ class EngineChoice:
     """The engine, device and precision that a model should run on.
 
     Attributes:
-        engine: "auto", "onnx", "trt" or "torch".
+        engine: "auto", "onnx", "openvino", "trt" or "torch".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
         threads: CPU threads of the engine; None = OMP_NUM_THREADS, else one per core.
@@ -106,6 +210,15 @@ def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
 def check_metric(metric: object) -> None:
     """Raises InputError if there is no such metric."""
     check_choice("metric", metric, METRICS)
+
+
+def check_views(views: object, words: tuple[str, ...] = ("auto", "raw")) -> None:
+    """Raises InputError unless views is one of the words or a number from 0 to 1."""
+    if views in words:
+        return
+    if isinstance(views, bool) or not isinstance(views, (int, float)) or not 0.0 <= views <= 1.0:
+        allowed = ", ".join(words)
+        raise InputError(f"views must be {allowed} or a number from 0 to 1, got {views!r}")
 
 
 def check_device(device: str) -> None:

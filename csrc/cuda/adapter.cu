@@ -58,6 +58,24 @@ struct OnStream {
 
 }  // namespace
 
+namespace {
+
+template <class Value>
+cudaError_t load_kernels_of() {
+  return load_kernels(norm_kernel<false, Value>, norm_kernel<true, Value>,
+                      attend_kernel<false, Value>, attend_kernel<true, Value>,
+                      gelu_kernel<false, Value>, gelu_kernel<true, Value>, product_kernel<Value>);
+}
+
+}  // namespace
+
+cudaError_t load_adapter_kernels() {
+  cudaError_t status = load_kernels_of<float>();
+  if (status == cudaSuccess) status = load_kernels_of<Float16>();
+  if (status == cudaSuccess) status = load_kernels_of<Bfloat16>();
+  return status;
+}
+
 void norm_rows_cuda(Storage storage, const void* grad, const void* skip, const void* x,
                     const void* weight, const void* bias, std::int64_t rows, int width, float eps,
                     void* out, CudaStream stream) {

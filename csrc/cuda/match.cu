@@ -29,6 +29,12 @@ MatchSide side(const CudaVideos& videos) {
 
 }  // namespace
 
+cudaError_t load_match_kernels() {
+  cudaError_t status = load_kernels(align_kernel<false>, align_kernel<true>);
+  if (status == cudaSuccess) status = load_kernels(match_kernel, match_backward_kernel);
+  return status;
+}
+
 void align_cuda(const Alignment& how, const float* grad, const float* distances,
                 const std::int64_t* lengths, std::int64_t pairs, int rows, int columns, float* out,
                 CudaStream stream) {
@@ -72,21 +78,5 @@ std::size_t align_shared_bytes(int rows, int columns) {
   job.columns = columns;
   return launch_of(job, true).shared_bytes;
 }
-
-std::size_t shared_bytes_of_device(int index) {
-  int bytes = 0;
-  check_cuda(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
-             "shared memory of the device");
-  return static_cast<std::size_t>(bytes);
-}
-
-int multiprocessors_of_device(int index) {
-  int count = 0;
-  check_cuda(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, index),
-             "multiprocessors of the device");
-  return count;
-}
-
-std::string cuda_architectures() { return MAFSAR_CUDA_ARCHITECTURES; }
 
 }  // namespace mafsar

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cuda/once.h"
 #include "device/team.h"
 #include "mafsar/cuda.h"
 
@@ -16,6 +17,38 @@ inline void check_cuda(cudaError_t status, const char* what) {
     throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
   }
 }
+
+// Lets a kernel use as much shared memory as the current device gives a block. Asked for once a
+// device and at its limit: a smaller size, set by a thread in between, would make a launch fail.
+inline void allow_all_shared_memory(const void* kernel) {
+  static OncePerDevice once;
+  int index = 0;
+  check_cuda(cudaGetDevice(&index), "current device");
+  once.run(kernel, index, [&] {
+    int most = 0;
+    check_cuda(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
+               "shared memory of the device");
+    cudaFuncAttributes own{};
+    check_cuda(cudaFuncGetAttributes(&own, kernel), "shared memory of a kernel");
+    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    most - static_cast<int>(own.sharedSizeBytes)),
+               "shared memory");
+  });
+}
+
+// Loads kernels onto the current device, so that a first launch may happen within a graph's capture.
+template <class... Kernels>
+cudaError_t load_kernels(Kernels... kernels) {
+  cudaError_t status = cudaSuccess;
+  for (const void* kernel : {reinterpret_cast<const void*>(kernels)...}) {
+    cudaFuncAttributes unused{};
+    if (status == cudaSuccess) status = cudaFuncGetAttributes(&unused, kernel);
+  }
+  return status;
+}
+
+cudaError_t load_adapter_kernels();
+cudaError_t load_match_kernels();
 
 namespace MAFSAR_ISA {
 
@@ -52,10 +85,7 @@ void start(void (*kernel)(Job), const Launch& launch, const Job& job, CudaStream
         std::to_string(launch.blocks_y) + " blocks; pass fewer at a time");
   }
   if (launch.shared_bytes > kSharedWithoutAsking) {
-    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(launch.shared_bytes)),
-               "shared memory");
+    allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
   }
   const dim3 grid(static_cast<unsigned>(launch.blocks_x), static_cast<unsigned>(launch.blocks_y));
   kernel<<<grid, static_cast<unsigned>(launch.threads), launch.shared_bytes,

@@ -63,6 +63,14 @@ std::int64_t match_steps(std::int64_t videos, int frames);
 std::size_t match_shared_bytes(int rows, int columns);
 std::size_t align_shared_bytes(int rows, int columns);
 std::size_t shared_bytes_of_device(int index);
+
+// Why the kernels cannot run on a device: no code for its chip, a driver older than the runtime;
+// "" where they can. All kernels are then loaded.
+std::string cuda_problem(int index);
+// Of the driver, as 12040; 0 where there is none.
+int cuda_driver_version();
+// The number of devices, 0 where the driver gives none.
+int cuda_devices();
 int multiprocessors_of_device(int index);
 std::string cuda_architectures();
 

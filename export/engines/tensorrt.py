@@ -171,7 +171,12 @@ def build(request: BuildRequest, toolkit: Toolkit, *, local: int | None) -> dict
     pool = trt.MemoryPoolType.WORKSPACE
     config.set_memory_pool_limit(pool, int(request.workspace_gib * 2**30))
     for bucket in request.buckets:
-        config.add_optimization_profile(_profile(builder, network, bucket))
+        if config.add_optimization_profile(_profile(builder, network, bucket)) < 0:
+            raise MismatchError(
+                f"{graph.name}: {MODULES[toolkit.flavour]} {toolkit.version} does not take a "
+                f"profile of batch {bucket} ({logger.last}); use another ",
+                option("batch"),
+            )
     runs_here = request.compute_capability == local
     if runs_here:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector

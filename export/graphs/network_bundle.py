@@ -209,7 +209,7 @@ def describe_model(network: MafsarNetwork) -> dict[str, Any]:
         "frames": config.frames,
         "image_size": config.vision.image_size,
         "prompts": list(config.prompts),
-        "match": dataclasses.asdict(config.match),
+        "match": config.match.to_json(),
         "weights_sha256": weights_sha256(network),
     }
 

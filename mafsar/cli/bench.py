@@ -47,7 +47,10 @@ def bench(
     engine: Annotated[
         str,
         typer.Option(
-            "--engine", metavar="onnx,trt", callback=check_engines, help="Engines to compare."
+            "--engine",
+            metavar="onnx,openvino,trt",
+            callback=check_engines,
+            help="Engines to compare.",
         ),
     ] = "onnx",
     device: opt.DeviceOption = "auto",

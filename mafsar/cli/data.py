@@ -45,6 +45,7 @@ def check(
         ),
     ] = 8,
     workers: WorkersOption = None,
+    ignore_clock: opt.IgnoreClockOption = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="F.csv", help="Write one CSV line per clip."),
@@ -75,7 +76,10 @@ def check(
         if stream is not None:
             checking.write_header(stream)
         for report in checking.check_clips(
-            catalogue, frames=frames, workers=workers or os.cpu_count() or 1
+            catalogue,
+            frames=frames,
+            workers=workers or os.cpu_count() or 1,
+            ignore_clock=ignore_clock,
         ):
             bar()
             tally[report.status] += 1

@@ -66,12 +66,24 @@ def enroll(
             " bank's choice.",
         ),
     ] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            "--views",
+            metavar="auto|raw|W",
+            callback=opt.check_views,
+            autocompletion=opt.complete(("auto", "raw")),
+            help="What features are matched by; kept in the bank. Default: auto, the model's choice;"
+            " with --add the bank's.",
+        ),
+    ] = None,
     roi: opt.RoiOption = None,
     fit: opt.FitOption = None,
     rotate: opt.RotateOption = None,
     hflip: opt.HflipFlag = None,
     skip_bad: opt.SkipBadFlag = False,
     frames_pattern: opt.FramesPatternOption = None,
+    ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
@@ -96,7 +108,11 @@ def enroll(
     held = None if add is None else read_bank(add)
     choice = engine_choice(engine, device, precision, cache=not no_cache)
     encoder = load_encoder(model, choice, held)
-    options: dict[str, Any] = {"text": text, "geometry": geometry_of(roi, fit, rotate, hflip)}
+    options: dict[str, Any] = {
+        "text": text,
+        "views": None if views is None else opt.views_of(views),
+        "geometry": geometry_of(roi, fit, rotate, hflip),
+    }
     with voice.progress("encoding clips") as bar:
         bank = run(
             support,
@@ -107,8 +123,11 @@ def enroll(
             cache=not no_cache,
             images=report is not None or not no_images,
             progress=bar,
+            ignore_clock=ignore_clock,
             **options,
         )
+    for line in bank.repairs:
+        voice.warn(line)
     judged = judge(bank)
     bank.save(target, images=not no_images, overwrite=True)
     outputs.say_written(target)
@@ -140,7 +159,7 @@ def _target(out: Path | None, add: Path | None) -> Path:
 
 
 def _show(judged: EnrollReport, bank: Bank, target: Path, encoder: Encoder, seconds: float) -> None:
-    from mafsar.cli.inputs import text_line
+    from mafsar.cli.inputs import text_line, views_line
 
     encoding = getattr(sys.stdout, "encoding", None)
     rows = table.new_table(
@@ -164,4 +183,6 @@ def _show(judged: EnrollReport, bank: Bank, target: Path, encoder: Encoder, seco
         f" {opt.count(len(bank.clips), 'clip')}, {size:.2f} MB · {encoder.spec.name},"
         f" {encoder.engine} on {encoder.device}, {encoder.precision} · {seconds:.2f} s"
     )
-    table.show(sys.stdout, rows, after=["", *lines, text_line(bank), summary])
+    said = [text_line(bank), *views_line(bank.scoring, bank.model.adapters)]
+    sys.stdout.write(f"{judged.verdict}\n\n")
+    table.show(sys.stdout, rows, after=["", *lines, *said, summary])

@@ -63,6 +63,7 @@ def evaluate(
         ),
     ] = None,
     metric: opt.MetricOption = None,
+    views: opt.ViewsOption = "auto",
     text: opt.TextOption = "auto",
     confusion: Annotated[
         Path | None,
@@ -79,6 +80,7 @@ def evaluate(
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
+    ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -87,7 +89,7 @@ def evaluate(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """Measure accuracy over seeded few-shot episodes of labelled clips."""
-    from mafsar.cli.inputs import engine_choice, load_encoder
+    from mafsar.cli.inputs import engine_choice, load_encoder, views_line
     from mafsar.data.store import is_store
     from mafsar.runtime.evaluation.evaluate import evaluate as run
 
@@ -115,7 +117,12 @@ def evaluate(
         assert clips is not None
         choice = engine_choice(engine, device, precision, cache=not no_cache)
         encoder = load_encoder(model or named, choice)
-        options: dict[str, Any] = {"metric": metric, "text": text, "part": part}
+        options: dict[str, Any] = {
+            "metric": metric,
+            "views": opt.views_of(views),
+            "text": text,
+            "part": part,
+        }
         with voice.progress("evaluating") as bar:
             result = run(
                 encoder,
@@ -130,8 +137,12 @@ def evaluate(
                 frames_pattern=frames_pattern,
                 cache=not no_cache,
                 progress=bar,
+                ignore_clock=ignore_clock,
                 **options,
             )
+        if views == "auto":
+            for line in views_line(encoder.spec.scoring, encoder.spec.adapters):
+                voice.note(line)
         voice.note(f"text: {'on' if result.text else 'off'} ({result.why_text})")
         for line in result.notes:
             voice.note(f"note: {line}")
@@ -198,11 +209,12 @@ def _show(stream: TextIO, result: EvalResult) -> None:
     by_text = "" if result.accuracy_text is None else f", by text {result.accuracy_text:.2f} %"
     accuracy = (
         f"accuracy {result.accuracy:.2f} ± {result.ci95:.2f} %"
-        f" (visual {result.accuracy_visual:.2f} %{by_text})"
+        f" (visual {result.accuracy_visual:.2f} %{by_text}); calibration error {result.ece:.3f}"
     )
     how = (
         f"{result.way}-way {result.shot}-shot, {opt.count(result.query, 'query')} a class,"
-        f" {opt.count(result.episodes, 'episode')}, seed {result.seed} · {result.metric} ·"
+        f" {opt.count(result.episodes, 'episode')}, seed {result.seed} · {result.metric},"
+        f" views {result.views} ·"
         f" {result.model} ({_tuned(result)}) on {result.engine} ·"
         f" {opt.count(result.clips_encoded, 'clip')} encoded · {result.seconds:.1f} s"
     )

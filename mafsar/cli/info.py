@@ -18,6 +18,7 @@ def info(
             help="Model name, run, bundle (NAME.mafsar), bank, engine, support or clip.",
         ),
     ],
+    ignore_clock: opt.IgnoreClockOption = None,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
@@ -27,7 +28,7 @@ def info(
     """Describe a model, bundle, bank, support or clip; downloads nothing."""
     from mafsar.runtime.report.describe import describe
 
-    facts = describe(thing)
+    facts = describe(thing, ignore_clock=ignore_clock)
     with outputs.results_to(out, overwrite=overwrite) as stream:
         if json_lines:
             outputs.print_json(stream, facts)

@@ -12,6 +12,7 @@ from mafsar.errors import MissingError
 from mafsar.model.names import SHIPPED
 
 if TYPE_CHECKING:
+    from mafsar.choices import Scoring
     from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.match.matcher import Matcher
@@ -67,9 +68,11 @@ def open_support(
     choice: EngineChoice,
     *,
     text: Any,
+    views: Any = None,
     geometry: Geometry | None,
     skip_bad: bool = False,
     frames_pattern: str | None = None,
+    ignore_clock: float | None = None,
 ) -> tuple[Bank, Encoder]:
     """The bank and the encoder for SUPPORT, which is a bank, a folder or a CSV."""
     from mafsar.runtime.bank.bank import is_bank, read_bank
@@ -90,12 +93,14 @@ def open_support(
             support,
             encoder,
             text=text,
+            views=views,
             geometry=geometry,
             on_error="skip" if skip_bad else "raise",
             frames_pattern=frames_pattern,
             cache=choice.cache,
             images=False,
             progress=bar,
+            ignore_clock=ignore_clock,
         )
     return bank, encoder
 
@@ -103,8 +108,17 @@ def open_support(
 def say_bank(matcher: Matcher) -> None:
     """Say once what was passed over and whether class names count in this match."""
     bank, scoring = matcher.bank, matcher.scoring
+    for line in bank.repairs:
+        voice.warn(line)
     for line in bank.notes:
         voice.note(f"note: {worded(line)}")
+    if bank.verdict is not None and bank.verdict.kind == "chance":
+        voice.note(
+            f"note: leave-one-out over this support was right on {bank.verdict.right} of"
+            f" {bank.verdict.judged} clips, which may be chance: answers may be guesses"
+        )
+    for line in views_line(matcher.scoring, bank.model.adapters):
+        voice.note(line)
     choice = bank.text_choice
     if (matcher.use_text, scoring.alpha) == (choice.used, choice.alpha):
         voice.note(text_line(bank))
@@ -112,6 +126,14 @@ def say_bank(matcher: Matcher) -> None:
         voice.note(f"text: on, alpha {scoring.alpha:g} (asked for)")
     else:
         voice.note("text: off (asked for)")
+
+
+def views_line(scoring: Scoring, adapters: str) -> list[str]:
+    """One line where features are matched by views; how to do without, for a frozen CLIP."""
+    if scoring.views == "raw":
+        return []
+    line = f"views: change weight {scoring.views:g}, lambda {scoring.lam:g}"
+    return [line if adapters == "trained" else f"{line} (frozen CLIP; --views raw goes without)"]
 
 
 def text_line(bank: Bank) -> str:

@@ -96,6 +96,7 @@ def match(
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
     text: opt.TextOption = "auto",
+    views: opt.ViewsOption = "auto",
     roi: opt.RoiOption = None,
     fit: opt.FitOption = None,
     rotate: opt.RotateOption = None,
@@ -108,6 +109,7 @@ def match(
     ] = False,
     skip_bad: opt.SkipBadFlag = False,
     frames_pattern: opt.FramesPatternOption = None,
+    ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -137,13 +139,16 @@ def match(
         model,
         engine_choice(engine, device, precision, cache=not no_cache),
         text=text,
+        views=opt.views_of(views),
         geometry=geometry_of(roi, fit, rotate, hflip),
         skip_bad=skip_bad,
         frames_pattern=frames_pattern,
+        ignore_clock=ignore_clock,
     )
     chosen: dict[str, Any] = {
-        # A support that was just enrolled has made its choice of text by what was asked.
+        # A support that was just enrolled has made its choice of text and views by what was asked.
         "text": text if is_bank(support) else "auto",
+        "views": opt.views_of(views) if is_bank(support) else "auto",
         "metric": metric,
         "threshold": threshold,
     }
@@ -153,6 +158,7 @@ def match(
         topk=topk or TOPK,
         alpha=alpha,
         keep_query=keep_query,
+        ignore_clock=ignore_clock,
         evidence=wanted.needs_evidence,
         batch=batch,
         **chosen,

@@ -172,6 +172,8 @@ class _Run:
 
                 self._sections.append(error_section(answer.query, error, number=number + 1))
             return
+        if answer.clip.repairs:
+            voice.warn(f"{answer.query}: {'; '.join(answer.clip.repairs)}")
         if answer.warning and not self._wanted.json_lines:
             voice.warn(f"{answer.query}: {answer.warning}")
         try:

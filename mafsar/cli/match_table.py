@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 CSV_COLUMNS = (
     "schema", "query", "label", "score", "p_none", "none", "seconds.decode", "seconds.preprocess",
     "seconds.encode", "seconds.match", "seconds.total", "clip.duration_seconds",
-    "clip.frames_seconds", "clip.fps", "clip.repairs", "model", "adapters", "engine", "precision", "device",
-    "warning", "error",
+    "clip.frames_seconds", "clip.fps", "clip.repairs", "model", "adapters", "engine", "precision",
+    "device", "views", "warning", "error",
 )  # fmt: skip
 _TOPK_COLUMNS = ("label", "score", "distance", "text_score")
 
@@ -116,6 +116,8 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
+        if any(isinstance(item, str) for item in value):
+            return "; ".join(value)
         return " ".join(f"{item:.6g}" for item in value)
     return value
 

@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from mafsar import choices
-from mafsar.choices import METRICS, PRECISIONS
+from mafsar.choices import METRICS, PRECISIONS, ViewsUse
 from mafsar.cli import usage, voice
 
 ENGINES = ("auto", *choices.ENGINES)
@@ -62,6 +62,26 @@ def check_threshold(value: str | None) -> str | None:
     if not 0.0 <= number <= 1.0:
         raise typer.BadParameter(f"{value!r} is not auto, off or a number from 0 to 1")
     return value
+
+
+def check_views(value: str | None) -> str | None:
+    """``--views``: auto, raw or a number from 0 to 1."""
+    if value is not None:
+        views_of(value)
+    return value
+
+
+def views_of(value: str) -> ViewsUse:
+    """The value of ``--views`` as the Python interface takes it."""
+    if value in ("auto", "raw"):
+        return "auto" if value == "auto" else "raw"
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 1.0:
+        raise typer.BadParameter(f"{value!r} is not auto, raw or a number from 0 to 1")
+    return number
 
 
 def check_unit(value: float | None) -> float | None:
@@ -152,6 +172,17 @@ MetricOption = Annotated[
         help="How the frames of two clips are compared. Default: the model's.",
     ),
 ]
+ViewsOption = Annotated[
+    str,
+    typer.Option(
+        "--views",
+        metavar="auto|raw|W",
+        callback=check_views,
+        autocompletion=complete(("auto", "raw")),
+        help="What features are matched by: as they are (raw), or two views of them, the change view"
+        " with the weight W from 0 to 1. auto: the bank's or the model's choice.",
+    ),
+]
 DatasetOption = Annotated[
     str | None,
     typer.Option(
@@ -194,6 +225,14 @@ FramesPatternOption = Annotated[
         metavar="P",
         help="Which pictures are frames in folders that hold several kinds, as img_%05d.jpg;"
         " ?start=N&fps=N after it sets the first number and the clock.",
+    ),
+]
+IgnoreClockOption = Annotated[
+    float | None,
+    typer.Option(
+        "--ignore-clock",
+        metavar="FPS",
+        help="Set the timestamps of video files aside: their frames are equally spaced, FPS a second.",
     ),
 ]
 NoCacheFlag = Annotated[

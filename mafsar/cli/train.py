@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import time
@@ -168,8 +169,6 @@ class _Watch:
 
 
 def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
-    from dataclasses import asdict
-
     if json_lines:
         outputs.print_json(
             sys.stdout,
@@ -180,7 +179,7 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
                 "episodes": result.episodes,
                 "best_step": result.best_step,
                 "val_accuracy": result.val_accuracy,
-                "match": asdict(result.match),
+                "match": dataclasses.replace(result.match, view_prior=None).to_json(),
                 "seconds": round(result.seconds, 3),
             },
         )
@@ -194,17 +193,23 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
         f" in {result.seconds:.0f} s; kept {kept}, alpha {result.match.alpha:g},"
         f" visual scale {result.match.visual_scale:g}\n"
     )
+    from mafsar.training.choose_views import table
+
+    stream.writelines(f"{line}\n" for line in table(result.candidates))
     sizes = f"--way {config.way} --shot {config.shot}"
-    stream.write(f"test it: mafsar eval {result.run} {_data_words(config)} {sizes}\n")
+    stream.write(f"test it: mafsar eval {result.run} {_data_words(config, result.run)} {sizes}\n")
 
 
-def _data_words(config: TrainConfig) -> str:
+def _data_words(config: TrainConfig, run: Path) -> str:
     """The flags that name the same clips to `eval`."""
+    from mafsar.data.auto_split import AUTO, SPLIT_FILE
+
     data = config.data
     if data.dataset:
         lists = f" --lists {data.lists}" if data.lists else ""
         return f"--dataset {data.dataset} --root {data.root}{lists}"
-    return f"--data {data.folder}" + (f" --split {data.split}" if data.split else "")
+    split = run / SPLIT_FILE if data.split == AUTO else data.split
+    return f"--data {data.folder}" + (f" --split {split}" if split else "")
 
 
 def _show_dry_run(found: DryRun, json_lines: bool) -> None:

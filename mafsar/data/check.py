@@ -101,13 +101,20 @@ def count_parts(catalogue: Catalogue) -> list[PartCount]:
     return counts
 
 
-def check_clips(catalogue: Catalogue, *, frames: int = 8, workers: int = 2) -> Iterator[ClipReport]:
+def check_clips(
+    catalogue: Catalogue,
+    *,
+    frames: int = 8,
+    workers: int = 2,
+    ignore_clock: float | None = None,
+) -> Iterator[ClipReport]:
     """Checks every clip: opens it, reads its timestamps and decodes its middle frame.
 
     Args:
         catalogue: The data set.
         frames: T; clips with fewer frames are ``short``.
         workers: Threads.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Yields:
         Reports on the missing clips, then on the others in the catalogue's order.
@@ -117,7 +124,9 @@ def check_clips(catalogue: Catalogue, *, frames: int = 8, workers: int = 2) -> I
     if is_store(catalogue.root):
         yield from _check_store(catalogue, frames)
         return
-    yield from in_order(lambda clip: _check(clip, frames), catalogue.clips, workers=workers)
+    yield from in_order(
+        lambda clip: _check(clip, frames, ignore_clock), catalogue.clips, workers=workers
+    )
 
 
 def write_header(stream: TextIO) -> None:
@@ -142,16 +151,15 @@ def _check_store(catalogue: Catalogue, frames: int) -> Iterator[ClipReport]:
         yield _with_length(ClipReport(clip, "ok", frames=counts[clip.label, clip.name]), frames)
 
 
-def _check(clip: LabelledClip, frames: int) -> ClipReport:
+def _check(clip: LabelledClip, frames: int, ignore_clock: float | None) -> ClipReport:
     """Checks one clip; an error becomes the result, not an exception."""
     assert clip.path is not None
     try:
         with clip_errors(clip.path):
-            report = (
-                _check_pictures(clip, clip.path)
-                if is_picture_clip(clip.path)
-                else _check_video(clip, clip.path)
-            )
+            if is_picture_clip(clip.path):
+                report = _check_pictures(clip, clip.path)
+            else:
+                report = _check_video(clip, clip.path, ignore_clock)
     except MafsarError as error:
         return ClipReport(clip, "unreadable", _reason(clip.path, error), error=error)
     return _with_length(report, frames)
@@ -165,9 +173,11 @@ def _with_length(report: ClipReport, frames: int) -> ClipReport:
     return ClipReport(**values)
 
 
-def _check_video(clip: LabelledClip, path: Path) -> ClipReport:
-    info = video_info(path)
-    raw = load_raw_clip(path, frames=1, start=clip.start, end=clip.end, threads=1)
+def _check_video(clip: LabelledClip, path: Path, ignore_clock: float | None) -> ClipReport:
+    info = video_info(path, ignore_clock)
+    raw = load_raw_clip(
+        path, frames=1, start=clip.start, end=clip.end, threads=1, ignore_clock=ignore_clock
+    )
     count = info["frames"]
     whole = clip.start is None and clip.end is None
     if count is not None and not whole and info["duration_seconds"] > 0:
@@ -180,6 +190,7 @@ def _check_video(clip: LabelledClip, path: Path) -> ClipReport:
         fps=None if raw.fps is None else round(raw.fps, 3),
         width=raw.frames.shape[2],
         height=raw.frames.shape[1],
+        repairs=tuple(dict.fromkeys([*info["repairs"], *raw.repairs])),
     )
 
 

@@ -195,8 +195,9 @@ def temporal_adapter(
 
     c' = c + W_up · GELU(W_down · (W_o · Attn_T(W_qkv · LN(c) + b_qkv) + b_o) + b_down) + b_up, with
     the exact GELU and attention over the T frames of a clip. The result is differentiable once, and
-    gradients are computed only for the inputs that require one. The twin computes float64, more
-    than 32 frames, autocast and exported graphs; it is differentiable any number of times.
+    gradients are computed only for the inputs that require one. Within autocast, all inputs are cast
+    to its dtype, and c' has that dtype. The twin computes float64, more than 32 frames and exported
+    graphs; it is differentiable any number of times.
 
     Args:
         c: Class tokens, (B, T, D), float16, bfloat16, float32 or float64; half precision is

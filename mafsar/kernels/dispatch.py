@@ -80,7 +80,39 @@ def native() -> Any:
 def has_cuda() -> bool:
     """True if the native module was built with kernels for NVIDIA GPUs."""
     module = native()
-    return module is not None and hasattr(module, "cuda_architectures")
+    return module is not None and hasattr(module, "cuda_problem")
+
+
+@functools.cache
+def cuda_problem(index: int) -> str:
+    """Why the CUDA kernels cannot run on a GPU; logged once.
+
+    The first call for a GPU loads all kernels onto it, so that their first launch may be recorded
+    in a CUDA graph.
+
+    Args:
+        index: Number of the GPU.
+
+    Returns:
+        One line, or "" if the kernels run there.
+    """
+    module = native()
+    reason = str(module.cuda_problem(index))
+    if not reason:
+        return ""
+    problem = f"the CUDA kernels (for {module.cuda_architectures()}) cannot run: {reason}"
+    _log.warning("GPU %d: %s; the torch twins are used there", index, problem)
+    return problem
+
+
+def cuda_problems() -> dict[int, str]:
+    """The GPUs of this machine on which the CUDA kernels cannot run, and why not."""
+    module = native()
+    if not has_cuda() or module.cuda_driver_version() == 0:
+        return {}
+    # A driver that is too old shows no GPU, so the first one is asked in any case.
+    problems = {index: cuda_problem(index) for index in range(max(1, module.cuda_devices()))}
+    return {index: problem for index, problem in problems.items() if problem}
 
 
 @functools.cache
@@ -140,10 +172,13 @@ def status() -> list[OpStatus]:
         return [OpStatus(name, "twin", reason) for name in _TWIN_FOR]
     threads = module.get_num_threads()
     states = []
+    problems = "; ".join(f"twin on GPU {n}: {why}" for n, why in cuda_problems().items())
     for name, (on_cpu, on_gpu) in _TWIN_FOR.items():
         cpu = f"CPU native ({module.isa()}, up to {threads} threads; twin for {on_cpu})"
         if has_cuda():
             gpu = f"CUDA native (for {module.cuda_architectures()}; twin for {on_gpu})"
+            if problems:
+                gpu = f"{gpu}; {problems}"
         else:
             gpu = "CUDA twin (built without nvcc)"
         states.append(OpStatus(name, "native", f"{cpu}; {gpu}"))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from mafsar.choices import Scoring
+from mafsar.choices import FROZEN_WEIGHT, VIEWS_LAM, Scoring, ViewPrior
 from mafsar.errors import InputError
 from mafsar.model.names import ModelName, known_names, parse_model_name
 from mafsar.model.resnet_config import ResNetConfig
@@ -177,13 +177,15 @@ class ModelConfig:
         return dataclasses.replace(self, adapters=adapters, fully_tuned=True)
 
     def plain(self) -> ModelConfig:
-        """The same towers as plain frozen CLIP, matched by the distance of time means."""
-        match = dataclasses.replace(self.match, metric="mean")
+        """The same towers as plain frozen CLIP, matched by views with their defaults."""
+        match = dataclasses.replace(
+            self.match, metric="otam", lam=VIEWS_LAM, views=FROZEN_WEIGHT, view_prior=None
+        )
         return dataclasses.replace(self, adapters=None, fully_tuned=False, match=match)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; `from_json` reads it back."""
-        document = dataclasses.asdict(self)
+        document = dataclasses.asdict(self) | {"match": self.match.to_json()}
         for name in ("prompts", "mean", "std"):
             document[name] = list(document[name])
         return document
@@ -205,7 +207,10 @@ class ModelConfig:
         if isinstance(values.get("adapters"), Mapping):
             values["adapters"] = _from_mapping(AdapterConfig, values["adapters"], "adapters.")
         if isinstance(values.get("match"), Mapping):
-            values["match"] = _from_mapping(Scoring, values["match"], "match.")
+            match = dict(values["match"])
+            if match.get("view_prior") is not None:
+                match["view_prior"] = ViewPrior.from_json(match["view_prior"])
+            values["match"] = _from_mapping(Scoring, match, "match.")
         for name in ("prompts", "mean", "std"):
             if name in values:
                 values[name] = tuple(values[name])

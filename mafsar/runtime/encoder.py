@@ -129,7 +129,7 @@ class Encoder(Protocol):
 
     Attributes:
         spec: The model.
-        engine: "onnx", "trt" or "torch".
+        engine: "onnx", "openvino", "trt" or "torch".
         device: "cpu" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
         choice: One line for the user: the engine and device in use, why, and what would be faster.
@@ -166,7 +166,7 @@ class Provenance:
     Attributes:
         model: Name of the model.
         adapters: "trained" or "none".
-        engine: "onnx", "trt" or "torch".
+        engine: "onnx", "openvino", "trt" or "torch".
         precision: "fp32", "fp16" or "int8".
         device: "cpu" or "cuda:N".
     """

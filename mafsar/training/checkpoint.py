@@ -68,6 +68,14 @@ def save_tuned(
     _save(path, {name: value.detach().cpu() for name, value in tuned.items()}, metadata)
 
 
+def load_tuned(path: Path, tuned: Mapping[str, Tensor]) -> None:
+    """Fills the tuned weights from a file of `save_tuned`."""
+    weights, _ = read_safetensors(path)
+    with torch.no_grad():
+        for name, parameter in tuned.items():
+            parameter.copy_(weights[name])
+
+
 def save_checkpoint(
     run: Path,
     state: RunState,

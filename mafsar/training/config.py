@@ -190,7 +190,7 @@ def build_config(file: Path | None = None, values: Mapping[str, Any] | None = No
     """
     given: dict[str, Any] = {}
     if file is not None:
-        given |= {name: (value, f"{file}: ") for name, value in _read_toml(file).items()}
+        given |= {name: (value, f"{file}: ") for name, value in read_toml(file).items()}
     given |= {name: (value, "") for name, value in (values or {}).items() if value is not None}
     kinds = _kinds()
     fields: dict[str, Any] = {}
@@ -245,7 +245,13 @@ def to_toml(config: TrainConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """The values of a TOML file by dotted name, as they stand there.
+
+    Raises:
+        MissingError: No such file.
+        InputError: It is not TOML.
+    """
     if sys.version_info >= (3, 11):
         import tomllib
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Decay = Literal["weights", "all"]
+
 
 @dataclass(frozen=True)
 class ModelFields:
@@ -51,7 +53,7 @@ class DataFields:
         root: Folder of its videos.
         lists: Folder of its train, val and test lists.
         folder: The user's own clips: class folders, a CSV or a packed data set.
-        split: JSON with the train, val and test classes of `folder`.
+        split: JSON with the train, val and test classes of `folder`, or "auto": drawn by the seed.
         frames_pattern: Which pictures are frames in folders that hold several kinds.
         flip: Mirror half of the training clips. None: as the preset says; no for own clips.
         workers: Processes that load clips ahead; 0 loads them in this process.
@@ -74,6 +76,8 @@ class OptimFields:
     Attributes:
         learning_rate: Its highest value.
         weight_decay: Of AdamW.
+        decay: What it applies to: "weights" leaves out biases, the parameters of norms and
+            embeddings, as is usual for transformers; "all" leaves out nothing.
         beta1: Decay of the first moment.
         beta2: Decay of the second moment.
         warm_up: Share of the steps, 0–1.
@@ -83,6 +87,7 @@ class OptimFields:
 
     learning_rate: float = 2e-4
     weight_decay: float = 0.05
+    decay: Decay = "weights"
     beta1: float = 0.9
     beta2: float = 0.999
     warm_up: float = 0.05

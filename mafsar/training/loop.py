@@ -11,13 +11,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 
 from mafsar.choices import Scoring, check_device
+from mafsar.data.auto_split import SPLIT_FILE, split_line, write_split
 from mafsar.data.catalogue import Catalogue
 from mafsar.errors import InputError, option
 from mafsar.files import write_text
@@ -26,9 +27,11 @@ from mafsar.training.checkpoint import (
     RunState,
     last_checkpoint,
     load_checkpoint,
+    load_tuned,
     save_checkpoint,
     save_tuned,
 )
+from mafsar.training.choose_views import Candidate
 from mafsar.training.config import TrainConfig, build_config, flat, resolved, to_toml
 from mafsar.training.processes import open_processes
 from mafsar.training.run_folder import (
@@ -39,10 +42,13 @@ from mafsar.training.run_folder import (
     resumed_config,
 )
 from mafsar.training.run_log import RunLog
+from mafsar.training.run_split import run_split
 from mafsar.training.trainer import StepResult, Trainer, open_clips
 from mafsar.training.validate import ValResult
 
 log = logging.getLogger(__name__)
+
+VIEWS_FILE = "views.json"
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ class TrainResult:
             validation.
         match: α and scales that are kept with the weights.
         seconds: Training time, all resumptions included.
+        candidates: Raw features and views as tried on the validation classes, one of them chosen;
+            empty without validation.
     """
 
     run: Path
@@ -92,6 +100,7 @@ class TrainResult:
     val_accuracy: float | None
     match: Scoring
     seconds: float
+    candidates: tuple[Candidate, ...] = ()
 
 
 def train(
@@ -125,7 +134,8 @@ def train(
             configuration with `resume`.
         out: The run's folder. None: `runs/NAME`, after the data, with a number if it exists.
         data: The user's own clips: class folders, a CSV or a packed data set.
-        split: JSON with the train, val and test classes of `data`.
+        split: JSON with the train, val and test classes of `data`, or "auto": drawn by the seed
+            and kept in the run's folder.
         dataset: Name of a standard data set.
         root: Folder of its videos.
         lists: Folder of its train, val and test lists.
@@ -161,7 +171,8 @@ def train(
     folder = free_folder(config) if out is None else Path(out)
     check_device(device)
     with open_processes(device) as processes:
-        catalogue = open_clips(config)
+        split = run_split(config, folder if resume else None)
+        catalogue = open_clips(config, split)
         config = resolved(config, catalogue.preset)
         if resume:
             check_same(folder, config)
@@ -174,6 +185,10 @@ def train(
             if folder.is_dir():
                 shutil.rmtree(folder)
             write_text(folder / CONFIG_FILE, to_toml(config))
+            if split is not None:
+                split = replace(split, path=folder / SPLIT_FILE)
+                write_split(split)
+                log.warning("%s: drawn by seed %d: %s", split.path, config.seed, split_line(split))
         return _run(run, folder, resume=resume, report=report)
 
 
@@ -251,7 +266,7 @@ def _steps(
         found = None
         if run.validator and (done.step % config.val.every == 0 or is_last):
             found = run.validator.run(run.network, run.autocast, run.device)
-            records.write("val", done.step, asdict(found))
+            records.write("val", done.step, asdict(found) | {"match": found.match.to_json()})
             done = _keep_best(run, out, done, found)
         if found or is_last:
             records.draw()
@@ -284,9 +299,12 @@ def _save(run: Trainer, out: Path, done: RunState) -> None:
 
 def _result(run: Trainer, out: Path, done: RunState) -> TrainResult:
     config, match = run.config, run.network.config.match
+    candidates: list[Candidate] = []
     if run.processes.leads:
         if done.best_step is None:
             save_tuned(out / ADAPTERS_FILE, run.tuned, run.network.config, run.base_sha256)
+        else:
+            candidates = _choose_views(run, out)
         match = kept_match(out)
     return TrainResult(
         run=out,
@@ -296,10 +314,28 @@ def _result(run: Trainer, out: Path, done: RunState) -> TrainResult:
         val_accuracy=done.best_accuracy,
         match=match,
         seconds=done.seconds,
+        candidates=tuple(candidates),
     )
+
+
+def _choose_views(run: Trainer, out: Path) -> list[Candidate]:
+    """Chooses between raw features and views, from the kept weights, and keeps the choice.
+
+    The grid is written to `views.json`, too.
+    """
+    load_tuned(out / ADAPTERS_FILE, run.tuned)
+    tried = run.choose_views(run.network.config.match)
+    if not tried:
+        return []
+    rows = [candidate.to_json() for candidate in tried]
+    write_text(out / VIEWS_FILE, json.dumps({"schema": 1, "candidates": rows}, indent=1) + "\n")
+    match = next(candidate.match for candidate in tried if candidate.chosen)
+    config = dataclasses.replace(run.network.config, match=match)
+    save_tuned(out / ADAPTERS_FILE, run.tuned, config, run.base_sha256)
+    return tried
 
 
 def kept_match(run: Path) -> Scoring:
     """α and scales of the weights that a run kept."""
     with safe_open(run / ADAPTERS_FILE, framework="pt") as file:
-        return Scoring(**json.loads(file.metadata()["config"])["match"])
+        return Scoring.from_json(json.loads(file.metadata()["config"])["match"])

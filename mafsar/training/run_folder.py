@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError, MismatchError, MissingError, option
-from mafsar.training.config import TrainConfig, build_config, flat
+from mafsar.training.config import TrainConfig, build_config, flat, read_toml
 
 CONFIG_FILE = "config.toml"
 FREE_ON_RESUME = ("data.workers", "run.save_every", "run.tensorboard", "run.recompute")
 """Fields that do not affect the weights; a resumed run may change them."""
+
+
+_BEFORE = {"optim.decay": "all"}
+"""What a field means in a run that was started before there was such a field."""
 
 
 def free_folder(config: TrainConfig) -> Path:
@@ -56,7 +60,9 @@ def saved_config(run: Path) -> TrainConfig:
         raise MissingError(
             option(resume=True), f": there is no run in {run}; start one without ", option("resume")
         )
-    return build_config(run / CONFIG_FILE)
+    named = read_toml(run / CONFIG_FILE)
+    older = {name: value for name, value in _BEFORE.items() if name not in named}
+    return build_config(run / CONFIG_FILE, older)
 
 
 def resumed_config(run: Path, file: Path | None, values: Mapping[str, Any]) -> TrainConfig:

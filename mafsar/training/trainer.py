@@ -11,24 +11,34 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mafsar.choices import Scoring
 from mafsar.data.catalogue import Catalogue
 from mafsar.data.episodes import draw_episodes
+from mafsar.data.folders import read_own
 from mafsar.data.frames import frames_of
 from mafsar.data.loader import EpisodeBatch, EpisodeDataset, EpisodeLoader
 from mafsar.data.open_data import open_data
+from mafsar.data.splits import Split
 from mafsar.errors import TrainingError
 from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
+from mafsar.training.choose_views import Candidate, choose_views, view_prior
 from mafsar.training.config import TrainConfig
+from mafsar.training.decay import parameter_groups
+from mafsar.training.encode import encode_clips
 from mafsar.training.episode import Encode, drops_text, run_episode
+from mafsar.training.precision import autocast
 from mafsar.training.processes import Processes
+from mafsar.training.run_split import run_split
 from mafsar.training.schedule import cosine_schedule
 from mafsar.training.start import (
     embed_texts,
     embed_texts_or_none,
     start_network,
 )
-from mafsar.training.validate import Validator
+from mafsar.training.validate import Validator, choose_clips
+
+_KNOWN_CLIPS = 512  # training clips, about, whose mean is the μ0 of the views
 
 
 @dataclass(frozen=True)
@@ -52,9 +62,17 @@ class StepResult:
     grad_norm: float
 
 
-def open_clips(config: TrainConfig) -> Catalogue:
-    """The data set that a configuration names."""
+def open_clips(config: TrainConfig, split: Split | None = None) -> Catalogue:
+    """The data set that a configuration names.
+
+    Args:
+        config: The configuration.
+        split: See `run_split`; None = as the configuration says.
+    """
     data = config.data
+    split = split or run_split(config)
+    if split is not None and data.folder is not None:
+        return read_own(Path(data.folder), split)
     paths = {
         name: None if value is None else Path(value)
         for name, value in (
@@ -109,10 +127,9 @@ class Trainer:
         self.tuned = self.network.tunable_parameters()
         optim = config.optim
         self.optimizer = torch.optim.AdamW(
-            self.tuned.values(),
+            parameter_groups(self.tuned, optim),
             lr=optim.learning_rate,
             betas=(optim.beta1, optim.beta2),
-            weight_decay=optim.weight_decay,
         )
         source = frames_of(catalogue)
         shape = {"frames": config.model.frames, "size": self.network.config.vision.image_size}
@@ -123,15 +140,39 @@ class Trainer:
         if val is not None:
             words = embed_texts_or_none(encoder, val.texts) if config.text else None
             self.validator = Validator(val, source, config, words)
+        self._source = source
+        self._known = choose_clips(train, config, max(1, _KNOWN_CLIPS // len(train.labels)))
         self._match = self.network.config.match
         self._guided = self.network.config.adapters is not None
         self._encode: Encode = self.network.encode_support
         if config.run.compile:
             self._encode = torch.compile(self.network.encode_support)
-        self._bf16 = config.run.precision == "bf16" or (
-            config.run.precision == "auto" and self.device.startswith("cuda")
-        )
         self.network.train()
+
+    def choose_views(self, match: Scoring) -> list[Candidate]:
+        """Tries raw features and views on the validation classes, by the present weights.
+
+        Args:
+            match: The run's scoring with raw features.
+
+        Returns:
+            The candidates, one of them chosen; none without validation or without fitting.
+        """
+        if self.validator is None or not self.validator.fits:
+            return []
+        clips, class_index = self._known
+        known = encode_clips(
+            self.network,
+            clips,
+            self._source,
+            self._texts,
+            class_index,
+            autocast=self.autocast,
+            device=self.device,
+            workers=max(1, self.config.data.workers),
+        )
+        features = self.validator.encode(self.network, self.autocast, self.device)
+        return choose_views(self.validator, features, match, view_prior(known))
 
     def episodes_from(self, step: int) -> EpisodeLoader:
         """This process's episodes from a step on, loaded ahead: rank, rank + world, ..."""
@@ -219,9 +260,7 @@ class Trainer:
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Autocast to bf16 if the configuration asks for it."""
-        if not self._bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16)
+        return autocast(self.config.run.precision, self.device)
 
     def memory_bytes(self) -> int:
         """Peak memory so far: of the GPU, or of this process on a CPU."""

@@ -6,7 +6,7 @@ Every clip is encoded once by each branch; the episodes are then matched from th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -20,15 +20,15 @@ from mafsar.data.catalogue import PartData
 from mafsar.data.episodes import Episodes, draw_episodes
 from mafsar.data.frames import FrameSource
 from mafsar.data.labelled import LabelledClip
-from mafsar.data.parallel import in_order
-from mafsar.kernels.metrics import visual_logits
+from mafsar.kernels.metrics import visual_distances, visual_logits
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.evaluation.tally import confidence_interval
-from mafsar.runtime.scoring.scores import class_distances, cosines
+from mafsar.runtime.scoring.scores import cosines
+from mafsar.runtime.scoring.view_episodes import prototype_distances
 from mafsar.training.config import TrainConfig
+from mafsar.training.encode import ClipFeatures, encode_clips
 from mafsar.training.fit import Float64, fit_match, fused_scores, share_right
 
-_BATCH = 16  # clips per call of the network
 _MATCHED = 64  # episodes matched at once
 
 
@@ -51,8 +51,31 @@ class ValResult:
     match: Scoring
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The validation episodes by one scoring.
+
+    Attributes:
+        match: The scoring, with the fitted α and visual_scale.
+        visual: Visual logits at visual_scale 1, (n, Q, C) with Q = C; the class of query i is i.
+        text: Text logits, (n, Q, C), or None.
+    """
+
+    match: Scoring
+    visual: Float64
+    text: Float64 | None
+
+
 class Validator:
-    """Validates a network on clips and episodes that are the same at every call."""
+    """Validates a network on clips and episodes that are the same at every call.
+
+    Attributes:
+        clips: The clips.
+        class_index: Their classes.
+        episodes: Indices of the clips.
+        way: Classes of an episode.
+        fits: Whether α and scales are fitted to the episodes.
+    """
 
     def __init__(
         self, data: PartData, source: FrameSource, config: TrainConfig, texts: Tensor | None
@@ -68,7 +91,7 @@ class Validator:
         Raises:
             InputError: There are too few classes or clips.
         """
-        self.clips, self.class_index = _choose_clips(data, config)
+        self.clips, self.class_index = choose_clips(data, config, config.val.clips)
         self.way = min(config.way, len(data.labels))
         self.episodes = draw_episodes(
             self.class_index,
@@ -80,8 +103,9 @@ class Validator:
         )
         self._source = source
         self._texts = texts
-        self._fit = config.val.fit
+        self.fits = config.val.fit
         self._workers = max(1, config.data.workers)
+        self._device = "cpu"
 
     def run(
         self,
@@ -90,92 +114,96 @@ class Validator:
         device: str,
     ) -> ValResult:
         """Encodes the clips, matches the episodes, and fits α and visual_scale."""
-        was_training = network.training
-        network.eval()
-        query, support, pooled = self._encode(network, autocast, device)
-        network.train(was_training)
-        match = network.config.match
-        distances = _distances(query, support, self.episodes, match)
-        raw = dataclasses.replace(match, visual_scale=1.0)
-        visual = visual_logits(distances, query.shape[1], raw)  # (n, Q, C)
-        text = None
-        if self._texts is not None:
-            words = self._texts.float().cpu().numpy()[self.episodes.classes]  # (n, C, E)
-            asked = pooled[self.episodes.queries[:, :, 0]]  # (n, Q, E)
-            text = match.text_scale * cosines(asked, words)
-        if self._fit:
-            match = fit_match(visual, text, match)
-        fused = share_right(fused_scores(visual, text, match))
+        features = self.encode(network, autocast, device)
+        found = self.score(features, network.config.match)
+        fused = share_right(fused_scores(found.visual, found.text, found.match))
         return ValResult(
             accuracy=100 * float(fused.mean()),
-            accuracy_visual=100 * float(share_right(visual).mean()),
-            accuracy_text=None if text is None else 100 * float(share_right(text).mean()),
+            accuracy_visual=100 * float(share_right(found.visual).mean()),
+            accuracy_text=None
+            if found.text is None
+            else 100 * float(share_right(found.text).mean()),
             ci95=100 * confidence_interval(fused),
-            match=match,
+            match=found.match,
         )
 
-    @torch.inference_mode()
-    def _encode(
+    def encode(
         self,
         network: MafsarNetwork,
         autocast: Callable[[], AbstractContextManager[object]],
         device: str,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features of every clip by both branches, and pooled by the query branch, float32."""
-        guided = self._texts is not None and network.config.adapters is not None
-        kept: list[list[np.ndarray]] = [[], [], []]
-        for start, pixels in self._batches(network):
-            frames = torch.from_numpy(pixels).to(device)
-            with autocast():
-                query, pooled = network.encode_query(frames)
-                support = query
-                if guided and self._texts is not None:
-                    words = self._texts[
-                        torch.from_numpy(self.class_index[start : start + len(pixels)])
-                    ]
-                    support, _ = network.encode_support(frames, words)
-            for rows, found in zip(kept, (query, support, pooled), strict=True):
-                rows.append(found.float().cpu().numpy())
-        query_rows, support_rows, pooled_rows = (np.concatenate(rows) for rows in kept)
-        return query_rows, support_rows, pooled_rows
+    ) -> ClipFeatures:
+        """Features of the clips by both branches; `device` is where they are matched too."""
+        self._device = device
+        return encode_clips(
+            network,
+            self.clips,
+            self._source,
+            self._texts,
+            self.class_index,
+            autocast=autocast,
+            device=device,
+            workers=self._workers,
+        )
 
-    def _batches(self, network: MafsarNetwork) -> Iterator[tuple[int, np.ndarray]]:
-        shape = {"frames": network.config.frames, "size": network.config.vision.image_size}
-
-        def load(clip: LabelledClip) -> np.ndarray:
-            return self._source.testing(clip, **shape)
-
-        waiting: list[np.ndarray] = []
-        for number, pixels in enumerate(in_order(load, self.clips, workers=self._workers)):
-            waiting.append(pixels)
-            if len(waiting) == _BATCH or number + 1 == len(self.clips):
-                yield number + 1 - len(waiting), np.stack(waiting)
-                waiting = []
+    def score(self, features: ClipFeatures, match: Scoring) -> Fitted:
+        """Matches the episodes as `match` says, and fits α and visual_scale to them."""
+        distances = _distances(features, self.episodes, match, self._device)
+        unscaled = dataclasses.replace(match, visual_scale=1.0)
+        visual = visual_logits(distances, features.query.shape[1], unscaled)  # (n, Q, C)
+        text = None
+        if self._texts is not None:
+            words = self._texts.float().cpu().numpy()[self.episodes.classes]  # (n, C, E)
+            asked = features.pooled[self.episodes.queries[:, :, 0]]  # (n, Q, E)
+            text = match.text_scale * cosines(asked, words)
+        if self.fits:
+            match = fit_match(visual, text, match)
+        return Fitted(match, visual, text)
 
 
-def _choose_clips(
-    data: PartData, config: TrainConfig
+def choose_clips(
+    data: PartData, config: TrainConfig, most: int
 ) -> tuple[tuple[LabelledClip, ...], NDArray[np.int64]]:
-    """At most `val.clips` clips of each class, drawn by the seed, with their class indices."""
-    most = config.val.clips or len(data.clips)
+    """At most `most` clips of each class (0 = all), drawn by the seed, and their class indices."""
     rng = np.random.default_rng([config.seed, 5])
     chosen = []
     for index in range(len(data.labels)):
         members = np.flatnonzero(data.class_index == index)
-        chosen += sorted(rng.permutation(members)[:most].tolist())
+        chosen += sorted(rng.permutation(members)[: most or len(data.clips)].tolist())
     return tuple(data.clips[i] for i in chosen), data.class_index[chosen]
 
 
-def _distances(
-    query: np.ndarray, support: np.ndarray, episodes: Episodes, match: Scoring
-) -> Float64:
-    """Distances between every episode's queries and its prototypes, (n, Q, C)."""
-    scoring = Scoring(metric=match.metric, lam=match.lam)
+def _distances(features: ClipFeatures, episodes: Episodes, match: Scoring, device: str) -> Float64:
+    """Distances between every episode's queries and its prototypes, (n, Q, C).
+
+    Raw features are matched on the device; views are of an episode's own support, which numpy's
+    sums over Gram matrices match faster than features of twice the width.
+    """
+    if match.views == "raw":
+        return _raw_distances(features, episodes, match, device)
+    distances = prototype_distances(features.query, features.support, match, features.branch)
     parts = []
     for start in range(0, len(episodes), _MATCHED):
         taken = slice(start, start + _MATCHED)
-        shots = support[episodes.support[taken]]  # (b, C, K, T, E)
-        prototypes = shots.mean(axis=2, dtype=np.float64).astype(np.float32)
-        asked = query[episodes.queries[taken, :, 0]]  # (b, Q, T, E)
-        parts.append(class_distances(asked, prototypes, scoring))
+        parts.append(distances(episodes.queries[taken, :, 0], episodes.support[taken]))
     return np.concatenate(parts)
+
+
+@torch.inference_mode()
+def _raw_distances(
+    features: ClipFeatures, episodes: Episodes, match: Scoring, device: str
+) -> Float64:
+    query, support = (
+        torch.from_numpy(rows).to(device) for rows in (features.query, features.support)
+    )
+    shots, asked = (
+        torch.from_numpy(np.ascontiguousarray(places)).to(device, torch.int64)
+        for places in (episodes.support, episodes.queries[:, :, 0])
+    )
+    parts = []
+    for start in range(0, len(episodes), _MATCHED):
+        taken = slice(start, start + _MATCHED)
+        prototypes = support[shots[taken]].double().mean(dim=2).float()  # (b, C, T, E)
+        parts.append(visual_distances(query[asked[taken]], prototypes, match))  # (b, Q, C)
+    found: Float64 = torch.cat(parts).double().cpu().numpy()
+    return found

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import InputError, VideoError
-from mafsar.video.container import open_video, pixel_aspect, read_timeline
+from mafsar.video.container import open_video
+from mafsar.video.crop import crop_of
 from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
 from mafsar.video.geometry import Geometry
@@ -20,8 +21,10 @@ from mafsar.video.guard import clip_errors
 from mafsar.video.large import LargeFrames, is_large
 from mafsar.video.picture import Picture, picture_of
 from mafsar.video.pictures import check_part, is_picture_clip, open_pictures
-from mafsar.video.preprocess import arrange, resize, short_side_size, to_square
+from mafsar.video.preprocess import arrange, fitted, resize, short_side_size, to_square
 from mafsar.video.sampling import segment_times
+from mafsar.video.scan import read_timeline
+from mafsar.video.timeline import Timeline
 
 _END_SLACK_SECONDS = 1.0
 _WHOLE = Geometry()
@@ -76,10 +79,12 @@ class Taken:
     times_seconds: np.ndarray
     duration_seconds: float
     fps: float | None
+    repairs: tuple[str, ...] = ()
+    """What was repaired, skipped or changed, one sentence each."""
+    may_change_size: bool = False
+    """Whether pictures of several sizes are one clip, as in a stream that changes its resolution."""
     read_seconds: Callable[[], float] = float
     """How long `convert` spent on reading: pictures are decoded only when they are converted."""
-    repairs: tuple[str, ...] = ()
-    """What was skipped or changed, one sentence each."""
 
 
 def load_clip(
@@ -93,6 +98,7 @@ def load_clip(
     rng: np.random.Generator | None = None,
     threads: int | None = None,
     strategy: Strategy = "auto",
+    ignore_clock: float | None = None,
 ) -> Clip:
     """Reads T frames of a clip, resized and cropped for an encoder.
 
@@ -106,6 +112,8 @@ def load_clip(
         rng: Takes a random moment in each of the T segments (training) instead of its middle.
         threads: Of the decoder; None chooses the number.
         strategy: How the decoder reaches the frames; see `decode_moments`.
+        ignore_clock: Sets the timestamps of a video aside: its frames are equally spaced, this many
+            a second.
 
     Raises:
         InputError: ``frames`` < 1.
@@ -115,7 +123,7 @@ def load_clip(
     """
     began = time.perf_counter()
     with clip_errors(path):
-        taken = _take(Path(path), frames, start, end, rng, threads, strategy)
+        taken = _take(Path(path), frames, start, end, rng, threads, strategy, ignore_clock)
         decoded = time.perf_counter()
         enough = 2 * size if geometry.roi is None else None
         pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
@@ -141,6 +149,7 @@ def load_raw_clip(
     end: float | None = None,
     rng: np.random.Generator | None = None,
     threads: int | None = None,
+    ignore_clock: float | None = None,
 ) -> RawClip:
     """Reads T frames of a clip as a player shows them, for overlays, plots and training crops.
 
@@ -153,6 +162,7 @@ def load_raw_clip(
         end: As for `load_clip`.
         rng: As for `load_clip`.
         threads: As for `load_clip`.
+        ignore_clock: As for `load_clip`.
 
     Raises:
         InputError, MissingError, VideoError: As for `load_clip`.
@@ -168,8 +178,8 @@ def load_raw_clip(
 
     enough = 2 * short_side if short_side is not None and geometry.roi is None else None
     with clip_errors(path):
-        taken = _take(Path(path), frames, start, end, rng, threads, "auto")
-        pixels = converted(path, taken, shown, enough)
+        taken = _take(Path(path), frames, start, end, rng, threads, "auto", ignore_clock)
+        pixels = converted(path, taken, shown, enough, one_size=taken.may_change_size)
     return RawClip(
         frames=pixels,
         times_seconds=taken.times_seconds,
@@ -188,12 +198,13 @@ def _take(
     rng: np.random.Generator | None,
     threads: int | None,
     strategy: Strategy,
+    ignore_clock: float | None,
 ) -> Taken:
     """Chooses and decodes the frames of any kind of clip."""
     if frames < 1:
         raise InputError(f"frames must be at least 1, got {frames}")
     if not is_picture_clip(path):
-        return _take_video(path, frames, start, end, rng, threads, strategy)
+        return _take_video(path, frames, start, end, rng, threads, strategy, ignore_clock)
     clip = open_pictures(path)
     check_part(path, clip, start, end)
     begin, length = _part(path, clip.duration_seconds, start, end)
@@ -204,8 +215,8 @@ def _take(
         times_seconds=clip.times_seconds[indices],
         duration_seconds=length,
         fps=clip.fps,
-        read_seconds=lambda: clip.read_seconds,
         repairs=clip.notes,
+        read_seconds=lambda: clip.read_seconds,
     )
 
 
@@ -217,39 +228,48 @@ def _take_video(
     rng: np.random.Generator | None,
     threads: int | None,
     strategy: Strategy,
+    ignore_clock: float | None,
 ) -> Taken:
-    with open_video(path) as (container, stream):
-        timeline = read_timeline(path, container, stream)
-        large = is_large(path, stream.width, stream.height)
+    def moments(timeline: Timeline) -> np.ndarray:
         begin, length = _part(path, timeline.duration_seconds, start, end)
-        moments = begin + segment_times(length, frames, rng)
-        aspect = pixel_aspect(stream)
+        return begin + segment_times(length, frames, rng)
+
+    with open_video(path) as (container, stream):
+        timeline = read_timeline(path, container, stream, frames, ignore_clock)
+        crop = crop_of(path, container, stream)
         transfer = getattr(stream.codec_context, "color_trc", None)
-        if not large:
-            decoded = decode_moments(
-                path, container, stream, timeline, moments, strategy=strategy, threads=threads
+        if is_large(path, stream.width, stream.height):
+            large = LargeFrames(
+                path, timeline, moments(timeline), strategy=strategy, transfer=transfer, crop=crop
             )
-    if large:
-        shown = LargeFrames(path, moments, strategy=strategy, aspect=aspect, transfer=transfer)
-        return Taken(
-            items=range(frames),
-            convert=shown.convert,
-            times_seconds=shown.times_seconds,
-            duration_seconds=length,
-            fps=timeline.fps,
-            read_seconds=lambda: shown.read_seconds,
+            return Taken(
+                items=range(frames),
+                convert=large.convert,
+                times_seconds=large.times_seconds,
+                duration_seconds=_part(path, timeline.duration_seconds, start, end)[1],
+                fps=timeline.fps,
+                repairs=timeline.repairs,
+                may_change_size=True,
+                read_seconds=lambda: large.read_seconds,
+            )
+        decoded = decode_moments(
+            path, container, stream, timeline, moments, strategy=strategy, threads=threads
         )
+    timeline = decoded.timeline
     return Taken(
-        items=decoded.frames,
-        convert=lambda frame, enough: picture_of(
-            frame,
-            aspect=aspect,
+        items=decoded.shown,
+        convert=lambda shown, enough: picture_of(
+            shown.frame,
+            aspect=shown.aspect,
             transfer=transfer,
             short_side=enough,
+            crop=crop,
         ),
         times_seconds=decoded.times_seconds,
-        duration_seconds=length,
+        duration_seconds=_part(path, timeline.duration_seconds, start, end)[1],
         fps=timeline.fps,
+        repairs=timeline.repairs,
+        may_change_size=True,
     )
 
 
@@ -281,8 +301,24 @@ def converted(
     taken: Taken,
     finish: Callable[[Picture], np.ndarray],
     short_side: int | None = None,
+    *,
+    one_size: bool = False,
 ) -> np.ndarray:
-    """Converts and finishes each frame once, however often it repeats: (T, …) uint8."""
+    """Converts and finishes each frame once, however often it repeats.
+
+    Args:
+        path: Named in errors.
+        taken: The frames.
+        finish: Makes the pixels of a picture, (H, W, 3) uint8.
+        short_side: As for `picture_of`.
+        one_size: Fits pictures of other sizes into the largest, on black.
+
+    Returns:
+        (T, H, W, 3) uint8.
+
+    Raises:
+        VideoError: A picture cannot be finished, or sizes differ.
+    """
     results: list[np.ndarray] = []
     for number, item in enumerate(taken.items):
         if number and item is taken.items[number - 1]:
@@ -294,6 +330,9 @@ def converted(
             raise
         except InputError as error:
             raise VideoError(f"{path}: ", error) from None
+    if one_size:
+        height, width, _ = max((result.shape for result in results), key=lambda s: s[0] * s[1])
+        results = [fitted(result, width, height) for result in results]
     if len({result.shape for result in results}) > 1:
         sizes = sorted({f"{result.shape[1]}x{result.shape[0]}" for result in results})
         raise VideoError(

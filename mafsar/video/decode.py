@@ -1,45 +1,53 @@
 """From a video file to the frames that are shown at given moments, decoding as little as possible.
 
-The packets' timestamps, scanned beforehand, tell exactly which packets must be decoded: from the key
-frame before a wanted frame up to that frame. Between two wanted frames the decoder either continues
-or, where a later key frame saves enough, jumps there. Frames that no other frame refers to are
-skipped unless they are wanted. Every frame taken is identical, to the byte, to that of a full decode.
+The timeline tells exactly which packets must be decoded: from the key frame before a wanted frame up
+to that frame. Between two wanted frames the decoder either continues or, where a later key frame saves
+enough, jumps there. Frames that no other frame refers to are skipped unless they are wanted. Every
+frame taken is identical, to the byte, to that of a full decode.
+
+Each packet is given its own number as its timestamp, so that a decoded frame says from which packet
+it is, whatever the file's clock says. Where a wanted frame does not come, everything is decoded once
+to know which frames can be shown, and the moments are chosen again among those.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mafsar.errors import VideoError
-from mafsar.video.container import Packets, Timeline, open_video, quiet_av, read_timeline
+from mafsar.video.container import open_video, pixel_aspect, quiet_av
+from mafsar.video.decode_clock import decode_by_clock
 from mafsar.video.decode_plan import Run, Strategy, plan_runs
-from mafsar.video.sampling import CLOCK_TOLERANCE_SECONDS, frames_shown
+from mafsar.video.decoder import (
+    Damage,
+    DecodedMoments,
+    Shown,
+    check_damage,
+    decode_packet,
+    decoder_of,
+    prepare,
+)
+from mafsar.video.sampling import frames_shown
+from mafsar.video.scan import read_timeline
+from mafsar.video.timeline import Packets, Timeline, measured_timeline
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-SEEK_GAP_SECONDS = 10.0  # where key frames are unknown: seek ahead over gaps longer than this
-_SEEK_MARGIN_SECONDS = 1.0  # such seeks use decoding time, which is ahead of presentation time
+_COPY = "copy it or record it again"
 _SKIPPING_CODECS = frozenset({"h264", "hevc"})  # whose decoders can skip frames nobody refers to
 
-
-@dataclass(frozen=True)
-class DecodedMoments:
-    """The frames shown at the requested moments, as decoded."""
-
-    frames: list[VideoFrame]
-    """One for each moment; a frame shown at several moments is the same object."""
-    times_seconds: np.ndarray
-    """(T,) float64: their timestamps, from the first timestamp of the stream."""
+Moments = np.ndarray | Callable[[Timeline], np.ndarray]
+"""Seconds from the first frame, (T,), ascending; or what chooses them on a timeline."""
 
 
 class _JumpMissedError(Exception):
@@ -51,7 +59,7 @@ def decode_moments(
     container: InputContainer,
     stream: VideoStream,
     timeline: Timeline,
-    moments: np.ndarray,
+    moments: Moments,
     *,
     strategy: Strategy = "auto",
     threads: int | None = None,
@@ -63,7 +71,8 @@ def decode_moments(
         container: The open file; its position does not matter.
         stream: The video stream.
         timeline: Of that stream.
-        moments: Seconds from the first timestamp, (T,), ascending.
+        moments: Seconds from the first frame, (T,), ascending; or what chooses them, which is asked
+            again where some frames of the timeline cannot be decoded.
         strategy: ``auto`` jumps where that is cheaper than continuing; ``seek`` starts each frame
             at its key frame; ``through`` never jumps. The frames are the same.
         threads: Of the decoder; None is one a core, at most 4.
@@ -71,209 +80,237 @@ def decode_moments(
     Raises:
         VideoError: No frame can be decoded, or more packets are damaged than frames decoded.
     """
-    if timeline.packets is not None:
-        _prepare(stream, threads)
-        packets = timeline.packets
-        shown = np.unique(packets.pts[packets.shown])
-        wanted = shown[frames_shown(timeline.seconds(shown), moments)]
+    if timeline.times is None:
+        return decode_by_clock(path, timeline, _of(moments, timeline), threads)
+    if timeline.numbers is None:
+        return _decode_by_rank(path, timeline, moments, threads)
+    index = frames_shown(timeline.times, _of(moments, timeline))
+    wanted: list[int] = timeline.numbers[index].tolist()
+    packets = timeline.packets
+    assert packets is not None
+    for seek in (True, False) if packets.seekable else (False,):
+        way = strategy if seek or strategy != "seek" else "auto"
+        runs = plan_runs(packets, timeline.numbers[index], way)
         try:
-            found = _decode_wanted(container, stream, packets, wanted, strategy)
-            if all(int(pts) in found for pts in wanted):
-                frames = [found[int(pts)] for pts in wanted]
-                return DecodedMoments(frames, timeline.seconds(wanted))
-        except (_JumpMissedError, quiet_av().error.FFmpegError):
-            pass
-    # Damaged packets, hidden frames, containers that cannot seek: use the decoder's timestamps.
-    with open_video(path) as (reopened, again):
-        _prepare(again, threads)
-        return _decode_by_clock(path, reopened, again, timeline, moments)
-
-
-def _decode_wanted(
-    container: InputContainer,
-    stream: VideoStream,
-    packets: Packets,
-    wanted: np.ndarray,
-    strategy: Strategy,
-) -> dict[int, VideoFrame]:
-    """Decodes exactly the packets that the wanted frames need; damaged packets are skipped."""
-    found: dict[int, VideoFrame] = {}
-    stamps = zip(packets.pts.tolist(), packets.dts.tolist(), strict=True)
-    numbers = {stamp: number for number, stamp in enumerate(stamps)}
-    for run in plan_runs(packets, wanted, strategy):
-        for frame in _decode_run(container, stream, packets, numbers, run):
-            if frame.pts in run.wanted:
-                found.setdefault(frame.pts, frame)
-    return found
-
-
-def _decode_run(
-    container: InputContainer,
-    stream: VideoStream,
-    packets: Packets,
-    numbers: dict[tuple[int | None, int | None], int],
-    run: Run,
-) -> Iterator[VideoFrame]:
-    """Yields the frames of packets [run.start, run.stop), then flushes the decoder."""
-    context = stream.codec_context
-    skips = context.name in _SKIPPING_CODECS
-    target = min(int(packets.dts[run.start]), int(packets.pts[run.start]))
-    container.seek(target, stream=stream, backward=True)
-    number = -1
-    for packet in container.demux(stream):
-        if packet.size == 0:
-            break
-        if number < 0:
-            dts = packet.dts if packet.dts is not None else packet.pts
-            number = numbers.get((packet.pts, dts), -1)
-            if not 0 <= number <= run.start:
-                raise _JumpMissedError
-        else:
-            number += 1
-        if number < run.start:
-            continue
-        if skips:
-            context.skip_frame = "DEFAULT" if packet.pts in run.wanted else "NONREF"
-        yield from decode_packet(context, packet)
-        if number + 1 >= run.stop:
-            break
-    yield from decode_packet(context, None)
-
-
-def _decode_by_clock(
-    path: Path | str,
-    container: InputContainer,
-    stream: VideoStream,
-    timeline: Timeline,
-    moments: np.ndarray,
-) -> DecodedMoments:
-    """Takes, for each moment, the last decoded frame whose time is not later."""
-    taken: list[tuple[float, VideoFrame]] = []
-    previous: tuple[float, VideoFrame] | None = None
-    damaged = Damage()
-    for seconds, frame in _timed_frames(container, stream, timeline, moments, taken, damaged):
-        while len(taken) < len(moments) and moments[len(taken)] + CLOCK_TOLERANCE_SECONDS < seconds:
-            taken.append(previous or (seconds, frame))
-        if len(taken) == len(moments):
-            break
-        previous = (seconds, frame)
-    if previous is None and not taken:
-        reason = f"{damaged.packets} damaged packets" if damaged.packets else "an empty stream"
-        raise VideoError(f"{path}: no frame can be decoded ({reason}); copy it or record it again")
-    if damaged.packets > damaged.frames:
-        raise VideoError(
-            f"{path}: is damaged ({damaged.packets} packets cannot be decoded, {damaged.frames} "
-            f"frames can); copy it or record it again"
-        )
-    while len(taken) < len(moments) and previous is not None:
-        taken.append(previous)
-    times = np.array([seconds for seconds, _ in taken], dtype=np.float64)
-    return DecodedMoments([frame for _, frame in taken], times)
-
-
-@dataclass
-class Damage:
-    """How many frames a decoder returned, and how many packets it could not decode."""
-
-    frames: int = 0
-    packets: int = 0
-
-
-def _timed_frames(
-    container: InputContainer,
-    stream: VideoStream,
-    timeline: Timeline,
-    moments: np.ndarray,
-    taken: list[tuple[float, VideoFrame]],
-    damage: Damage,
-) -> Iterator[tuple[float, VideoFrame]]:
-    """Yields (seconds from the first timestamp, frame) in the order shown.
-
-    Where the key frames are unknown, it seeks ahead when the next moment is far.
-    """
-    ranked = timeline.ranked
-    blind = timeline.packets is None and ranked is None
-    position, count, sought = 0.0, 0, -1
-
-    def far_ahead() -> bool:
-        # Once for each moment: a seek may land before its start.
-        moment = min(len(taken), len(moments) - 1)
-        return blind and sought < moment and moments[moment] - position > SEEK_GAP_SECONDS
-
-    while True:
-        if far_ahead():
-            sought = len(taken)
-            goal = max(moments[sought] - _SEEK_MARGIN_SECONDS, 0.0)
-            ticks = timeline.first + int(goal / timeline.time_base)
-            container.seek(ticks, stream=stream, backward=True)
-        for frame in _all_frames(container, stream, damage):
-            if ranked is not None:
-                seconds = float(ranked[min(count, len(ranked) - 1)])
+            if seek:
+                found = _decode_sought(container, stream, packets, runs, threads)
             else:
-                stamp = frame.pts if frame.pts is not None else frame.dts
-                seconds = position if stamp is None else float(timeline.seconds(stamp))
-            count += 1
-            yield seconds, frame
-            position = seconds
-            if far_ahead():
-                break
-        else:
-            return
-
-
-def _all_frames(
-    container: InputContainer, stream: VideoStream, damage: Damage
-) -> Iterator[VideoFrame]:
-    """Yields every frame from here to the end; damaged packets are counted and skipped."""
-    errors = quiet_av().error.FFmpegError
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except errors:
-            damage.packets += 1
-            packet = None
-        end = packet is None or packet.size == 0
-        for frame in decode_packet(stream.codec_context, None if end else packet, damage):
-            damage.frames += 1
-            yield frame
-        if end:
-            return
-
-
-def decode_packet(
-    context: VideoCodecContext, packet: object, damage: Damage | None = None
-) -> list[VideoFrame]:
-    """Decodes one packet, or flushes the decoder for None; a damaged packet gives no frame."""
-    try:
-        return list(context.decode(packet))  # type: ignore[arg-type]
-    except quiet_av().error.FFmpegError:
-        if damage is not None:
-            damage.packets += 1
-        return []
-
-
-def _prepare(stream: VideoStream, threads: int | None) -> None:
-    """Sets the decoder's threads, unless it has started."""
-    context = stream.codec_context
-    if context.is_open:
-        return
-    if threads is None:
-        threads = min(os.cpu_count() or 1, 4)
-    context.thread_count = threads
-    context.thread_type = "AUTO"
+                found = _decode_read(path, runs, threads)
+        except (_JumpMissedError, quiet_av().error.FFmpegError):
+            continue
+        if all(number in found for number in wanted):
+            shown = [found[number] for number in wanted]
+            return _answer(timeline, shown, timeline.times[index])
+        break
+    return _decode_measured(path, timeline, moments, threads)
 
 
 def decode_file(
     path: Path | str,
-    moments: np.ndarray,
+    moments: Moments,
     *,
+    frames: int = 1,
     strategy: Strategy = "auto",
     threads: int | None = None,
 ) -> DecodedMoments:
     """Opens a file and decodes the frames shown at ``moments``; see `decode_moments`."""
     with open_video(path) as (container, stream):
-        timeline = read_timeline(path, container, stream)
+        timeline = read_timeline(path, container, stream, frames)
         return decode_moments(
             path, container, stream, timeline, moments, strategy=strategy, threads=threads
         )
+
+
+class _Keeper:
+    """Keeps wanted frames as the decoder of a stream returns them."""
+
+    def __init__(self, stream: VideoStream, threads: int | None) -> None:
+        self.context = decoder_of(stream).context
+        prepare(self.context, threads)
+        self.found: dict[int, Shown] = {}
+        self._stated = pixel_aspect(stream)
+        self._first: Fraction | None = None
+
+    def keep(self, number: int, frame: VideoFrame) -> None:
+        """Keeps the first frame of a number, with its own aspect where that changes in the stream."""
+        if number in self.found:
+            return
+        now = self.context.sample_aspect_ratio or Fraction(1)
+        # The file's own word, if it has one, counts for the aspect that the stream begins with.
+        self._first = self._first or now
+        aspect = self._stated if now == self._first else float(now)
+        self.found[number] = Shown(frame, aspect)
+
+    def run(self, packets: Iterator[tuple[int, Packet[VideoStream]]], run: Run) -> None:
+        """Decodes the packets [run.start, run.stop) of numbered packets, then empties the decoder."""
+        context = self.context
+        skips = context.name in _SKIPPING_CODECS
+        for number, packet in packets:
+            if number < run.start:
+                continue
+            if skips:
+                context.skip_frame = "DEFAULT" if number in run.wanted else "NONREF"
+            packet.pts = number
+            for frame in decode_packet(context, packet):
+                if frame.pts in run.wanted:
+                    self.keep(frame.pts, frame)
+            if number + 1 >= run.stop:
+                break
+        for frame in decode_packet(context, None):
+            if frame.pts in run.wanted:
+                self.keep(frame.pts, frame)
+        context.flush_buffers()
+
+
+def _decode_sought(
+    container: InputContainer,
+    stream: VideoStream,
+    packets: Packets,
+    runs: list[Run],
+    threads: int | None,
+) -> dict[int, Shown]:
+    """Decodes exactly the packets of the runs; damaged packets are skipped.
+
+    Raises:
+        _JumpMissedError: A seek did not land where the packets say.
+    """
+    keeper = _Keeper(stream, threads)
+    numbers = packets.by_stamp
+    times = packets.pts.tolist()
+
+    def sought(run: Run) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        target = min(int(packets.dts[run.start]), int(packets.pts[run.start]))
+        container.seek(target, stream=stream, backward=True)
+        number = -1
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                return
+            if number < 0:
+                dts = packet.dts if packet.dts is not None else packet.pts
+                number = numbers.get((packet.pts, dts), -1)  # type: ignore[arg-type]
+                if not 0 <= number <= run.start:
+                    raise _JumpMissedError
+            else:
+                number += 1
+                # MPEG program streams may cut the first packet after a seek in two.
+                if number >= len(times) or packet.pts != times[number]:
+                    raise _JumpMissedError
+            yield number, packet
+
+    for run in runs:
+        keeper.run(sought(run), run)
+    return keeper.found
+
+
+def _decode_read(path: Path | str, runs: list[Run], threads: int | None) -> dict[int, Shown]:
+    """Decodes the packets of the runs without seeking: packets between them are only read.
+
+    For files whose timestamps do not name one packet, and for containers that cannot go back.
+    """
+    with open_video(path) as (container, stream):
+        keeper = _Keeper(stream, threads)
+        packets = _numbered(container, stream)
+        for run in runs:
+            keeper.run(packets, run)
+        return keeper.found
+
+
+def _decode_by_rank(
+    path: Path | str, timeline: Timeline, moments: Moments, threads: int | None
+) -> DecodedMoments:
+    """Takes the k-th frame that the decoder returns, where packets do not tell the order."""
+    assert timeline.times is not None
+    index = frames_shown(timeline.times, _of(moments, timeline))
+    wanted = frozenset(index.tolist())
+    order: list[int] = []
+    with open_video(path) as (container, stream):
+        keeper = _Keeper(stream, threads)
+        for number, frame in _every_frame(container, stream, keeper.context, Damage()):
+            if len(order) in wanted:
+                keeper.keep(len(order), frame)
+            order.append(number)
+            if len(keeper.found) == len(wanted):
+                break
+    if len(keeper.found) < len(wanted):
+        return _decode_measured(path, timeline, moments, threads)
+    shown = [keeper.found[rank] for rank in index.tolist()]
+    packets = timeline.packets
+    assert packets is not None
+    rising = bool((np.diff(packets.pts) > 0).all())
+    if rising and order != sorted(order):
+        timeline = timeline.with_repairs(
+            "the times of its frames rise in the order of decoding, which is not the order in which "
+            "they are shown; the decoder's order is taken"
+        )
+    return _answer(timeline, shown, timeline.times[index])  # type: ignore[index]
+
+
+def _decode_measured(
+    path: Path | str, timeline: Timeline, moments: Moments, threads: int | None
+) -> DecodedMoments:
+    """Decodes everything to know which frames can be shown, then takes the moments among those."""
+    damage = Damage()
+    returned: list[int] = []
+    with open_video(path) as (container, stream):
+        context = decoder_of(stream).context
+        prepare(context, threads)
+        returned += (number for number, _ in _every_frame(container, stream, context, damage))
+    if returned:
+        timeline = measured_timeline(timeline, np.array(returned))
+    check_damage(path, damage)
+    assert timeline.times is not None
+    assert timeline.numbers is not None
+    if len(timeline.times) == 0:
+        raise VideoError(f"{path}: no frame that is to be shown can be decoded; {_COPY}")
+    index = frames_shown(timeline.times, _of(moments, timeline))
+    wanted: list[int] = timeline.numbers[index].tolist()
+    with open_video(path) as (container, stream):
+        keeper = _Keeper(stream, threads)
+        for number, frame in _every_frame(container, stream, keeper.context, Damage()):
+            if number in wanted:
+                keeper.keep(number, frame)
+                if all(number in keeper.found for number in wanted):
+                    break
+    return _answer(timeline, [keeper.found[number] for number in wanted], timeline.times[index])
+
+
+def _of(moments: Moments, timeline: Timeline) -> np.ndarray:
+    return moments(timeline) if callable(moments) else moments
+
+
+def _answer(timeline: Timeline, shown: list[Shown], times: np.ndarray) -> DecodedMoments:
+    """The result, with what the decoder itself says of the frames."""
+    bad = sum(bool(getattr(item.frame, "is_corrupt", False)) for item in shown)
+    said = f"{bad} of the {len(shown)} frames taken are damaged" if bad else None
+    return DecodedMoments(shown, times, timeline.with_repairs(said))
+
+
+def _numbered(
+    container: InputContainer, stream: VideoStream
+) -> Iterator[tuple[int, Packet[VideoStream]]]:
+    """Yields the packets of a stream in file order with their numbers, from where the file is."""
+    for number, packet in enumerate(container.demux(stream)):
+        if packet.size == 0:
+            return
+        yield number, packet
+
+
+def _every_frame(
+    container: InputContainer, stream: VideoStream, context: VideoCodecContext, damage: Damage
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Yields the packet number and the frame of all that can be decoded, in the decoder's order."""
+    packets = _numbered(container, stream)
+    last = 0
+    while True:
+        try:
+            number, packet = next(packets, (-1, None))
+        except quiet_av().error.FFmpegError:
+            damage.packets += 1
+            packet = None
+        if packet is not None:
+            packet.pts = number
+        for frame in decode_packet(context, packet, damage):
+            last = last if frame.pts is None else frame.pts
+            yield last, frame
+        if packet is None:
+            return

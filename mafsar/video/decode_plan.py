@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from mafsar.video.container import Packets
+from mafsar.video.timeline import Packets
 
 Strategy = Literal["auto", "seek", "through"]
 
@@ -17,7 +17,7 @@ JUMP_PACKETS = 3
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive packets to decode, and the timestamps wanted from them."""
+    """Consecutive packets to decode, and the numbers of those whose frames are wanted."""
 
     start: int
     stop: int
@@ -25,34 +25,32 @@ class Run:
 
 
 def plan_runs(packets: Packets, wanted: np.ndarray, strategy: Strategy) -> list[Run]:
-    """Divides the decoding of the wanted timestamps into runs of packets.
+    """Divides the decoding of the wanted frames into runs of packets.
 
     Args:
         packets: All packets of the stream, in file order.
-        wanted: Timestamps of shown packets, ascending.
+        wanted: Numbers of the packets of the wanted frames, in the order shown.
         strategy: As for `decode_moments`.
 
     Returns:
-        Runs, in the order of the wanted timestamps.
+        Runs, in the order of the wanted frames.
     """
     keys = np.flatnonzero(packets.key)
-    shown = np.flatnonzero(packets.shown)
-    order = shown[np.argsort(packets.pts[shown], kind="stable")]
-    needs = order[np.searchsorted(packets.pts[order], wanted)]
     # How many packets a jump must save; with a negative saving some are decoded again.
     total = len(packets.pts)
     least_saving = {"auto": JUMP_PACKETS, "seek": -total, "through": total + 1}[strategy]
     runs: list[Run] = []
     start, stop, inside = 0, 0, set[int]()
-    for pts, need in zip(wanted, needs, strict=True):
+    place = packets.place
+    for need in wanted.tolist():
         # Frames after a key frame in the file may be shown before it; they need the previous one.
-        usable = keys[(keys <= need) & (packets.pts[keys] <= pts)]
+        usable = keys[(keys <= need) & (place[keys] <= place[need])]
         key = int(usable[-1]) if len(usable) else 0
-        if key - stop >= least_saving and int(pts) not in inside:
+        if key - stop >= least_saving and need not in inside:
             if inside:
                 runs.append(Run(start, stop, frozenset(inside)))
             start, stop, inside = key, key, set()
-        inside.add(int(pts))
-        stop = max(stop, int(need) + 1)
+        inside.add(need)
+        stop = max(stop, need + 1)
     runs.append(Run(start, stop, frozenset(inside)))
     return runs

@@ -16,7 +16,7 @@ from mafsar.video.frame_folder import NOMINAL_FPS
 from mafsar.video.geometry import Geometry
 from mafsar.video.picture import Picture
 from mafsar.video.pictures import is_picture_clip, open_pictures
-from mafsar.video.preprocess import arrange, resize
+from mafsar.video.preprocess import arrange, fitted, resize
 from mafsar.video.write import write_video
 
 _ACCENT = (99, 102, 241)
@@ -87,7 +87,10 @@ def _steady_frames(source: Path, geometry: Geometry) -> tuple[Iterator[np.ndarra
         return (_still(clip.convert(item, None), geometry) for item in items), fps
     first = load_raw_clip(source, frames=1, geometry=geometry)
     fps = min(first.fps or NOMINAL_FPS, _MOST_FPS)
-    return _video_frames(source, geometry, first.duration_seconds, fps), fps
+    height, width = first.frames.shape[1:3]
+    frames = _video_frames(source, geometry, first.duration_seconds, fps)
+    # A stream may change its size; the written video has one.
+    return (fitted(frame, width, height) for frame in frames), fps
 
 
 def _video_frames(

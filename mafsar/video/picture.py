@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mafsar.video.crop import Crop
 from mafsar.video.hdr import Transfer, to_sdr
+from mafsar.video.side_data import display_matrix
+from mafsar.video.ycgco import YCGCO, ycgco_to_rgb
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 # AVColorSpace of a frame → swscale's number of the matrix (ISO/IEC 23091-2 numbers).
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7}
-_BT2020_SPACES = frozenset({9, 10})
+_OWN_SPACES = frozenset({9, 10, YCGCO})  # converted here: BT.2020 and YCgCo
 _KR_2020, _KB_2020 = 0.2627, 0.0593
 _BT601, _BT709 = 5, 1
 _LIMITED, _FULL = 1, 2
@@ -47,6 +50,7 @@ def picture_of(
     aspect: float = 1.0,
     transfer: int | None = None,
     short_side: int | None = None,
+    crop: Crop | None = None,
 ) -> Picture:
     """Converts a decoded frame to the picture that a player would show.
 
@@ -61,6 +65,7 @@ def picture_of(
         short_side: Twice the short side that is kept, in pixels. HDR pictures are first reduced to
             what is kept, as tone mapping is slow, and very large ones to this. Other pictures are
             not: it would change them for no gain.
+        crop: What the file removes at the sides of the coded picture.
 
     Returns:
         The picture, turned by the frame's display matrix (to the nearest quarter turn).
@@ -73,8 +78,12 @@ def picture_of(
     else:
         large = frame.width * frame.height > LARGE_PIXELS
         pixels = _rgb8(frame, _reduced_size(frame, short_side) if large else None)
-    width, height = max(round(frame.width * aspect), 1), frame.height
-    matrix = _display_matrix(frame)
+    width, height = frame.width, frame.height
+    if crop is not None:
+        pixels = crop.apply(pixels, width, height)
+        width, height = crop.size(width, height)
+    width = max(round(width * aspect), 1)
+    matrix = display_matrix(frame)
     if matrix is None:
         return Picture(pixels, width, height)
     pixels, turned = _turn(pixels, matrix)
@@ -93,7 +102,7 @@ def _rgb8(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
     if layout.has_palette or any(component.is_alpha for component in layout.components):
         rgba = _rgb(frame, "rgba", size).astype(np.uint16)
         return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
-    if _has_chroma(frame) and frame.colorspace in _BT2020_SPACES:
+    if _has_chroma(frame) and frame.colorspace in _OWN_SPACES:
         return ((_rgb16(frame, size).astype(np.uint32) + 128) // 257).astype(np.uint8)
     pixels = _rgb(frame, "rgb24", size)
     if len(layout.components) == 1 and frame.color_range == _LIMITED:
@@ -141,6 +150,9 @@ def _rgb16(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray
     is 0.4 % short of full scale, which in PQ is 4 % of the light.
     """
     options = _resizing(frame, size)
+    if frame.colorspace == YCGCO:
+        # Any matrix that swscale knows: planes stay planes.
+        options |= {"src_colorspace": _BT601, "dst_colorspace": _BT601}
     if not _has_chroma(frame):
         return np.asarray(frame.reformat(format="rgb48le", **options).to_ndarray())
     planes = frame.reformat(
@@ -160,11 +172,17 @@ def _rgb16(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray
     )
     luma = (luma - 16 * 256) / (219 * 256)
     cb, cr = (cb - 128 * 256) / (224 * 256), (cr - 128 * 256) / (224 * 256)
+    if frame.colorspace == YCGCO:
+        return _codes16(ycgco_to_rgb(luma, cb, cr))
     red, blue = _KR_2020, _KB_2020
     rgb = np.empty((*luma.shape, 3), np.float32)
     rgb[..., 0] = luma + 2 * (1 - red) * cr
     rgb[..., 2] = luma + 2 * (1 - blue) * cb
     rgb[..., 1] = (luma - red * rgb[..., 0] - blue * rgb[..., 2]) / (1 - red - blue)
+    return _codes16(rgb)
+
+
+def _codes16(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(rgb, 0, 1) * 65535 + 0.5).astype(np.uint16)
 
 
@@ -181,21 +199,6 @@ def _has_chroma(frame: VideoFrame) -> bool:
 
 def _is_full_range(frame: VideoFrame) -> bool:
     return frame.color_range == _FULL or frame.format.name.startswith("yuvj")
-
-
-def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
-    """The signs of (a, b, c, d) in (p, q) → (a·p + c·q, b·p + d·q), None for upright pictures."""
-    # PyAV's annotation of side_data does not match what iterating over it gives.
-    data: Any
-    for data in frame.side_data:
-        if getattr(data.type, "name", "") == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-            if abs(a) + abs(d) >= abs(b) + abs(c):
-                signs = (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
-            else:
-                signs = (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
-            return None if signs == (1, 0, 0, 1) else signs
-    return None
 
 
 def _turn(pixels: np.ndarray, matrix: tuple[int, int, int, int]) -> tuple[np.ndarray, bool]:

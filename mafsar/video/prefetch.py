@@ -28,6 +28,8 @@ class ClipRequest:
     start: float | None = None
     """For video files only, as ``end``."""
     end: float | None = None
+    ignore_clock: float | None = None
+    """Frames a second instead of the file's timestamps; for video files only."""
 
 
 def load_clips(
@@ -101,6 +103,7 @@ def _load(request: ClipRequest, threads: int | None) -> Clip | VideoError:
             start=request.start,
             end=request.end,
             threads=threads,
+            ignore_clock=request.ignore_clock,
         )
     except VideoError as error:
         return error

@@ -62,6 +62,21 @@ def resize(picture: Picture, width: int, height: int) -> np.ndarray:
     return _resample(picture, width, height, (0, 0, width, height))
 
 
+def fitted(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Fits a picture into a size, with black bars where its shape is another, (H, W, 3) uint8."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    scale = min(height / pixels.shape[0], width / pixels.shape[1])
+    inner_width = max(round(pixels.shape[1] * scale), 1)
+    inner_height = max(round(pixels.shape[0] * scale), 1)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[top : top + inner_height, left : left + inner_width] = resize(
+        Picture.of(pixels), inner_width, inner_height
+    )
+    return canvas
+
+
 def short_side_size(width: int, height: int, size: int) -> tuple[int, int]:
     """Returns (width, height) with the short side at ``size``, rounded down as torchvision does."""
     if width <= height:

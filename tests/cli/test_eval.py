@@ -29,8 +29,8 @@ def test_eval_json_has_exactly_the_documented_fields(scene: Path) -> None:
     said = json.loads(stdout)
     assert list(said) == [
         "schema", "accuracy", "ci95", "accuracy_visual", "accuracy_text", "per_class", "way",
-        "shot", "query", "episodes", "seed", "metric", "text", "clips_encoded", "seconds", "model",
-        "adapters", "engine",
+        "shot", "query", "episodes", "seed", "metric", "views", "ece", "text", "clips_encoded", "seconds",
+        "model", "adapters", "engine",
     ]  # fmt: skip
     assert said["accuracy"] == 100.0
     assert (said["way"], said["shot"], said["query"], said["episodes"]) == (3, 2, 1, 50)

@@ -45,7 +45,7 @@ def test_json_has_exactly_the_documented_fields(scene: Path) -> None:
     (answer,) = answers(stdout)
     assert list(answer) == [
         "schema", "query", "label", "score", "p_none", "none", "topk", "seconds", "clip", "model",
-        "adapters", "engine", "precision", "device", "warning",
+        "adapters", "engine", "precision", "device", "views", "warning",
     ]  # fmt: skip
     assert answer["schema"] == 1
     assert answer["query"] == str(query)

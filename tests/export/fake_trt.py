@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import threading
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,11 @@ class FakeCuda:
         self.recording = None
         self.graphs = []
         self.launched = 0
+        self.streams, self.activated = 0, set()
         self._records = records
+
+    def activate(self):
+        self.activated.add(threading.get_ident())
 
     def allocate(self, size_bytes):
         # Real device memory is not zeroed.
@@ -47,7 +52,12 @@ class FakeCuda:
     free_pinned = free
 
     def stream(self):
+        self.streams += 1
         return 1
+
+    def destroy_stream(self, stream):
+        assert stream == 1
+        self.streams -= 1
 
     def do(self, action):
         if self.recording is not None:
@@ -73,6 +83,10 @@ class FakeCuda:
             return None
         self.graphs.append(recorded)
         return len(self.graphs)
+
+    def destroy_graph(self, graph):
+        assert self.graphs[graph - 1] is not None
+        self.graphs[graph - 1] = None
 
     def launch(self, graph, stream):
         self.launched += 1
@@ -112,7 +126,8 @@ class IExecutionContext:
         return True
 
     def execute_async_v3(self, stream):
-        if self._engine._plan.get("broken"):
+        recording = self._engine._cuda.recording is not None
+        if self._engine._plan.get("broken") or (recording and self._engine._plan.get("no_capture")):
             return False
         self._engine._cuda.do(self._run)
         return True

@@ -96,3 +96,45 @@ def test_the_mathematics_of_a_pair_compiles_as_cuda(tmp_path):
         str(tmp_path / "pair.o"),
     )
     assert "warning" not in told
+
+
+ONCE_SOURCE = """
+#include <atomic>
+#include <cstdio>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+#include "cuda/once.h"
+
+int main() {
+  mafsar::OncePerDevice once;
+  std::atomic<int> runs{0};
+  const int kernels[2] = {0, 0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 300; ++i) once.run(&kernels[i % 2], i % 3, [&] { ++runs; });
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  int tries = 0;
+  for (int i = 0; i < 2; ++i) {
+    try {
+      once.run(&kernels[0], 9, [&] { if (++tries == 1) throw std::runtime_error("first"); });
+    } catch (const std::runtime_error&) {}
+  }
+  once.run(&kernels[0], 9, [&] { ++tries; });
+  std::printf("%d runs, %d tries", runs.load(), tries);
+}
+"""
+
+
+@pytest.mark.skipif(not CSRC.is_dir(), reason="the C++ sources are not next to the tests")
+def test_an_attribute_is_set_once_a_kernel_and_device(tmp_path):
+    compiler = os.environ.get("CXX") or shutil.which("g++")
+    if not compiler:
+        pytest.skip("no C++ compiler on PATH")
+    source, program = tmp_path / "once.cpp", tmp_path / "once"
+    source.write_text(ONCE_SOURCE)
+    run(compiler, "-std=c++17", f"-I{CSRC}", str(source), "-pthread", "-o", str(program))
+    assert run(str(program)) == "6 runs, 2 tries"

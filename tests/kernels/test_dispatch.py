@@ -6,10 +6,13 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mafsar import kernels
 from mafsar.kernels import dispatch
@@ -67,6 +70,7 @@ def test_a_bare_gpu_machine_can_run_these_tests_and_their_benchmark():
     run_python(
         blocks + "import mafsar.kernels.torch_ops.matching, mafsar.kernels.torch_ops.adapter\n"
         "import mafsar.model.network, mafsar.model.class_scores, mafsar.model.adapters\n"
+        "import mafsar.training.precision\n"
         f"import runpy; runpy.run_path({str(Path(__file__).parents[1] / 'conftest.py')!r})"
     )
     allowed = {"torch", "numpy", "mafsar", "pytest"}
@@ -159,3 +163,90 @@ def test_numpy_dtypes(truth):
     np.testing.assert_array_equal(
         kernels.otam(swapped), kernels.otam(np.ascontiguousarray(swapped))
     )
+
+
+class OldGpu:
+    """A module built with CUDA, on a machine with two GPUs, the first of which it has no code for."""
+
+    def __init__(self, module: Any) -> None:
+        self.module, self.driver, self.devices = module, 12040, 2
+        self.asked: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module, name)
+
+    def cuda_architectures(self) -> str:
+        return "75 90"
+
+    def cuda_driver_version(self) -> int:
+        return self.driver
+
+    def cuda_devices(self) -> int:
+        return self.devices
+
+    def cuda_problem(self, index: int) -> str:
+        self.asked.append(index)
+        return "no kernel image is available" if index == 0 else ""
+
+
+@pytest.fixture
+def old_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[OldGpu]:
+    if dispatch.native() is None:
+        pytest.skip("no native module")
+    module = OldGpu(dispatch.native())
+    monkeypatch.setattr(dispatch, "_load", lambda: (module, ""))
+    dispatch.cuda_problem.cache_clear()
+    yield module
+    dispatch.cuda_problem.cache_clear()
+
+
+def test_a_gpu_without_code_takes_the_twin_and_is_named_once(old_gpu, caplog):
+    from mafsar.kernels.torch_ops import adapter, matching_cuda
+
+    class Tokens:
+        """What is read of a tensor on a GPU."""
+
+        is_cpu, is_cuda, shape, dtype = False, True, (1, 8, 64), torch.float16
+
+        def __init__(self, index: int) -> None:
+            self.device = torch.device("cuda", index)
+
+    for _ in range(3):
+        assert not adapter.takes_native(Tokens(0))
+        assert adapter.takes_native(Tokens(1))
+        assert not matching_cuda._fits(Tokens(0), 8, 8, None)
+    assert old_gpu.asked == [0, 1]
+    said = [record.getMessage() for record in caplog.records]
+    expected = (
+        "GPU 0: the CUDA kernels (for 75 90) cannot run: no kernel image is available; "
+        "the torch twins are used there"
+    )
+    assert said == [expected]
+    assert all("; twin on GPU 0: the CUDA kernels" in state.detail for state in kernels.status())
+
+
+def test_a_driver_that_is_too_old_shows_no_gpu(old_gpu):
+    old_gpu.devices = 0
+    assert list(dispatch.cuda_problems()) == [0]
+    old_gpu.driver = 0  # none is installed: nothing to say
+    assert dispatch.cuda_problems() == {}
+
+
+@pytest.mark.skipif(not dispatch.has_cuda(), reason="built without CUDA")
+def test_without_a_driver_the_kernels_say_so():
+    native = dispatch.native()
+    if native.cuda_devices():
+        assert native.cuda_problem(0) == ""
+    else:
+        assert "CUDA" in native.cuda_problem(0)
+
+
+def test_lengths_on_the_cpu_are_refused_within_a_capture(monkeypatch):
+    from mafsar.kernels.torch_ops import matching_cuda
+
+    lengths, like = torch.tensor([3, 4]), torch.zeros(1)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert matching_cuda._lengths("query_lengths", lengths, like, (8,)).tolist() == [3, 4]
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match="query_lengths: lengths on the CPU cannot be recorded"):
+        matching_cuda._lengths("query_lengths", lengths, like, (8,))

@@ -179,7 +179,8 @@ def test_a_local_open_clip_folder_is_loaded(tmp_path):
     save_file(theirs.state_dict(), tmp_path / "open_clip_model.safetensors")
     network = create_network(f"local-dir:{tmp_path}")
     assert network.config.adapters is None
-    assert network.config.match.metric == "mean"
+    match = network.config.match
+    assert (match.metric, match.lam, match.views) == ("otam", 0.1, 0.8)
     # exp(log(1 / 0.07)), the initial value of open_clip.
     assert network.config.match.text_scale == pytest.approx(1 / 0.07, rel=1e-4)
     tokens = torch.tensor([[1, 59] + [0] * 10])

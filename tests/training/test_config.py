@@ -77,7 +77,7 @@ def test_the_choices_of_the_method_are_the_defaults() -> None:
         "model.name": "tiny", "model.fresh": False, "model.tune": "adapters", "model.gta": True, "model.lma": True,
         "model.lma_text": True, "model.joint": True, "model.temporal": True, "model.tpcm": True,
         "model.ratio": 0.25, "model.joint_scale": 0.5, "model.frames": 8, "model.prompts": (),
-        "optim.learning_rate": 2e-4, "optim.weight_decay": 0.05, "optim.beta1": 0.9,
+        "optim.learning_rate": 2e-4, "optim.weight_decay": 0.05, "optim.decay": "weights", "optim.beta1": 0.9,
         "optim.beta2": 0.999, "optim.warm_up": 0.05, "optim.batch": 8, "optim.clip_norm": 1.0,
     }  # fmt: skip
 

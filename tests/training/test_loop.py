@@ -70,8 +70,15 @@ def test_a_run_leaves_a_model_and_its_log(small_run, tmp_path: Path) -> None:
     assert [report.step for report in reports] == [1, 2, 3, 4, 5, 6]
     best = max(validated, key=lambda line: (line["accuracy"], -line["step"]))
     assert (result.best_step, result.val_accuracy) == (best["step"], best["accuracy"])
-    assert dataclasses.asdict(end.config.match) == best["match"]
-    assert end.config.match == result.match
+    # Raw features are the first of the candidates; one of them is kept with the model.
+    raw = dataclasses.replace(result.candidates[0].match, view_prior=None)
+    assert raw.to_json() == best["match"]
+    (chosen,) = [one for one in result.candidates if one.chosen]
+    assert end.config.match == result.match == chosen.match
+    assert chosen.match.view_prior is not None
+    assert chosen.match.views == "raw" or chosen.gain > chosen.gain_ci95
+    logged = json.loads((out / "views.json").read_text())["candidates"]
+    assert logged == [one.to_json() for one in result.candidates]
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((out / "tensorboard").glob("events.*"))
     assert all(math.isfinite(line["loss"]) and 0 <= line["wait_share"] <= 1 for line in trained)
@@ -98,7 +105,8 @@ def test_training_reads_training_classes_only_and_nothing_reads_a_test_clip(
 
         monkeypatch.setattr(DecodedFrames, name, spy)
     train(small_run(), tmp_path / "run", device="cpu")
-    assert seen == {"training": PARTS["train"], "testing": PARTS["val"]}
+    # The means of the views are those of training clips, as they are seen in tests.
+    assert seen == {"training": PARTS["train"], "testing": PARTS["train"] | PARTS["val"]}
 
 
 def test_class_texts_are_embedded_once_a_run(

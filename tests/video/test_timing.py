@@ -16,9 +16,12 @@ from mafsar.errors import VideoError
 from mafsar.video import (
     container,
     decode,
+    decode_clock,
     decode_plan,
     load_clip,
     load_raw_clip,
+    scan,
+    timeline,
     video_info,
 )
 
@@ -190,7 +193,7 @@ def test_every_strategy_gives_the_same_bytes(
 
 def test_plan_jumps_only_where_it_saves_enough() -> None:
     total, gop = 100, 20
-    packets = container.Packets(
+    packets = timeline.Packets(
         pts=np.arange(total),
         dts=np.arange(total),
         key=np.arange(total) % gop == 0,
@@ -218,8 +221,8 @@ def test_very_large_files_are_not_scanned(
     for name in ("long.mp4", "long.mkv"):
         options = {"crf": "20", "g": "25", "bf": "2"}
         path = make.write(tmp_path / name, pts, base=BASE, options=options)
-        monkeypatch.setattr(container, "SCAN_LIMIT_BYTES", 0)
-        monkeypatch.setattr(decode, "SEEK_GAP_SECONDS", 1.5)
+        monkeypatch.setattr(scan, "SCAN_LIMIT_BYTES", 0)
+        monkeypatch.setattr(decode_clock, "SEEK_GAP_SECONDS", 1.5)
         assert numbers(make, path) == [number % 512 for number in make.expected(pts, 1, 8)]
         assert numbers(make, path, start=15.0, end=16.0, frames=2) == [381, 393 + 0]
 

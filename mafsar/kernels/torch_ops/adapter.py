@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mafsar.kernels import reference
 from mafsar.kernels.checks import WEIGHTS, check_gradient, check_temporal_adapter
-from mafsar.kernels.dispatch import has_cuda, log_once, native
+from mafsar.kernels.dispatch import cuda_problem, has_cuda, log_once, native
 from mafsar.kernels.torch_ops.adapter_cuda import STORAGES, CudaSteps
 from mafsar.kernels.torch_ops.adapter_steps import (
     INPUTS,
@@ -27,7 +27,13 @@ from mafsar.kernels.torch_ops.adapter_steps import (
     depth_of,
     forward_by_steps,
 )
-from mafsar.kernels.torch_ops.library import OPS, differentiate_once, recording, register
+from mafsar.kernels.torch_ops.library import (
+    OPS,
+    autocast_inputs,
+    differentiate_once,
+    recording,
+    register,
+)
 
 MOST_FRAMES = 32
 
@@ -43,7 +49,7 @@ def takes_native(c: Tensor) -> bool:
     if c.is_cpu:
         return native() is not None
     if c.is_cuda and has_cuda():
-        return c.dtype in STORAGES
+        return c.dtype in STORAGES and not cuda_problem(c.device.index or 0)
     log_once(f"temporal_adapter on {c.device.type} uses the torch twin: no native kernel")
     return False
 
@@ -215,7 +221,14 @@ _FORWARD_RETURNS = "(Tensor, Tensor, Tensor, Tensor, Tensor)"
 _RETURNS = ", ".join("Tensor" for _ in INPUTS)
 _OPTIONS = "int heads, float eps"
 _BACKWARD = f"Tensor grad, Tensor c, {_KEPT}, {_TENSORS}, {_OPTIONS}, bool[] wanted"
-register("temporal_adapter", f"Tensor c, {_TENSORS}, {_OPTIONS}", _FORWARD_RETURNS, _forward, _fake)
+register(
+    "temporal_adapter",
+    f"Tensor c, {_TENSORS}, {_OPTIONS}",
+    _FORWARD_RETURNS,
+    _forward,
+    _fake,
+    lower=True,
+)
 register("temporal_adapter_backward", _BACKWARD, f"({_RETURNS})", _backward, _fake_backward)
 
 
@@ -240,10 +253,8 @@ class _TemporalAdapter(torch.autograd.Function):
 
 
 def _takes_twin(c: Tensor) -> bool:
-    """True if plain torch is needed: to be exported, cast or differentiated again."""
+    """True if plain torch is needed: to be exported or differentiated again."""
     if c.dtype == torch.float64 or torch.compiler.is_exporting():
-        return True
-    if torch.is_autocast_enabled(c.device.type):
         return True
     # While compiling, the op itself is part of the graph and chooses when it runs.
     return not torch.compiler.is_compiling() and not takes_native(c)
@@ -251,10 +262,13 @@ def _takes_twin(c: Tensor) -> bool:
 
 def temporal_adapter(c: Tensor, *rest: Any) -> Tensor:
     """See `mafsar.kernels.temporal_adapter`; `rest` is the ten weights, heads and eps."""
-    *weights, heads, eps = rest
-    if _takes_twin(c):
-        check_temporal_adapter(c, tuple(weights), heads, eps)
-        return _twin(c, *weights, heads, eps)
+    *given, heads, eps = rest
+    tokens, *weights = autocast_inputs((c, *given))
+    if _takes_twin(tokens):
+        check_temporal_adapter(tokens, tuple(weights), heads, eps)
+        # Autocast chooses the precision of each step of the twin.
+        return _twin(c, *given, heads, eps)
+    c = tokens
     if torch.is_grad_enabled() and any(t.requires_grad for t in (c, *weights)):
         traced: Tensor = _TemporalAdapter.apply(c, *weights, heads, eps)
         return traced

@@ -7,7 +7,8 @@ not run in eager mode, so each op's kernel and fake kernel call the same checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,18 @@ share_torch_threads()
 
 
 def register(
-    name: str, arguments: str, result: str, kernel: Callable[..., Any], fake: Callable[..., Any]
+    name: str,
+    arguments: str,
+    result: str,
+    kernel: Callable[..., Any],
+    fake: Callable[..., Any],
+    *,
+    lower: bool = False,
 ) -> None:
     """Define ``torch.ops.mafsar.<name>`` with a kernel for every device, and its fake kernel.
+
+    Within autocast the op runs with autocast off, as torch's own ops do, so that neither its steps
+    nor its twin are cast again.
 
     Args:
         name: Name of the op.
@@ -43,10 +53,66 @@ def register(
         result: Return type in torch's schema language.
         kernel: Computes the result. A device may have another kernel, registered on `LIBRARY`.
         fake: Returns empty tensors of the result's shapes and dtypes.
+        lower: Within autocast, cast float32 inputs to autocast's dtype first.
     """
     LIBRARY.define(f"{name}({arguments}) -> {result}")
     LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
     torch.library.register_fake(f"mafsar::{name}", fake, lib=LIBRARY)
+    for device, key in _AUTOCAST.items():
+        LIBRARY.impl(name, _within_autocast(name, device, lower), key)
+
+
+# --- autocast -------------------------------------------------------------------------------------
+
+_AUTOCAST = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
+_AUTOCAST_KEYS = functools.reduce(
+    lambda keys, key: keys | key,
+    (torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, name)) for name in _AUTOCAST.values()),
+)
+
+
+def _within_autocast(name: str, device: str, lower: bool) -> Callable[..., Any]:
+    """The kernel of an op for autocast's dispatch key of a device."""
+
+    def kernel(*arguments: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST_KEYS):
+            if lower:
+                dtype = torch.get_autocast_dtype(device)
+                arguments = tuple(_lowered(a, device, dtype) for a in arguments)
+            return getattr(OPS, name)(*arguments)
+
+    return kernel
+
+
+def autocast_inputs(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The inputs of an op in autocast's dtype, differentiably, where autocast is on.
+
+    An `autograd.Function` stands outside of its op, so it casts before it keeps its inputs.
+
+    Args:
+        tensors: On one device. As in torch's own ops, only float32 and half precision are cast.
+    """
+    device = tensors[0].device.type
+    if device not in _AUTOCAST or not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return [_lowered(tensor, device, dtype) for tensor in tensors]
+
+
+def _lowered(value: Any, device: str, dtype: torch.dtype) -> Any:
+    """A tensor of the device that autocast casts, cast; anything else as it is."""
+    if not isinstance(value, Tensor) or value.device.type != device:
+        return value
+    if not value.is_floating_point() or value.dtype == torch.float64:
+        return value
+    return value.to(dtype)
+
+
+@contextmanager
+def without_autocast(tensor: Tensor) -> Iterator[None]:
+    """Plain torch operations in the precision of their inputs, for what autocast would round."""
+    with torch.autocast(tensor.device.type, enabled=False):
+        yield
 
 
 # --- preparing the arguments ----------------------------------------------------------------------

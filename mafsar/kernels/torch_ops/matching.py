@@ -27,6 +27,7 @@ from mafsar.kernels.torch_ops.library import (
     register,
     result_dtype,
     twin_gradients,
+    without_autocast,
 )
 
 # --- kernels on distances -------------------------------------------------------------------------
@@ -409,10 +410,14 @@ def bimhm_match(query: Tensor, prototypes: Tensor, rows: Any, columns: Any) -> T
 def mean_match(query: Tensor, prototypes: Tensor) -> Tensor:
     """See `mafsar.kernels.mean_match`."""
     checks.check_tensor_features(query, prototypes, None, None)
-    return reference.mean_match(_promoted("query", query), _promoted("prototypes", prototypes))
+    query, prototypes = _promoted("query", query), _promoted("prototypes", prototypes)
+    with without_autocast(query):
+        return reference.mean_match(query, prototypes)
 
 
 def frame_distances(query: Tensor, prototypes: Tensor) -> Tensor:
     """See `mafsar.kernels.frame_distances`."""
     checks.check_tensor_features(query, prototypes, None, None)
-    return reference.frame_distances(_promoted("query", query), _promoted("prototypes", prototypes))
+    query, prototypes = _promoted("query", query), _promoted("prototypes", prototypes)
+    with without_autocast(query):
+        return reference.frame_distances(query, prototypes)

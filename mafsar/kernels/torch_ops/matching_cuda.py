@@ -3,8 +3,8 @@
 The kernels here are registered for the CUDA dispatch key, next to the general kernels of
 `mafsar.kernels.torch_ops.matching`, with the same checks. Nothing waits for the device: lengths on
 the device are not checked, and the kernels clamp them to 1 … T. Inputs that no kernel accepts
-(float64, more than 64 frames, a device with too little shared memory) go to the twin, with one line
-in the log.
+(float64, more than 64 frames, a device with too little shared memory or without code for its chip)
+go to the twin, with one line in the log.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mafsar.errors import UnavailableError
 from mafsar.kernels import checks
 from mafsar.kernels.checks import AlignmentMetric
-from mafsar.kernels.dispatch import has_cuda, log_once, native
+from mafsar.kernels.dispatch import cuda_problem, has_cuda, log_once, native
 from mafsar.kernels.torch_ops import matching
 from mafsar.kernels.torch_ops.library import (
     LIBRARY,
@@ -44,7 +45,7 @@ def _multiprocessors(index: int) -> int:
 
 def _fits(tensor: Tensor, rows: int, columns: int, shared_bytes: Any) -> bool:
     """True if a kernel accepts these frames on this device. Logs once why not."""
-    if tensor.dtype == torch.float64:
+    if tensor.dtype == torch.float64 or cuda_problem(tensor.device.index or 0):
         return False
     frames = max(rows, columns)
     if frames > MOST_FRAMES:
@@ -64,6 +65,11 @@ def _lengths(name: str, lengths: Tensor | None, like: Tensor, frames: tuple[int,
     if lengths is None:
         return None
     if lengths.is_cpu:
+        if torch.cuda.is_current_stream_capturing():
+            raise UnavailableError(
+                f"{name}: lengths on the CPU cannot be recorded in a CUDA graph; "
+                f"pass them on {like.device}"
+            )
         lengths = checked_lengths(name, lengths, frames)
         assert lengths is not None
     # A copy from pageable memory is staged before this returns: the host does not wait for it.

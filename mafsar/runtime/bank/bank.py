@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import Metric, Scoring, TextUse
+from mafsar.choices import Branch, Metric, Scoring, TextUse, ViewsUse, check_views
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
@@ -21,6 +21,7 @@ from mafsar.files import write_safetensors
 from mafsar.runtime.bank.text_choice import TextChoice
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.engines.loading import load_bank_model
+from mafsar.runtime.scoring.verdict import Verdict
 from mafsar.version import __version__
 from mafsar.video import Geometry
 
@@ -75,9 +76,12 @@ class Bank:
         model: The model that made it.
         geometry: Which part of the picture the model sees.
         text_choice: Whether class names are used, and why.
+        views: What features are matched by, as it was asked for; "auto" = the model's choice.
+        verdict: How leave-one-out over the clips compares with chance; None in older banks.
         images: Small pictures of the clips, (n, T, 64, 64, 3), or None.
         path: The file it was read from, or None.
         notes: What was left out while enrolling, one sentence each; not saved.
+        repairs: What was repaired in reading the clips, a sentence a clip; not in the file.
     """
 
     classes: tuple[SupportClass, ...]
@@ -90,9 +94,12 @@ class Bank:
     model: BankModel
     geometry: Geometry
     text_choice: TextChoice
+    views: ViewsUse = "auto"
+    verdict: Verdict | None = None
     images: Frames | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         labels = ", ".join(self.labels[:4]) + (", …" if len(self.labels) > 4 else "")
@@ -125,12 +132,21 @@ class Bank:
 
     @property
     def scoring(self) -> Scoring:
-        """How this bank is matched: the model's scoring with the bank's own α."""
-        return replace(self.model.scoring, alpha=self.text_choice.alpha)
+        """How this bank is matched: the model's scoring with the bank's own α and views."""
+        return self.scoring_with_text.with_choices(alpha=self.text_choice.alpha)
+
+    @property
+    def scoring_with_text(self) -> Scoring:
+        """The same with the α that the model has where class names take part."""
+        return self.model.scoring.with_choices(views=self.views)
 
     def frames(self, *, use_text: bool) -> Float32:
         """Features to match queries with, (n, T, E): `support` with class text, else `query`."""
-        return self.support if use_text and self.support is not None else self.query
+        return self.query if self.support is None or not use_text else self.support
+
+    def branch(self, *, use_text: bool) -> Branch:
+        """The graph that `frames` are from."""
+        return "query" if self.support is None or not use_text else "support"
 
     def check_model(self, spec: ModelSpec) -> None:
         """Raises an error if another model made this bank.
@@ -191,6 +207,7 @@ class Bank:
         text: TextUse = "auto",
         alpha: float | None = None,
         metric: Metric | None = None,
+        views: ViewsUse = "auto",
         threshold: float | Literal["auto", "off"] = "auto",
         keep_query: bool = False,
         fps: float | None = None,
@@ -206,6 +223,7 @@ class Bank:
             text: See `mafsar.Matcher`.
             alpha: See `mafsar.Matcher`.
             metric: See `mafsar.Matcher`.
+            views: See `mafsar.Matcher`.
             threshold: See `mafsar.Matcher`.
             keep_query: See `mafsar.Matcher`.
             fps: Frame rate of frames in memory, frames per second.
@@ -226,6 +244,7 @@ class Bank:
             text=text,
             alpha=alpha,
             metric=metric,
+            views=views,
             threshold=threshold,
             keep_query=keep_query,
         )
@@ -257,11 +276,14 @@ class Bank:
         return bank_cell(repr(self), firsts)
 
     def _to_json(self) -> dict[str, Any]:
-        return {
+        added: dict[str, Any] = {} if self.views == "auto" else {"views": self.views}
+        if self.verdict is not None:
+            added["verdict"] = asdict(self.verdict)
+        return added | {
             "schema": SCHEMA,
             "kind": "bank",
             "made_by": __version__,
-            "model": asdict(self.model),
+            "model": asdict(self.model) | {"scoring": self.model.scoring.to_json()},
             "geometry": self.geometry.to_json(),
             "text": asdict(self.text_choice),
             "classes": [
@@ -348,7 +370,9 @@ def read_bank(path: str | Path) -> Bank:
 def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Bank:
     model = dict(data["model"])
     model["prompts"] = tuple(model["prompts"])
-    model["scoring"] = Scoring(**model["scoring"])
+    model["scoring"] = Scoring.from_json(model["scoring"])
+    views, verdict = data.get("views", "auto"), data.get("verdict")
+    check_views(views)
     classes = tuple(SupportClass(item["label"], item["text"]) for item in data["classes"])
     return Bank(
         classes=classes,
@@ -361,6 +385,8 @@ def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]
         model=BankModel(**model),
         geometry=Geometry.from_json(data["geometry"]),
         text_choice=TextChoice(**data["text"]),
+        views=views,
+        verdict=None if verdict is None else Verdict(**verdict),
         images=tensors.get("images"),
         path=path,
     )

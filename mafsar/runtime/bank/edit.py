@@ -13,7 +13,9 @@ import numpy as np
 from mafsar.data.labels import NONE_FOLDER, nfc
 from mafsar.errors import InputError, MismatchError, MissingError, option
 from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.bank.left_out import left_out_clips
 from mafsar.runtime.bank.text_choice import decide_text
+from mafsar.runtime.scoring.verdict import Verdict
 
 
 def settle(bank: Bank) -> Bank:
@@ -33,7 +35,7 @@ def settle(bank: Bank) -> Bank:
             settled.clips[i].name,
         ),
     )
-    return _with_text_choice(_take_clips(settled, rows))
+    return _with_verdict(_with_text_choice(_take_clips(settled, rows)))
 
 
 def remove(bank: Bank, *, class_names: Sequence[str] = (), clip_names: Sequence[str] = ()) -> Bank:
@@ -142,6 +144,7 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
         else np.concatenate([left.text, right.text[np.array(new_rows, np.intp)]]),
         images=images,
         notes=left.notes + right.notes,
+        repairs=left.repairs + right.repairs,
     )
 
 
@@ -175,14 +178,19 @@ def _with_text_choice(bank: Bank) -> Bank:
         bank.text_choice.requested,
         classes=bank.classes,
         words_known=bank.words_known,
-        scoring=bank.model.scoring,
+        scoring=bank.scoring_with_text,
         query=bank.query[rows],
         pooled=bank.pooled[rows],
         support=bank.frames(use_text=True)[rows],
         text=bank.text,
         class_index=bank.class_index[rows],
+        branch=bank.branch(use_text=True),
     )
     return replace(bank, text_choice=choice)
+
+
+def _with_verdict(bank: Bank) -> Bank:
+    return replace(bank, verdict=Verdict.of(left_out_clips(bank)))
 
 
 def _class_index(bank: Bank, label: str) -> int:

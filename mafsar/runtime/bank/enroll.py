@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from mafsar.choices import TEXT_USES, OnError, Progress, TextUse, check_choice
+from mafsar.choices import (
+    TEXT_USES,
+    OnError,
+    Progress,
+    TextUse,
+    ViewsUse,
+    check_choice,
+    check_views,
+)
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, label_words, nfc
 from mafsar.data.support import SupportClass, SupportSet, read_support
@@ -41,6 +49,7 @@ def enroll(
     model: Encoder | str | Path | None = None,
     *,
     text: TextUse | None = None,
+    views: ViewsUse | None = None,
     geometry: Geometry | None = None,
     add_to: Bank | None = None,
     fps: float | None = None,
@@ -52,6 +61,7 @@ def enroll(
     batch: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
+    ignore_clock: float | None = None,
 ) -> Bank:
     """Encodes the clips of a support into a bank.
 
@@ -62,6 +72,8 @@ def enroll(
         model: An encoder, or the name or path of a model; None = that of `add_to`, else `tiny`.
         text: Whether class names are used: "on", "off" or "auto" (decide by leave-one-out); None =
             that of `add_to`, else "auto". With "off", no names are encoded.
+        views: What features are matched by: "raw", the weight of the change view (0–1) or "auto"
+            (the model's choice); None = that of `add_to`, else "auto". Kept in the bank.
         geometry: Which part of the picture the model sees; None = that of `add_to`, else all of it.
         add_to: A bank to add the clips to. Clips that it holds are not encoded again.
         fps: Frame rate of frames in memory, frames per second.
@@ -75,6 +87,7 @@ def enroll(
         batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Returns:
         A new bank.
@@ -86,12 +99,14 @@ def enroll(
     check_choice("on_error", on_error, get_args(OnError))
     if text is not None:
         check_choice("text", text, TEXT_USES)
+    check_views("auto" if views is None else views)
     support = read_support(support, fps=fps, times=times, frames_pattern=frames_pattern)
     encoder = _encoder_for(model, add_to)
     if add_to is not None:
         add_to.check_model(encoder.spec)
         text, geometry = _of_bank(add_to, text, geometry)
         images = images and add_to.images is not None
+        views = _views_of(add_to, views)
     requested = text or "auto"
     geometry = geometry or Geometry()
     use_text = check_text_use(encoder.spec, requested)
@@ -113,6 +128,7 @@ def enroll(
         batch=batch,
         workers=workers,
         progress=progress,
+        ignore_clock=ignore_clock,
     )
     unreadable = list(dict.fromkeys([*unreadable, *encoded.failed.values()]))
     if on_error == "raise":
@@ -120,9 +136,14 @@ def enroll(
     notes = [*support.notes, *notes, *(Message.of(error, "; left out") for error in unreadable)]
     clips = [clip for i, clip in enumerate(clips) if i not in encoded.failed]
     if not clips and add_to is not None:
-        return replace(add_to, notes=tuple(notes))
+        return replace(add_to, notes=tuple(notes), repairs=())
     if not clips:
         refuse_unreadable(unreadable)
+    repairs = [
+        f"{clip.name}: {'; '.join(said)}"
+        for clip, said in zip(clips, encoded.repairs, strict=True)
+        if said
+    ]
     classes = _with_clips(classes, clips, add_to)
     texts = [item.text for item in classes]
     bank = _bank_of(
@@ -133,11 +154,13 @@ def enroll(
         text=encode_texts(encoder, texts, store) if use_text else None,
         geometry=geometry,
         text_choice=TextChoice(requested, False, 0.0, ""),
+        views="auto" if views is None else views,
         notes=tuple(notes),
+        repairs=tuple(repairs),
     )
     if add_to is None:
         return settle(bank)
-    return merge_banks(replace(add_to, notes=()), bank)
+    return merge_banks(replace(add_to, notes=(), repairs=()), bank)
 
 
 def open_support(
@@ -145,6 +168,7 @@ def open_support(
     model: Encoder,
     *,
     text: TextUse | None = None,
+    views: ViewsUse | None = None,
     geometry: Geometry | None = None,
     cache: FeatureCache | bool = True,
     images: bool = False,
@@ -156,6 +180,7 @@ def open_support(
         path: Bank, folder or CSV.
         model: The encoder; a bank must have been made by it.
         text: See `enroll`; not used for a bank, whose choice a `Matcher` can override.
+        views: See `enroll`; not used for a bank, as `text`.
         geometry: See `enroll`; None, or that of the bank.
         cache: See `enroll`.
         images: See `enroll`.
@@ -166,7 +191,14 @@ def open_support(
     """
     if not is_bank(path):
         return enroll(
-            path, model, text=text, geometry=geometry, cache=cache, images=images, progress=progress
+            path,
+            model,
+            text=text,
+            views=views,
+            geometry=geometry,
+            cache=cache,
+            images=images,
+            progress=progress,
         )
     bank = read_bank(path)
     bank.check_model(model.spec)
@@ -215,6 +247,18 @@ def _of_bank(
             "; omit it, or enroll all clips into a new bank",
         )
     return requested, bank.geometry
+
+
+def _views_of(bank: Bank, views: ViewsUse | None) -> ViewsUse:
+    if views is not None and views != bank.views:
+        raise InputError(
+            f"{bank.name}: enrolled with ",
+            option(views=bank.views),
+            ", asked for ",
+            option(views=views),
+            "; omit it, or enroll all clips into a new bank",
+        )
+    return bank.views
 
 
 def _agree_on_texts(support: SupportSet, held: Bank | None) -> tuple[SupportClass, ...]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from mafsar.runtime.bank.advice import advise, verdict_sentence
 from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.bank.harm import find_harm, find_spares
+from mafsar.runtime.bank.left_out import left_out_clips
 from mafsar.runtime.bank.text_choice import TextChoice
-from mafsar.runtime.scoring.leave_one_out import harmful_clips, leave_one_out
+from mafsar.runtime.scoring.verdict import Verdict
 
 SCHEMA = 1
-_ENOUGH = 5  # clips per class, as in 5-shot episodes
-_MOST_CLIPS = 500  # finding harmful clips takes n² distances
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class ClipQuality:
         answer: The class that they give it; None for a class's only clip.
         nearest_other: The other class with the highest score.
         margin: Score of its own class minus that of `nearest_other`, −1 to 1.
-        hurts: Whether more of the other clips are right without it.
+        hurts: Whether the report says to remove it: more of the other clips are right without it.
+            At most three clips, and none if the accuracy may be chance.
+        gain: How many more are right; 0 if it does not hurt.
         twin: A clip of another class with the same content, or None.
     """
 
@@ -40,6 +43,7 @@ class ClipQuality:
     nearest_other: str | None
     margin: float | None
     hurts: bool
+    gain: int
     twin: str | None
 
 
@@ -65,15 +69,23 @@ class EnrollReport:
     """How good a support is.
 
     Attributes:
+        verdict: One sentence: leave-one-out against chance, with the 95 % interval.
+        kind: "unjudged", "few", "chance" or "apart"; see `mafsar.runtime.scoring.verdict.Verdict`.
+        chance: What naming every clip after the largest class gets, 0–1.
+        interval: 95 % interval of the accuracy, 0–1; None if no clip can be judged.
         classes: The classes, ordered by label.
         clips: The clips, ordered by class and path.
         none_clips: Number of background clips.
         accuracy: Leave-one-out accuracy, 0–1; None if no clip can be judged.
         text: Whether class names are used, and why.
         notes: What was left out while enrolling.
-        advice: What would improve the support, one sentence each.
+        advice: What would improve the support, one sentence each, most useful first.
     """
 
+    verdict: str
+    kind: Literal["unjudged", "few", "chance", "apart"]
+    chance: float
+    interval: tuple[float, float] | None
     classes: tuple[ClassQuality, ...]
     clips: tuple[ClipQuality, ...]
     none_clips: int
@@ -91,13 +103,13 @@ def judge(bank: Bank) -> EnrollReport:
     """Judges each clip of a bank by the others."""
     rows = np.flatnonzero(bank.class_index >= 0)
     class_index = bank.class_index[rows]
-    use_text = bank.text_choice.used
-    query, support = bank.query[rows], bank.frames(use_text=use_text)[rows]
-    pooled, text = bank.pooled[rows], bank.text if use_text else None
-    left_out = leave_one_out(query, support, class_index, bank.scoring, pooled=pooled, text=text)
-    gains = np.zeros(len(rows), np.intp)
-    if len(rows) <= _MOST_CLIPS:
-        gains = harmful_clips(query, support, class_index, bank.scoring, pooled=pooled, text=text)
+    left_out = left_out_clips(bank)
+    verdict = Verdict.of(left_out)
+    twins = {int(row): _twin(bank, int(row)) for row in rows}
+    pairs = [(row, twin) for row, twin in twins.items() if twin is not None and row < twin]
+    spares = find_spares(bank, left_out, pairs)
+    harm = find_harm(bank, {pair.spare for pair in spares if pair.spare is not None})
+    gains = {item.clip: item.gain for item in harm}
     clips = []
     for i, row in enumerate(rows):
         scores = left_out.probabilities[i]
@@ -115,8 +127,9 @@ def judge(bank: Bank) -> EnrollReport:
                 margin=float(scores[class_index[i]] - scores[best])
                 if judged and best is not None
                 else None,
-                hurts=bool(gains[i] > 0),
-                twin=_twin(bank, int(row)),
+                hurts=int(row) in gains,
+                gain=gains.get(int(row), 0),
+                twin=None if (twin := twins[int(row)]) is None else bank.clips[twin].location,
             )
         )
     clips.sort(key=lambda clip: (bank.labels.index(clip.label), clip.path))
@@ -128,56 +141,26 @@ def judge(bank: Bank) -> EnrollReport:
             ClassQuality(item.label, item.text, int((class_index == index).sum()), right)
         )
     return EnrollReport(
+        verdict_sentence(verdict, bank.labels, left_out),
+        verdict.kind,
+        verdict.chance,
+        verdict.interval if verdict.judged else None,
         tuple(classes),
         tuple(clips),
         int((bank.class_index < 0).sum()),
         left_out.accuracy,
         bank.text_choice,
         bank.notes,
-        tuple(_advice(classes, clips)),
+        tuple(advise(bank, left_out, verdict, harm, spares)),
     )
 
 
-def _twin(bank: Bank, row: int) -> str | None:
-    """A clip of another class with the same content, or None."""
+def _twin(bank: Bank, row: int) -> int | None:
+    """The index of a clip of another class with the same content, or None."""
     clip = bank.clips[row]
-    for other in bank.clips:
+    for index, other in enumerate(bank.clips):
         if other.label == clip.label or other.is_background:
             continue
         if other.identity == clip.identity:
-            return other.location
+            return index
     return None
-
-
-def _advice(classes: list[ClassQuality], clips: list[ClipQuality]) -> list[str]:
-    advice = []
-    if len(classes) == 1:
-        advice.append("one class only: a score needs another class to compare with; add one")
-    single = [item.label for item in classes if item.clips == 1]
-    if single:
-        advice.append(f"one clip only, cannot be tested: {_some(single)}; add a second clip")
-    few = [item.label for item in classes if 1 < item.clips < _ENOUGH]
-    weak = [
-        item.label
-        for item in classes
-        if item.right is not None and item.right < item.clips and item.clips < _ENOUGH
-    ]
-    if weak:
-        advice.append(f"confused, with few clips: {_some(weak)}; add up to {_ENOUGH} clips a class")
-    elif few and not single:
-        advice.append("no class is confused on these clips: enough for a start")
-    advice += [
-        f"{clip.path} hurts: without it more of the others are right"
-        for clip in clips
-        if clip.hurts
-    ]
-    advice += [
-        f"{clip.path} is also in another class, as {clip.twin}; keep it in one"
-        for clip in clips
-        if clip.twin
-    ]
-    return advice
-
-
-def _some(labels: list[str]) -> str:
-    return ", ".join(labels[:5]) + (", …" if len(labels) > 5 else "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import TEXT_USES, Scoring, TextUse, check_choice
+from mafsar.choices import TEXT_USES, Branch, Scoring, TextUse, check_choice
 from mafsar.data.support import SupportClass
 from mafsar.errors import UnavailableError, option
 from mafsar.runtime.encoder import Float32, ModelSpec
@@ -77,6 +77,7 @@ def decide_text(
     support: Float32,
     text: Float32 | None,
     class_index: NDArray[np.intp],
+    branch: Branch = "query",
 ) -> TextChoice:
     """Decides by the user's choice, the words that the model knows, and leave-one-out.
 
@@ -90,6 +91,7 @@ def decide_text(
         support: Clips by the support graph with text, (n, T, E).
         text: Class text embeddings, (C, E), or None if the model has no text tower.
         class_index: Class of each clip, (n,), 0 … C − 1.
+        branch: The graph that `support` is from.
     """
 
     def off(why: str) -> TextChoice:
@@ -112,7 +114,9 @@ def decide_text(
         return off(f"the model has not been trained on the words of {listed}")
     if np.bincount(class_index, minlength=len(classes)).min() < 2:
         return on("the model knows the words, and a class with one clip leaves none to test with")
-    with_text = leave_one_out(query, support, class_index, scoring, pooled=pooled, text=text)
+    with_text = leave_one_out(
+        query, support, class_index, scoring, pooled=pooled, text=text, branch=branch
+    )
     without = leave_one_out(query, query, class_index, replace(scoring, alpha=0.0))
     # With few clips, accuracies are often equal; then the higher confidence decides.
     better = (with_text.accuracy or 0.0, with_text.confidence) >= (
@@ -120,6 +124,12 @@ def decide_text(
         without.confidence,
     )
     why = f"leave-one-out is right on {_share(with_text)} with text, {_share(without)} without"
+    if with_text.accuracy == without.accuracy:
+        surer = "more" if better else "less"
+        why = (
+            f"leave-one-out is right on {_share(with_text)} with and without text, and with it the"
+            f" right classes get {surer} of the shares"
+        )
     return on(why) if better else off(why)
 
 

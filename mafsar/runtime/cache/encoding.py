@@ -36,6 +36,7 @@ class EncodedClips:
         content_sha256: Hash of each clip's content.
         images: Small pictures, (n, T, 64, 64, 3), uint8, or None.
         encoded: Number of clips that this call encoded.
+        repairs: What was repaired in reading each clip, sentences.
         failed: Errors of clips that were left out, by index in the clips asked for; the other
             fields have no row for them.
     """
@@ -48,6 +49,7 @@ class EncodedClips:
     images: Frames | None
     encoded: int
     failed: Mapping[int, MafsarError] = field(default_factory=dict)
+    repairs: tuple[tuple[str, ...], ...] = ()
 
 
 def encode_texts(
@@ -131,6 +133,7 @@ def encode_clips(
     workers: int = 2,
     progress: Progress | None = None,
     store: Store | None = None,
+    ignore_clock: float | None = None,
 ) -> EncodedClips:
     """Encodes clips with the query graph and, if class texts are given, with the support graph.
 
@@ -148,6 +151,7 @@ def encode_clips(
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
         store: The packed data set that holds the clips; None = they are files.
+        ignore_clock: Frames a second instead of the timestamps of video files.
 
     Raises:
         VideoError: Clips cannot be decoded, with "raise"; the message names all of them.
@@ -158,7 +162,7 @@ def encode_clips(
             f"{store.path}: the geometry of a packed data set is fixed; omit the geometry"
         )
     hashes = hash_clips(clips, workers, store) if content is None else content
-    work = _Work(encoder, geometry or Geometry(), cache, images, store)
+    work = _Work(encoder, geometry or Geometry(), cache, images, store, ignore_clock)
     keys = [
         work.keys(clip, content, None if texts is None else texts[i])
         for i, (clip, content) in enumerate(zip(clips, hashes, strict=True))
@@ -222,6 +226,7 @@ class _Work:
     cache: FeatureCache | None
     images: bool
     store: Store | None
+    ignore_clock: float | None
 
     def keys(self, clip: LabelledClip, content: str, text: str | None) -> dict[str, str]:
         """Cache keys of a clip by branch: query and, if wanted, support and images."""
@@ -236,6 +241,7 @@ class _Work:
                 start=clip.start,
                 end=clip.end,
                 text=text if branch == "support" else None,
+                ignore_clock=self.ignore_clock,
             )
             for branch in branches
         }
@@ -262,6 +268,7 @@ class _Work:
                 geometry=self.geometry,
                 start=clip.start,
                 end=clip.end,
+                ignore_clock=self.ignore_clock,
             )
             for clip in clips
         ]
@@ -324,21 +331,30 @@ def _encode_batch(
         features = work.encoder.encode_query(np.stack([clip.pixels for clip, _, _ in asked]))
         for i, (clip, keys, _) in enumerate(asked):
             tensors = {"frames": features.frames[i], "pooled": features.pooled[i]}
-            work.put(found, keys["query"], tensors | _duration(clip))
+            work.put(found, keys["query"], tensors | _facts(clip))
     worded = [item for item in batch if item[2] is not None and item[1]["support"] not in found]
     if worded and embeddings is not None:
         text = embeddings[[rows[text] for _, _, text in worded if text is not None]]
         pixels = np.stack([clip.pixels for clip, _, _ in worded])
         features = work.encoder.encode_support(pixels, text)
         for i, (clip, keys, _) in enumerate(worded):
-            work.put(found, keys["support"], {"frames": features.frames[i]} | _duration(clip))
+            work.put(found, keys["support"], {"frames": features.frames[i]} | _facts(clip))
     for clip, keys, _ in batch:
         if work.images and keys["images"] not in found:
             work.put(found, keys["images"], {"images": _thumbnails(clip)})
 
 
-def _duration(clip: Clip) -> Tensors:
-    return {"duration_seconds": np.array([clip.duration_seconds], np.float64)}
+def _facts(clip: Clip) -> Tensors:
+    """What is said of a clip, kept beside its features; repairs as UTF-8, one a line."""
+    facts: Tensors = {"duration_seconds": np.array([clip.duration_seconds], np.float64)}
+    if clip.repairs:
+        facts["repairs"] = np.frombuffer("\n".join(clip.repairs).encode(), np.uint8).copy()
+    return facts
+
+
+def _repairs(entry: Tensors) -> tuple[str, ...]:
+    said = entry.get("repairs")
+    return () if said is None else tuple(said.tobytes().decode().split("\n"))
 
 
 def _thumbnails(clip: Clip) -> Frames:
@@ -381,6 +397,7 @@ def _gather(
         np.stack(images) if images else None,
         encoded,
         failed,
+        tuple(_repairs(entry) for entry in query),
     )
 
 

@@ -70,6 +70,7 @@ def clip_key(
     start: float | None,
     end: float | None,
     text: str | None,
+    ignore_clock: float | None = None,
 ) -> str:
     """Key of a clip's features, from everything that they depend on.
 
@@ -82,6 +83,7 @@ def clip_key(
         start: First second taken, or None.
         end: Last second taken, or None.
         text: The class's text in the support branch, else None.
+        ignore_clock: Frames a second instead of the file's timestamps, or None.
     """
     return _key(
         branch=branch,
@@ -94,6 +96,8 @@ def clip_key(
         end=end,
         text=text,
         prompts=None if text is None else list(spec.prompts),
+        # Left out where it says nothing: the keys of earlier entries hold.
+        **({} if ignore_clock is None else {"ignore_clock": ignore_clock}),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar.choices import PRECISIONS, Scoring
+from mafsar.choices import PRECISIONS, Scoring, ViewPrior
 from mafsar.errors import (
     InputError,
     MismatchError,
@@ -243,7 +243,7 @@ def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
     match, preprocess = manifest["match"], manifest["preprocess"]
     if manifest["adapters"] not in ("none", "trained"):
         raise ValueError(f"adapters {manifest['adapters']!r}")
-    known = manifest["known_words"]
+    known, prior = manifest["known_words"], match.get("view_prior")
     mean, std = (tuple(float(v) for v in preprocess[name]) for name in ("mean", "std"))
     return ModelSpec(
         name=str(manifest["name"]),
@@ -261,6 +261,8 @@ def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
             alpha=float(match["alpha"]),
             visual_scale=float(match["visual_scale"]),
             text_scale=float(match["text_scale"]),
+            views="raw" if match.get("views", "raw") == "raw" else float(match["views"]),
+            view_prior=None if prior is None else ViewPrior.from_json(prior),
         ),
         weights_sha256=str(manifest["weights_sha256"]),
         parameters_total=int(manifest["parameters_total"]),

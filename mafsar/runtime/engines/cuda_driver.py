@@ -14,6 +14,7 @@ from mafsar.errors import UnavailableError, option
 
 _NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12")
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
+_NON_BLOCKING = 1  # cudaStreamNonBlocking: does not wait for other libraries' default stream
 _THREAD_LOCAL = 1  # cudaStreamCaptureMode: other threads may allocate meanwhile
 
 
@@ -30,7 +31,12 @@ class Cuda:
     def __init__(self, index: int = 0) -> None:
         self._library = _load()
         self._library.cudaGetErrorString.restype = ctypes.c_char_p
-        self.check(self._library.cudaSetDevice(index), f"select GPU {index}")
+        self._index = index
+        self.activate()
+
+    def activate(self) -> None:
+        """Makes the device the calling thread's own; each thread starts with device 0."""
+        self.check(self._library.cudaSetDevice(self._index), f"select GPU {self._index}")
 
     def check(self, status: int, what: str) -> None:
         """Raises UnavailableError if a call failed."""
@@ -71,8 +77,15 @@ class Cuda:
     def stream(self) -> int:
         """Creates a stream; returns its handle."""
         handle = ctypes.c_void_p()
-        self.check(self._library.cudaStreamCreate(ctypes.byref(handle)), "make a stream")
+        status = self._library.cudaStreamCreateWithFlags(
+            ctypes.byref(handle), ctypes.c_uint(_NON_BLOCKING)
+        )
+        self.check(status, "make a stream")
         return handle.value or 0
+
+    def destroy_stream(self, stream: int) -> None:
+        """Frees a stream."""
+        self._library.cudaStreamDestroy(ctypes.c_void_p(stream))
 
     def to_device(self, device: int, host: int, size_bytes: int, stream: int) -> None:
         """Enqueues a copy from host to device."""
@@ -117,6 +130,10 @@ class Cuda:
             return None
         return ready.value
 
+    def destroy_graph(self, graph: int) -> None:
+        """Frees a recorded graph."""
+        self._library.cudaGraphExecDestroy(ctypes.c_void_p(graph))
+
     def launch(self, graph: int, stream: int) -> None:
         """Enqueues a recorded graph."""
         status = self._library.cudaGraphLaunch(ctypes.c_void_p(graph), ctypes.c_void_p(stream))
@@ -124,16 +141,37 @@ class Cuda:
 
 
 def _load() -> ctypes.CDLL:
+    """The first CUDA runtime that fits the driver.
+
+    Raises:
+        UnavailableError: There is none; says which were too new for the driver.
+    """
+    too_new = []
     for name in candidates():
         try:
-            return ctypes.CDLL(name)
+            library = ctypes.CDLL(name)
         except OSError:
             continue
+        runtime, driver = (_version(library, part) for part in ("Runtime", "Driver"))
+        # A driver runs the runtimes of its own major version and of older ones.
+        if driver and runtime // 1000 > driver // 1000:
+            too_new.append(f"{name} is CUDA {runtime // 1000}, the driver CUDA {driver // 1000}")
+            continue
+        return library
     raise UnavailableError(
         option(engine="trt"),
-        ": the CUDA runtime (libcudart.so) is not found; pip install nvidia-cuda-runtime, on a "
+        f": {too_new[0]}; update the driver or pip install nvidia-cuda-runtime of its version"
+        if too_new
+        else ": the CUDA runtime (libcudart.so) is not found; pip install nvidia-cuda-runtime, on a "
         "Jetson: sudo apt install nvidia-jetpack",
     )
+
+
+def _version(library: ctypes.CDLL, part: str) -> int:
+    """Of the runtime or of the driver below it, as 12040; 0 where it is not known."""
+    value = ctypes.c_int()
+    status = getattr(library, f"cuda{part}GetVersion")(ctypes.byref(value))
+    return value.value if status == 0 else 0
 
 
 def candidates(root: Path = Path("/")) -> Iterator[str]:

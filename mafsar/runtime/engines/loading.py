@@ -129,9 +129,22 @@ def _load_torch(source: ModelSource, choice: EngineChoice) -> Encoder:
     )
 
 
+def _openvino_missing(source: ModelSource, choice: EngineChoice) -> Message | None:
+    from mafsar.runtime.engines.openvino_encoder import openvino_missing
+
+    return openvino_missing(source.opened(), choice)
+
+
+def _load_openvino(source: ModelSource, choice: EngineChoice) -> Encoder:
+    from mafsar.runtime.engines.openvino_encoder import load_openvino
+
+    return load_openvino(source.opened(), choice)
+
+
 # In the order in which `engine="auto"` tries them. Of a bundle, the last one is always there.
 ENGINE_TABLE = (
     EngineRow("trt", "built", _trt_missing, _load_trt),
+    EngineRow("openvino", "graphs", _openvino_missing, _load_openvino),
     EngineRow("onnx", "graphs", lambda *_: None, _load_onnx),
     EngineRow("torch", "network", lambda *_: None, _load_torch),
 )
@@ -157,7 +170,7 @@ def load_model(
         name: `tiny`, the path of a bundle, or a network: a CLIP (`vit-b-32`, `NAME:TAG`,
             `NAME:/path/weights`, `NAME:random`, `hf-hub:…`, `local-dir:…`), a run folder or a file
             of trained adapters.
-        engine: "auto", "onnx", "trt" or "torch".
+        engine: "auto", "onnx", "openvino", "trt" or "torch".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
         threads: Threads of the engine on the CPU; None = OMP_NUM_THREADS, else one a core.
@@ -253,7 +266,7 @@ def precisions_of(
 
     Args:
         name: See `load_model`.
-        engine: "onnx", "trt" or "torch".
+        engine: "onnx", "openvino", "trt" or "torch".
         make_bundle: See `load_model`.
 
     Returns:

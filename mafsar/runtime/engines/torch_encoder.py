@@ -131,7 +131,7 @@ class TorchEncoder:
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast("cuda", dtype=torch.float16)
+        return torch.autocast(self.device.partition(":")[0], dtype=torch.float16)
 
     def _tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
         config = self._network.config.text

@@ -21,7 +21,10 @@ _DTYPES: dict[str, type[np.generic]] = {
     "FLOAT": np.float32,
     "HALF": np.float16,
     "UINT8": np.uint8,
+    "INT32": np.int32,
     "INT64": np.int64,
+    "BOOL": np.bool_,
+    "BF16": np.uint16,  # the bits: numpy has no bfloat16
 }
 
 
@@ -52,8 +55,9 @@ def plan_batches(count: int, buckets: Sequence[int]) -> list[tuple[int, int]]:
 class _Buffer:
     """Memory of one tensor of a bucket: pinned host memory, seen as an array, and device memory."""
 
-    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
-        self._cuda = cuda
+    def __init__(self, cuda: Cuda, shape: tuple[int, ...], kind: str) -> None:
+        self._cuda, self._is_bfloat16 = cuda, kind == "BF16"
+        dtype = _DTYPES[kind]
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self.size_bytes = size
         self.host = cuda.allocate_pinned(size)
@@ -61,9 +65,26 @@ class _Buffer:
         memory = (ctypes.c_uint8 * size).from_address(self.host)
         self.array: NDArray[Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
 
+    def fill(self, values: NDArray[Any]) -> None:
+        """Writes the first rows, and zeros after them."""
+        self.array[: len(values)] = _bfloat16_bits(values) if self._is_bfloat16 else values
+        self.array[len(values) :] = 0
+
+    def rows(self, count: int) -> NDArray[Any]:
+        """A copy of the first rows; bfloat16 as float32."""
+        if self._is_bfloat16:
+            return (self.array[:count].astype(np.uint32) << 16).view(np.float32)
+        return self.array[:count].copy()
+
     def free(self) -> None:
         self._cuda.free(self.device)
         self._cuda.free_pinned(self.host)
+
+
+def _bfloat16_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """The upper halves of float32 numbers, rounded to even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 class _Bucket:
@@ -93,8 +114,12 @@ class _Bucket:
                 if not self._context.set_input_shape(name, shape):
                     raise MismatchError(f"the engine's input {name} does not take {shape}")
             shape = tuple(self._context.get_tensor_shape(name))
-            dtype = str(engine.get_tensor_dtype(name)).rpartition(".")[2]
-            buffer = _Buffer(cuda, shape, _DTYPES[dtype])
+            kind = str(engine.get_tensor_dtype(name)).rpartition(".")[2]
+            if kind not in _DTYPES:
+                raise MismatchError(
+                    f"the engine's tensor {name} is {kind}; known are {', '.join(_DTYPES)}"
+                )
+            buffer = _Buffer(cuda, shape, kind)
             (self.inputs if is_input[name] else self.outputs)[name] = buffer
             self._context.set_tensor_address(name, buffer.device)
         self._graph: int | None = None
@@ -102,9 +127,9 @@ class _Bucket:
 
     def run(self, inputs: Mapping[str, NDArray[Any]], count: int) -> Arrays:
         """Runs `count` clips, padded to the batch; returns copies of their rows."""
+        self._cuda.activate()
         for name, buffer in self.inputs.items():
-            buffer.array[:count] = inputs[name]
-            buffer.array[count:] = 0
+            buffer.fill(inputs[name])
         if self._graph is not None:
             self._cuda.launch(self._graph, self._stream)
         else:
@@ -114,7 +139,7 @@ class _Bucket:
         # Recorded after the first run, which allocates memory; a recording may not.
         if self._runs == 1:
             self._record()
-        return {name: buffer.array[:count].copy() for name, buffer in self.outputs.items()}
+        return {name: buffer.rows(count) for name, buffer in self.outputs.items()}
 
     def _enqueue(self) -> None:
         for buffer in self.inputs.values():
@@ -129,13 +154,36 @@ class _Bucket:
             self._cuda.to_host(buffer.host, buffer.device, buffer.size_bytes, self._stream)
 
     def _record(self) -> None:
-        self._cuda.begin_capture(self._stream)
+        """Records a run as a graph, where TensorRT allows it; else each run is enqueued."""
+        # tensorrt_rtx knows beforehand; tensorrt has no such question.
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if capturable is not None and not capturable(self._stream):
+            return
+        try:
+            self._cuda.begin_capture(self._stream)
+        except UnavailableError:
+            return
+        complete = False
         try:
             self._enqueue()
+            complete = True
+        except UnavailableError:
+            pass  # this call has its results already, and the next ones do without a graph
         finally:
-            self._graph = self._cuda.end_capture(self._stream)
+            graph = self._cuda.end_capture(self._stream)
+            if graph is not None and not complete:
+                self._cuda.destroy_graph(graph)
+                graph = None
+            self._graph = graph
 
     def free(self) -> None:
+        """Destroys the graph, the context, the buffers and the stream, in this order."""
+        self._cuda.activate()
+        if self._graph is not None:
+            self._cuda.destroy_graph(self._graph)
+            self._graph = None
+        self._context = None  # TensorRT's destructor frees its memory
+        self._cuda.destroy_stream(self._stream)
         for buffer in (*self.inputs.values(), *self.outputs.values()):
             buffer.free()
 
@@ -190,7 +238,7 @@ class TrtEngine:
         return self._ready[size]
 
     def close(self) -> None:
-        """Frees the buffers."""
+        """Frees graphs, contexts, buffers and streams; the next run makes them again."""
         for bucket in self._ready.values():
             bucket.free()
         self._ready.clear()

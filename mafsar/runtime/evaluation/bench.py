@@ -13,7 +13,9 @@ import numpy as np
 
 from mafsar.choices import Progress
 from mafsar.errors import InputError, option, shown
+from mafsar.runtime.cache.speeds import record_speeds
 from mafsar.runtime.encoder import Encoder, Float32, Frames
+from mafsar.runtime.engines.onnx_encoder import available_threads
 from mafsar.runtime.engines.parity import Parity, compare
 from mafsar.runtime.machine.system import peak_bytes, system_facts
 from mafsar.runtime.scoring.scores import match_features
@@ -66,7 +68,7 @@ class BenchRow:
     """One engine at one batch size.
 
     Attributes:
-        engine: "onnx", "trt" or "torch".
+        engine: "onnx", "openvino", "trt" or "torch".
         device: "cpu" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
         batch: Clips per call of encode and match; decode and preprocess take one clip.
@@ -179,9 +181,21 @@ def bench(
                     reference=against,
                 )
             )
+    _keep_speeds(spec.weights_sha256, rows)
     name = "rendered, 2 s, 224 px" if clip is None else str(clip)
     peak_mb = round(peak_bytes() / 1e6)
     return BenchResult(spec.name, name, system_facts(), peak_mb, tuple(rows))
+
+
+def _keep_speeds(weights_sha256: str, rows: Sequence[BenchRow]) -> None:
+    """Keeps the times of one clip on the CPU, from which `engine="auto"` chooses an engine."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if (row.device, row.batch) == ("cpu", 1):
+            found.setdefault(row.precision, {})[row.engine] = row.milliseconds["encode"].median
+    for precision, speeds in found.items():
+        if len(speeds) > 1:  # one engine alone compares with nothing
+            record_speeds(weights_sha256, precision, available_threads(), speeds)
 
 
 def _features(encoder: Encoder, frames: Frames, batch: int) -> Float32:

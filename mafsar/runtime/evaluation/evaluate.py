@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import TEXT_USES, Metric, Progress, TextUse, check_choice, check_metric
+from mafsar.choices import (
+    TEXT_USES,
+    Metric,
+    Progress,
+    TextUse,
+    Views,
+    ViewsUse,
+    check_choice,
+    check_metric,
+)
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
 from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.splits import Part, Split, labels_of_part, read_split
@@ -46,6 +55,9 @@ class EvalResult(Provenance):
         episodes: Number of episodes.
         seed: Seed that they were drawn with.
         metric: The visual metric.
+        views: What was matched: "raw" features, or the weight of the change view.
+        ece: Expected calibration error of the fused scores, 0–1: over 15 equal bins of the answered
+            class's share, the mean gap between that share and the share of right answers.
         text: Whether class names were used.
         clips_encoded: Number of clips that this call encoded; the others were in the cache.
         seconds: Wall time, in total.
@@ -71,6 +83,8 @@ class EvalResult(Provenance):
     episodes: int
     seed: int
     metric: Metric
+    views: Views
+    ece: float
     text: bool
     clips_encoded: int
     seconds: float
@@ -88,8 +102,8 @@ class EvalResult(Provenance):
         """The JSON object that `mafsar eval` prints."""
         names = [
             "accuracy", "ci95", "accuracy_visual", "accuracy_text", "per_class", "way", "shot",
-            "query", "episodes", "seed", "metric", "text", "clips_encoded", "seconds", "model",
-            "adapters", "engine",
+            "query", "episodes", "seed", "metric", "views", "ece", "text", "clips_encoded",
+            "seconds", "model", "adapters", "engine",
         ]  # fmt: skip
         return {"schema": SCHEMA} | {name: getattr(self, name) for name in names}
 
@@ -107,6 +121,7 @@ def evaluate(
     seed: int = 0,
     episodes_file: str | Path | None = None,
     metric: Metric | None = None,
+    views: ViewsUse = "auto",
     text: TextUse = "auto",
     alpha: float | None = None,
     geometry: Geometry | None = None,
@@ -115,6 +130,7 @@ def evaluate(
     batch: int | None = None,
     workers: int = 2,
     progress: Progress | None = None,
+    ignore_clock: float | None = None,
 ) -> EvalResult:
     """Measures accuracy over few-shot episodes, which are drawn by a seed.
 
@@ -132,6 +148,8 @@ def evaluate(
         seed: Seed to draw them with.
         episodes_file: File of frozen episodes: read if it exists, else written.
         metric: Visual metric: "otam", "bimhm" or "mean"; None = the model's.
+        views: What features are matched by: "raw", the weight of the change view (0–1) or "auto"
+            (the model's choice). The query's own features never enter their means.
         text: Whether class names are used: "on", "off" or "auto" (if the model knows the words of
             every class).
         alpha: Weight of the text term, 0–1; None = the model's.
@@ -163,7 +181,9 @@ def evaluate(
     use_text, why = _use_text(model, chosen, text)
     if alpha and not use_text:
         raise InputError(option(alpha=alpha), ": text is off; use ", option(text="on"))
-    scoring = model.spec.scoring.with_choices(metric=metric, alpha=alpha if use_text else 0.0)
+    scoring = model.spec.scoring.with_choices(
+        metric=metric, alpha=alpha if use_text else 0.0, views=views
+    )
     frozen = _frozen_episodes(
         chosen, class_index, labels, episodes_file, way, shot, query, episodes, seed
     )
@@ -180,6 +200,7 @@ def evaluate(
         workers=workers,
         progress=progress,
         store=data.store,
+        ignore_clock=ignore_clock,
     )
     texts = None
     if use_text:
@@ -193,6 +214,7 @@ def evaluate(
         scoring,
         pooled=encoded.pooled,
         text=texts,
+        branch="query" if encoded.support is None else "support",
         progress=progress,
     )
     return EvalResult(
@@ -207,6 +229,8 @@ def evaluate(
         episodes=len(frozen),
         seed=frozen.seed,
         metric=scoring.metric,
+        views=scoring.views,
+        ece=tally.ece,
         text=use_text,
         clips_encoded=encoded.encoded,
         seconds=time.perf_counter() - start,
@@ -260,6 +284,7 @@ def _choose(data: SupportSet, split: Split | str | Path | None, part: Part) -> S
 
 def _each_once(data: SupportSet, content: Sequence[str]) -> tuple[SupportSet, list[str], int]:
     """Leaves out clips with the content of another, so that a query is never its own support.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Returns:
         The remaining clips, the content hash of each, and how many were left out.

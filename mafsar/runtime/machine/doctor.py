@@ -39,6 +39,7 @@ def examine() -> list[Check]:
         _gpu,
         _train_packages,
         _tensorrt,
+        _openvino,
         examine_jetson,
         _codecs,
         _cache,
@@ -83,7 +84,22 @@ def _native() -> list[Check]:
         )
     else:
         summary = Check("native kernels", "ok", f"for all {len(states)} ops")
-    return [summary, *(_op(state) for state in states)]
+    return [summary, *_gpu_kernels(), *(_op(state) for state in states)]
+
+
+def _gpu_kernels() -> list[Check]:
+    """A line for each GPU on which training and matching fall back to torch."""
+    from mafsar.kernels.dispatch import cuda_problems
+
+    return [
+        Check(
+            "gpu kernels",
+            "warn",
+            f"GPU {index}: {problem}; slower reference code there",
+            "update the NVIDIA driver; a chip older than 7.5 has no kernels",
+        )
+        for index, problem in cuda_problems().items()
+    ]
 
 
 def _op(state: OpStatus) -> Check:
@@ -196,6 +212,14 @@ def _tensorrt(system: Path = Path("/usr/lib")) -> list[Check]:
         details = [f"{name} {_version(name) or 'of the system'}" for name in found]
         return [Check("tensorrt", "ok", ", ".join(details))]
     return [Check("tensorrt", "ok", "not installed; only --engine trt needs it")]
+
+
+def _openvino() -> list[Check]:
+    found = _version("openvino")
+    if found is None:
+        return [Check("openvino", "ok", "not installed; only --engine openvino needs it")]
+    detail = f"openvino {found}; used by itself where mafsar bench --engine onnx,openvino finds it faster"
+    return [Check("openvino", "ok", detail)]
 
 
 def _codecs() -> list[Check]:

@@ -11,6 +11,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from mafsar.runtime.cache.speeds import processor_name
 from mafsar.version import __version__
 
 _STATUS, _MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
@@ -19,7 +20,7 @@ _STATUS, _MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
 def system_facts() -> dict[str, str]:
     """Processor, power mode, driver and versions: what a figure depends on."""
     facts = {
-        "processor": _first_line("/proc/cpuinfo", "model name") or platform.machine(),
+        "processor": processor_name(),
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -37,7 +38,10 @@ def system_facts() -> dict[str, str]:
         "power_mode": _power_mode(),
     }
     facts |= {name: value for name, value in found.items() if value}
-    for package in ("numpy", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx", "torch"):
+    packages = (
+        "numpy", "onnxruntime-gpu", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "torch"
+    )  # fmt: skip
+    for package in packages:
         try:
             facts[package] = version(package)
         except PackageNotFoundError:

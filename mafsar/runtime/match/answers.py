@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mafsar.choices import Views
 from mafsar.errors import MafsarError, UnavailableError, option
 from mafsar.files import written_beside
 from mafsar.runtime.bank.bank import Bank
@@ -106,6 +107,7 @@ class Match(Provenance):
         topk: The best classes, best first.
         seconds: Time spent.
         clip: The part of the clip that was seen.
+        views: What was matched: "raw" features, or the weight of the change view.
         warning: What the user should know about this answer, or None.
         evidence: What `plot` needs, or None; not part of the JSON.
     """
@@ -118,6 +120,7 @@ class Match(Provenance):
     topk: tuple[TopK, ...]
     seconds: Seconds
     clip: ClipTimes
+    views: Views = "raw"
     warning: str | None
     evidence: Evidence | None = field(default=None, compare=False)
 
@@ -134,7 +137,7 @@ class Match(Provenance):
         del values["evidence"]
         order = (
             "query", "label", "score", "p_none", "none", "topk", "seconds", "clip", "model",
-            "adapters", "engine", "precision", "device", "warning",
+            "adapters", "engine", "precision", "device", "views", "warning",
         )  # fmt: skip
         return {"schema": SCHEMA} | {name: values[name] for name in order}
 

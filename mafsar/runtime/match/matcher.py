@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import kernels
-from mafsar.choices import TEXT_USES, Metric, Scoring, TextUse, check_choice
+from mafsar.choices import TEXT_USES, Metric, Scoring, TextUse, ViewsUse, check_choice
 from mafsar.errors import InputError, MafsarError, UnavailableError, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import Bank, clip_identity, clip_size, is_bank, read_bank
@@ -21,6 +21,7 @@ from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
 from mafsar.runtime.match.queries import Query, is_one_clip, queries_in
 from mafsar.runtime.scoring.scores import class_distances, class_prototypes, match_features
+from mafsar.runtime.scoring.views import Views
 from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
 
 _LONG = 3.0  # a query of more than this times the longest support clip gets a warning
@@ -41,6 +42,8 @@ class Matcher:
         text: Whether class names are used: "on", "off" or "auto" (as the bank decided).
         alpha: Weight of the text term, 0–1; None = the bank's.
         metric: Visual metric: "otam", "bimhm" or "mean"; None = the model's.
+        views: What features are matched by: "raw", the weight of the change view (0–1) or "auto"
+            (as the bank decided).
         threshold: "auto" or "off"; numbers need a calibrated bank.
         keep_query: Whether to keep support clips with the same content as the query. By default
             they are left out, and the answer's `warning` names them.
@@ -48,6 +51,7 @@ class Matcher:
             clip.
         batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Attributes:
         bank: The bank.
@@ -68,11 +72,13 @@ class Matcher:
         text: TextUse = "auto",
         alpha: float | None = None,
         metric: Metric | None = None,
+        views: ViewsUse = "auto",
         threshold: float | Literal["auto", "off"] = "auto",
         keep_query: bool = False,
         evidence: bool | None = None,
         batch: int | None = None,
         workers: int = 2,
+        ignore_clock: float | None = None,
     ) -> None:
         if topk < 1:
             raise InputError(f"topk must be ≥ 1, got {topk}")
@@ -90,14 +96,15 @@ class Matcher:
         self.bank = bank
         self.encoder = bank.encoder if encoder is None else encoder
         bank.check_model(self.encoder.spec)
-        self.use_text, self.scoring = _choose_scoring(bank, text, alpha, metric)
+        self.use_text, self.scoring = _choose_scoring(bank, text, alpha, metric, views)
         self._topk = topk
         self._keep_query = keep_query
         self._evidence = evidence
         self._batch = batch or (1 if self.encoder.device == "cpu" else 8)
         self._workers = workers
+        self._ignore_clock = ignore_clock
         self._support = bank.frames(use_text=self.use_text)
-        self._prototypes: dict[bytes, Float32] = {}
+        self._prototypes: dict[bytes, tuple[Views, Float32]] = {}
 
     def __repr__(self) -> str:
         return f"Matcher({self.bank!r}, {self.encoder!r}, {self.scoring.metric})"
@@ -159,6 +166,7 @@ class Matcher:
                 frames=spec.frames,
                 size=spec.image_size,
                 geometry=self.bank.geometry,
+                ignore_clock=self._ignore_clock,
             )
             for query in queries
         ]
@@ -216,9 +224,10 @@ class Matcher:
         text = None
         if self.use_text and self.bank.text is not None:
             text = self.bank.text[classes]
+        views, prototypes = self._prototypes_of(class_index, classes)
         scores = match_features(
-            frames[None],
-            self._prototypes_of(class_index, classes),
+            views.of_query(frames[None]),
+            prototypes,
             self.scoring,
             pooled=pooled[None],
             text=text,
@@ -235,7 +244,8 @@ class Matcher:
         )
         shown = None
         if evidence:
-            shown = self._show(clip, frames, np.flatnonzero(class_index == classes[order[0]]))
+            members = np.flatnonzero(class_index == classes[order[0]])
+            shown = self._show(clip, frames, members, views)
         parts = (
             clip.decode_seconds + hash_seconds,
             clip.preprocess_seconds,
@@ -258,19 +268,27 @@ class Matcher:
             ),
             warning="; ".join(warnings + self._warnings(clip, len(classes))) or None,
             evidence=shown,
+            views=self.scoring.views,
             **provenance(self.encoder),
         )
 
-    def _prototypes_of(self, class_index: NDArray[np.intp], classes: NDArray[np.intp]) -> Float32:
-        """Prototypes of the classes, (C, T, E); kept until other clips are left out."""
+    def _prototypes_of(
+        self, class_index: NDArray[np.intp], classes: NDArray[np.intp]
+    ) -> tuple[Views, Float32]:
+        """Views, and prototypes of the classes, (C, T, E); kept until other clips are left out."""
         key = class_index.tobytes()
         if key not in self._prototypes:
             position = np.full(len(self.bank.classes) + 1, -1)
             position[classes] = np.arange(len(classes))
             self._prototypes.clear()
-            self._prototypes[key] = class_prototypes(
-                self._support, position[class_index], len(classes)
+            left = np.flatnonzero(class_index >= 0)
+            support = self._support[left]
+            branch = self.bank.branch(use_text=self.use_text)
+            views = Views.of(self.scoring, self.bank.query[left], support, branch)
+            prototypes = class_prototypes(
+                views.of_support(support), position[class_index[left]], len(classes)
             )
+            self._prototypes[key] = views, prototypes
         return self._prototypes[key]
 
     def _class_index_without(self, query: Query) -> tuple[NDArray[np.intp], list[str]]:
@@ -311,16 +329,18 @@ class Matcher:
             warnings.append("only one class: its score is always 1, and p_none is not calibrated")
         return warnings
 
-    def _show(self, clip: Clip, frames: Float32, members: NDArray[np.intp]) -> Evidence:
+    def _show(
+        self, clip: Clip, frames: Float32, members: NDArray[np.intp], views: Views
+    ) -> Evidence:
         """The nearest clip of the best class, and how its frames align with the query's."""
-        distances = class_distances(frames[None], self._support[members], self.scoring)[0]
-        nearest = int(members[int(distances.argmin())])
-        grid = kernels.frame_distances(frames[None], self._support[nearest][None])[0, 0]
+        asked, shown = views.of_query(frames[None]), views.of_support(self._support[members])
+        nearest = int(class_distances(asked, shown, self.scoring)[0].argmin())
+        grid = kernels.frame_distances(asked, shown[nearest][None])[0, 0]
         alignment = kernels.otam_alignment(grid, lam=self.scoring.lam)
         return Evidence(
             self.bank,
             clip.pixels,
-            nearest,
+            int(members[nearest]),
             np.asarray(grid, np.float32),
             np.asarray(alignment, np.float32),
         )
@@ -335,11 +355,13 @@ def match(
     text: TextUse = "auto",
     alpha: float | None = None,
     metric: Metric | None = None,
+    views: ViewsUse = "auto",
     threshold: float | Literal["auto", "off"] = "auto",
     geometry: Geometry | None = None,
     keep_query: bool = False,
     fps: float | None = None,
     times: Sequence[float] | None = None,
+    ignore_clock: float | None = None,
 ) -> Match | list[Match]:
     """Names the action of clips from a few clips of each class, in one call.
 
@@ -353,11 +375,13 @@ def match(
         text: See `Matcher` for a bank, `mafsar.enroll` for other supports.
         alpha: See `Matcher`.
         metric: See `Matcher`.
+        views: See `Matcher`.
         threshold: See `Matcher`.
         geometry: Which part of the picture the model sees; None = the bank's.
         keep_query: See `Matcher`.
         fps: Frame rate of a query's frames in memory, frames per second.
         times: Instead of `fps`: when each frame is first shown, seconds.
+        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Returns:
         One `Match`, or a list in the order of the clips.
@@ -374,8 +398,10 @@ def match(
         model = load_model(model)
     if held is None:
         model = load_model(SHIPPED) if model is None else model
-        held = enroll(support, model, text=text, geometry=geometry)
-        text = "auto"  # the bank now holds the choice
+        held = enroll(
+            support, model, text=text, views=views, geometry=geometry, ignore_clock=ignore_clock
+        )
+        text, views = "auto", "auto"  # the bank now holds the choices
     check_geometry(held, geometry)
     matcher = Matcher(
         held,
@@ -384,14 +410,16 @@ def match(
         text=text,
         alpha=alpha,
         metric=metric,
+        views=views,
         threshold=threshold,
         keep_query=keep_query,
+        ignore_clock=ignore_clock,
     )
     return matcher(query, fps=fps, times=times)
 
 
 def _choose_scoring(
-    bank: Bank, text: TextUse, alpha: float | None, metric: Metric | None
+    bank: Bank, text: TextUse, alpha: float | None, metric: Metric | None, views: ViewsUse
 ) -> tuple[bool, Scoring]:
     """Whether class names are used, and the scoring.
 
@@ -407,10 +435,11 @@ def _choose_scoring(
             " or by a model without text; enroll the clips again with ",
             option(text="on"),
         )
-    scoring = bank.model.scoring
+    scoring = bank.scoring_with_text
     if not use_text:
         if alpha:
             raise InputError(option(alpha=alpha), ": text is off; use ", option(text="on"))
-        return False, scoring.with_choices(metric=metric, alpha=0.0)
+        return False, scoring.with_choices(metric=metric, alpha=0.0, views=views)
     own = bank.text_choice.alpha if bank.text_choice.used else scoring.alpha
-    return True, scoring.with_choices(metric=metric, alpha=own if alpha is None else alpha)
+    alpha = own if alpha is None else alpha
+    return True, scoring.with_choices(metric=metric, alpha=alpha, views=views)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mafsar.choices import Scoring
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.files import file_sha256
 from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX
@@ -19,11 +20,12 @@ from mafsar.runtime.engines.loading import load_model, model_path
 SCHEMA = 1
 
 
-def describe(thing: str | Path) -> dict[str, Any]:
+def describe(thing: str | Path, *, ignore_clock: float | None = None) -> dict[str, Any]:
     """Describes a thing; a CLIP is counted from its configuration, and nothing is downloaded.
 
     Args:
         thing: A model's name, or the path of a bundle, engine, bank, support or clip.
+        ignore_clock: Frames per second that replace the timestamps of a video file.
 
     Returns:
         Facts by name, `schema` and `kind` first.
@@ -42,7 +44,7 @@ def describe(thing: str | Path) -> dict[str, Any]:
     if path.suffix == ".engine" and path.is_file():
         return describe_engine(path)
     if path.exists():
-        return _describe_path(path)
+        return _describe_path(path, ignore_clock)
     if path.suffix in (BUNDLE_SUFFIX, ".safetensors", ".engine", ".plan") and ":" not in name:
         raise MissingError(f"{path}: no such file or folder; check the path")
     return describe_name(name)
@@ -157,7 +159,9 @@ def describe_bank(bank: Bank) -> dict[str, Any]:
         "text": bank.text_choice.used,
         "alpha": bank.text_choice.alpha,
         "why_text": bank.text_choice.why,
-        "metric": bank.model.scoring.metric,
+        "metric": bank.scoring.metric,
+        "views": bank.scoring.views,
+        "verdict": None if bank.verdict is None else bank.verdict.kind,
         "geometry": bank.geometry.to_json(),
         "images": bank.images is not None,
         "model": bank.model.name,
@@ -186,13 +190,19 @@ def _describe_spec(kind: str, spec: ModelSpec) -> dict[str, Any]:
         "text": spec.text,
         "prompts": list(spec.prompts),
         "known_words": None if known is None else len(known),
-        "match": asdict(spec.scoring),
+        "match": _match(spec.scoring),
         "preprocess": spec.preprocess_json(),
         "weights_sha256": spec.weights_sha256,
     }
 
 
-def _describe_path(path: Path) -> dict[str, Any]:
+def _match(scoring: Scoring) -> dict[str, Any]:
+    """How features are matched; of the means of the training clips only whether they are kept."""
+    values = asdict(replace(scoring, view_prior=None))
+    return values | {"view_prior": scoring.view_prior is not None}
+
+
+def _describe_path(path: Path, ignore_clock: float | None) -> dict[str, Any]:
     """A clip or a support."""
     from mafsar.data.support import read_support
     from mafsar.video import is_frame_folder, video_info
@@ -208,7 +218,7 @@ def _describe_path(path: Path) -> dict[str, Any]:
             facts |= {"duration_seconds": found.duration_seconds, "fps": found.fps}
         return facts | ({"repairs": list(found.notes)} if found.notes else {})
     if kind is not None:
-        return {"schema": SCHEMA, "kind": "clip"} | video_info(path)
+        return {"schema": SCHEMA, "kind": "clip"} | video_info(path, ignore_clock)
     support = read_support(path)
     counts = dict.fromkeys(support.labels, 0)
     for clip in support.clips:

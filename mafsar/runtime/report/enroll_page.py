@@ -49,17 +49,13 @@ def write_quality_page(bank: Bank, path: Path) -> Path:
 def _subtitle(report: EnrollReport, bank: Bank) -> str:
     return (
         f"{len(report.classes)} classes, {len(report.clips)} clips, model {bank.model.name};"
-        f" class names {'are used' if report.text.used else 'are not used'} ({report.text.why})"
+        f" class names {'are used' if report.text.used else 'are not used'} ({report.text.why});"
+        f" views {bank.scoring.views}"
     )
 
 
 def _overview(report: EnrollReport) -> str:
-    if report.accuracy is None:
-        headline = "Not testable: no class has a second clip"
-    else:
-        right = sum(bool(clip.right) for clip in report.clips)
-        judged = sum(clip.right is not None for clip in report.clips)
-        headline = f"Leave-one-out: {right} of {judged} clips are named correctly by the others"
+    headline = report.verdict[0].upper() + report.verdict[1:]
     rows = [
         (item.label, item.right / item.clips, f"{item.right} of {item.clips}")
         for item in report.classes
@@ -89,7 +85,7 @@ def _clip_card(clip: ClipQuality, strip: Image.Image) -> str:
         verdict = f'<span class="bad">taken for {page.text(clip.answer)}</span>'
     lines = [f"<p>{verdict}</p>"]
     if clip.hurts:
-        lines.append('<p class="bad">hurts: without it more of the others are right</p>')
+        lines.append(f'<p class="bad">hurts: without it {clip.gain} more of the others right</p>')
     if clip.twin:
         lines.append(f'<p class="warn">also in another class, as {page.text(clip.twin)}</p>')
     facts: list[tuple[str, object]] = [("length", f"{clip.duration_seconds:.2f} s")]

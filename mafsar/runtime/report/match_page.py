@@ -125,6 +125,7 @@ def _details(match: Match) -> str:
     seconds = match.seconds
     times = page.facts(
         [
+            ("views", match.views),
             ("clip", f"{match.clip.duration_seconds:.2f} s"),
             ("decode", f"{seconds.decode:.3f} s"),
             ("pre-process", f"{seconds.preprocess:.3f} s"),

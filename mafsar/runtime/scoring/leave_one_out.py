@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import Scoring
+from mafsar.choices import Branch, Scoring
 from mafsar.runtime.encoder import Float32
+from mafsar.runtime.scoring.left_out_views import left_out_distances
 from mafsar.runtime.scoring.scores import (
     Float64,
     class_distances,
     class_prototypes,
     score_distances,
 )
+from mafsar.runtime.scoring.views import Views
 
 Bools = NDArray[np.bool_]
 
@@ -63,6 +65,7 @@ def leave_one_out(
     *,
     pooled: Float32 | None = None,
     text: Float32 | None = None,
+    branch: Branch = "query",
 ) -> LeftOut:
     """Answers every clip from the others.
 
@@ -70,11 +73,15 @@ def leave_one_out(
         query: The clips by the query graph, (n, T, E).
         support: The same clips as support, (n, T, E).
         class_index: Classes, (n,), 0 … C − 1, each with at least one clip.
-        scoring: Metric, scales and α.
+        scoring: Metric, scales, α and views; by views, the clip leaves the means μ too.
         pooled: Time means of the raw query features, (n, E); needed with text.
         text: Class text embeddings, (C, E), or None.
+        branch: The graph that `support` is from: "query" where text is off.
     """
-    distances = _distances(query, support, class_index, scoring)
+    if scoring.views == "raw":
+        distances = _distances(query, support, class_index, scoring)
+    else:
+        distances = left_out_distances(query, support, class_index, scoring, branch)
     counts = np.bincount(class_index)
     return LeftOut(
         counts[class_index] > 1,
@@ -91,12 +98,16 @@ def harmful_clips(
     *,
     pooled: Float32 | None = None,
     text: Float32 | None = None,
+    branch: Branch = "query",
 ) -> NDArray[np.intp]:
     """How many more of the other clips are right when a clip is removed, (n,).
 
     A clip with a positive number hurts. A class's only clip is never removed and has 0. Arguments as
-    `leave_one_out`. Computes n² distances.
+    `leave_one_out`. Computes n² distances. By views, μ
+    stays that of all clips, so the numbers are close to those of a support without the clip.
     """
+    views = Views.of(scoring, query, support, branch)
+    query, support = views.of_query(query), views.of_support(support)
     n, classes = len(class_index), int(class_index.max()) + 1
     counts = np.bincount(class_index, minlength=classes)
     distances = _distances(query, support, class_index, scoring)

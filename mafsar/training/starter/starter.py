@@ -205,7 +205,7 @@ def run(out: Path, *, plan: StarterPlan, seed: int, overwrite: bool = False) -> 
             "torch": version("torch"),
         },
         "classes": {split: class_names(split) for split in ("train", "val", "test")},
-        "match": dataclasses.asdict(trained.network.config.match),
+        "match": trained.network.config.match.to_json(),
         "results": rows,
         "curves": trained.curves,
     }

@@ -74,6 +74,12 @@ def test_tensorrt_10_3_builds_on_its_device(whole, toolkit, tmp_path) -> None:
         build(request, toolkit, local=86)
 
 
+def test_a_refused_profile_is_named(whole, toolkit, tmp_path, fake_trt, monkeypatch) -> None:
+    monkeypatch.setattr(fake_trt.IBuilderConfig, "add_optimization_profile", lambda *_: -1)
+    with pytest.raises(MismatchError, match=r"does not take a profile of batch 1 .*batch"):
+        build(request_of(whole, tmp_path), toolkit, local=87)
+
+
 def test_an_engine_of_another_precision_fails(whole, toolkit, tmp_path, fake_trt, monkeypatch):
     request = request_of(whole, tmp_path, "fp16")
     network = fake_trt.INetworkDefinition

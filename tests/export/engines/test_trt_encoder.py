@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.export.bundle_draft import bundle_draft, describe_file
 from mafsar.files import file_sha256
-from mafsar.runtime.engines import trt_encoder
+from mafsar.runtime.engines import trt_encoder, trt_engine
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
@@ -133,6 +135,65 @@ def test_it_runs_where_cuda_graphs_cannot_be_recorded(bundle: Path, fake_trt) ->
     assert cuda.launched == 0
     engine.close()
     assert cuda.buffers == {}
+
+
+def test_a_refused_recording_does_not_fail_the_first_call(bundle: Path, fake_trt) -> None:
+    cuda = fake_trt.FakeCuda()
+    plan = fake_trt.plan_of(bundle / "query-fp32.onnx", BUCKETS, no_capture=True)
+    engine = TrtEngine(plan, fake_trt.fake_module(cuda), cuda, BUCKETS)
+    frames = clips(3)
+    first, second = engine.run({"frames": frames}), engine.run({"frames": frames})
+    np.testing.assert_array_equal(first["features"], second["features"])
+    assert cuda.launched == 0
+    assert cuda.graphs == [None]  # what was recorded up to the refusal is destroyed
+    assert cuda.recording is None
+
+
+def test_what_says_that_it_cannot_be_recorded_is_not_tried(
+    bundle: Path, fake_trt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = fake_trt.FakeCuda()
+    plan = (bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.engine").read_bytes()
+    engine = TrtEngine(plan, fake_trt.fake_module(cuda), cuda, BUCKETS)
+    # Of tensorrt_rtx; TensorRT 10.3 has no such name.
+    context = fake_trt.IExecutionContext
+    monkeypatch.setattr(context, "is_stream_capturable", lambda *_: False, raising=False)
+    engine.run({"frames": clips(3)})
+    assert cuda.graphs == []
+
+
+def test_everything_is_given_back_and_each_thread_has_the_device(bundle: Path, fake_trt) -> None:
+    cuda = fake_trt.FakeCuda()
+    plan = (bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.engine").read_bytes()
+    engine = TrtEngine(plan, fake_trt.fake_module(cuda), cuda, BUCKETS)
+    with ThreadPoolExecutor(1) as pool:
+        wanted = pool.submit(engine.run, {"frames": clips(1)}).result()
+    engine.run({"frames": clips(4)})
+    assert len(cuda.activated) == 2
+    assert cuda.streams == 2
+    engine.close()
+    assert (cuda.buffers, cuda.streams, cuda.graphs) == ({}, 0, [None, None])
+    found = engine.run({"frames": clips(1)})
+    np.testing.assert_array_equal(found["features"], wanted["features"])
+
+
+def test_bfloat16_tensors_are_float32_outside() -> None:
+    class Host:
+        def __init__(self) -> None:
+            self.kept: list[object] = []
+
+        def allocate(self, size: int) -> int:
+            self.kept.append((ctypes.c_uint8 * size)())
+            return ctypes.addressof(self.kept[-1])
+
+        allocate_pinned = allocate
+
+    buffer = trt_engine._Buffer(Host(), (3, 2), "BF16")
+    values = np.array([[1.0, -2.5], [1 + 2**-8, 1 + 3 * 2**-8]], np.float32)
+    buffer.fill(values)
+    # Eight bits of mantissa; halves go to the even neighbour.
+    wanted = [[1.0, -2.5], [1.0, 1 + 2**-6], [0.0, 0.0]]
+    np.testing.assert_array_equal(buffer.rows(3), np.array(wanted, np.float32))
 
 
 def test_another_device_runs_the_probe_again(bundle: Path, device: Device) -> None:

@@ -28,7 +28,9 @@ def fake(bodies, monkeypatch):
     for module in (matching_cuda, adapter_cuda):
         monkeypatch.setattr(module, "native", lambda: bodies.module)
         monkeypatch.setattr(module, "stream_of", lambda _: 0)
+    monkeypatch.setattr(matching_cuda, "cuda_problem", lambda _: "")
     monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     for cached in (matching_cuda._shared_bytes, matching_cuda._multiprocessors):
         cached.cache_clear()
     yield bodies.module

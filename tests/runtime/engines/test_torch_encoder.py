@@ -59,7 +59,7 @@ def test_a_clip_model_by_name_runs_without_adapters(capsys):
     encoder = load_torch_encoder("tiny:random", device="cpu")
     spec = encoder.spec
     assert (spec.name, spec.backbone, spec.adapters) == ("tiny:random", "tiny", "none")
-    assert spec.scoring.metric == "mean"
+    assert (spec.scoring.metric, spec.scoring.lam, spec.scoring.views) == ("otam", 0.1, 0.8)
     assert "random weights" in (spec.notice or "")
     assert spec.parameters_tunable > 0  # what training would tune
     with pytest.raises(InputError, match="no support branch"):

@@ -109,8 +109,8 @@ def test_json_has_the_documented_fields(encoder, support_folder, cache):
     line = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert list(line) == [
         "schema", "accuracy", "ci95", "accuracy_visual", "accuracy_text", "per_class", "way",
-        "shot", "query", "episodes", "seed", "metric", "text", "clips_encoded", "seconds", "model",
-        "adapters", "engine",
+        "shot", "query", "episodes", "seed", "metric", "views", "ece", "text", "clips_encoded", "seconds",
+        "model", "adapters", "engine",
     ]  # fmt: skip
     assert (line["way"], line["shot"], line["query"], line["episodes"], line["seed"]) == (
         3,

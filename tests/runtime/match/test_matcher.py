@@ -33,10 +33,10 @@ def test_json_has_the_documented_fields(encoder, support_folder, make_clip, tmp_
     line = json.loads(json.dumps(answer.to_json(), allow_nan=False))
     assert list(line) == [
         "schema", "query", "label", "score", "p_none", "none", "topk", "seconds", "clip", "model",
-        "adapters", "engine", "precision", "device", "warning",
+        "adapters", "engine", "precision", "device", "views", "warning",
     ]  # fmt: skip
     assert list(line["seconds"]) == ["decode", "preprocess", "encode", "match", "total"]
-    assert list(line["clip"]) == ["duration_seconds", "frames_seconds", "fps"]
+    assert list(line["clip"]) == ["duration_seconds", "frames_seconds", "fps", "repairs"]
     assert [list(item) for item in line["topk"]] == 2 * [
         ["label", "score", "distance", "text_score"]
     ]

@@ -1,0 +1,47 @@
+"""What a decoded frame carries besides its pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+
+def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
+    """Returns how a frame is to be turned and mirrored, to the nearest quarter turn.
+
+    Returns:
+        The signs of (a, b, c, d) in (p, q) → (a·p + c·q, b·p + d·q); None for upright pictures.
+    """
+    # PyAV's annotation of side_data does not match what iterating over it gives.
+    data: Any
+    for data in _side_data(frame):
+        if getattr(data.type, "name", "") == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+            if abs(a) + abs(d) >= abs(b) + abs(c):
+                signs = (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
+            else:
+                signs = (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
+            return None if signs == (1, 0, 0, 1) else signs
+    return None
+
+
+def _side_data(frame: VideoFrame) -> Any:
+    """All side data. PyAV refuses a frame that has a kind it has no name for (EXIF, spatial video)."""
+    try:
+        return frame.side_data
+    except ValueError:
+        from av.sidedata.sidedata import Type
+
+        Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
+        return frame.side_data
+
+
+def _unnamed(cls: Any, value: int) -> Any:
+    """A kind of side data that PyAV does not know, named by its number; nothing here reads it."""
+    kind = object.__new__(cls)
+    kind._name_, kind._value_ = f"KIND_{value}", value
+    return kind
