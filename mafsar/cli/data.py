@@ -14,6 +14,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, voice
+from mafsar.cli.wording import worded
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def check(
     lists: opt.ListsOption = None,
     data: opt.DataOption = None,
     split: opt.SplitOption = None,
+    frames_pattern: opt.FramesPatternOption = None,
     frames: Annotated[
         int,
         typer.Option(
@@ -61,7 +63,10 @@ def check(
 
     outputs.refuse_existing({"--out": out}, overwrite)
     began = time.perf_counter()
-    catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
+    catalogue = open_data(
+        dataset=dataset, root=root, lists=lists, data=data, split=split,
+        frames_pattern=frames_pattern,
+    )  # fmt: skip
     counts = checking.count_parts(catalogue)
     problems: list[ClipReport] = []
     tally: Counter[str] = Counter()
@@ -102,6 +107,7 @@ def pack(
     lists: opt.ListsOption = None,
     data: opt.DataOption = None,
     split: opt.SplitOption = None,
+    frames_pattern: opt.FramesPatternOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -141,7 +147,10 @@ def pack(
     if out is None:
         raise InputError("data pack: name the store to write: --out F.sqlite (-o)")
     settings = StoreSettings(frames, short_side, quality)
-    catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
+    catalogue = open_data(
+        dataset=dataset, root=root, lists=lists, data=data, split=split,
+        frames_pattern=frames_pattern,
+    )  # fmt: skip
     if is_store(catalogue.root):
         raise InputError(f"--data {catalogue.root}: is packed already; use it directly")
     if out.is_file() and overwrite:
@@ -205,10 +214,19 @@ def _show_problems(
         return
     rows = table.new_table("status", "part", ("clip", "fold"), ("why", "fold"))
     for report in problems[:SHOWN]:
-        table.add_row(rows, report.status, report.clip.part or "", report.clip.name, report.detail)
+        table.add_row(
+            rows, report.status, report.clip.part or "", report.clip.name, _detail(report)
+        )
     left = len(problems) - SHOWN
     where = f"{out} has all" if out else "--out F.csv writes all"
     table.show(stream, rows, after=[f"… and {left:,} more; {where}"] if left > 0 else [])
+
+
+def _detail(report: ClipReport) -> str:
+    """Why a clip is not fine; an error is said in flags."""
+    if report.error is None:
+        return report.detail
+    return worded(report.error).removeprefix(f"{report.clip.path}: ")
 
 
 def _verdict(tally: Counter[str], total: int) -> str:
@@ -245,7 +263,7 @@ def _report_json(report: ClipReport) -> dict[str, Any]:
         "label": report.clip.label,
         "clip": report.clip.name,
         "status": report.status,
-        "detail": report.detail,
+        "detail": _detail(report),
         "frames": report.frames,
         "duration_seconds": report.duration_seconds,
         "repairs": list(report.repairs),

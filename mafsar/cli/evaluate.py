@@ -76,6 +76,7 @@ def evaluate(
     dataset: opt.DatasetOption = None,
     root: opt.RootOption = None,
     lists: opt.ListsOption = None,
+    frames_pattern: opt.FramesPatternOption = None,
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
@@ -111,7 +112,7 @@ def evaluate(
     with outputs.results_to(out, overwrite=overwrite) as stream:
         clips: SupportSet | Path | None = data
         if dataset is not None or root is not None or lists is not None or packed:
-            clips, text = _standard(dataset, root, lists, data, split, part, text)
+            clips, text = _standard(dataset, root, lists, data, split, part, text, frames_pattern)
             split, part = None, "test"
         assert clips is not None
         choice = engine_choice(engine, device, precision, cache=not no_cache)
@@ -133,6 +134,7 @@ def evaluate(
                 episodes=episodes,
                 seed=seed,
                 episodes_file=episodes_file,
+                frames_pattern=frames_pattern,
                 cache=not no_cache,
                 progress=bar,
                 ignore_clock=ignore_clock,
@@ -142,6 +144,8 @@ def evaluate(
             for line in views_line(encoder.spec.scoring, encoder.spec.adapters):
                 voice.note(line)
         voice.note(f"text: {'on' if result.text else 'off'} ({result.why_text})")
+        for line in result.notes:
+            voice.note(f"note: {line}")
         if result.clips_again:
             again = opt.count(result.clips_again, "clip")
             voice.note(f"note: {again} left out: the same content as another")
@@ -161,12 +165,16 @@ def _standard(
     split: Path | None,
     part: Any,
     text: str,
+    frames_pattern: str | None,
 ) -> tuple[SupportSet, str]:
     """The clips of a standard data set's part, and whether its class names are there to use."""
     from mafsar.data.open_data import open_data
     from mafsar.data.support import part_clips
 
-    catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
+    catalogue = open_data(
+        dataset=dataset, root=root, lists=lists, data=data, split=split,
+        frames_pattern=frames_pattern,
+    )  # fmt: skip
     clips, named = part_clips(catalogue, part)
     if named or text == "off":
         return clips, text

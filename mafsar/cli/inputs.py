@@ -71,6 +71,7 @@ def open_support(
     views: Any = None,
     geometry: Geometry | None,
     skip_bad: bool = False,
+    frames_pattern: str | None = None,
     ignore_clock: float | None = None,
 ) -> tuple[Bank, Encoder]:
     """The bank and the encoder for SUPPORT, which is a bank, a folder or a CSV."""
@@ -95,6 +96,7 @@ def open_support(
             views=views,
             geometry=geometry,
             on_error="skip" if skip_bad else "raise",
+            frames_pattern=frames_pattern,
             cache=choice.cache,
             images=False,
             progress=bar,

@@ -108,6 +108,7 @@ def match(
         ),
     ] = False,
     skip_bad: opt.SkipBadFlag = False,
+    frames_pattern: opt.FramesPatternOption = None,
     ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
@@ -124,7 +125,7 @@ def match(
     from mafsar.runtime.bank.bank import is_bank
     from mafsar.runtime.match.matcher import Matcher
 
-    asked = expand(queries)
+    asked = expand(queries, frames_pattern)
     wanted = MatchFiles.plan(
         asked,
         {"--csv": csv, "--report": report, "--out": out},
@@ -141,6 +142,7 @@ def match(
         views=opt.views_of(views),
         geometry=geometry_of(roi, fit, rotate, hflip),
         skip_bad=skip_bad,
+        frames_pattern=frames_pattern,
         ignore_clock=ignore_clock,
     )
     chosen: dict[str, Any] = {

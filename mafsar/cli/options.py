@@ -218,6 +218,15 @@ SkipBadFlag = Annotated[
     bool,
     typer.Option("--skip-bad", help="Go on without support clips that cannot be read."),
 ]
+FramesPatternOption = Annotated[
+    str | None,
+    typer.Option(
+        "--frames-pattern",
+        metavar="P",
+        help="Which pictures are frames in folders that hold several kinds, as img_%05d.jpg;"
+        " ?start=N&fps=N after it sets the first number and the clock.",
+    ),
+]
 IgnoreClockOption = Annotated[
     float | None,
     typer.Option(

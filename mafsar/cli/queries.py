@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mafsar.cli import voice
 from mafsar.errors import InputError
 
 _LIVE = re.compile(
     r"^(\d+|/dev/video\d+|(v4l2|rtsps?|rtmps?|https?|udp|tcp|srt|csi)://.*)$", re.IGNORECASE
 )
+_STREAMED = frozenset({".mjpeg", ".mjpg"})  # what cameras call their streams
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -30,8 +32,12 @@ class Source:
     path: Path
 
 
-def expand(words: Sequence[str]) -> list[Source]:
+def expand(words: Sequence[str], frames_pattern: str | None = None) -> list[Source]:
     """The clips that the QUERY words name, in order.
+
+    Args:
+        words: QUERY.
+        frames_pattern: Which pictures are frames in folders that hold several kinds.
 
     Raises:
         InputError: A live source, an empty folder or glob, or no clip at all.
@@ -45,12 +51,28 @@ def expand(words: Sequence[str]) -> list[Source]:
             sources += _expand_one(word)
     if not sources:
         raise InputError("QUERY: no clip was named; give files, folders, a glob, or paths on stdin")
-    return sources
+    if frames_pattern is None:
+        return sources
+    from mafsar.video.find import choose_frames
+
+    paths = choose_frames([source.path for source in sources], frames_pattern)
+    return [Source(source.name, path) for source, path in zip(sources, paths, strict=True)]
 
 
 def is_live(word: str) -> bool:
     """Whether a word names a camera or a stream."""
     return bool(_LIVE.match(word)) and not Path(word).is_file()
+
+
+def is_web_file(word: str) -> bool:
+    """Whether a word is the address of a video or picture file, rather than of a stream."""
+    from mafsar.video import is_image, is_video
+
+    address = re.match(r"(?:https?|ftp)://[^?#]+", word, re.IGNORECASE)
+    if address is None or Path(word).exists():
+        return False
+    name = Path(address[0])
+    return (is_video(name) and name.suffix.lower() not in _STREAMED) or is_image(name)
 
 
 def _stdin_lines() -> Iterator[str]:
@@ -62,6 +84,10 @@ def _stdin_lines() -> Iterator[str]:
 
 def _expand_one(word: str) -> list[Source]:
     name, source = _split_name(word)
+    if is_web_file(source):
+        raise InputError(
+            f"QUERY {source}: a file on the web; download it first, then give the file"
+        )
     if is_live(source):
         raise InputError(
             f"QUERY {source}: a live source; match takes clips, use mafsar watch SUPPORT {source}"
@@ -83,17 +109,25 @@ def _split_name(word: str) -> tuple[str | None, str]:
 
 
 def _paths(source: str) -> list[Path]:
-    from mafsar.video import find_clips, is_frame_folder, is_image, is_video
+    from mafsar.video import clip_exists, is_frame_folder
+    from mafsar.video.find import search_clips, skipped_note
+    from mafsar.video.sniff import clip_kind
 
     path = Path(source)
     if path.is_dir():
-        found = [path] if is_frame_folder(path) else find_clips(path)
+        if is_frame_folder(path):
+            return [path]
+        below = search_clips(path)
+        found = below.clips
+        note = skipped_note(path, below.skipped)
+        if note:
+            voice.note(f"note: {note}")
         if not found:
             raise InputError(f"QUERY {path}: no video and no frame folder in this folder")
         return found
-    if not path.exists() and _GLOB.search(source):
+    if not clip_exists(path) and _GLOB.search(source):
         hits = [Path(hit) for hit in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207 - "**" and absolute patterns
-        found = [p for p in hits if is_video(p) or is_image(p) or is_frame_folder(p)]
+        found = [p for p in hits if clip_kind(p) is not None or is_frame_folder(p)]
         if not found:
             raise InputError(f"QUERY {source}: no clip matches this pattern; quote it and check it")
         return found

@@ -39,6 +39,7 @@ def train(
     lists: opt.ListsOption = None,
     data: opt.DataOption = None,
     split: opt.SplitOption = None,
+    frames_pattern: opt.FramesPatternOption = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="F.toml", help="TOML file with configuration fields."),
@@ -92,7 +93,7 @@ def train(
     flags = {
         "model.name": model, "data.dataset": dataset, "data.root": _text(root),
         "data.lists": _text(lists), "data.folder": _text(data), "data.split": _text(split),
-        "episodes": episodes, "way": way, "shot": shot, "query": query, "seed": seed,
+        "data.frames_pattern": frames_pattern, "episodes": episodes, "way": way, "shot": shot, "query": query, "seed": seed,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     given |= parse_pairs(overrides or [])

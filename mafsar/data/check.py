@@ -14,7 +14,11 @@ from mafsar.data.parallel import in_order
 from mafsar.data.splits import PARTS, Part
 from mafsar.data.store import Store, is_store
 from mafsar.errors import MafsarError
-from mafsar.video import frame_paths, load_raw_clip, video_info
+from mafsar.video import load_raw_clip, video_info
+from mafsar.video.guard import clip_errors
+from mafsar.video.pictures import is_picture_clip, open_pictures, picture_size
+
+_SHORT_SIDE = 64
 
 Status = Literal["ok", "missing", "unreadable", "short"]
 COLUMNS = (
@@ -37,6 +41,7 @@ class ClipReport:
         width: Width of the picture, pixels.
         height: Height of the picture, pixels.
         repairs: What was repaired in reading the file, sentences.
+        error: Why it is unreadable, for the caller to word; `detail` says it as Python.
     """
 
     clip: LabelledClip
@@ -48,6 +53,7 @@ class ClipReport:
     width: int | None = None
     height: int | None = None
     repairs: tuple[str, ...] = ()
+    error: MafsarError | None = None
 
 
 @dataclass(frozen=True)
@@ -149,12 +155,13 @@ def _check(clip: LabelledClip, frames: int, ignore_clock: float | None) -> ClipR
     """Checks one clip; an error becomes the result, not an exception."""
     assert clip.path is not None
     try:
-        if clip.path.is_dir():
-            report = _check_frames(clip, clip.path)
-        else:
-            report = _check_video(clip, clip.path, ignore_clock)
+        with clip_errors(clip.path):
+            if is_picture_clip(clip.path):
+                report = _check_pictures(clip, clip.path)
+            else:
+                report = _check_video(clip, clip.path, ignore_clock)
     except MafsarError as error:
-        return ClipReport(clip, "unreadable", _reason(clip.path, error))
+        return ClipReport(clip, "unreadable", _reason(clip.path, error), error=error)
     return _with_length(report, frames)
 
 
@@ -187,14 +194,20 @@ def _check_video(clip: LabelledClip, path: Path, ignore_clock: float | None) -> 
     )
 
 
-def _check_frames(clip: LabelledClip, folder: Path) -> ClipReport:
-    raw = load_raw_clip(folder, frames=1)
+def _check_pictures(clip: LabelledClip, path: Path) -> ClipReport:
+    pictures = open_pictures(path)
+    # A large picture is reduced as it is decoded: what it shows is not needed here.
+    raw = load_raw_clip(path, frames=1, short_side=_SHORT_SIDE, start=clip.start, end=clip.end)
+    width, height = picture_size(pictures.items[0])
     return ClipReport(
         clip,
         "ok",
-        frames=len(frame_paths(folder)),
-        width=raw.frames.shape[2],
-        height=raw.frames.shape[1],
+        frames=len(pictures.items),
+        duration_seconds=None if raw.fps is None else round(raw.duration_seconds, 3),
+        fps=None if raw.fps is None else round(raw.fps, 3),
+        width=width,
+        height=height,
+        repairs=raw.repairs,
     )
 
 

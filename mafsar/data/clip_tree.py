@@ -15,7 +15,11 @@ from pathlib import Path, PurePosixPath
 
 from mafsar.data.labels import class_key, nfc
 from mafsar.errors import InputError, MissingError, option
-from mafsar.video.source import VIDEO_SUFFIXES, is_image, is_system_file, is_video, natural_key
+from mafsar.video.animated import is_moving_picture
+from mafsar.video.find import camera_folders
+from mafsar.video.frame_folder import is_frame_folder
+from mafsar.video.sniff import clip_kind
+from mafsar.video.source import VIDEO_SUFFIXES, is_system_file, natural_key
 
 _SECONDS = re.compile(r"_\d{6}_\d{6}$")  # Kinetics: <YouTube id>_<start>_<end>
 
@@ -49,6 +53,7 @@ class ClipTree:
             raise MissingError(option(root=root), ": no such folder; name the folder of the videos")
         self.root = root
         self.clips: list[FoundClip] = []
+        self.skipped: list[Path] = []
         self._walk(root, (), (), set())
         self._by_name = {_plain(clip.name): clip for clip in self.clips}
         self._by_stem = _group(self.clips, lambda name: name)
@@ -109,11 +114,20 @@ class ClipTree:
             return  # a link to a folder above
         paths = [(Path(name), is_folder) for name, is_folder in entries]
         kept = [(path, is_folder) for path, is_folder in paths if not is_system_file(path)]
-        videos = [path for path, is_folder in kept if not is_folder and is_video(path)]
-        folders = {path for path, is_folder in kept if is_folder}
-        if names and not videos and not folders and any(is_image(path) for path, _ in kept):
+        files = [path for path, is_folder in kept if not is_folder]
+        kinds = {path: clip_kind(folder / path) for path in files}
+        videos = [path for path in files if kinds[path] == "video"]
+        below = sorted((path for path, is_folder in kept if is_folder), key=natural_key)
+        folders, others = camera_folders(below)
+        self.skipped += [folder / path for path in others]
+        if names and not videos and not below and is_frame_folder(folder):
             self.clips.append(FoundClip(folder, "/".join(names), keys[:-1]))
             return
+        for path in files:
+            if kinds[path] == "image" and is_moving_picture(folder / path):
+                videos.append(path)
+            elif kinds[path] != "video":
+                self.skipped.append(folder / path)
         for path in sorted([*videos, *folders], key=natural_key):
             name = path.name
             if path in folders:

@@ -7,23 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from mafsar.data.catalogue import Catalogue, DataClass, assemble
+from mafsar.data.class_folders import read_class_folders
+from mafsar.data.clip_lists import metadata_of, read_clip_list
 from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import PARTS, Part, Split, read_split
-from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
+from mafsar.data.tables import read_texts
 from mafsar.errors import InputError, MissingError, option
-from mafsar.video.source import find_clips, is_system_file
+from mafsar.video.find import check_chosen, choose_frames
 
 _LAYOUT = "expected DIR/CLASS/clip.mp4, DIR/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
 
 
-def read_own(data: Path, split: Split | Path | None = None) -> Catalogue:
+def read_own(
+    data: Path, split: Split | Path | None = None, *, frames_pattern: str | None = None
+) -> Catalogue:
     """Finds the clips of class folders or a CSV.
 
     Args:
         data: A folder of class folders, or a CSV `path,label[,start,end]`.
         split: Which classes are for training, validation and testing; None = every class is a
             test class.
+        frames_pattern: Which pictures are frames in folders that hold several kinds.
 
     Raises:
         MissingError: The folder or file does not exist.
@@ -31,10 +36,12 @@ def read_own(data: Path, split: Split | Path | None = None) -> Catalogue:
     """
     if not data.exists():
         raise MissingError(option(data=data), f": no such folder or file; {_LAYOUT}")
-    if data.is_dir():
-        clips, notes = _folder_clips(data)
+    metadata = metadata_of(data) if data.is_dir() else data
+    if metadata is None:
+        clips, notes = _folder_clips(data, frames_pattern)
     else:
-        clips, notes = _table_clips(data)
+        clips, notes = _listed_clips(metadata, frames_pattern)
+    check_chosen([clip.path for clip in clips], frames_pattern, data)
     labels: dict[str, str] = {}
     for clip in clips:
         labels.setdefault(nfc(clip.label), clip.label)
@@ -76,47 +83,36 @@ def _parts(
     return parts, absent
 
 
-def _folder_clips(root: Path) -> tuple[list[LabelledClip], list[str]]:
-    folders = sorted(
-        (entry for entry in root.iterdir() if entry.is_dir() and not is_system_file(entry)),
-        key=lambda entry: nfc(entry.name),
-    )
+def _folder_clips(root: Path, pattern: str | None) -> tuple[list[LabelledClip], list[str]]:
+    found = read_class_folders(root, argument="data")
     clips: list[LabelledClip] = []
-    notes: list[str] = []
-    for folder in folders:
-        if folder.name == NONE_FOLDER:
-            notes.append(f"{folder}: background clips have no class and were skipped")
+    notes = list(found.notes)
+    for folder in found.folders:
+        if folder.path.name == NONE_FOLDER:
+            notes.append(f"{folder.path}: background clips have no class and were skipped")
             continue
-        found = find_clips(folder)
-        if not found:
-            notes.append(f"{folder}: a class folder without a clip")
-        clips += [
-            LabelledClip(path, folder.name, name=path.relative_to(root).as_posix(), part="test")
-            for path in found
-        ]
+        if not folder.clips:
+            notes.append(f"{folder.path}: a class folder without a clip")
+        for clip, path in zip(folder.clips, choose_frames(folder.clips, pattern), strict=True):
+            name = clip.relative_to(root).as_posix()
+            clips.append(LabelledClip(path, folder.path.name, name=name, part="test"))
     if not clips:
         raise InputError(option(data=root), f": no class folder contains a clip; {_LAYOUT}")
     return clips, notes
 
 
-def _table_clips(table: Path) -> tuple[list[LabelledClip], list[str]]:
+def _listed_clips(table: Path, pattern: str | None) -> tuple[list[LabelledClip], list[str]]:
     clips: list[LabelledClip] = []
-    notes: list[str] = []
+    found = read_clip_list(table)
+    notes = list(found.notes)
     background = 0
-    for line, row in read_rows(table, ("path", "label", "start", "end"), required=2):
-        where = f"{table} line {line}"
-        path = table.parent / row["path"]
-        if line == 1 and not path.suffix and not path.exists():
-            raise unknown_header(table, row, "clip", "path,label[,start,end]")
-        start, end = (read_seconds(row[name], name, where) for name in ("start", "end"))
-        if end is not None and end <= (start or 0.0):
-            raise InputError(f"{where}: end must be after start, got {start or 0:g} and {end:g}")
-        if nfc(row["label"]) == NONE_FOLDER:
+    for row in found.rows:
+        if nfc(row.label) == NONE_FOLDER:
             background += 1
             continue
-        name = Path(row["path"]).as_posix() + seconds_taken(start, end)
-        there = path if path.exists() else None
-        clips.append(LabelledClip(there, row["label"], start, end, name, "test"))
+        name = Path(row.listed).as_posix() + seconds_taken(row.start, row.end)
+        there = choose_frames([row.path], pattern)[0] if row.exists else None
+        clips.append(LabelledClip(there, row.label, row.start, row.end, name, "test"))
     if background:
         notes.append(f"{background} background clips ({NONE_FOLDER}) have no class; skipped")
     if not clips:

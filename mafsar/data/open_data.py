@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mafsar.data.catalogue import Catalogue
@@ -10,6 +11,7 @@ from mafsar.data.presets import preset, presets
 from mafsar.data.standard import read_standard
 from mafsar.data.store import Store, is_store
 from mafsar.errors import InputError, Placeholder, option
+from mafsar.video.find import check_chosen, choose_frames
 
 _DIR = Placeholder("dir")
 
@@ -21,6 +23,7 @@ def open_data(
     lists: Path | None = None,
     data: Path | None = None,
     split: Path | None = None,
+    frames_pattern: str | None = None,
 ) -> Catalogue:
     """Finds the clips of a data set.
 
@@ -32,6 +35,7 @@ def open_data(
         lists: Folder of its train, val and test lists.
         data: The user's own class folders, CSV, or a packed data set.
         split: JSON with the train, val and test classes of ``data``.
+        frames_pattern: Which pictures are frames in folders that hold several kinds.
 
     Raises:
         InputError: The arguments do not go together, or a file cannot be read.
@@ -58,7 +62,7 @@ def open_data(
             if split is not None:
                 raise InputError(option(split=split), f": {data} is packed and holds its own split")
             return Store(data).catalogue()
-        return read_own(data, split)
+        return read_own(data, split, frames_pattern=frames_pattern)
     assert dataset is not None
     name = preset(dataset).name
     if split is not None:
@@ -69,4 +73,10 @@ def open_data(
         raise InputError(
             option(dataset=name), ": add ", option(root=_DIR), ", the folder of its videos"
         )
-    return read_standard(name, root, lists)
+    catalogue = read_standard(name, root, lists)
+    if frames_pattern is None:
+        return catalogue
+    paths = choose_frames([clip.path for clip in catalogue.clips if clip.path], frames_pattern)
+    check_chosen(paths, frames_pattern, root)
+    clips = zip(catalogue.clips, paths, strict=True)
+    return replace(catalogue, clips=tuple(replace(clip, path=path) for clip, path in clips))

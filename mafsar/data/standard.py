@@ -21,6 +21,7 @@ from mafsar.data.lists import (
 from mafsar.data.presets import Preset, preset
 from mafsar.data.splits import PARTS, Part
 from mafsar.errors import InputError, Placeholder, option
+from mafsar.video.find import skipped_note
 
 
 def read_standard(name: str, root: Path, lists: Path | None = None) -> Catalogue:
@@ -64,7 +65,7 @@ def _from_folders(chosen: Preset, tree: ClipTree) -> Catalogue:
         clips.append(
             LabelledClip(found.path, by_key[key].label, name=found.name, part=by_key[key].part)
         )
-    notes = []
+    notes = [note] if (note := skipped_note(tree.root, tree.skipped)) else []
     if outside:
         folders = ", ".join(list(outside)[:3]) + (", …" if len(outside) > 3 else "")
         notes.append(
@@ -104,7 +105,7 @@ def _from_lists(chosen: Preset, tree: ClipTree, folder: Path) -> Catalogue:
         if item.label not in here_labels
     ]
     unnamed = sum(item.text is None for item in classes)
-    notes = []
+    notes = [note] if (note := skipped_note(tree.root, tree.skipped)) else []
     if unnamed:
         notes.append(
             f"{unnamed} classes have only numbers, because their names are not public; add "

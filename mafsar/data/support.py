@@ -14,14 +14,18 @@ from typing import Any
 import numpy as np
 
 from mafsar.data.catalogue import Catalogue
+from mafsar.data.class_folders import read_class_folders
+from mafsar.data.clip_lists import LIST_ENDINGS, metadata_of, read_clip_list
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import Part
 from mafsar.data.store import Store, is_store
-from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
+from mafsar.data.tables import read_texts
 from mafsar.errors import ArgumentTypeError, InputError, MissingError, option
 from mafsar.video.array import MemoryClip, clip_source
-from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
+from mafsar.video.find import check_chosen, choose_frames
+from mafsar.video.frame_folder import clip_exists
+from mafsar.video.source import natural_key
 
 _LAYOUT = (
     "expected SUPPORT/CLASS/clip.mp4, SUPPORT/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
@@ -77,6 +81,7 @@ def read_support(
     *,
     fps: float | None = None,
     times: Sequence[float] | None = None,
+    frames_pattern: str | None = None,
 ) -> SupportSet:
     """Reads a support.
 
@@ -85,6 +90,8 @@ def read_support(
             `{"wave": [path, array, list of frames, list of PIL images, …]}`.
         fps: Frames per second of the clips in memory.
         times: Instead of `fps`: when each frame of a clip in memory is first shown, seconds.
+        frames_pattern: Which pictures are frames in folders that hold several kinds, for example
+            `img_{:05d}.jpg`, or `img_{:05d}.jpg?start=5&fps=25`.
 
     Raises:
         MissingError: The support does not exist, or a clip that it names does not.
@@ -108,62 +115,59 @@ def read_support(
     if not path.exists():
         raise MissingError(f"{path}: no such support; {_LAYOUT}")
     if path.is_dir():
-        return _read_folder(path)
-    if path.suffix.lower() in {".csv", ".txt"}:
-        return _read_csv(path)
+        return _read_folder(path, frames_pattern)
+    if path.suffix.lower() in LIST_ENDINGS:
+        return _read_list(path, frames_pattern)
     raise InputError(f"{path}: not a support; {_LAYOUT}, or a bank (.safetensors)")
 
 
-def _read_folder(root: Path) -> SupportSet:
-    entries = sorted(
-        (entry for entry in root.iterdir() if not is_system_file(entry)),
-        key=lambda entry: nfc(entry.name),
-    )
-    folders = [entry for entry in entries if entry.is_dir()]
-    loose = [entry for entry in entries if is_video(entry)]
-    if not any(folder.name != NONE_FOLDER for folder in folders):
+def _read_folder(root: Path, pattern: str | None) -> SupportSet:
+    metadata = metadata_of(root)
+    if metadata is not None:
+        return _read_list(metadata, pattern)
+    found = read_class_folders(root, argument="support")
+    loose = found.loose
+    if not any(folder.path.name != NONE_FOLDER for folder in found.folders):
         why = f"{len(loose)} clips but no class folder" if loose else "no class folder"
         raise InputError(f"{root}: {why}; {_LAYOUT}")
     clips: list[LabelledClip] = []
     none_clips: list[LabelledClip] = []
-    for folder in folders:
-        found = find_clips(folder)
-        if not found:
+    for folder in found.folders:
+        if not folder.clips:
             raise InputError(
-                f"{folder}: a class folder without a clip; add a video or a frame folder, "
+                f"{folder.path}: a class folder without a clip; add a video or a frame folder, "
                 "or remove the folder"
             )
-        if folder.name == NONE_FOLDER:
-            none_clips += [LabelledClip(clip, NONE_FOLDER) for clip in found]
+        paths = choose_frames(folder.clips, pattern)
+        if folder.path.name == NONE_FOLDER:
+            none_clips += [LabelledClip(clip, NONE_FOLDER) for clip in paths]
         else:
-            clips += [LabelledClip(clip, folder.name) for clip in found]
-    notes: tuple[str, ...] = ()
+            clips += [LabelledClip(clip, folder.path.name) for clip in paths]
+    notes = found.notes
     if loose:
-        notes = (f"{root}: {len(loose)} clips beside the class folders were skipped",)
-    return _assemble(root, clips, none_clips, root / TEXT_TABLE, notes)
+        notes += (f"{root}: {len(loose)} clips beside the class folders were skipped",)
+    check_chosen([clip.path for clip in clips], pattern, root)
+    return _assemble(root, clips, none_clips, found.root / TEXT_TABLE, notes)
 
 
-def _read_csv(path: Path) -> SupportSet:
+def _read_list(path: Path, pattern: str | None) -> SupportSet:
     clips: list[LabelledClip] = []
     none_clips: list[LabelledClip] = []
-    for line, row in read_rows(path, ("path", "label", "start", "end"), required=2):
-        where = f"{path} line {line}"
-        clip_path = path.parent / row["path"]
-        if not clip_path.exists() and line == 1 and not Path(row["path"]).suffix:
-            raise unknown_header(path, row, "clip", "path,label[,start,end]")
-        if not clip_path.exists():
-            raise MissingError(f"{where}: no such clip: {clip_path}; paths are relative to the CSV")
-        start, end = (read_seconds(row[name], name, where) for name in ("start", "end"))
-        if end is not None and end <= (start or 0.0):
-            raise InputError(f"{where}: end must be after start, got {start or 0:g} and {end:g}")
-        if nfc(row["label"]) == NONE_FOLDER:
-            none_clips.append(LabelledClip(clip_path, NONE_FOLDER, start, end))
+    found = read_clip_list(path)
+    for row in found.rows:
+        if not row.exists:
+            raise MissingError(
+                f"{path} line {row.line}: no such clip: {row.path}; paths are relative to the CSV"
+            )
+        (clip_path,) = choose_frames([row.path], pattern)
+        if nfc(row.label) == NONE_FOLDER:
+            none_clips.append(LabelledClip(clip_path, NONE_FOLDER, row.start, row.end))
         else:
-            clips.append(LabelledClip(clip_path, row["label"], start, end))
+            clips.append(LabelledClip(clip_path, row.label, row.start, row.end))
     if not clips:
         raise InputError(f"{path}: no clip of any class; {_LAYOUT}")
-    texts = path.parent / TEXT_TABLE
-    return _assemble(path, clips, none_clips, texts, ())
+    check_chosen([clip.path for clip in clips], pattern, path)
+    return _assemble(path, clips, none_clips, path.parent / TEXT_TABLE, found.notes)
 
 
 def _read_mapping(
@@ -181,7 +185,7 @@ def _read_mapping(
             name = f"{label}, clip {number}"
             if isinstance(source, (str, Path)):
                 path = Path(source)
-                if not path.exists():
+                if not clip_exists(path):
                     raise MissingError(f"{name}: no such clip: {path}; check the path")
                 clips.append(LabelledClip(path, label))
                 continue
@@ -266,4 +270,6 @@ def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:
         for label, text in zip(data.labels, data.texts, strict=True)
     )
     store = Store(catalogue.root) if is_store(catalogue.root) else None
-    return SupportSet(catalogue.root, classes, data.clips, store=store), None not in data.texts
+    return SupportSet(
+        catalogue.root, classes, data.clips, notes=catalogue.notes, store=store
+    ), None not in data.texts

@@ -32,11 +32,13 @@ def read_rows(
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            for first, cells in enumerate(reader):
+            first = True
+            for cells in reader:
                 cells = [cell.strip() for cell in cells]
                 if not any(cells) or cells[0].startswith("#"):
                     continue
-                if first == 0 and {cell.lower() for cell in cells} >= set(columns[:required]):
+                header, first = first, False
+                if header and {cell.lower() for cell in cells} >= set(columns[:required]):
                     order = [cell.lower() for cell in cells]
                     continue
                 row = dict.fromkeys(columns, "") | dict(zip(order, cells, strict=False))

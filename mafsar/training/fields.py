@@ -54,6 +54,7 @@ class DataFields:
         lists: Folder of its train, val and test lists.
         folder: The user's own clips: class folders, a CSV or a packed data set.
         split: JSON with the train, val and test classes of `folder`, or "auto": drawn by the seed.
+        frames_pattern: Which pictures are frames in folders that hold several kinds.
         flip: Mirror half of the training clips. None: as the preset says; no for own clips.
         workers: Processes that load clips ahead; 0 loads them in this process.
     """
@@ -63,6 +64,7 @@ class DataFields:
     lists: str | None = None
     folder: str | None = None
     split: str | None = None
+    frames_pattern: str | None = None
     flip: bool | None = None
     workers: int = 2
 

@@ -79,7 +79,7 @@ def open_clips(config: TrainConfig, split: Split | None = None) -> Catalogue:
             ("root", data.root), ("lists", data.lists), ("data", data.folder), ("split", data.split)
         )
     }  # fmt: skip
-    return open_data(dataset=data.dataset, **paths)
+    return open_data(dataset=data.dataset, frames_pattern=data.frames_pattern, **paths)
 
 
 class Trainer:

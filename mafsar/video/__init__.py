@@ -10,17 +10,15 @@ from mafsar.video.array import (
     load_memory_clip,
 )
 from mafsar.video.clip import Clip, RawClip, load_clip, load_raw_clip
+from mafsar.video.content import content_sha256, frames_sha256
+from mafsar.video.find import find_clips
+from mafsar.video.frame_folder import clip_exists, frame_paths, is_frame_folder
 from mafsar.video.geometry import Geometry
 from mafsar.video.prefetch import ClipRequest, load_clips
 from mafsar.video.scan import video_info
 from mafsar.video.source import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
-    content_sha256,
-    find_clips,
-    frame_paths,
-    frames_sha256,
-    is_frame_folder,
     is_image,
     is_system_file,
     is_video,
@@ -36,6 +34,7 @@ __all__ = [
     "Geometry",
     "MemoryClip",
     "RawClip",
+    "clip_exists",
     "clip_from_array",
     "clip_source",
     "content_sha256",

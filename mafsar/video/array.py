@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import InputError
-from mafsar.video.clip import NOMINAL_FPS, Clip, Taken, converted, still_picture
+from mafsar.video.clip import Clip, Taken, converted, still_picture
+from mafsar.video.content import frames_sha256
+from mafsar.video.frame_folder import NOMINAL_FPS
 from mafsar.video.geometry import Geometry
 from mafsar.video.preprocess import to_square
 from mafsar.video.sampling import frames_shown, segment_times
-from mafsar.video.source import frames_sha256
 from mafsar.video.still import image_pixels, is_pil_image
 
 _WHOLE = Geometry()

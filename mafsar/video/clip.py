@@ -18,16 +18,13 @@ from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
 from mafsar.video.geometry import Geometry
 from mafsar.video.guard import clip_errors
+from mafsar.video.large import LargeFrames, is_large
 from mafsar.video.picture import Picture, picture_of
+from mafsar.video.pictures import check_part, is_picture_clip, open_pictures
 from mafsar.video.preprocess import arrange, fitted, resize, short_side_size, to_square
-from mafsar.video.sampling import segment_times, spaced_indices
+from mafsar.video.sampling import segment_times
 from mafsar.video.scan import read_timeline
-from mafsar.video.source import frame_paths, is_image
-from mafsar.video.still import read_still
 from mafsar.video.timeline import Timeline
-
-NOMINAL_FPS = 25.0
-"""The clock assumed for frame folders and for arrays without ``fps``; their `Clip.fps` is None."""
 
 _END_SLACK_SECONDS = 1.0
 _WHOLE = Geometry()
@@ -78,13 +75,16 @@ class Taken:
 
     items: Sequence[Any]
     convert: Callable[[Any, int | None], Picture]
-    """Takes an item, and the short side in pixels to which HDR may be reduced first."""
+    """Takes an item, and the short side in pixels to which it may be reduced first."""
     times_seconds: np.ndarray
     duration_seconds: float
     fps: float | None
     repairs: tuple[str, ...] = ()
+    """What was repaired, skipped or changed, one sentence each."""
     may_change_size: bool = False
     """Whether pictures of several sizes are one clip, as in a stream that changes its resolution."""
+    read_seconds: Callable[[], float] = float
+    """How long `convert` spent on reading: pictures are decoded only when they are converted."""
 
 
 def load_clip(
@@ -127,13 +127,14 @@ def load_clip(
         decoded = time.perf_counter()
         enough = 2 * size if geometry.roi is None else None
         pixels = converted(path, taken, lambda shown: to_square(shown, size, geometry), enough)
+    reading = taken.read_seconds()
     return Clip(
         pixels=pixels,
         times_seconds=taken.times_seconds,
         duration_seconds=taken.duration_seconds,
         fps=taken.fps,
-        decode_seconds=decoded - began,
-        preprocess_seconds=time.perf_counter() - decoded,
+        decode_seconds=decoded - began + reading,
+        preprocess_seconds=time.perf_counter() - decoded - reading,
         repairs=taken.repairs,
     )
 
@@ -175,9 +176,10 @@ def load_raw_clip(
             width, height = short_side_size(width, height, short_side)
         return resize(picture, width, height)
 
+    enough = 2 * short_side if short_side is not None and geometry.roi is None else None
     with clip_errors(path):
         taken = _take(Path(path), frames, start, end, rng, threads, "auto", ignore_clock)
-        pixels = converted(path, taken, shown, one_size=taken.may_change_size)
+        pixels = converted(path, taken, shown, enough, one_size=taken.may_change_size)
     return RawClip(
         frames=pixels,
         times_seconds=taken.times_seconds,
@@ -201,20 +203,21 @@ def _take(
     """Chooses and decodes the frames of any kind of clip."""
     if frames < 1:
         raise InputError(f"frames must be at least 1, got {frames}")
-    if not path.is_dir() and not is_image(path):
+    if not is_picture_clip(path):
         return _take_video(path, frames, start, end, rng, threads, strategy, ignore_clock)
-    if start is not None or end is not None:
-        raise VideoError(f"{path}: start and end are for video files only; pictures have no clock")
-    if path.is_dir():
-        pictures = frame_paths(path)
-        indices = spaced_indices(len(pictures), frames, rng)
-        duration = len(pictures) / NOMINAL_FPS
-    else:
-        pictures, indices, duration = [path], np.zeros(frames, dtype=np.int64), 0.0
-    # Read here, so that the time is counted as decoding.
-    stills = {index: read_still(pictures[index]) for index in np.unique(indices).tolist()}
-    items = [stills[index] for index in indices.tolist()]
-    return Taken(items, still_picture, indices / NOMINAL_FPS, duration, None)
+    clip = open_pictures(path)
+    check_part(path, clip, start, end)
+    begin, length = _part(path, clip.duration_seconds, start, end)
+    indices = clip.shown(begin + segment_times(length, frames, rng))
+    return Taken(
+        items=[clip.items[index] for index in indices.tolist()],
+        convert=clip.convert,
+        times_seconds=clip.times_seconds[indices],
+        duration_seconds=length,
+        fps=clip.fps,
+        repairs=clip.notes,
+        read_seconds=lambda: clip.read_seconds,
+    )
 
 
 def _take_video(
@@ -233,11 +236,25 @@ def _take_video(
 
     with open_video(path) as (container, stream):
         timeline = read_timeline(path, container, stream, frames, ignore_clock)
+        crop = crop_of(path, container, stream)
+        transfer = getattr(stream.codec_context, "color_trc", None)
+        if is_large(path, stream.width, stream.height):
+            large = LargeFrames(
+                path, timeline, moments(timeline), strategy=strategy, transfer=transfer, crop=crop
+            )
+            return Taken(
+                items=range(frames),
+                convert=large.convert,
+                times_seconds=large.times_seconds,
+                duration_seconds=_part(path, timeline.duration_seconds, start, end)[1],
+                fps=timeline.fps,
+                repairs=timeline.repairs,
+                may_change_size=True,
+                read_seconds=lambda: large.read_seconds,
+            )
         decoded = decode_moments(
             path, container, stream, timeline, moments, strategy=strategy, threads=threads
         )
-        crop = crop_of(path, container, stream)
-        transfer = getattr(stream.codec_context, "color_trc", None)
     timeline = decoded.timeline
     return Taken(
         items=decoded.shown,
@@ -245,7 +262,7 @@ def _take_video(
             shown.frame,
             aspect=shown.aspect,
             transfer=transfer,
-            hdr_short_side=enough,
+            short_side=enough,
             crop=crop,
         ),
         times_seconds=decoded.times_seconds,
@@ -283,7 +300,7 @@ def converted(
     path: Path | str,
     taken: Taken,
     finish: Callable[[Picture], np.ndarray],
-    hdr_short_side: int | None = None,
+    short_side: int | None = None,
     *,
     one_size: bool = False,
 ) -> np.ndarray:
@@ -293,7 +310,7 @@ def converted(
         path: Named in errors.
         taken: The frames.
         finish: Makes the pixels of a picture, (H, W, 3) uint8.
-        hdr_short_side: As for `picture_of`.
+        short_side: As for `picture_of`.
         one_size: Fits pictures of other sizes into the largest, on black.
 
     Returns:
@@ -308,7 +325,7 @@ def converted(
             results.append(results[-1])
             continue
         try:
-            results.append(finish(taken.convert(item, hdr_short_side)))
+            results.append(finish(taken.convert(item, short_side)))
         except VideoError:
             raise
         except InputError as error:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mafsar.video.clip import NOMINAL_FPS, load_raw_clip
+from mafsar.video.clip import load_raw_clip
 from mafsar.video.fonts import draw_text, shortened, text_width
+from mafsar.video.frame_folder import NOMINAL_FPS
 from mafsar.video.geometry import Geometry
 from mafsar.video.picture import Picture
+from mafsar.video.pictures import is_picture_clip, open_pictures
 from mafsar.video.preprocess import arrange, fitted, resize
-from mafsar.video.source import frame_paths, is_image
-from mafsar.video.still import read_still
 from mafsar.video.write import write_video
 
 _ACCENT = (99, 102, 241)
@@ -79,9 +79,12 @@ def seen_box(frame: np.ndarray, geometry: Geometry) -> tuple[int, int, int, int]
 
 def _steady_frames(source: Path, geometry: Geometry) -> tuple[Iterator[np.ndarray], float]:
     """The frames of a clip at a constant rate, and that rate."""
-    if source.is_dir() or is_image(source):
-        paths = frame_paths(source) if source.is_dir() else [source]
-        return (_still(path, geometry) for path in paths), NOMINAL_FPS
+    if is_picture_clip(source):
+        clip = open_pictures(source)
+        fps = min(clip.fps or NOMINAL_FPS, _MOST_FPS)
+        moments = np.arange(max(round(clip.duration_seconds * fps), 1)) / fps
+        items = [clip.items[index] for index in clip.shown(moments).tolist()]
+        return (_still(clip.convert(item, None), geometry) for item in items), fps
     first = load_raw_clip(source, frames=1, geometry=geometry)
     fps = min(first.fps or NOMINAL_FPS, _MOST_FPS)
     height, width = first.frames.shape[1:3]
@@ -105,8 +108,8 @@ def _video_frames(
         yield from raw.frames
 
 
-def _still(path: Path, geometry: Geometry) -> np.ndarray:
-    picture = arrange(Picture.of(read_still(path)), geometry)
+def _still(picture: Picture, geometry: Geometry) -> np.ndarray:
+    picture = arrange(picture, geometry)
     return resize(picture, picture.width, picture.height)
 
 

@@ -23,6 +23,9 @@ _BT601, _BT709 = 5, 1
 _LIMITED, _FULL = 1, 2
 _HD_HEIGHT = 720
 _AREA = 0x20  # swscale's flag
+LARGE_PIXELS = 48_000_000
+"""Frames with more pixels than this (8K has 33 million) are reduced as they become RGB."""
+
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 
 
@@ -46,7 +49,7 @@ def picture_of(
     *,
     aspect: float = 1.0,
     transfer: int | None = None,
-    hdr_short_side: int | None = None,
+    short_side: int | None = None,
     crop: Crop | None = None,
 ) -> Picture:
     """Converts a decoded frame to the picture that a player would show.
@@ -59,8 +62,9 @@ def picture_of(
         frame: The decoded frame.
         aspect: Width / height of one pixel.
         transfer: AVColorTransferCharacteristic, for versions of PyAV whose frames do not have it.
-        hdr_short_side: HDR pictures are first reduced to this short side in pixels: tone mapping a
-            4K frame takes seconds. SDR pictures are not: it would change them for no gain.
+        short_side: Twice the short side that is kept, in pixels. HDR pictures are first reduced to
+            what is kept, as tone mapping is slow, and very large ones to this. Other pictures are
+            not: it would change them for no gain.
         crop: What the file removes at the sides of the coded picture.
 
     Returns:
@@ -69,11 +73,11 @@ def picture_of(
     number = getattr(frame, "color_trc", None)
     kind = _TRANSFERS.get(number if number is not None else transfer or 0)
     if kind:
-        scale = min((hdr_short_side or frame.height) / min(frame.width, frame.height), 1.0)
-        reduced = (max(round(frame.width * scale), 1), max(round(frame.height * scale), 1))
-        pixels = to_sdr(_rgb16(frame, reduced), kind)
+        kept = None if short_side is None else short_side // 2
+        pixels = to_sdr(_rgb16(frame, _reduced_size(frame, kept)), kind)
     else:
-        pixels = _rgb8(frame)
+        large = frame.width * frame.height > LARGE_PIXELS
+        pixels = _rgb8(frame, _reduced_size(frame, short_side) if large else None)
     width, height = frame.width, frame.height
     if crop is not None:
         pixels = crop.apply(pixels, width, height)
@@ -86,15 +90,21 @@ def picture_of(
     return Picture(pixels, height, width) if turned else Picture(pixels, width, height)
 
 
-def _rgb8(frame: VideoFrame) -> np.ndarray:
-    """uint8 RGB, (H, W, 3)."""
+def _reduced_size(frame: VideoFrame, short_side: int | None) -> tuple[int, int]:
+    """Width and height with a short side of no more than this, pixels."""
+    scale = min((short_side or frame.height) / min(frame.width, frame.height), 1.0)
+    return max(round(frame.width * scale), 1), max(round(frame.height * scale), 1)
+
+
+def _rgb8(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+    """uint8 RGB, (H, W, 3), reduced to (width, height) if given."""
     layout = frame.format
     if layout.has_palette or any(component.is_alpha for component in layout.components):
-        rgba = _rgb(frame, "rgba").astype(np.uint16)
+        rgba = _rgb(frame, "rgba", size).astype(np.uint16)
         return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
     if _has_chroma(frame) and frame.colorspace in _OWN_SPACES:
-        return ((_rgb16(frame).astype(np.uint32) + 128) // 257).astype(np.uint8)
-    pixels = _rgb(frame, "rgb24")
+        return ((_rgb16(frame, size).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    pixels = _rgb(frame, "rgb24", size)
     if len(layout.components) == 1 and frame.color_range == _LIMITED:
         # swscale treats all grey as full range.
         return np.asarray(_LIMITED_GREY[pixels])
@@ -104,14 +114,14 @@ def _rgb8(frame: VideoFrame) -> np.ndarray:
 _LIMITED_GREY = np.rint(np.clip((np.arange(256) - 16) / 219, 0, 1) * 255).astype(np.uint8)
 
 
-def _rgb(frame: VideoFrame, layout: str) -> np.ndarray:
+def _rgb(frame: VideoFrame, layout: str, size: tuple[int, int] | None) -> np.ndarray:
     """Converts to 8 bits with the frame's own matrix and range."""
-    options: dict[str, Any] = {}
+    options = _resizing(frame, size)
     if _has_chroma(frame):
         unsaid = _BT709 if frame.height >= _HD_HEIGHT else _BT601
         matrix = _MATRICES.get(frame.colorspace, unsaid)
         full = _is_full_range(frame)
-        options = {
+        options |= {
             "src_colorspace": matrix,
             # RGB has no matrix; PyAV before 17 sets the source's only if the two differ.
             "dst_colorspace": _BT601 if matrix == _BT709 else _BT709,
@@ -139,9 +149,7 @@ def _rgb16(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray
     BT.2020 is converted here: PyAV before 17 does not accept its matrix, and swscale's 16-bit RGB
     is 0.4 % short of full scale, which in PQ is 4 % of the light.
     """
-    options: dict[str, Any] = {}
-    if size is not None and size != (frame.width, frame.height):
-        options = {"width": size[0], "height": size[1], "interpolation": _AREA}
+    options = _resizing(frame, size)
     if frame.colorspace == YCGCO:
         # Any matrix that swscale knows: planes stay planes.
         options |= {"src_colorspace": _BT601, "dst_colorspace": _BT601}
@@ -176,6 +184,13 @@ def _rgb16(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray
 
 def _codes16(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(rgb, 0, 1) * 65535 + 0.5).astype(np.uint16)
+
+
+def _resizing(frame: VideoFrame, size: tuple[int, int] | None) -> dict[str, Any]:
+    """The options of `reformat` for a size."""
+    if size is None or size == (frame.width, frame.height):
+        return {}
+    return {"width": size[0], "height": size[1], "interpolation": _AREA}
 
 
 def _has_chroma(frame: VideoFrame) -> bool:

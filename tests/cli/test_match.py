@@ -110,6 +110,13 @@ def test_live_sources_are_sent_to_watch(scene: Path, live: str) -> None:
     )
 
 
+@pytest.mark.parametrize("file", ["https://x.org/a.mp4", "http://x/y/b.MOV?download=1"])
+def test_files_on_the_web_are_to_be_downloaded(scene: Path, file: str) -> None:
+    _, stderr = run("match", scene / "support", file, code=1)
+    said = "a file on the web; download it first, then give the file"
+    assert stderr == f"error: QUERY {file}: {said}\n"
+
+
 def test_a_broken_query_leaves_the_others_answered(scene: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video at all")
@@ -243,7 +250,7 @@ def test_results_go_to_out(scene: Path, tmp_path: Path) -> None:
 
 def test_an_unknown_header_is_echoed_whole(tmp_path: Path) -> None:
     table_csv = tmp_path / "support.csv"
-    for header in ("video,class", "file,class,from,to", "file,class,from,to,who", "file;class"):
+    for header in ("film,deed", "film,class,from,to", "film,deed,from,to,who", "film;deed"):
         table_csv.write_text(f"{header}\nclip.mp4,wave\n")
         for words in (("match", table_csv, "q.mp4"), ("eval", "--data", table_csv)):
             _, stderr = run(*words, code=1)

@@ -269,6 +269,9 @@ def test_hdr_is_tone_mapped(make: Any, tmp_path: Path, transfer: str, tag: int) 
     whole = load_raw_clip(path, frames=1).frames[0]
     np.testing.assert_allclose(stripes(whole, len(codes)), expected, atol=1.5)
     # For a model the picture is reduced before tone mapping; flat colours stay the same.
+    for short_side in (32, 64):
+        kept = load_raw_clip(path, frames=1, short_side=short_side).frames[0]
+        np.testing.assert_allclose(stripes(kept, len(codes)), expected, atol=4)
     small = load_clip(path, frames=1, size=16).pixels[0]
     middle = expected[len(codes) // 2]
     np.testing.assert_allclose(small[8, 8], middle, atol=4)

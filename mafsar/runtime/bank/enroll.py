@@ -54,6 +54,7 @@ def enroll(
     add_to: Bank | None = None,
     fps: float | None = None,
     times: Sequence[float] | None = None,
+    frames_pattern: str | None = None,
     on_error: OnError = "raise",
     cache: FeatureCache | bool = True,
     images: bool = True,
@@ -77,6 +78,8 @@ def enroll(
         add_to: A bank to add the clips to. Clips that it holds are not encoded again.
         fps: Frame rate of frames in memory, frames per second.
         times: Instead of `fps`: when each frame is first shown, seconds.
+        frames_pattern: Which pictures are frames in folders that hold several kinds, for example
+            `img_{:05d}.jpg`.
         on_error: "raise" lists all clips that cannot be read in one error; "skip" leaves them out
             and names them in the bank's `notes`.
         cache: A feature cache; True = the user's, False = no cache.
@@ -97,7 +100,7 @@ def enroll(
     if text is not None:
         check_choice("text", text, TEXT_USES)
     check_views("auto" if views is None else views)
-    support = read_support(support, fps=fps, times=times)
+    support = read_support(support, fps=fps, times=times, frames_pattern=frames_pattern)
     encoder = _encoder_for(model, add_to)
     if add_to is not None:
         add_to.check_model(encoder.spec)

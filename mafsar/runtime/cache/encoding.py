@@ -19,6 +19,7 @@ from mafsar.errors import InputError, MafsarError, VideoError, option
 from mafsar.runtime.cache.features import FeatureCache, Tensors, clip_key, text_key
 from mafsar.runtime.encoder import Encoder, Float32, Frames
 from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
+from mafsar.video.guard import clip_errors
 
 _THUMBNAIL = 64  # pixels
 
@@ -208,7 +209,8 @@ def _hash(source: Path | MemoryClip) -> str | MafsarError:
     try:
         if isinstance(source, MemoryClip):
             return source.content_sha256
-        return content_sha256(source)
+        with clip_errors(source):
+            return content_sha256(source)
     except MafsarError as error:
         return error
 

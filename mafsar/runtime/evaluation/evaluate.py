@@ -68,6 +68,7 @@ class EvalResult(Provenance):
         seconds_match: Wall time of matching; not part of the JSON.
         clips_again: Number of clips left out because another has the same content; not part of
             the JSON.
+        notes: What of the data was skipped, one sentence each; not part of the JSON.
         tuned: "none", "adapters" or "full" (the vision tower itself); not part of the JSON.
     """
 
@@ -94,6 +95,7 @@ class EvalResult(Provenance):
     )
     seconds_match: float = field(default=0.0, repr=False)
     clips_again: int = field(default=0, repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
     tuned: str = field(default="none", repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -123,6 +125,7 @@ def evaluate(
     text: TextUse = "auto",
     alpha: float | None = None,
     geometry: Geometry | None = None,
+    frames_pattern: str | None = None,
     cache: FeatureCache | bool = True,
     batch: int | None = None,
     workers: int = 2,
@@ -151,6 +154,8 @@ def evaluate(
             every class).
         alpha: Weight of the text term, 0–1; None = the model's.
         geometry: Which part of the picture the model sees; None = all of it.
+        frames_pattern: Which pictures are frames in folders that hold several kinds, for example
+            `img_{:05d}.jpg`.
         cache: A feature cache; True = the user's, False = no cache.
         batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
@@ -167,7 +172,7 @@ def evaluate(
     if isinstance(model, (str, Path)):
         model = load_model(model)
     if isinstance(data, (str, Path)):
-        data, split, part = _read(Path(data), split, part)
+        data, split, part = _read(Path(data), split, part, frames_pattern)
     chosen = _choose(data, split, part)
     chosen, content, again = _each_once(chosen, hash_clips(chosen.clips, workers, data.store))
     labels = [item.label for item in chosen.classes]
@@ -234,6 +239,7 @@ def evaluate(
         confusion=tally.confusion,
         seconds_match=time.perf_counter() - matching,
         clips_again=again,
+        notes=chosen.notes,
         tuned=model.spec.tuned,
         **provenance(model),
     )
@@ -248,11 +254,11 @@ def _per_class(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str,
 
 
 def _read(
-    path: Path, split: Split | str | Path | None, part: Part
+    path: Path, split: Split | str | Path | None, part: Part, frames_pattern: str | None
 ) -> tuple[SupportSet, Split | str | Path | None, Part]:
     """The clips at a path, and the split and part to choose from them."""
     if not is_store(path):
-        return read_support(path), split, part
+        return read_support(path, frames_pattern=frames_pattern), split, part
     if split is not None:
         raise InputError(option(split=split), f": {path} is packed and holds its own split")
     clips, _ = part_clips(Store(path).catalogue(), part)

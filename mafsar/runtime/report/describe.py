@@ -205,15 +205,20 @@ def _match(scoring: Scoring) -> dict[str, Any]:
 def _describe_path(path: Path, ignore_clock: float | None) -> dict[str, Any]:
     """A clip or a support."""
     from mafsar.data.support import read_support
-    from mafsar.video import is_frame_folder, is_image, is_video, video_info
+    from mafsar.video import is_frame_folder, video_info
+    from mafsar.video.pictures import is_picture_clip, open_pictures
+    from mafsar.video.sniff import clip_kind
 
-    if path.is_file() and is_video(path):
+    kind = clip_kind(path)
+    if is_frame_folder(path) or (kind == "image" and is_picture_clip(path)):
+        found = open_pictures(path)
+        facts: dict[str, Any] = {"schema": SCHEMA, "kind": "clip", "path": str(path)}
+        facts["frames"] = len(found.items)
+        if found.fps is not None:
+            facts |= {"duration_seconds": found.duration_seconds, "fps": found.fps}
+        return facts | ({"repairs": list(found.notes)} if found.notes else {})
+    if kind is not None:
         return {"schema": SCHEMA, "kind": "clip"} | video_info(path, ignore_clock)
-    if is_frame_folder(path) or is_image(path):
-        from mafsar.video import frame_paths
-
-        pictures = frame_paths(path) if path.is_dir() else [path]
-        return {"schema": SCHEMA, "kind": "clip", "path": str(path), "frames": len(pictures)}
     support = read_support(path)
     counts = dict.fromkeys(support.labels, 0)
     for clip in support.clips:

@@ -1,0 +1,65 @@
+"""Hashes of a clip's content: equal content has an equal hash, wherever it lies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mafsar.errors import MissingError, VideoError
+from mafsar.video.frame_folder import frame_paths, split_pattern
+
+_FIX_READING = "make it readable for this user"
+
+
+def content_sha256(path: Path | str) -> str:
+    """Returns the sha256 (hex) of a clip's content.
+
+    For a file it is the hash of its bytes; its name and place do not matter. For a frame folder it
+    covers the names and bytes of its frames in order, as names decide the order of frames.
+
+    Raises:
+        MissingError: If the path does not exist.
+        VideoError: If it cannot be read, or is a folder without pictures.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    try:
+        if path.is_dir() or split_pattern(path) is not None:
+            for picture in frame_paths(path):
+                name = picture.name.encode("utf-8", "surrogateescape")
+                content = picture.read_bytes()
+                digest.update(f"{len(name)} {len(content)} ".encode())
+                digest.update(name)
+                digest.update(content)
+        else:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if isinstance(error, MissingError):
+            raise
+        raise MissingError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({error.strerror}); {_FIX_READING}") from None
+    return digest.hexdigest()
+
+
+def frames_sha256(frames: Sequence[np.ndarray], times_seconds: np.ndarray) -> str:
+    """Returns the sha256 (hex) of the content of a clip in memory: its shape, pixels and times.
+
+    Times are compared to the microsecond, so that rounding does not make equal clips differ. The
+    hash never equals that of a file (`content_sha256`) with the same pictures.
+
+    Args:
+        frames: RGB frames of one size, each (H, W, 3), uint8.
+        times_seconds: When each frame is first shown, seconds from the first frame, (N,).
+    """
+    shape = (len(frames), *frames[0].shape)
+    digest = hashlib.sha256(f"frames {shape}\n".encode())
+    digest.update(np.rint(np.asarray(times_seconds) * 1e6).astype("<i8").tobytes())
+    for frame in frames:
+        digest.update(np.ascontiguousarray(frame).data)
+    return digest.hexdigest()

@@ -1,0 +1,163 @@
+"""What a file is, by its content: for files whose ending says nothing."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Literal
+
+from mafsar.video.source import is_image, is_system_file, is_video
+
+Kind = Literal["video", "image"]
+
+_HEAD_BYTES = 4096
+# Endings of files that lie beside clips and are never opened.
+_OTHER_ENDINGS = frozenset(
+    [
+        ".7z",
+        ".aac",
+        ".ass",
+        ".bin",
+        ".bz2",
+        ".c",
+        ".cfg",
+        ".conf",
+        ".cpp",
+        ".csv",
+        ".db",
+        ".doc",
+        ".docx",
+        ".exe",
+        ".flac",
+        ".flo",
+        ".gz",
+        ".h",
+        ".h5",
+        ".html",
+        ".ini",
+        ".ipynb",
+        ".jpg_original",
+        ".js",
+        ".json",
+        ".jsonl",
+        ".list",
+        ".lmdb",
+        ".lock",
+        ".log",
+        ".m3u",
+        ".m3u8",
+        ".m4a",
+        ".mat",
+        ".md",
+        ".md5",
+        ".mp3",
+        ".npy",
+        ".npz",
+        ".ogg",
+        ".onnx",
+        ".parquet",
+        ".part",
+        ".pdf",
+        ".pickle",
+        ".pkl",
+        ".ply",
+        ".pt",
+        ".pth",
+        ".py",
+        ".rar",
+        ".rst",
+        ".safetensors",
+        ".sh",
+        ".sha256",
+        ".sql",
+        ".sqlite",
+        ".srt",
+        ".sub",
+        ".svg",
+        ".tar",
+        ".tfrecord",
+        ".tgz",
+        ".tmp",
+        ".toml",
+        ".torrent",
+        ".tsv",
+        ".txt",
+        ".url",
+        ".vtt",
+        ".wav",
+        ".wma",
+        ".xls",
+        ".xlsx",
+        ".xml",
+        ".yaml",
+        ".yml",
+        ".zip",
+        ".zst",
+    ]
+)
+_IMAGE_HEADS = (
+    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*",
+    b"\x00\x00\x00\x0cjP  \r\n", b"\xff\x4f\xff\x51", b"P5\n", b"P6\n", b"P5 ", b"P6 ",
+)  # fmt: skip
+_VIDEO_HEADS = (
+    b"GIF8", b"\x1aE\xdf\xa3", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\x00\x00\x01\xba",
+    b"\x00\x00\x01\xb3", b"\x00\x00\x00\x01", b"\x00\x00\x01\x67", b"\x00\x00\x01\x09", b"DHAV",
+    b"DKIF", b"YUV4MPEG2", b".RMF", b"\x06\x0e\x2b\x34",
+)  # fmt: skip
+_BOXES = frozenset(
+    {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof", b"uuid"}
+)
+_TS_SIZES = ((188, 0), (192, 4), (204, 0))
+
+
+def clip_kind(path: Path | str) -> Kind | None:
+    """Returns whether a file is a video or a picture: by its ending, else by its content."""
+    path = Path(path)
+    if is_video(path):
+        return "video"
+    if is_image(path):
+        return "image"
+    if is_system_file(path) or path.suffix.lower() in _OTHER_ENDINGS:
+        return None
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return None
+    if not path.is_file() or stat.st_size == 0:
+        return None
+    return content_kind(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def content_kind(path: str, size: int, changed_ns: int) -> Kind | None:  # noqa: ARG001
+    """Returns what the first bytes of a file say that it is.
+
+    Args:
+        path: The file.
+        size: With the time of change, so that a file is looked at again when it changed.
+        changed_ns: See ``size``.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return None
+    if head.startswith(_IMAGE_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return "image"
+    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
+        return "image"
+    if head[:4] == b"RIFF":
+        return "video" if head[8:12] == b"AVI " else None
+    if head[:4] == b"OggS":
+        return "video" if b"theora" in head or b"video" in head else None
+    if head[4:8] in _BOXES or head.startswith(_VIDEO_HEADS):
+        return "video"
+    if any(_is_transport_stream(head, size, start) for size, start in _TS_SIZES):
+        return "video"
+    return None
+
+
+def _is_transport_stream(head: bytes, size: int, start: int) -> bool:
+    """Whether an MPEG transport stream's sync byte stands at the start of every packet."""
+    marks = head[start::size]
+    return len(marks) > 3 and set(marks) == {0x47}
