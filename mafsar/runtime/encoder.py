@@ -157,6 +157,16 @@ class Encoder(Protocol):
         ...
 
 
+def files_sha256(encoder: Encoder) -> str | None:
+    """Hash of the graph and weight files that an encoder really runs.
+
+    `ModelSpec.weights_sha256` is what a manifest says; this is what was read. An encoder says it by
+    an attribute of this name. One that runs no files, as an encoder of the caller's own, has none.
+    """
+    found = getattr(encoder, "files_sha256", None)
+    return None if found is None else str(found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Which model answered, and what it ran on; names as in the JSON of every verb.

@@ -18,6 +18,7 @@ from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
 from mafsar.errors import InputError, MissingError, Placeholder, call, option
 from mafsar.files import write_safetensors
+from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.text_choice import TextChoice
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.engines.loading import load_bank_model
@@ -75,6 +76,8 @@ class Bank:
         model: What made it.
         geometry: What the user said about the picture.
         text_choice: Whether class names take part.
+        maker: The files that made the features, with a probe of them; None for a bank of a version
+            that kept none, and for an encoder that runs no files.
         images: Small pictures of the clips, (n, T, 64, 64, 3), or None.
         path: The file it was read from, or None.
         notes: What was passed over while enrolling, one sentence each; not in the file.
@@ -90,6 +93,7 @@ class Bank:
     model: BankModel
     geometry: Geometry
     text_choice: TextChoice
+    maker: Maker | None = None
     images: Frames | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
@@ -140,6 +144,17 @@ class Bank:
         """
         self.model.check(spec, self.name)
 
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Refuses an encoder whose features cannot be compared with this bank's.
+
+        Raises:
+            MismatchError: As `check_model`; or its files are others than those that made the bank
+                and compute other features of the bank's probe.
+        """
+        self.check_model(encoder.spec)
+        if self.maker is not None:
+            self.maker.check(encoder, self.name)
+
     @functools.cached_property
     def encoder(self) -> Encoder:
         """The model that made this bank, loaded when first needed.
@@ -172,6 +187,8 @@ class Bank:
             "text": self.text,
             "images": self.images if images else None,
         }
+        if self.maker is not None:
+            tensors |= {f"{PROBE_PREFIX}{name}": each for name, each in self.maker.probe.items()}
         write_safetensors(
             path,
             {name: tensor for name, tensor in tensors.items() if tensor is not None},
@@ -256,6 +273,9 @@ class Bank:
             "kind": "bank",
             "made_by": __version__,
             "model": asdict(self.model),
+            "maker": None
+            if self.maker is None
+            else {"files_sha256": self.maker.files_sha256, "precision": self.maker.precision},
             "geometry": self.geometry.to_json(),
             "text": asdict(self.text_choice),
             "classes": [
@@ -336,6 +356,12 @@ def read_bank(path: str | Path) -> Bank:
     damage = _damage(bank)
     if damage is not None:
         raise InputError(f"{path}: damaged bank: {damage}", *fix)
+    if "maker" not in data:
+        note = (
+            f"{path}: written by mafsar {data['made_by']}, which kept no checksum and no probe of "
+            "its model: damage and another model of the same name go unnoticed; enroll again"
+        )
+        bank = replace(bank, notes=(note,))
     return bank
 
 
@@ -355,9 +381,22 @@ def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]
         model=BankModel(**model),
         geometry=Geometry.from_json(data["geometry"]),
         text_choice=TextChoice(**data["text"]),
+        maker=_maker_of(data, tensors),
         images=tensors.get("images"),
         path=path,
     )
+
+
+def _maker_of(data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Maker | None:
+    maker = data.get("maker")
+    if maker is None:
+        return None
+    probe = {
+        name.removeprefix(PROBE_PREFIX): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(PROBE_PREFIX)
+    }
+    return Maker(maker["files_sha256"], maker["precision"], probe)
 
 
 def _clip_of(entry: dict[str, Any], classes: Sequence[SupportClass]) -> EnrolledClip:
@@ -380,6 +419,12 @@ def _damage(bank: Bank) -> str | None:
         ("support", bank.support, whole),
         ("text", bank.text, (classes, width)),
     ]
+    if bank.maker is not None:
+        shapes = {"query": (1, *whole[1:]), "support": (1, *whole[1:])}
+        wanted += [
+            (f"{PROBE_PREFIX}{name}", tensor, shapes.get(name, (1, width)))
+            for name, tensor in bank.maker.probe.items()
+        ]
     for name, tensor, shape in wanted:
         if tensor is None:
             continue

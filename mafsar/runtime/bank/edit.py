@@ -90,6 +90,11 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
             f"{names}: made by different models ({a.name}, {b.name}: weights, pre-processing or "
             "prompts differ); enroll the clips of one of them again"
         )
+    if left.maker and right.maker and not left.maker.agrees(right.maker):
+        raise MismatchError(
+            f"{names}: made by files that compute different features of the same clip, though the "
+            "hash of their weights is the same; enroll the clips of one of them again"
+        )
     if left.geometry != right.geometry:
         raise MismatchError(
             f"{names}: made with different ",
@@ -137,6 +142,8 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
         text=None
         if left.text is None or right.text is None
         else np.concatenate([left.text, right.text[np.array(new_rows, np.intp)]]),
+        # A bank vouches for its features only where all of them have a known maker.
+        maker=left.maker if right.maker is not None else None,
         images=images,
         notes=left.notes + right.notes,
     )

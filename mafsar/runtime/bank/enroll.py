@@ -22,6 +22,7 @@ from mafsar.runtime.bank.bank import (
     read_bank,
 )
 from mafsar.runtime.bank.edit import merge_banks, settle
+from mafsar.runtime.bank.maker import make_maker
 from mafsar.runtime.bank.text_choice import TextChoice, check_text_use, known_classes
 from mafsar.runtime.cache.encoding import (
     EncodedClips,
@@ -85,7 +86,7 @@ def enroll(
     support = read_support(support, fps=fps, times=times)
     encoder = _encoder_for(model, add_to)
     if add_to is not None:
-        add_to.check_model(encoder.spec)
+        add_to.check_encoder(encoder)
         text, geometry = _of_bank(add_to, text, geometry)
         images = images and add_to.images is not None
     requested = text or "auto"
@@ -124,6 +125,7 @@ def enroll(
         encoded,
         text=encode_texts(encoder, texts, store) if worded else None,
         geometry=geometry,
+        maker=make_maker(encoder, with_text=worded, cache=store),
         text_choice=TextChoice(requested, False, 0.0, ""),
         notes=tuple(notes),
     )
@@ -158,7 +160,7 @@ def open_support(
             path, model, text=text, geometry=geometry, cache=cache, images=images, progress=progress
         )
     bank = read_bank(path)
-    bank.check_model(model.spec)
+    bank.check_encoder(model)
     check_geometry(bank, geometry)
     return bank
 

@@ -28,7 +28,7 @@ from mafsar.version import __version__
 from mafsar.video import Geometry
 
 CAP_BYTES = 5 << 30
-_SCHEMA = 1
+_SCHEMA = 2  # from 2 on a key has the hash of the files that made the features
 _KEEP = 0.9  # share of the cap that is left after the oldest have gone
 _log = logging.getLogger("mafsar")
 Tensors = dict[str, NDArray[Any]]
@@ -65,6 +65,7 @@ def clip_key(
     *,
     branch: Branch | str,
     precision: str,
+    files_sha256: str | None,
     geometry: Geometry,
     content_sha256: str,
     start: float | None,
@@ -77,6 +78,7 @@ def clip_key(
         spec: Model: weights, pre-processing, frames and prompts.
         branch: "query", "support" or another thing made of the clip.
         precision: Of the engine.
+        files_sha256: Of the graph and weight files that the encoder runs, or None.
         geometry: What the user said about the picture.
         content_sha256: Of the clip.
         start: First second taken, or None.
@@ -88,6 +90,7 @@ def clip_key(
         weights=spec.weights_sha256,
         preprocess=spec.preprocess_json(),
         precision=precision,
+        files=files_sha256,
         geometry=geometry.to_json(),
         content=content_sha256,
         start=start,
@@ -97,13 +100,27 @@ def clip_key(
     )
 
 
-def text_key(spec: ModelSpec, *, precision: str, text: str) -> str:
-    """Key of a class text's embedding."""
+def text_key(spec: ModelSpec, *, precision: str, files_sha256: str | None, text: str) -> str:
+    """Key of a class text's embedding; arguments as `clip_key`."""
     return _key(
         branch="text",
         weights=spec.weights_sha256,
         precision=precision,
+        files=files_sha256,
         text=text,
+        prompts=list(spec.prompts),
+    )
+
+
+def probe_key(spec: ModelSpec, *, precision: str, files_sha256: str | None, with_text: bool) -> str:
+    """Key of the features of a bank's probe clip; arguments as `clip_key`."""
+    return _key(
+        branch="probe",
+        weights=spec.weights_sha256,
+        preprocess=spec.preprocess_json(),
+        precision=precision,
+        files=files_sha256,
+        with_text=with_text,
         prompts=list(spec.prompts),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mafsar.video.sampling import segment_times
 SCHEMA = 1  # entries may be added to it: a bundle without them opens
 ENGINES_FOLDER = "engines"  # of TensorRT; their hashes are checked when one is loaded
 _ENGINE_NAME = re.compile(rf"{ENGINES_FOLDER}/[\w-][\w.-]*\.engine")
+_LOCATION = re.compile(rb"\x0a\x08location(?:\x12(.))?", re.DOTALL)
 _ENGINE_ENTRY = (
     "flavour", "version", "compute_capability", "branch", "precision",
     "graph", "graph_sha256", "weights", "weights_sha256", "sha256",
@@ -94,6 +96,8 @@ class Bundle:
             )
         for name, (sha256, size) in files.items():
             _check_file(path, name, sha256, size)
+            if name.endswith(".onnx"):
+                _check_weights_of(path, name, files)
         _check_engines(path, manifest.get("engines", {}))
         bundle = Bundle(path, spec, tokenizer, manifest)
         wanted = [graph_file("query")]
@@ -123,13 +127,19 @@ class Bundle:
             *export_hint(self.path, precision=precision),
         )
 
-    def graphs_sha256(self, precision: str) -> str:
-        """Hash of the branches' graphs in a precision and of their weights file."""
-        graphs = [graph_file(branch, precision) for branch in ("query", "support")]
-        names = (*graphs, weights_file(precision))
+    def files_sha256(self, precision: str) -> str:
+        """Hash of the files that features in a precision are computed from, which `open` checked.
+
+        The graphs and weights of the precision; of a model with text also the text graph, its
+        weights and the tokenizer.
+        """
+        names = [graph_file("query", precision), graph_file("support", precision)]
+        names.append(weights_file(precision))
+        if self.tokenizer is not None:
+            names += [graph_file("text"), weights_file("fp32"), self.tokenizer.path.name]
         files = self.manifest["files"]
-        parts = [files[name]["sha256"] for name in names if name in files]
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+        parts = [f"{name} {files[name]['sha256']}" for name in names if name in files]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def precisions(self) -> list[str]:
         """Precisions of the query graph, fp32 first."""
@@ -217,6 +227,23 @@ def _check_file(path: Path, name: str, sha256: str, size_bytes: int) -> None:
         raise MismatchError(
             f"{file}: its sha256 differs from the manifest's: damaged or changed; ", *fix(path)
         )
+
+
+def _check_weights_of(path: Path, name: str, files: Mapping[str, object]) -> None:
+    """Refuses a graph whose weights are in a file that the manifest does not list.
+
+    ONNX names that file in an entry with the key `location`, the value behind it: in the bytes, key
+    and value are each a tag, a length and the text.
+    """
+    data = (path / name).read_bytes()
+    for found in _LOCATION.finditer(data):
+        length = found[1][0] if found[1] else 0
+        where = data[found.end() : found.end() + length].decode("utf-8", "replace")
+        if where not in files:
+            raise MismatchError(
+                f"{path / name}: takes weights from {where!r}, which the manifest does not list; ",
+                *fix(path),
+            )
 
 
 def _check_engines(path: Path, engines: Any) -> None:

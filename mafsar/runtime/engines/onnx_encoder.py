@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 from collections.abc import Sequence
@@ -71,6 +72,11 @@ class OnnxEncoder:
         bundle.graph("query", precision)  # a precision that is not there is said now
         self.device, why = self._choose_device(device)
         self.choice = Message.of(f"engine: onnx on {self.device} (", why, ")")
+
+    @functools.cached_property
+    def files_sha256(self) -> str:
+        """Hash of the graphs and weights that it runs."""
+        return self.bundle.files_sha256(self.precision)
 
     def __repr__(self) -> str:
         return f"OnnxEncoder({self.spec.name!r}, {self.device}, {self.precision})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -137,6 +138,14 @@ class TrtEncoder:
             f"engine: trt on {self.device} ({entry['flavour']}{entry['version']}, {precision}, "
             f"sm{entry['compute_capability'].replace('.', '')}, verified)"
         )
+
+    @functools.cached_property
+    def files_sha256(self) -> str:
+        """Hash of the engines that it runs and of the text tower's files."""
+        engines = self.bundle.manifest["engines"]
+        parts = [f"{branch} {engines[name]['sha256']}" for branch, name in self._names.items()]
+        parts.append(self._words.files_sha256)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"TrtEncoder({self.spec.name!r}, {self.device}, {self.precision})"

@@ -65,6 +65,7 @@ def test_a_moved_clip_is_found_and_a_changed_one_is_not(encoder, support_folder,
     [
         {"branch": "support"},
         {"precision": "fp16"},
+        {"files_sha256": "e" * 64},
         {"geometry": Geometry(hflip=True)},
         {"content_sha256": "c" * 64},
         {"start": 0.5},
@@ -80,7 +81,7 @@ def test_a_moved_clip_is_found_and_a_changed_one_is_not(encoder, support_folder,
 )
 def test_the_key_depends_on_everything(change, make_encoder):
     asked = {
-        "branch": "query", "precision": "fp32", "geometry": Geometry(), "content_sha256": "a" * 64,
+        "branch": "query", "precision": "fp32", "files_sha256": "f" * 64, "geometry": Geometry(), "content_sha256": "a" * 64,
         "start": None, "end": None, "text": None,
     }  # fmt: skip
     spec = make_encoder().spec
@@ -92,7 +93,7 @@ def test_the_key_depends_on_everything(change, make_encoder):
 
 
 def test_prompts_matter_where_there_is_text(make_encoder):
-    asked = {"branch": "support", "precision": "fp32", "geometry": Geometry(),
+    asked = {"branch": "support", "precision": "fp32", "files_sha256": None, "geometry": Geometry(),
              "content_sha256": "a" * 64, "start": None, "end": None}  # fmt: skip
     specs = [make_encoder().spec, make_encoder(prompts=("{}",)).spec]
     worded = {clip_key(spec, **asked, text="wave") for spec in specs}
@@ -100,21 +101,23 @@ def test_prompts_matter_where_there_is_text(make_encoder):
     assert (len(worded), len(plain)) == (2, 1)
 
 
-def test_other_graphs_of_the_same_weights_are_other_features(make_encoder):
-    """An int8 graph depends on its calibration too."""
+def test_other_files_of_the_same_weights_are_other_features(make_encoder):
+    """An int8 graph depends on its calibration too, and a manifest may say any hash of weights."""
 
-    def keys(precision, graphs):
+    def keys(precision, files):
         encoder = make_encoder()
         encoder.precision = precision
-        encoder.bundle = SimpleNamespace(graphs_sha256=lambda _: graphs)
+        encoder.files_sha256 = files
         work = _Work(encoder, Geometry(), None, True, None)
         clip = SimpleNamespace(start=None, end=None)
         return work.keys(clip, "c" * 64, "wave")
 
-    one, other = keys("int8", "a"), keys("int8", "b")
-    assert (one["query"] != other["query"], one["support"] != other["support"]) == (True, True)
-    assert one["images"] == other["images"]
-    assert keys("fp32", "a") == keys("fp32", "b")
+    for precision in ("fp32", "int8"):
+        one, other = keys(precision, "a"), keys(precision, "b")
+        assert one["query"] != other["query"]
+        assert one["support"] != other["support"]
+        assert one["images"] == other["images"]
+        assert keys(precision, "a") == one
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])

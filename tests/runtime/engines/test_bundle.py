@@ -399,14 +399,15 @@ def test_a_cache_keeps_features_of_two_int8_graphs_apart(tmp_path, support_folde
 def test_every_file_that_shapes_the_features_is_in_their_hash(bundle):
     """The support graph and the weights file too; files of another precision are not."""
     opened = Bundle.open(bundle)
-    names = ("query-int8.onnx", "support-int8.onnx", "weights-int8.bin")
+    names = ("query-int8.onnx", "support-int8.onnx", "weights-int8.bin", "text.onnx",
+             "weights-fp32.bin", "tokenizer.json")  # fmt: skip
 
     def graphs(changed: str | None) -> str:
         files = {name: {"sha256": "9" if name == changed else name, "bytes": 1} for name in names}
         files["query-fp16.onnx"] = {"sha256": "9" if changed == "fp16" else "8", "bytes": 1}
-        return replace(opened, manifest=opened.manifest | {"files": files}).graphs_sha256("int8")
+        return replace(opened, manifest=opened.manifest | {"files": files}).files_sha256("int8")
 
-    assert len({graphs(changed) for changed in (None, *names)}) == 4
+    assert len({graphs(changed) for changed in (None, *names)}) == 7
     assert graphs("fp16") == graphs(None)
 
 
@@ -484,3 +485,24 @@ print(bank.match({str(support_folder / "jump" / "clip0")!r}, encoder).label)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in {"jump", "wave", "clap_hands"}
+
+
+@pytest.mark.parametrize(
+    ("where", "opens"), [("tokenizer.json", True), ("other.bin", False), ("../x.bin", False)]
+)
+def test_weights_come_from_listed_files_only(bundle, where, opens):
+    """A graph that names another file for its weights would run what no hash vouches for."""
+    manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    path = bundle / "query-fp32.onnx"
+    entry = b"\x0a\x08location\x12" + bytes([len(where)]) + where.encode()
+    # An unknown field of the protocol is skipped by whoever loads the graph.
+    data = path.read_bytes() + b"\xfa\x3e" + bytes([len(entry)]) + entry
+    path.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    manifest["files"][path.name] = {"sha256": digest, "bytes": len(data)}
+    (bundle / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+    if opens:
+        Bundle.open(bundle)
+    else:
+        with pytest.raises(MismatchError, match="takes weights from"):
+            Bundle.open(bundle)
