@@ -1,4 +1,4 @@
-"""Writing files so that a kill loses nothing, and hashing them once."""
+"""Writing files so that a kill or another process loses nothing, and hashing them once."""
 
 from __future__ import annotations
 
@@ -6,23 +6,75 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from numpy.typing import NDArray
 
-from mafsar.errors import InputError
+from mafsar.errors import InputError, option
 
 _HASHES: dict[tuple[str, int, int], str] = {}
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @contextlib.contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder, renamed to `path` when the block ends well.
+def locked(path: Path, *, waiting: Callable[[], None] = _do_nothing) -> Iterator[None]:
+    """Locks a file or folder against other processes that change it; ends with the process.
+
+    The lock is a file `.NAME.lock` beside it, which is removed afterwards.
+
+    Args:
+        path: What is locked, resolved; it need not exist.
+        waiting: Called once when another process holds the lock.
 
     Raises:
-        InputError: A device, a pipe or a folder, which must not be replaced by a file.
+        OSError: The parent folder cannot be written.
+    """
+    import fcntl  # here: readers need no locks, and some systems do not have it
+
+    lock = path.with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = lock.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            waiting = _do_nothing
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if _is_at(file, lock):
+            break
+        file.close()
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether the lock file is still at its path: once removed, it locks out nobody."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def written_beside(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
+    """Gives a temporary path in the same folder, renamed to `path` when the block ends well.
+
+    Args:
+        path: The file.
+        exclusive: Refuse to replace a file, also one that appears while the block runs.
+
+    Raises:
+        InputError: A device, a pipe or a folder, which must not be replaced by a file; or a file
+            that exists and `exclusive`.
     """
     if path.is_symlink():
         path = path.resolve()  # what it leads to is written, the link stays
@@ -32,9 +84,28 @@ def written_beside(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
-        temporary.replace(path)
+        if exclusive:
+            _put_in_place(temporary, path)
+        else:
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Gives a file its name where nothing has it yet, in one step where the file system can."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise InputError(
+            f"{path}: exists already; replace it with ", option(overwrite=True)
+        ) from None
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise InputError(
+                f"{path}: exists already; replace it with ", option(overwrite=True)
+            ) from None
+        temporary.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -44,16 +115,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_safetensors(
-    path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+    path: Path,
+    tensors: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str],
+    *,
+    exclusive: bool = False,
 ) -> None:
-    """Writes named arrays with string metadata beside and renames them."""
+    """Writes named arrays with string metadata beside and renames them; see `written_beside`."""
     import numpy as np
     from safetensors.numpy import save
 
     # `save` takes the bytes of an array as they lie, so a transposed view would come out wrong.
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     data = save(whole, metadata=dict(metadata))
-    with written_beside(path) as temporary:
+    with written_beside(path, exclusive=exclusive) as temporary:
         temporary.write_bytes(data)
 
 

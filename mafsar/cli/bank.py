@@ -76,17 +76,19 @@ def remove(
     if out is not None and len(banks) > 1:
         raise InputError(f"--out {out}: one bank at a time; {len(banks)} banks were given")
     outputs.refuse_existing({"--out": out}, overwrite)
-    from mafsar.runtime.bank import edit
+    named = {"classes": opt.listed(classes), "clips": opt.listed(clips)}
+    if out is None:
+        from mafsar.runtime.bank.update import remove_in_place
 
-    smaller = [
-        edit.remove(bank, classes=opt.listed(classes), clips=opt.listed(clips))
-        for bank in _load(banks)
-    ]
-    # Nothing is written before every bank has been found to hold what was named.
-    for path, bank in zip(banks, smaller, strict=True):
-        target = out or path
-        bank.save(target, overwrite=True)
-        _say_written(target, bank, json_lines)
+        for path, bank in zip(banks, remove_in_place(banks, **named), strict=True):
+            _say_written(path, bank, json_lines)
+        return
+    from mafsar.runtime.bank.edit import remove as smaller_bank
+
+    (held,) = _load(banks)
+    bank = smaller_bank(held, **named)
+    bank.save(out, overwrite=overwrite)
+    _say_written(out, bank, json_lines)
 
 
 def merge(
@@ -110,7 +112,7 @@ def merge(
     from mafsar.runtime.bank.edit import merge_banks
 
     merged = _kept(merge_banks(*_load(banks)), classes, clips)
-    merged.save(out, overwrite=True)
+    merged.save(out, overwrite=overwrite)
     _say_written(out, merged, json_lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,8 +107,8 @@ def enroll(
             progress=bar,
             **options,
         )
+    bank = _save(bank, target, held, images=not no_images, overwrite=overwrite)
     judged = judge(bank)
-    bank.save(target, images=not no_images, overwrite=True)
     outputs.say_written(target)
     if report is not None:
         from mafsar.files import write_text
@@ -121,6 +122,23 @@ def enroll(
         outputs.print_json(sys.stdout, judged.to_json() | facts)
     else:
         _show(judged, bank, target, encoder, seconds)
+
+
+def _save(bank: Bank, target: Path, held: Bank | None, *, images: bool, overwrite: bool) -> Bank:
+    """Writes the bank, or adds to the one that is at its place; returns what is there now."""
+    from mafsar.runtime.bank.update import save_added
+
+    if held is not None and held.path is not None and target.resolve() == held.path.resolve():
+        now = save_added(
+            target,
+            held,
+            bank,
+            images=images,
+            waiting=lambda: voice.note(f"waiting for another process that changes {target}"),
+        )
+        return replace(now, notes=bank.notes)
+    bank.save(target, images=images, overwrite=overwrite)
+    return bank
 
 
 def _target(out: Path | None, add: Path | None) -> Path:

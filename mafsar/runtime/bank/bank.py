@@ -16,7 +16,7 @@ from mafsar.choices import Metric, Scoring, TextUse
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
-from mafsar.errors import InputError, MissingError, Placeholder, call, option
+from mafsar.errors import InputError, MissingError, Placeholder, call
 from mafsar.files import write_safetensors
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.text_choice import TextChoice
@@ -132,6 +132,14 @@ class Bank:
         """How this bank is matched: the model's scoring with the bank's own α."""
         return replace(self.model.scoring, alpha=self.text_choice.alpha)
 
+    def same_content(self, other: Bank) -> bool:
+        """Whether two banks hold the same clips under the same labels, and the same class texts."""
+        mine, its = (
+            ([(clip.label, clip.identity) for clip in bank.clips], bank.classes)
+            for bank in (self, other)
+        )
+        return mine == its
+
     def frames(self, *, use_text: bool) -> Float32:
         """The support side's features, (n, T, E): with the class texts, or by the query graph."""
         return self.support if use_text and self.support is not None else self.query
@@ -178,8 +186,6 @@ class Bank:
         path = Path(path)
         if path.suffix != SUFFIX:
             raise InputError(f"{path}: a bank ends in {SUFFIX}; name it {path.stem}{SUFFIX}")
-        if path.exists() and not overwrite:
-            raise InputError(f"{path}: exists already; replace it with ", option(overwrite=True))
         tensors = {
             "query": self.query,
             "pooled": self.pooled,
@@ -193,6 +199,7 @@ class Bank:
             path,
             {name: tensor for name, tensor in tensors.items() if tensor is not None},
             {_KEY: json.dumps(self._to_json(), ensure_ascii=False, sort_keys=True)},
+            exclusive=not overwrite,
         )
         return path
 

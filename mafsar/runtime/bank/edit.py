@@ -64,6 +64,14 @@ def remove(bank: Bank, *, classes: Sequence[str] = (), clips: Sequence[str] = ()
     return settle(_take_classes(_take_clips(bank, kept), left))
 
 
+def added(before: Bank, after: Bank) -> Bank | None:
+    """The clips of one bank that another one lacks, with their classes; None where it lacks none."""
+    here = {(nfc(clip.label), clip.identity) for clip in before.clips}
+    kept = [i for i, clip in enumerate(after.clips) if (nfc(clip.label), clip.identity) not in here]
+    classes = sorted({int(after.class_index[i]) for i in kept} - {-1})
+    return _take_classes(_take_clips(after, kept), classes) if kept else None
+
+
 def merge_banks(*banks: Bank) -> Bank:
     """One bank of the clips of several; the same clip of the same class is kept once.
 
