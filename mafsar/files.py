@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -108,6 +110,44 @@ def _put_in_place(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
+def own_files(folder: Path, name: re.Pattern[str]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yields the regular files of a folder whose whole name fits a pattern, with their state.
+
+    Links are passed over, and so is a folder that is one: what they lead to is somebody else's.
+    """
+    for path in plain_entries(folder):
+        if name.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # vanished meanwhile
+                state = path.lstat()
+                if stat.S_ISREG(state.st_mode):
+                    yield path, state
+
+
+def own_folders(folder: Path, name: re.Pattern[str]) -> Iterator[Path]:
+    """Yields the folders in a folder whose whole name fits a pattern; links are passed over."""
+    for path in plain_entries(folder):
+        if name.fullmatch(path.name) and is_plain_folder(path):
+            yield path
+
+
+def plain_entries(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where it is a link, is missing or cannot be read."""
+    if not is_plain_folder(folder):
+        return []
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def is_plain_folder(path: Path) -> bool:
+    """Whether a path is a folder itself, not a link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file beside and renames it."""
     with written_beside(path) as temporary:
@@ -134,8 +174,8 @@ def write_safetensors(
 
 def file_sha256(path: Path) -> str:
     """Hash of a file's bytes, computed once a process for one size and time of change."""
-    stat = path.stat()
-    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    state = path.stat()
+    key = (str(path.resolve()), state.st_size, state.st_mtime_ns)
     if key not in _HASHES:
         digest = hashlib.sha256()
         with path.open("rb") as file:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.choices import Branch
-from mafsar.files import write_safetensors
+from mafsar.files import own_files, own_folders, write_safetensors
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.version import __version__
 from mafsar.video import Geometry
@@ -30,6 +31,9 @@ from mafsar.video import Geometry
 CAP_BYTES = 5 << 30
 _SCHEMA = 2  # from 2 on a key has the hash of the files that made the features
 _KEEP = 0.9  # share of the cap that is left after the oldest have gone
+# An entry is named by the sha256 that is its key; a writer that was killed leaves its `.part`.
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_ENTRY = re.compile(r"[0-9a-f]{62}\.safetensors|\.[0-9a-f]{62}\.safetensors\.\d+-[0-9a-f]{8}\.part")
 _log = logging.getLogger("mafsar")
 Tensors = dict[str, NDArray[Any]]
 
@@ -147,7 +151,7 @@ class FeatureCache:
 
         path = self._path(key)
         try:
-            if not path.is_file():
+            if self._is_linked(path) or not path.is_file():
                 return None
             with safe_open(path, framework="numpy") as file:
                 checksum = (file.metadata() or {}).get("crc32")
@@ -169,6 +173,8 @@ class FeatureCache:
         if not self._writable:
             return
         path = self._path(key)
+        if self._is_linked(path):
+            return
         try:
             if self._size_bytes is None:
                 self._size_bytes = sum(size for _, _, size in self._entries())
@@ -193,7 +199,7 @@ class FeatureCache:
         return CacheInfo(self.folder, len(sizes), sum(sizes), self.cap_bytes)
 
     def clear(self) -> CacheInfo:
-        """Removes all entries and says how many there were."""
+        """Removes all entries and says how many there were; other files and links stay."""
         before = self.info()
         for path, _, _ in list(self._entries()):
             path.unlink(missing_ok=True)
@@ -204,14 +210,14 @@ class FeatureCache:
         return self.folder / key[:2] / f"{key[2:]}.safetensors"
 
     def _entries(self) -> Iterator[tuple[Path, float, int]]:
-        """Yields path, time of last use and size; one that vanishes meanwhile is passed over."""
-        for path in self.folder.glob("??/*"):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue
-            # A writer that was killed leaves its `.part`; glob's `*` shows these too.
-            yield path, stat.st_mtime, stat.st_size
+        """Yields path, time of last use and size of its own files, never through a link."""
+        for folder in own_folders(self.folder, _FOLDER):
+            for path, state in own_files(folder, _ENTRY):
+                yield path, state.st_mtime, state.st_size
+
+    def _is_linked(self, path: Path) -> bool:
+        """Whether a link leads to an entry: what is behind it is somebody else's."""
+        return self.folder.is_symlink() or path.parent.is_symlink() or path.is_symlink()
 
     def _evict(self) -> None:
         """Removes the oldest until the rest is well below the cap."""
