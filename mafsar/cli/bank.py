@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table
+from mafsar.cli import outputs, table, targets
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.errors import InputError, MissingError
 
@@ -37,6 +37,7 @@ def list_banks(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """List the classes and clips of banks."""
+    targets.check_outputs({"--out": out}, overwrite, inputs={"the bank": banks})
     loaded = _load(banks)
     chosen = [_chosen(bank, classes, clips) for bank in loaded]
     with outputs.results_to(out, overwrite=overwrite) as stream:
@@ -75,7 +76,7 @@ def remove(
         raise InputError("bank remove: nothing to remove was named; add --class C or --clip P")
     if out is not None and len(banks) > 1:
         raise InputError(f"--out {out}: one bank at a time; {len(banks)} banks were given")
-    outputs.refuse_existing({"--out": out}, overwrite)
+    targets.check_outputs({"--out": out}, overwrite, kinds={"--out": "bank"})
     named = {"classes": opt.listed(classes), "clips": opt.listed(clips)}
     if out is None:
         from mafsar.runtime.bank.update import remove_in_place
@@ -108,7 +109,7 @@ def merge(
         raise InputError(f"bank merge {banks[0]}: one bank alone; name two or more")
     if out is None:
         raise InputError("bank merge: no place for the merged bank; add -o BANK.safetensors")
-    outputs.refuse_existing({"--out": out}, overwrite)
+    targets.check_outputs({"--out": out}, overwrite, kinds={"--out": "bank"})
     from mafsar.runtime.bank.edit import merge_banks
 
     merged = _kept(merge_banks(*_load(banks)), classes, clips)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table, voice
+from mafsar.cli import outputs, table, targets, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def check(
     from mafsar.data import check as checking
     from mafsar.data.opening import open_data
 
-    outputs.refuse_existing({"--out": out}, overwrite)
+    named = {"the data": [data], "--lists": [lists], "--split": [split]}
+    targets.check_outputs({"--out": out}, overwrite, inputs=named)
     began = time.perf_counter()
     catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
     counts = checking.count_parts(catalogue)
@@ -132,7 +133,7 @@ def pack(
 
     from mafsar.data.opening import open_data
     from mafsar.data.pack import pack as run
-    from mafsar.data.store import StoreSettings, is_store
+    from mafsar.data.store import StoreSettings, is_store, refuse_foreign
 
     if out is None:
         raise InputError("data pack: name the store to write: --out F.sqlite (-o)")
@@ -140,7 +141,11 @@ def pack(
     catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)
     if is_store(catalogue.root):
         raise InputError(f"--data {catalogue.root}: is packed already; use it directly")
+    named = {"the data": [data, root], "--lists": [lists], "--split": [split]}
+    # Continued where it exists: only another file is in the way.
+    targets.check_outputs({"--out": out}, True, inputs=named, kinds={"--out": "store"})
     if out.is_file() and overwrite:
+        refuse_foreign(out)
         out.unlink()
         out.with_name(f"{out.name}-journal").unlink(missing_ok=True)
     elif is_store(out):

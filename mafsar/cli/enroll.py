@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table, voice
+from mafsar.cli import outputs, table, targets, voice
 from mafsar.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -90,7 +90,13 @@ def enroll(
             " they are kept for later"
         )
     target = _target(out, add)
-    outputs.refuse_existing({"--out": out, "--report": report}, overwrite)
+    same = out is not None and add is not None and out.resolve() == add.resolve()
+    targets.check_outputs(
+        {"--out": None if same else out, "--report": report},
+        overwrite,
+        inputs={"the support": [support], "the bank of --add": [add], "the model": [model]},
+        kinds={"--out": "bank"},
+    )
     began = time.perf_counter()
     held = None if add is None else read_bank(add)
     choice = engine_choice(engine, device, precision, cache=not no_cache)

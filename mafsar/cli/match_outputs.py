@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, voice
+from mafsar.cli import outputs, targets, voice
 from mafsar.cli.match_table import csv_columns, csv_row, error_of, show_table
 from mafsar.cli.queries import Source
 from mafsar.cli.wording import worded
@@ -50,22 +50,21 @@ class MatchFiles:
         save_video: Path | None,
         json_lines: bool,
         overwrite: bool,
+        inputs: Mapping[str, Sequence[str | Path | None]],
     ) -> MatchFiles:
-        """Names every file before any work, and refuses those that exist."""
+        """Names every file before any work, and refuses those that would destroy something."""
         stems = file_stems(asked)
         pictures = [plot / f"{stem}.png" for stem in stems] if plot else []
         videos = [save_video / f"{stem}.mp4" for stem in stems] if save_video else []
-        outputs.refuse_existing({**files, "--plot": pictures, "--save-video": videos}, overwrite)
-        for flag, folder, paths in (
-            ("--plot", plot, pictures),
-            ("--save-video", save_video, videos),
-        ):
-            if folder is None:
-                continue
-            outputs.make_folder(flag, folder)
-            for path, source in zip(paths, asked, strict=True):
-                if path.exists() and path.resolve() == source.path.resolve():
-                    raise InputError(f"{flag} {path}: would replace the query; name another folder")
+        targets.check_outputs(
+            {**files, "--plot": pictures, "--save-video": videos},
+            overwrite,
+            inputs={**inputs, "the query": [source.path for source in asked]},
+            kinds={"--plot": "picture", "--save-video": "video"},
+        )
+        for flag, folder in (("--plot", plot), ("--save-video", save_video)):
+            if folder is not None:
+                outputs.make_folder(flag, folder)
         return cls(files, pictures, videos, json_lines, overwrite)
 
     @property
@@ -154,7 +153,10 @@ class _Run:
         self._pictures: list[Path] = []
         self._videos: list[Path] = []
         csv = wanted.files.get("--csv")
-        self._csv = None if csv is None else outputs.CsvWriter(csv, csv_columns(topk))
+        self._csv: outputs.CsvWriter | None = None
+        if csv is not None:
+            columns = csv_columns(topk)
+            self._csv = outputs.CsvWriter(csv, columns, overwrite=wanted.overwrite)
 
     def take(self, answer: Match | QueryError) -> None:
         """Files one answer; a picture or video that fails is a failure of its query."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, voice
+from mafsar.cli import outputs, targets, voice
 
 if TYPE_CHECKING:
     from mafsar.synthetic.sets.recipe import Recipe
@@ -107,7 +107,8 @@ def synth(
         photos=photos,
     )
     choose_classes(recipe)  # refuses what cannot be, before anything is removed
-    outputs.refuse_existing({"OUT": folder}, overwrite)
+    if not overwrite:
+        targets.refuse_existing({"OUT": folder})
     clear(folder)
     outputs.make_folder("OUT", folder)
     (_render_streams if streamed else _render_clips)(folder, recipe, workers, json_lines)
