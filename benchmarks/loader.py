@@ -30,7 +30,7 @@ from mafsar.data.catalogue import Catalogue
 from mafsar.data.episodes import draw_episodes
 from mafsar.data.frames import frames_of
 from mafsar.data.loader import EpisodeDataset, EpisodeLoader
-from mafsar.data.opening import open_data
+from mafsar.data.open_data import open_data
 from mafsar.data.pack import pack
 from mafsar.synthetic import class_names, render_video
 

@@ -56,7 +56,7 @@ def check(
     import sys
 
     from mafsar.data import check as checking
-    from mafsar.data.opening import open_data
+    from mafsar.data.open_data import open_data
 
     named = {"the data": [data], "--lists": [lists], "--split": [split]}
     targets.check_outputs({"--out": out}, overwrite, inputs=named)
@@ -131,7 +131,7 @@ def pack(
     """Decode a data set once into a compact store; continues where it was interrupted."""
     import sys
 
-    from mafsar.data.opening import open_data
+    from mafsar.data.open_data import open_data
     from mafsar.data.pack import pack as run
     from mafsar.data.store import StoreSettings, is_store, refuse_foreign
 

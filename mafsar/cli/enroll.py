@@ -12,6 +12,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, targets, voice
+from mafsar.cli.wording import worded
 from mafsar.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _show(judged: EnrollReport, bank: Bank, target: Path, encoder: Encoder, seco
         table.add_row(
             rows, "_none", "", str(judged.none_clips), "– (background clips, kept, not used yet)"
         )
-    lines = [f"- {line}" for line in (*judged.notes, *judged.advice)]
+    lines = [f"- {worded(line)}" for line in (*judged.notes, *judged.advice)]
     size = target.stat().st_size / 1e6
     summary = (
         f"wrote {target}: {opt.count(len(bank.classes), 'class')},"

@@ -160,7 +160,7 @@ def _standard(
     text: str,
 ) -> tuple[SupportSet, str]:
     """The clips of a standard data set's part, and whether its class names are there to use."""
-    from mafsar.data.opening import open_data
+    from mafsar.data.open_data import open_data
     from mafsar.data.support import part_clips
 
     catalogue = open_data(dataset=dataset, root=root, lists=lists, data=data, split=split)

@@ -102,7 +102,7 @@ def say_bank(matcher: Matcher) -> None:
     """Say once what was passed over and whether class names count in this match."""
     bank, scoring = matcher.bank, matcher.scoring
     for line in bank.notes:
-        voice.note(f"note: {line}")
+        voice.note(f"note: {worded(line)}")
     choice = bank.text_choice
     if (matcher.use_text, scoring.alpha) == (choice.used, choice.alpha):
         voice.note(text_line(bank))

@@ -1,4 +1,4 @@
-"""A labelled data set as found on a disk: which clips of which classes, and which are missing."""
+"""A labelled data set as found on disk: its classes, its clips, and the clips that are missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.presets import Preset
 from mafsar.data.splits import PARTS, Part
-from mafsar.errors import InputError
+from mafsar.errors import InputError, option
 from mafsar.video.source import natural_key
 
 
@@ -22,7 +22,7 @@ class DataClass:
 
     Attributes:
         label: As the preset or the folder has it.
-        text: What a text tower reads; None where no name is known (`ssv2_full`'s validation).
+        text: What a text tower reads; None if the name is unknown (validation of `ssv2_full`).
         part: Train, val or test.
     """
 
@@ -33,12 +33,12 @@ class DataClass:
 
 @dataclass(frozen=True)
 class PartData:
-    """One part's classes and clips, by index.
+    """The classes and clips of one part, by index.
 
     Attributes:
         labels: The classes' labels.
         texts: The classes' texts.
-        clips: The clips that are there.
+        clips: The clips found.
         class_index: Class of each clip, (n,), int64.
     """
 
@@ -53,14 +53,14 @@ class Catalogue:
     """A data set.
 
     Attributes:
-        title: Name for messages.
+        title: Name in messages.
         root: Folder or file that it was read from.
         classes: In order of part and label.
-        clips: Those that are there, in order of class and name.
-        missing: Those that a list or table names and the disk lacks.
+        clips: The clips found, in order of class and name.
+        missing: Clips that a list or table names but that were not found.
         preset: The standard data set that it is, or None.
-        absent: Classes that a split names and the data lacks, with their part.
-        notes: What was passed over or odd, one sentence each.
+        absent: Classes that a split names but the data does not have, with their part.
+        notes: What was skipped or unusual, one sentence each.
     """
 
     title: str
@@ -86,7 +86,9 @@ class Catalogue:
         """
         classes = [item for item in self.classes if item.part == part]
         if not classes:
-            raise InputError(f"{self.title}: part {part} has no class; name them with --split")
+            raise InputError(
+                f"{self.title}: part {part} has no class; name its classes with ", option("split")
+            )
         index = {item.label: i for i, item in enumerate(classes)}
         clips = tuple(clip for clip in self.clips if clip.part == part)
         class_index = np.array([index[clip.label] for clip in clips], dtype=np.int64)
@@ -104,7 +106,7 @@ def assemble(
     absent: Sequence[tuple[Part, str]] = (),
     notes: Sequence[str] = (),
 ) -> Catalogue:
-    """Sorts, parts the missing from the found, and takes each clip of a class once.
+    """Sorts classes and clips, separates missing clips, and drops clips that are listed twice.
 
     Raises:
         InputError: A clip is in two classes.
@@ -112,21 +114,21 @@ def assemble(
     classes = sorted(classes, key=lambda item: PARTS.index(item.part))
     order = {item.label: i for i, item in enumerate(classes)}
     unique: dict[tuple[str, str], LabelledClip] = {}
-    owner: dict[str, str] = {}
+    label_of: dict[str, str] = {}
     for clip in clips:
         name = _printable(clip.name)
         unique.setdefault((clip.label, name), replace(clip, name=name))
-        label = owner.setdefault(name, clip.label)
+        label = label_of.setdefault(name, clip.label)
         if label != clip.label and clip.path is not None:
             raise InputError(
                 f"{title}: {name} is listed as {label!r} and as {clip.label!r}; a clip has one "
-                "class, so mend the lists"
+                "class; fix the lists"
             )
     kept = sorted(unique.values(), key=lambda clip: (order[clip.label], natural_key(clip.name)))
     again = len(clips) - len(unique)
     notes = list(notes)
     if again:
-        notes.append(f"{again} clips are listed twice and taken once")
+        notes.append(f"{again} clips are listed twice and used once")
     return Catalogue(
         title=title,
         root=root,
@@ -140,5 +142,5 @@ def assemble(
 
 
 def _printable(name: str) -> str:
-    """A file name that any table can hold: bytes that are no UTF-8 are written as ``\\xNN``."""
+    """A file name as valid UTF-8: other bytes are written as ``\\xNN``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

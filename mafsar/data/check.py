@@ -1,4 +1,4 @@
-"""Whether a data set is all there and every clip of it can be read."""
+"""Checks that a data set is complete and that every clip can be read."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ClipReport:
-    """What is known of one clip.
+    """The result of checking one clip.
 
     Attributes:
         clip: The clip.
-        status: ``short``: it has fewer frames than the model takes, so that some repeat.
-        detail: Why it is not ok, one sentence.
-        frames: How many it has.
-        duration_seconds: How long it is; None without a clock.
+        status: ``short`` means that it has fewer frames than the model takes, so that some repeat.
+        detail: Why the status is not ok, one sentence.
+        frames: Number of frames.
+        duration_seconds: Duration; None without a clock.
         fps: Average frame rate; None without a clock.
-        width: Of the picture, pixels.
-        height: Of the picture, pixels.
+        width: Width of the picture, pixels.
+        height: Height of the picture, pixels.
     """
 
     clip: LabelledClip
@@ -50,14 +50,14 @@ class ClipReport:
 
 @dataclass(frozen=True)
 class PartCount:
-    """Found against expected, of one part.
+    """Classes and videos found and expected in one part.
 
     Attributes:
         part: Train, val or test.
-        classes: Classes of which a clip is there.
-        classes_expected: Classes of the split; None where nothing says.
-        videos: Clips that are there.
-        videos_expected: Clips of the protocol, or listed; None where nothing says.
+        classes: Classes with at least one clip.
+        classes_expected: Classes of the split; None if unknown.
+        videos: Clips found.
+        videos_expected: Clips of the protocol or of the lists; None if unknown.
     """
 
     part: Part
@@ -68,13 +68,13 @@ class PartCount:
 
     @property
     def short_of(self) -> int:
-        """Videos and classes that are missing."""
+        """Number of missing videos and classes together."""
         videos = max((self.videos_expected or 0) - self.videos, 0)
         return videos + max((self.classes_expected or 0) - self.classes, 0)
 
 
 def count_parts(catalogue: Catalogue) -> list[PartCount]:
-    """Counts classes and videos of each part against the protocol's, or the user's own lists."""
+    """Compares each part's classes and videos with the protocol or with the user's own lists."""
     counts = []
     for part in PARTS:
         clips = [clip for clip in catalogue.clips if clip.part == part]
@@ -94,7 +94,7 @@ def count_parts(catalogue: Catalogue) -> list[PartCount]:
 
 
 def check_clips(catalogue: Catalogue, *, frames: int = 8, workers: int = 2) -> Iterator[ClipReport]:
-    """Looks at every clip: opens it, reads its timestamps and decodes its middle frame.
+    """Checks every clip: opens it, reads its timestamps and decodes its middle frame.
 
     Args:
         catalogue: The data set.
@@ -102,10 +102,10 @@ def check_clips(catalogue: Catalogue, *, frames: int = 8, workers: int = 2) -> I
         workers: Threads.
 
     Yields:
-        The missing clips, then the others in the catalogue's order.
+        Reports on the missing clips, then on the others in the catalogue's order.
     """
     for clip in catalogue.missing:
-        yield ClipReport(clip, "missing", "named by the lists, but not there")
+        yield ClipReport(clip, "missing", "named by the lists, but not found")
     if is_store(catalogue.root):
         yield from _check_store(catalogue, frames)
         return
@@ -113,7 +113,7 @@ def check_clips(catalogue: Catalogue, *, frames: int = 8, workers: int = 2) -> I
 
 
 def write_header(stream: TextIO) -> None:
-    """Writes the head line of the CSV."""
+    """Writes the header of the CSV."""
     csv.writer(stream, lineterminator="\n").writerow(COLUMNS)
 
 
@@ -130,20 +130,22 @@ def write_report(stream: TextIO, report: ClipReport) -> None:
 def _check_store(catalogue: Catalogue, frames: int) -> Iterator[ClipReport]:
     counts = Store(catalogue.root).frame_counts()
     for clip in catalogue.clips:
-        yield _judged(ClipReport(clip, "ok", frames=counts[clip.label, clip.name]), frames)
+        yield _with_length(ClipReport(clip, "ok", frames=counts[clip.label, clip.name]), frames)
 
 
 def _check(clip: LabelledClip, frames: int) -> ClipReport:
-    """Looks at one clip; what is wrong with it is its result, not an exception."""
+    """Checks one clip; an error becomes the result, not an exception."""
     assert clip.path is not None
     try:
-        report = _pictures(clip, clip.path) if clip.path.is_dir() else _video(clip, clip.path)
+        report = (
+            _check_frames(clip, clip.path) if clip.path.is_dir() else _check_video(clip, clip.path)
+        )
     except MafsarError as error:
         return ClipReport(clip, "unreadable", _reason(clip.path, error))
-    return _judged(report, frames)
+    return _with_length(report, frames)
 
 
-def _judged(report: ClipReport, frames: int) -> ClipReport:
+def _with_length(report: ClipReport, frames: int) -> ClipReport:
     if report.frames is None or report.frames >= frames:
         return report
     count = f"{report.frames} frame{'' if report.frames == 1 else 's'}"
@@ -151,7 +153,7 @@ def _judged(report: ClipReport, frames: int) -> ClipReport:
     return ClipReport(**values)
 
 
-def _video(clip: LabelledClip, path: Path) -> ClipReport:
+def _check_video(clip: LabelledClip, path: Path) -> ClipReport:
     info = video_info(path)
     raw = load_raw_clip(path, frames=1, start=clip.start, end=clip.end, threads=1)
     count = info["frames"]
@@ -169,7 +171,7 @@ def _video(clip: LabelledClip, path: Path) -> ClipReport:
     )
 
 
-def _pictures(clip: LabelledClip, folder: Path) -> ClipReport:
+def _check_frames(clip: LabelledClip, folder: Path) -> ClipReport:
     raw = load_raw_clip(folder, frames=1)
     return ClipReport(
         clip,
@@ -181,5 +183,5 @@ def _pictures(clip: LabelledClip, folder: Path) -> ClipReport:
 
 
 def _reason(path: Path, error: MafsarError) -> str:
-    """An error without the path that stands in the line's own column."""
+    """The error without the path, which has its own column."""
     return str(error).removeprefix(f"{path}: ")

@@ -1,7 +1,7 @@
-"""Few-shot episodes: drawn by a seed, independent of order and threads, frozen to JSON.
+"""Few-shot episodes: drawn from a seed, independent of order and threads, saved as JSON.
 
-Draws use only the raw 64-bit stream of PCG64, which NumPy promises to keep; its `Generator` methods
-may change between versions, and frozen episodes must not.
+Draws use only the raw 64-bit stream of PCG64, which NumPy promises to keep; the methods of its
+`Generator` may change between versions, which would change the episodes of a seed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.errors import InputError, MismatchError
+from mafsar.errors import InputError, MismatchError, Option, option
 
 SCHEMA = 1
 Indices = NDArray[np.int32]
@@ -24,13 +24,13 @@ Indices = NDArray[np.int32]
 
 @dataclass(frozen=True, repr=False)
 class Episodes:
-    """n episodes over a list of clips; every number is an index.
+    """n episodes drawn from a list of clips; every number is an index.
 
     Attributes:
         way: Classes N of an episode.
-        shot: Support clips K of a class.
-        query: Query clips of a class.
-        seed: What they were drawn by.
+        shot: Support clips K per class.
+        query: Query clips per class.
+        seed: The seed they were drawn with.
         classes: Classes of each episode, (n, way).
         support: Support clips, (n, way, shot).
         queries: Query clips, (n, way, query).
@@ -61,7 +61,7 @@ def draw_episodes(
     episodes: int = 10_000,
     seed: int = 0,
 ) -> Episodes:
-    """Draws episodes; episode i depends on the seed, i and the clips alone.
+    """Draws episodes; episode i depends only on the seed, i and the clips.
 
     Args:
         class_index: Class of each clip, 0 … len(labels) − 1.
@@ -86,19 +86,21 @@ def draw_episodes(
         ("seed", seed, 0),
     ):
         if value < least:
-            raise InputError(f"{name} must be ≥ {least}, got {value}")
+            raise InputError(option(name), f" must be ≥ {least}, got {value}")
     members = [np.flatnonzero(np.asarray(class_index) == index) for index in range(len(labels))]
     if len(labels) < way:
         raise InputError(
-            f"{way}-way episodes need {way} classes, the data has {len(labels)}; use --way "
-            f"{max(len(labels), 1)} or less"
+            f"{way}-way episodes need {way} classes, the data has {len(labels)}; use ",
+            option(way=max(len(labels), 1)),
+            " or less",
         )
     needed = shot + query
     short = [f"{labels[i]} ({len(m)})" for i, m in enumerate(members) if len(m) < needed]
     if short:
         raise InputError(
-            f"{shot}-shot with {query} query needs {needed} clips a class; too few in "
-            f"{', '.join(short[:5])}{', …' if len(short) > 5 else ''}; add clips or lower --shot"
+            f"{shot}-shot with {query} query needs {needed} clips per class; too few in "
+            f"{', '.join(short[:5])}{', …' if len(short) > 5 else ''}; add clips or lower ",
+            option("shot"),
         )
     classes = np.empty((episodes, way), np.int32)
     support = np.empty((episodes, way, shot), np.int32)
@@ -128,7 +130,7 @@ def _choose(count: int, raw: Sequence[int]) -> list[int]:
 
 
 def episodes_to_json(episodes: Episodes, labels: Sequence[str], names: Sequence[str]) -> str:
-    """The frozen form: the numbers, and what they are numbers of.
+    """Episodes as JSON: the indices, and the labels and names that they refer to.
 
     Args:
         episodes: The episodes.
@@ -159,22 +161,29 @@ def episodes_to_json(episodes: Episodes, labels: Sequence[str], names: Sequence[
     return body + ',\n "episodes": [\n' + ",\n".join(rows) + "\n]\n}\n"
 
 
+_REMEDY: tuple[str | Option, ...] = (
+    "; name another ",
+    option("episodes_file"),
+    " to draw new ones",
+)
+
+
 def read_episodes(path: Path, labels: Sequence[str], names: Sequence[str]) -> Episodes:
-    """Reads frozen episodes and checks that they are of these clips.
+    """Reads frozen episodes and checks that they were drawn from these clips.
 
     Raises:
-        InputError: It is no episodes file or an index is out of range.
-        MismatchError: It was drawn over other clips.
+        InputError: It is not an episodes file, or an index is out of range.
+        MismatchError: The episodes were drawn from other clips.
     """
-    mend = "name another --episodes-file to draw new ones"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["kind"] != "episodes" or data["schema"] != SCHEMA:
-            raise InputError(f"{path}: not an episodes file of schema {SCHEMA}; {mend}")
+            raise InputError(f"{path}: not an episodes file of schema {SCHEMA}", *_REMEDY)
         if data["clips_sha256"] != _names_sha256(labels, names):
             raise MismatchError(
-                f"{path}: drawn over other clips ({len(data['clips'])} of "
-                f"{len(data['classes'])} classes; here are {len(names)} of {len(labels)}); {mend}"
+                f"{path}: drawn from other clips ({len(data['clips'])} clips of "
+                f"{len(data['classes'])} classes; the data has {len(names)} of {len(labels)})",
+                *_REMEDY,
             )
         rows = data["episodes"]
         episodes = Episodes(
@@ -189,12 +198,12 @@ def read_episodes(path: Path, labels: Sequence[str], names: Sequence[str]) -> Ep
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: not an episodes file ({error}); {mend}") from error
-    _check_ranges(path, episodes, len(labels), len(names), mend)
+        raise InputError(f"{path}: not an episodes file ({error})", *_REMEDY) from error
+    _check_ranges(path, episodes, len(labels), len(names))
     return episodes
 
 
-def _check_ranges(path: Path, episodes: Episodes, classes: int, clips: int, mend: str) -> None:
+def _check_ranges(path: Path, episodes: Episodes, classes: int, clips: int) -> None:
     way, n = episodes.way, len(episodes)
     shapes = (
         (episodes.classes, (n, way), classes),
@@ -203,7 +212,7 @@ def _check_ranges(path: Path, episodes: Episodes, classes: int, clips: int, mend
     )
     for values, shape, limit in shapes:
         if n == 0 or values.shape != shape or values.min() < 0 or values.max() >= limit:
-            raise InputError(f"{path}: an episode is not {way}-way {episodes.shot}-shot; {mend}")
+            raise InputError(f"{path}: an episode is not {way}-way {episodes.shot}-shot", *_REMEDY)
 
 
 def _names_sha256(labels: Sequence[str], names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import PARTS, Part, Split, read_split
 from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
-from mafsar.errors import InputError, MissingError
+from mafsar.errors import InputError, MissingError, option
 from mafsar.video.source import find_clips, is_system_file
 
 _LAYOUT = "expected DIR/CLASS/clip.mp4, DIR/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
@@ -22,15 +22,15 @@ def read_own(data: Path, split: Split | Path | None = None) -> Catalogue:
 
     Args:
         data: A folder of class folders, or a CSV `path,label[,start,end]`.
-        split: Which classes are for training, validation and testing; without it every class is
-            a test class.
+        split: Which classes are for training, validation and testing; None = every class is a
+            test class.
 
     Raises:
-        MissingError: Nothing is there.
-        InputError: It holds no class, or a line cannot be read.
+        MissingError: The folder or file does not exist.
+        InputError: It contains no class, or a line cannot be read.
     """
     if not data.exists():
-        raise MissingError(f"--data {data}: no such folder or file; {_LAYOUT}")
+        raise MissingError(option(data=data), f": no such folder or file; {_LAYOUT}")
     if data.is_dir():
         clips, notes = _folder_clips(data)
     else:
@@ -44,7 +44,7 @@ def read_own(data: Path, split: Split | Path | None = None) -> Catalogue:
     unused = [label for key, label in labels.items() if key not in parts]
     if unused:
         notes.append(
-            f"{len(unused)} classes are in no part of the split and were passed over "
+            f"{len(unused)} classes are in no part of the split and were skipped "
             f"({', '.join(unused[:3])}{', …' if len(unused) > 3 else ''})"
         )
     classes = [
@@ -62,7 +62,7 @@ def read_own(data: Path, split: Split | Path | None = None) -> Catalogue:
 def _parts(
     labels: Mapping[str, str], split: Split | None
 ) -> tuple[dict[str, Part], list[tuple[Part, str]]]:
-    """The part of each class that is there, and the classes that the split alone names."""
+    """The part of each class found, and the classes that only the split names."""
     if split is None:
         return dict.fromkeys(labels, "test"), []
     parts: dict[str, Part] = {}
@@ -85,7 +85,7 @@ def _folder_clips(root: Path) -> tuple[list[LabelledClip], list[str]]:
     notes: list[str] = []
     for folder in folders:
         if folder.name == NONE_FOLDER:
-            notes.append(f"{folder}: clips of nothing have no class and were passed over")
+            notes.append(f"{folder}: background clips have no class and were skipped")
             continue
         found = find_clips(folder)
         if not found:
@@ -95,14 +95,14 @@ def _folder_clips(root: Path) -> tuple[list[LabelledClip], list[str]]:
             for path in found
         ]
     if not clips:
-        raise InputError(f"--data {root}: no class folder with a clip; {_LAYOUT}")
+        raise InputError(option(data=root), f": no class folder contains a clip; {_LAYOUT}")
     return clips, notes
 
 
 def _table_clips(table: Path) -> tuple[list[LabelledClip], list[str]]:
     clips: list[LabelledClip] = []
     notes: list[str] = []
-    nothing = 0
+    background = 0
     for line, row in read_rows(table, ("path", "label", "start", "end"), required=2):
         where = f"{table} line {line}"
         path = table.parent / row["path"]
@@ -112,13 +112,13 @@ def _table_clips(table: Path) -> tuple[list[LabelledClip], list[str]]:
         if end is not None and end <= (start or 0.0):
             raise InputError(f"{where}: end must be after start, got {start or 0:g} and {end:g}")
         if nfc(row["label"]) == NONE_FOLDER:
-            nothing += 1
+            background += 1
             continue
         name = Path(row["path"]).as_posix() + seconds_taken(start, end)
         there = path if path.exists() else None
         clips.append(LabelledClip(there, row["label"], start, end, name, "test"))
-    if nothing:
-        notes.append(f"{nothing} clips of nothing ({NONE_FOLDER}) have no class; passed over")
+    if background:
+        notes.append(f"{background} background clips ({NONE_FOLDER}) have no class; skipped")
     if not clips:
-        raise InputError(f"--data {table}: no clip of any class; {_LAYOUT}")
+        raise InputError(option(data=table), f": no clip of any class; {_LAYOUT}")
     return clips, notes

@@ -1,7 +1,7 @@
-"""Frames of a clip: from a store or decoded, then cropped as METHOD has it.
+"""Frames of a clip, decoded or from a store, and the crops of training and testing.
 
-Training: short side 256/224·S, one random S×S crop a clip, the same for all its frames, and a
-mirror where the data set allows it. Testing: the centre crop that `mafsar.video.load_clip` makes.
+Training (docs/data.md): short side 256/224·S, one random S×S crop per clip, the same for all its
+frames, and mirroring if the data set allows it. Testing: the centre crop of `mafsar.video.load_clip`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ SHORT_SIDE_SHARE = 256 / 224
 _WHOLE = Geometry()
 
 
-class ClipFrames(Protocol):
-    """Where frames come from; a T-tuple of moments, random in their segments with an ``rng``."""
+class FrameSource(Protocol):
+    """Gives the T frames of a clip, one from each of T equal segments."""
 
     def training(
         self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """uint8 RGB, (T, H, W, 3), min(H, W) = ``short_side``, at random moments."""
+        """uint8 RGB, (T, H, W, 3), min(H, W) = ``short_side``, each at a random moment of its segment."""
         ...
 
     def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
@@ -46,12 +46,12 @@ class ClipFrames(Protocol):
 
 
 class DecodedFrames:
-    """Frames decoded from the clips themselves, at each call."""
+    """Decodes the clips themselves, at each call."""
 
     def training(
         self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """See `ClipFrames`; every moment of a segment is equally likely."""
+        """See `FrameSource`; every moment of a segment is equally likely."""
         return load_raw_clip(
             _path(clip),
             frames=frames,
@@ -63,14 +63,14 @@ class DecodedFrames:
         ).frames
 
     def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
-        """See `ClipFrames`; byte for byte what matching sees."""
+        """See `FrameSource`; byte for byte the frames of matching."""
         return load_clip(
             _path(clip), frames=frames, size=size, start=clip.start, end=clip.end, threads=1
         ).pixels
 
 
 class StoredFrames:
-    """Frames from a packed data set: a random moment is one of the F that were kept."""
+    """Takes frames from a packed data set; random moments are among the F that it keeps."""
 
     def __init__(self, store: Store) -> None:
         """Takes an opened store."""
@@ -79,24 +79,24 @@ class StoredFrames:
     def training(
         self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """See `ClipFrames`; of a segment, the moments that were kept in it are equally likely."""
+        """See `FrameSource`; the moments kept of a segment are equally likely."""
         jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames, rng)))
         return _each(jpegs, lambda jpeg: _decode_short_side(jpeg, short_side))
 
     def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
-        """See `ClipFrames`; the same frames as decoded where F is an odd multiple of T."""
+        """See `FrameSource`; the frames of `DecodedFrames` if F is an odd multiple of T."""
         jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames)))
         return _each(jpegs, lambda jpeg: to_square(Picture.of(_decode(jpeg)), size, _WHOLE))
 
     def _segments(self, moments: np.ndarray) -> list[int]:
-        """Numbers of the kept segments that hold moments in [0, 1)."""
+        """The kept segments that contain these moments, which are in [0, 1)."""
         kept = self.store.settings.frames
         segments: list[int] = np.minimum((moments * kept).astype(int), kept - 1).tolist()
         return segments
 
 
-def frames_of(catalogue: Catalogue) -> ClipFrames:
-    """Where a catalogue's frames come from: its store, or its clips."""
+def frames_of(catalogue: Catalogue) -> FrameSource:
+    """The source of a catalogue's frames: its store if it is packed, else its clips."""
     if is_store(catalogue.root):
         return StoredFrames(Store(catalogue.root))
     return DecodedFrames()
@@ -105,16 +105,16 @@ def frames_of(catalogue: Catalogue) -> ClipFrames:
 def training_crop(
     pixels: np.ndarray, size: int, rng: np.random.Generator, *, flip: bool
 ) -> np.ndarray:
-    """Cuts one random square out of a clip, and mirrors the clip in half of the cases.
+    """Cuts one random square out of a clip and mirrors the clip with probability 1/2.
 
     Args:
         pixels: uint8 RGB, (T, H, W, 3), H and W ≥ ``size``.
         size: S, pixels.
         rng: Draws top, left and, with ``flip``, the mirror, in this order.
-        flip: Whether the classes allow a mirror.
+        flip: Whether clips may be mirrored.
 
     Returns:
-        uint8 RGB, (T, S, S, 3): the same square and mirror for all frames.
+        uint8 RGB, (T, S, S, 3): the same square and mirroring for all frames.
     """
     height, width = pixels.shape[1:3]
     top = int(rng.random() * (height - size + 1))
@@ -126,7 +126,7 @@ def training_crop(
 
 
 def packed_hashes(store: Store, clips: Sequence[LabelledClip], workers: int) -> list[str]:
-    """Hashes of all frames that are kept of each clip: a copy under another name has the same."""
+    """Hash of the kept frames of each clip; copies under other names have the same hash."""
 
     def digest(clip: LabelledClip) -> str:
         found = hashlib.sha256(b"packed frames\n")
@@ -140,7 +140,7 @@ def packed_hashes(store: Store, clips: Sequence[LabelledClip], workers: int) -> 
 def packed_clips(
     store: Store, clips: Sequence[LabelledClip], *, frames: int, size: int, workers: int
 ) -> Iterator[Clip]:
-    """Clips of a packed data set as a model takes them, in order; nothing is decoded again.
+    """Clips of a packed data set as a model takes them, in order; no video is decoded.
 
     Args:
         store: Holds them.
@@ -172,12 +172,12 @@ def packed_clips(
 
 def _path(clip: LabelledClip) -> Path:
     if clip.path is None:
-        raise MissingError(f"{clip.name}: is missing; mafsar data check lists what is")
+        raise MissingError(f"{clip.name}: is missing; mafsar data check lists all missing clips")
     return clip.path
 
 
 def _each(jpegs: Sequence[bytes], finish: Callable[[bytes], np.ndarray]) -> np.ndarray:
-    """Decodes each frame once, however often it repeats."""
+    """Decodes each frame once, even if it repeats."""
     done: list[np.ndarray] = []
     for number, jpeg in enumerate(jpegs):
         again = number > 0 and jpeg is jpegs[number - 1]
@@ -193,7 +193,7 @@ def _decode(jpeg: bytes) -> np.ndarray:
 
 
 def _decode_short_side(jpeg: bytes, short_side: int) -> np.ndarray:
-    """Decodes to a short side; JPEG gives a half or quarter of the size at a part of the time."""
+    """Decodes to a short side; JPEG decodes at half or a quarter of the size in less time."""
     from PIL import Image
 
     with Image.open(io.BytesIO(jpeg)) as image:

@@ -1,4 +1,4 @@
-"""One clip and the class that it shows, wherever it comes from."""
+"""A clip and its class, whatever the source."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """One clip with its class: of a support, of a data set, or of a packed data set.
+    """One clip with its class, from a support, a data set or a packed data set.
 
     Attributes:
-        path: Video file, image or frame folder; None where a data set lists a clip that is
-            missing, and for frames in memory.
+        path: Video file, image or frame folder; None for a listed clip that is missing, and for
+            frames in memory.
         label: Its class; `_none` for a background clip.
         start: First second taken, or None for the beginning.
         end: Last second taken, or None for the end.
-        name: What messages and reports call it. Of a data set, its path relative to the data,
-            posix, unique within its class. Default: the path and, where given, the seconds taken.
+        name: Name in messages and reports. In a data set: its path relative to the data, posix,
+            unique within its class. Default: the path and, if given, the seconds taken.
         part: Part of the data set that its class belongs to; None outside a data set.
-        array: The frames, where they are in memory.
+        array: The frames, if they are in memory.
     """
 
     path: Path | None
@@ -43,15 +43,17 @@ class LabelledClip:
 
     @property
     def is_background(self) -> bool:
-        """Whether it shows none of the classes."""
+        """Whether it is a background clip, which belongs to no class."""
         return nfc(self.label) == NONE_FOLDER
 
     @property
     def source(self) -> Path | MemoryClip:
-        """What the video room loads: a path, or frames in memory."""
+        """The path, or the frames in memory."""
         if self.array is not None:
             return self.array
-        assert self.path is not None, f"{self.name} is missing; only clips that are there are read"
+        assert self.path is not None, (
+            f"{self.name} is missing; only clips that were found can be read"
+        )
         return self.path
 
 

@@ -1,11 +1,11 @@
-"""Names of classes: how they are compared, and the words that a text tower reads."""
+"""Class labels: how they are compared, and the words that a text tower reads."""
 
 from __future__ import annotations
 
 import unicodedata
 
 NONE_FOLDER = "_none"
-"""Folder or label of clips of nothing, which is no class."""
+"""Folder or label of background clips; it is not a class."""
 
 TEXT_TABLE = "labels.csv"
 """Table `folder,text` beside class folders: what the text tower reads."""
@@ -17,7 +17,7 @@ def nfc(label: str) -> str:
 
 
 def label_words(label: str) -> str:
-    """The text of a label: underscores and CamelCase become words, brackets go.
+    """The text of a label: underscores and CamelCase become words, brackets are removed.
 
     >>> label_words("PlayingTVGames"), label_words("brush_hair"), label_words("Folding [something]")
     ('Playing TV Games', 'brush hair', 'Folding something')
@@ -35,7 +35,7 @@ def label_words(label: str) -> str:
 
 
 def class_key(name: str) -> str:
-    """What all spellings of one class in folders and lists share: its letters and digits.
+    """The letters and digits of a class name: equal for all its spellings in folders and lists.
 
     >>> class_key("HandStandPushups") == class_key("handstand_pushups")
     True

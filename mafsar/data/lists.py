@@ -1,6 +1,6 @@
-"""Split lists as the field publishes them, read unchanged.
+"""Published split lists, read unchanged.
 
-Two formats, one a file:
+A file has one of two formats:
 
 - ``train8/78687`` or ``train0//videos/<class>/<file>.avi``: the part, the class's number within
   that part, and the video's path;
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mafsar.data.splits import PARTS, Part
-from mafsar.errors import InputError, MissingError
+from mafsar.errors import InputError, MissingError, option
 
 FORMATS = (
     "train*.txt, val*.txt and test*.txt, with lines train8/78687, "
@@ -31,9 +31,9 @@ class ListedClip:
     """One line of a list.
 
     Attributes:
-        path: As listed, without the part and class number; posix, relative, maybe without suffix.
-        class_id: Number of the class within its part, where the format has one.
-        folder: Name of the innermost folder of the path: the class's, if it names one.
+        path: As listed, without the part and class number; posix, relative, with or without suffix.
+        class_id: Number of the class within its part; None if the format has no numbers.
+        folder: Name of the innermost folder of the path, which may be a class; None without one.
         line: Line number.
     """
 
@@ -47,15 +47,15 @@ def find_lists(folder: Path, *, needed_by: str) -> dict[Part, Path]:
     """Finds the list of each part.
 
     Args:
-        folder: The user's ``--lists``.
+        folder: The user's folder of lists.
         needed_by: Title of the data set, for messages.
 
     Raises:
-        MissingError: There is no such folder, or it lacks a part's list.
-        InputError: Two files could be a part's list.
+        MissingError: The folder does not exist, or has no list for a part.
+        InputError: Two files could be the list of a part.
     """
     if not folder.is_dir():
-        raise MissingError(f"--lists {folder}: no such folder; {needed_by} needs {FORMATS}")
+        raise MissingError(option(lists=folder), f": no such folder; {needed_by} needs {FORMATS}")
     found: dict[Part, Path] = {}
     for part in PARTS:
         files = sorted(
@@ -68,11 +68,13 @@ def find_lists(folder: Path, *, needed_by: str) -> dict[Part, Path]:
         if len(files) > 1:
             names = " and ".join(path.name for path in files)
             raise InputError(
-                f"--lists {folder}: {names} both look like the {part} list; keep one of them there"
+                option(lists=folder),
+                f": {names} both look like the {part} list; keep one of them",
             )
         if not files:
             raise MissingError(
-                f"--lists {folder}: no {part} list ({part}*.txt); {needed_by} needs {FORMATS}"
+                option(lists=folder),
+                f": no {part} list ({part}*.txt); {needed_by} needs {FORMATS}",
             )
         found[part] = files[0]
     return found
@@ -86,7 +88,7 @@ def read_list(path: Path, part: Part) -> list[ListedClip]:
         part: Which part it is; numbered lines must agree.
 
     Raises:
-        InputError: It is empty, mixes formats, or a line is of neither format.
+        InputError: The list is empty or mixes formats, or a line has neither format.
     """
     clips: list[ListedClip] = []
     for number, line in _lines(path):
@@ -94,7 +96,7 @@ def read_list(path: Path, part: Part) -> list[ListedClip]:
         numbered = _NUMBERED.match(line)
         if numbered is not None and numbered[1] != part:
             raise InputError(
-                f"{where}: {line!r} is of part {numbered[1]}, the file's name says {part}; "
+                f"{where}: {line!r} is of part {numbered[1]}, but the file name says {part}; "
                 "rename the file"
             )
         class_id = int(numbered[2]) if numbered else None
@@ -102,18 +104,18 @@ def read_list(path: Path, part: Part) -> list[ListedClip]:
             raise InputError(f"{where}: {line!r} is in another format than the lines before it")
         listed = PurePosixPath(numbered[3].lstrip("/") if numbered else line)
         if listed.is_absolute() or ".." in listed.parts:
-            raise InputError(f"{where}: {line!r} leaves the data's folder; list relative paths")
+            raise InputError(f"{where}: {line!r} leads out of the data folder; list relative paths")
         folder = listed.parent.name or None
         if class_id is None and folder is None:
             raise InputError(f"{where}: {line!r} names no class; expected {FORMATS}")
         clips.append(ListedClip(str(listed), class_id, folder, number))
     if not clips:
-        raise InputError(f"{path}: lists no video; expected {FORMATS}")
+        raise InputError(f"{path}: contains no video; expected {FORMATS}")
     return clips
 
 
 def read_class_names(folder: Path, part: Part) -> tuple[str, ...] | None:
-    """Reads ``<part>_classes.txt``: names in the order of the class numbers; None without it."""
+    """Reads ``<part>_classes.txt``: names in class-number order; None if there is no such file."""
     path = folder / f"{part}_classes.txt"
     if not path.is_file():
         return None
@@ -121,14 +123,14 @@ def read_class_names(folder: Path, part: Part) -> tuple[str, ...] | None:
 
 
 def read_video_names(folder: Path) -> dict[str, str]:
-    """Reads Something-Something's own annotations, where they lie beside the lists.
+    """Reads Something-Something's own annotations, if they are beside the lists.
 
     Returns:
         Class name (the ``template``) of each video, by the video's id, from every
         ``something-something-v2-*.json`` or ``train.json``/``validation.json`` of the folder.
 
     Raises:
-        InputError: Such a file is no list of objects with ``id`` and ``template``.
+        InputError: Such a file is not a list of objects with ``id`` and ``template``.
     """
     files = sorted(folder.glob("something-something-v2-*.json"))
     files += [folder / "train.json", folder / "validation.json"]
@@ -148,7 +150,7 @@ def read_video_names(folder: Path) -> dict[str, str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the lines that are not empty; stray bytes survive, as they do in file names."""
+    """Yields non-empty lines; bytes that are not UTF-8 are kept, as in file names."""
     try:
         text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Episodes for training: N-way K-shot batches of clips, the same whoever loads them.
+"""Episodes for training: N-way K-shot batches of clips.
 
-Episode i is a function of (seed, i) and the clips alone: its classes and clips come from
-`mafsar.data.episodes`, and each clip's moments, crop and mirror from a generator of its own. So
-neither workers, nor processes, nor where a run was resumed change what an episode holds.
+Episode i depends only on the seed, i and the clips: its classes and clips come from
+`mafsar.data.episodes`, and each clip has its own generator for moments, crop and mirroring. The
+number of workers and processes, and the point where a run is resumed, change nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mafsar.data.catalogue import PartData
 from mafsar.data.episodes import Episodes
-from mafsar.data.frames import SHORT_SIDE_SHARE, ClipFrames, training_crop
+from mafsar.data.frames import SHORT_SIDE_SHARE, FrameSource, training_crop
 from mafsar.errors import MafsarError
 
 
@@ -31,7 +31,7 @@ class EpisodeBatch:
     Attributes:
         index: Its number.
         support: Clips, (N, K, T, S, S, 3), uint8 RGB.
-        query: Clips, (N, Q, T, S, S, 3), uint8 RGB, Q a class; the class of query[n] is n.
+        query: Clips, (N, Q, T, S, S, 3), uint8 RGB, Q per class; query[n] are of class n.
         classes: Index of each class in the part, (N,), int64.
     """
 
@@ -41,7 +41,7 @@ class EpisodeBatch:
     classes: Tensor
 
     def pin_memory(self) -> EpisodeBatch:
-        """Moves the pictures to page-locked memory, as a `DataLoader` asks for."""
+        """Copies the pictures to page-locked memory; a `DataLoader` calls this."""
         return EpisodeBatch(
             self.index, self.support.pin_memory(), self.query.pin_memory(), self.classes
         )
@@ -54,19 +54,19 @@ class EpisodeDataset(Dataset[Any]):
         self,
         data: PartData,
         episodes: Episodes,
-        source: ClipFrames,
+        source: FrameSource,
         *,
         frames: int,
         size: int,
         train: bool,
         flip: bool = False,
     ) -> None:
-        """Takes what was drawn and where its frames come from.
+        """Combines drawn episodes with the source of their frames.
 
         Args:
             data: The part's clips.
-            episodes: Drawn over ``data``; their seed also draws moments and crops.
-            source: Where frames come from.
+            episodes: Drawn from ``data``; moments and crops are drawn with the same seed.
+            source: Gives the frames of a clip.
             frames: T.
             size: S, pixels.
             train: Random moments and crops; otherwise the middles and the centre.
@@ -84,7 +84,7 @@ class EpisodeDataset(Dataset[Any]):
         return len(self.episodes)
 
     def __getitem__(self, index: int) -> EpisodeBatch | MafsarError:
-        """Loads an episode; an error of a clip is returned, so that it crosses processes whole."""
+        """Loads an episode; the error of a clip is returned, so that it keeps its type across processes."""
         try:
             return self.load(index)
         except MafsarError as error:
@@ -122,11 +122,11 @@ class EpisodeDataset(Dataset[Any]):
 
 
 class EpisodeLoader:
-    """Iterates over episodes, loaded ahead by worker processes, and measures the waiting.
+    """Iterates over episodes, loaded ahead by worker processes, and measures waiting times.
 
     Attributes:
-        wait_seconds: How long the consumer has waited for episodes so far, starting the workers
-            not counted.
+        wait_seconds: How long the consumer has waited for episodes so far, without the start of the
+            workers.
         busy_seconds: How long it has worked on them.
     """
 
@@ -142,17 +142,18 @@ class EpisodeLoader:
         pin_memory: bool = False,
         context: str | None = None,
     ) -> None:
-        """Prepares the loading; it begins with the iteration.
+        """Prepares the loading, which begins with the iteration.
 
         Args:
             dataset: The episodes.
-            start: First episode, where a run is resumed.
-            rank: This process among ``world``: it gets start + rank, + world, + 2·world, …
+            start: First episode; > 0 for a resumed run.
+            rank: Number of this process in [0, ``world``): it gets the episodes start + rank,
+                start + rank + world, …
             world: How many processes share the episodes.
             workers: Worker processes; 0 loads in this one.
             prefetch: Episodes that each worker loads ahead.
-            pin_memory: For copies to a GPU that overlap with its work.
-            context: How workers start: "fork", "spawn", "forkserver"; None is the platform's.
+            pin_memory: Whether to use page-locked memory, so that copies to a GPU overlap with its work.
+            context: How workers start: "fork", "spawn" or "forkserver"; None = the platform's default.
         """
         self.numbers = range(start + rank, len(dataset), world)
         self.wait_seconds = 0.0
@@ -186,8 +187,8 @@ class EpisodeLoader:
 
     def _start(self) -> Iterator[Any]:
         """Starts the workers."""
-        # A forked worker must not free what belongs to threads it does not have (decoders hold
-        # some): it would hang. What is garbage is freed here, what is left is never collected.
+        # A forked worker must not free objects of threads that it does not have (decoders have
+        # some): it would hang. Garbage is freed here; the rest is never collected in a worker.
         gc.collect()
         gc.freeze()
         try:

@@ -1,4 +1,4 @@
-"""Decoding a data set once into a store; a kill at any moment loses seconds of work."""
+"""Decodes a data set once into a store; a kill at any moment loses about a second of work."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import io
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mafsar.choices import Progress
 from mafsar.data.catalogue import Catalogue
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
@@ -25,28 +26,26 @@ from mafsar.data.store import (
     read_meta,
     settings_json,
 )
-from mafsar.errors import InputError, MafsarError, MismatchError
+from mafsar.errors import InputError, MafsarError, MismatchError, option
 from mafsar.video import load_raw_clip
 
 COMMIT_SECONDS = 1.0
-"""What a kill may cost; a commit waits for the disk."""
+"""Seconds between commits: what a kill may lose. A commit waits for the disk."""
 
 MISSING = "missing"
-"""`clips.problem` of a clip that was not there."""
-
-Progress = Callable[[int, int, str], None]
+"""`clips.problem` of a clip that was not found."""
 
 
 @dataclass(frozen=True)
 class PackResult:
-    """What packing did.
+    """The result of packing.
 
     Attributes:
         path: The store.
-        packed: Clips decoded now.
-        kept: Clips that were in the store already.
+        packed: Clips decoded by this call.
+        kept: Clips that were in the store before.
         unreadable: Clips that cannot be decoded, with the reason.
-        missing: Clips that lists name and the disk lacks.
+        missing: Clips that lists name but that were not found.
         frames: Frames in the store.
         size_bytes: Of the store.
         seconds: Wall time.
@@ -64,7 +63,7 @@ class PackResult:
 
 @dataclass(frozen=True)
 class _Packed:
-    """One clip's frames, or why there are none."""
+    """The frames of one clip, or the reason why it has no frames."""
 
     clip: LabelledClip
     jpegs: Sequence[bytes] = ()
@@ -82,20 +81,20 @@ def pack(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> PackResult:
-    """Decodes every clip that the store lacks.
+    """Decodes every clip that is not in the store yet.
 
-    An existing store of the same classes and settings is continued: what it holds is kept, what
-    was missing or unreadable is tried again.
+    An existing store of the same classes and settings is continued: its clips are kept, and clips
+    that were missing or unreadable are tried again.
 
     Args:
         catalogue: The data set.
-        path: The store, made if it does not exist.
-        settings: What is kept of a clip.
+        path: The store; created if it does not exist.
+        settings: Which frames are kept, and how.
         workers: Threads that decode.
         progress: Called with (done, total, what).
 
     Raises:
-        InputError: The path is another file, or is being packed by another process.
+        InputError: The path is a file of another kind, or another process is packing into it.
         MismatchError: The store was packed with other settings or from other data.
     """
     settings = settings or StoreSettings()
@@ -132,21 +131,21 @@ def pack(
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Opens a store for one writer."""
     if path.is_dir() or (path.exists() and path.stat().st_size and not is_store(path)):
-        raise InputError(f"--out {path}: exists and is no packed data set; name another file")
+        raise InputError(f"{path}: exists and is not a packed data set; name another file")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=0.0)
     except sqlite3.Error as error:
-        raise InputError(f"--out {path}: cannot be opened ({error}); name another file") from error
+        raise InputError(f"{path}: cannot be opened ({error}); name another file") from error
     try:
-        # Held until closed: a second packer must fail at once, not write between.
+        # Held until closed: a second packer must fail at once and never write in between.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
         yield connection
     except sqlite3.Error as error:
         raise InputError(
-            f"--out {path}: {error}; is another mafsar data pack running, is the disk full?"
+            f"{path}: {error}; is another mafsar data pack running, or is the disk full?"
         ) from error
     finally:
         connection.close()
@@ -180,34 +179,40 @@ def _begin(connection: sqlite3.Connection, catalogue: Catalogue, settings: Store
 def _check_same(
     path: Path, connection: sqlite3.Connection, catalogue: Catalogue, settings: StoreSettings
 ) -> None:
-    """Refuses to mix settings or data sets in one store."""
-    mend = "name another --out, or replace it with --overwrite (-y)"
+    """Raises if the store was packed with other settings or from other data."""
+    remedy = ("name another file, or replace this one with ", option(overwrite=True))
     meta = read_meta(path, connection)
     if meta["settings"] != settings_json(settings):
         packed = StoreSettings(**json.loads(meta["settings"]))
         raise MismatchError(
-            f"--out {path}: was packed with {packed.flags()}, not {settings.flags()}; use those "
-            f"flags, {mend}"
+            f"{path}: was packed with ",
+            option(**asdict(packed)),
+            ", not ",
+            option(**asdict(settings)),
+            "; use the same settings, ",
+            *remedy,
         )
     held = connection.execute("SELECT label, text, part FROM classes ORDER BY id").fetchall()
     here = [(item.label, item.text, item.part) for item in catalogue.classes]
     if held != here:
         raise MismatchError(
-            f"--out {path}: was packed from other classes ({meta['title']}, {len(held)} classes; "
-            f"here are {len(here)} of {catalogue.title}); {mend}"
+            f"{path}: was packed from other classes ({meta['title']}, {len(held)} classes; "
+            f"now {len(here)} of {catalogue.title}); ",
+            *remedy,
         )
     names = {(clip.label, clip.name) for clip in catalogue.clips}
-    strangers = [
+    unknown = [
         name
         for label, name in connection.execute(
             "SELECT label, name FROM clips JOIN classes ON classes.id = class WHERE problem IS NULL"
         )
         if (label, name) not in names
     ]
-    if strangers:
+    if unknown:
         raise MismatchError(
-            f"--out {path}: holds {len(strangers)} clips that the data lacks ({strangers[0]}); "
-            f"is it the same --root? If so, {mend}"
+            f"{path}: holds {len(unknown)} clips that are not in {catalogue.root} "
+            f"({unknown[0]}); check that path, ",
+            *remedy,
         )
 
 
@@ -219,7 +224,7 @@ def _fill(
     workers: int,
     progress: Progress | None,
 ) -> list[tuple[str, str]]:
-    """Decodes in threads, writes here; commits about every second, also when interrupted."""
+    """Decodes in threads and writes in this one; commits every second and when interrupted."""
     unreadable: list[tuple[str, str]] = []
     results = in_order(lambda clip: _pack_clip(clip, settings), waiting, workers=workers)
     connection.execute("BEGIN")
@@ -270,7 +275,7 @@ def _insert(
 
 
 def _pack_clip(clip: LabelledClip, settings: StoreSettings) -> _Packed:
-    """Decodes and compresses one clip; what is wrong with it is its result, not an exception."""
+    """Decodes and compresses one clip; an error becomes part of the result."""
     assert clip.path is not None
     try:
         raw = load_raw_clip(

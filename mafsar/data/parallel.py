@@ -1,4 +1,4 @@
-"""Work on many clips in threads or processes, answered in order."""
+"""Runs a function on many items in threads or processes, with results in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AHEAD = 512  # results of processes that may wait to be taken
+_AHEAD = 512  # items submitted to processes before their results are taken
 
 
 def in_order(
@@ -20,11 +20,11 @@ def in_order(
 ) -> Generator[Result, None, None]:
     """Calls a function in threads and yields its results in the order of the items.
 
-    At most twice as many results as threads wait, so that memory is bounded; closing the generator
-    drops what has not begun and waits for what has.
+    At most two results per thread wait, so that memory is bounded. Closing the generator drops
+    calls that have not begun and waits for those that have.
 
     Args:
-        function: Called with one item; what it raises is raised here.
+        function: Called with one item; its exceptions are raised here.
         items: Read lazily.
         workers: Threads, ≥ 1.
     """
@@ -50,12 +50,13 @@ def in_processes(
 ) -> Iterator[Result]:
     """Calls a function in processes and yields its results in the order of the items.
 
-    With one worker or one item it is this process that works.
+    With one worker or one item the function runs in this process.
 
     Args:
-        function: Called with one item; what it raises is raised here. It and the items are pickled.
-        items: What to work on.
-        workers: Processes; None = one a core.
+        function: Called with one item; its exceptions are raised here. It and the items are
+            pickled.
+        items: The items.
+        workers: Processes; None = one per core.
         chunk: Items that a process takes at a time.
     """
     count = min(len(items), workers or os.cpu_count() or 1)

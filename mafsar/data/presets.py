@@ -1,4 +1,4 @@
-"""The field's standard few-shot data sets: their classes, counts and what suits each.
+"""The field's standard few-shot data sets: their classes, counts and training settings.
 
 Class names and counts are those of the ARN (HMDB51, UCF101), CMN (Kinetics-100, SSv2-Small) and
 OTAM (SSv2-Full) protocols. Where lists give classes as numbers, the names here stand in the order
@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any
 
 from mafsar.data.splits import PARTS, Part
-from mafsar.errors import InputError
+from mafsar.errors import InputError, option
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PresetPart:
 
     Attributes:
         videos: How many videos the protocol has.
-        classes: Names, in the order of the lists' class numbers; None where none are public.
+        classes: Names, in the order of the class numbers in lists; None if they are not public.
         class_count: How many classes, named or not.
     """
 
@@ -38,14 +38,14 @@ class Preset:
     """A standard data set.
 
     Attributes:
-        name: What ``--dataset`` takes.
+        name: The value of the argument `dataset`.
         title: As papers write it.
         protocol: Who chose the classes.
-        listed: Whether the videos are chosen by lists, which the user brings.
-        training_tasks: Episodes to train on: 1 000 suffice on Kinetics, 20 000 on SSv2-Small
-            (table 9 of the paper); the others lie between.
+        listed: Whether the videos are chosen by lists that the user provides.
+        training_tasks: Episodes to train on: 1 000 on Kinetics and 20 000 on SSv2-Small (table 9 of
+            the paper); the other numbers are choices of this project.
         test_episodes: Episodes to test on.
-        query: Training queries a class and episode.
+        query: Training queries per class and episode.
         flip: Whether clips may be mirrored in training; classes of Something-Something have a
             direction.
         alpha: Weight of the text term in training.
@@ -78,7 +78,7 @@ def preset(name: str) -> Preset:
     """One preset.
 
     Raises:
-        InputError: Unknown name; the message has the nearest one.
+        InputError: The name is unknown; the message suggests the nearest one.
     """
     known = presets()
     key = name.strip().lower().replace("-", "_")
@@ -86,7 +86,7 @@ def preset(name: str) -> Preset:
         return known[key]
     near = difflib.get_close_matches(key, known, 1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise InputError(f"--dataset {name}: unknown; {hint}known: {', '.join(known)}")
+    raise InputError(option(dataset=name), f": unknown; {hint}known: {', '.join(known)}")
 
 
 def _preset(name: str, values: dict[str, Any]) -> Preset:

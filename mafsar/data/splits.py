@@ -1,4 +1,4 @@
-"""Which classes are for training, validation and testing."""
+"""Splits: which classes are for training, validation and testing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from mafsar.data.labels import nfc
-from mafsar.errors import InputError, MissingError
+from mafsar.errors import InputError, MissingError, option
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -22,10 +22,10 @@ class Split:
     """Class labels by part, disjoint.
 
     Attributes:
-        path: Where it was read from.
-        train: Classes to train on.
-        val: Classes to select by.
-        test: Classes to report.
+        path: File it was read from.
+        train: Training classes.
+        val: Validation classes.
+        test: Test classes.
     """
 
     path: Path
@@ -42,8 +42,8 @@ def read_split(path: str | Path) -> Split:
     """Reads a split: a JSON object or TOML table whose parts are lists of classes, or `{"classes": […]}`.
 
     Raises:
-        MissingError: No such file.
-        InputError: It cannot be read, or a class is in two parts.
+        MissingError: The file does not exist.
+        InputError: The file cannot be read, or a class is in two parts.
     """
     path = Path(path)
     if not path.is_file():
@@ -68,21 +68,22 @@ def read_split(path: str | Path) -> Split:
     return split
 
 
-def choose_classes(split: Split, part: Part, labels: Iterable[str]) -> tuple[str, ...]:
-    """The data's labels that belong to a part, compared in NFC, in the data's order.
+def labels_of_part(split: Split, part: Part, labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels of the data that belong to a part, compared in NFC, in the data's order.
 
     Raises:
-        InputError: The part is empty, or the data lacks one of its classes.
+        InputError: The part has no class, or one of its classes is not in the data.
     """
     wanted = {nfc(label) for label in split.classes(part)}
     if not wanted:
-        raise InputError(f"{split.path}: part {part} has no class; choose another --part")
+        raise InputError(f"{split.path}: part {part} has no class; choose another ", option("part"))
     here = {nfc(label): label for label in labels}
     missing = sorted(wanted - set(here))
     if missing:
         raise InputError(
             f"{split.path}: {len(missing)} classes of part {part} are not in the data: "
-            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; add them or mend --split"
+            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}; add them or fix ",
+            option("split"),
         )
     return tuple(label for key, label in here.items() if key in wanted)
 
@@ -96,10 +97,10 @@ def _read_toml(text: str) -> dict[str, object]:
 
 
 def _check_disjoint(split: Split) -> None:
-    owner: dict[str, str] = {}
+    part_of: dict[str, str] = {}
     for part in PARTS:
         for label in split.classes(part):
-            first = owner.setdefault(nfc(label), part)
+            first = part_of.setdefault(nfc(label), part)
             if first != part:
                 raise InputError(
                     f"{split.path}: class {label!r} is in both {first} and {part}; parts must be "

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mafsar.data.catalogue import Catalogue, DataClass, assemble
-from mafsar.data.index import ClipIndex
+from mafsar.data.clip_tree import ClipTree
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import class_key, label_words
 from mafsar.data.lists import (
@@ -20,7 +20,7 @@ from mafsar.data.lists import (
 )
 from mafsar.data.presets import Preset, preset
 from mafsar.data.splits import PARTS, Part
-from mafsar.errors import InputError
+from mafsar.errors import InputError, Placeholder, option
 
 
 def read_standard(name: str, root: Path, lists: Path | None = None) -> Catalogue:
@@ -28,56 +28,58 @@ def read_standard(name: str, root: Path, lists: Path | None = None) -> Catalogue
 
     Args:
         name: ``hmdb51``, ``ucf101``, ``kinetics100``, ``ssv2_small`` or ``ssv2_full``.
-        root: Folder of the videos or frame folders, however deep.
+        root: Folder of the videos or frame folders, at any depth.
         lists: Folder of the train, val and test lists; without it every video of the classes
             counts, which only HMDB51 and UCF101 allow.
 
     Raises:
-        MissingError: A folder or list is not there.
-        InputError: Unknown name, lists are needed, or a list cannot be read.
+        MissingError: A folder or list does not exist.
+        InputError: The name is unknown, lists are needed, or a list cannot be read.
     """
     chosen = preset(name)
     if lists is None and chosen.listed:
         raise InputError(
-            f"--dataset {chosen.name}: its videos are chosen by lists, so add --lists DIR with "
-            f"{FORMATS}"
+            option(dataset=chosen.name),
+            ": its videos are chosen by lists, so add ",
+            option(lists=Placeholder("dir")),
+            f" with {FORMATS}",
         )
     if lists is not None:
-        return _from_lists(chosen, ClipIndex(root), lists)
-    return _from_folders(chosen, ClipIndex(root))
+        return _from_lists(chosen, ClipTree(root), lists)
+    return _from_folders(chosen, ClipTree(root))
 
 
-def _from_folders(chosen: Preset, index: ClipIndex) -> Catalogue:
+def _from_folders(chosen: Preset, tree: ClipTree) -> Catalogue:
     """Every video of the classes' folders."""
     classes = [item for part in PARTS for item in _named_classes(chosen, part)]
     by_key = {class_key(item.label): item for item in classes}
     clips: list[LabelledClip] = []
-    strange: dict[str, int] = {}
-    for found in index.clips:
-        key = index.class_of(found, by_key)
+    outside: dict[str, int] = {}
+    for found in tree.clips:
+        key = tree.class_of(found, by_key)
         if key is None:
             folder = found.name.rpartition("/")[0] or "."
-            strange[folder] = strange.get(folder, 0) + 1
+            outside[folder] = outside.get(folder, 0) + 1
             continue
         clips.append(
             LabelledClip(found.path, by_key[key].label, name=found.name, part=by_key[key].part)
         )
     notes = []
-    if strange:
-        folders = ", ".join(list(strange)[:3]) + (", …" if len(strange) > 3 else "")
+    if outside:
+        folders = ", ".join(list(outside)[:3]) + (", …" if len(outside) > 3 else "")
         notes.append(
-            f"{sum(strange.values())} clips lie in no folder of a class of {chosen.title} and were "
-            f"passed over ({folders})"
+            f"{sum(outside.values())} clips are outside the class folders of {chosen.title} and were "
+            f"skipped ({folders})"
         )
     here = {clip.label for clip in clips}
     absent = [(item.part, item.label) for item in classes if item.label not in here]
     return assemble(
-        chosen.title, index.root, classes, clips, preset=chosen, absent=absent, notes=notes
+        chosen.title, tree.root, classes, clips, preset=chosen, absent=absent, notes=notes
     )
 
 
-def _from_lists(chosen: Preset, index: ClipIndex, folder: Path) -> Catalogue:
-    """The videos that lists name."""
+def _from_lists(chosen: Preset, tree: ClipTree, folder: Path) -> Catalogue:
+    """The videos that the lists name."""
     paths = find_lists(folder, needed_by=chosen.title)
     video_names = read_video_names(folder)
     listed = {part: read_list(path, part) for part, path in paths.items()}
@@ -91,7 +93,7 @@ def _from_lists(chosen: Preset, index: ClipIndex, folder: Path) -> Catalogue:
     keys = {class_key(item.label) for item in classes}
     clips = []
     for item, line in named:
-        found = index.find(line.path, item.label, keys)
+        found = tree.find(line.path, item.label, keys)
         name, path = (line.path, None) if found is None else (found.name, found.path)
         clips.append(LabelledClip(path, item.label, name=name, part=item.part))
     here_labels = {item.label for item in classes}
@@ -105,11 +107,11 @@ def _from_lists(chosen: Preset, index: ClipIndex, folder: Path) -> Catalogue:
     notes = []
     if unnamed:
         notes.append(
-            f"{unnamed} classes have only numbers: no name is public for them; add "
+            f"{unnamed} classes have only numbers, because their names are not public; add "
             f"val_classes.txt or Something-Something's own .json annotations to {folder}"
         )
     return assemble(
-        chosen.title, index.root, classes, clips, preset=chosen, absent=absent, notes=notes
+        chosen.title, tree.root, classes, clips, preset=chosen, absent=absent, notes=notes
     )
 
 
@@ -133,7 +135,7 @@ def _classes_of_lines(
             near = difflib.get_close_matches(class_key(line.folder or ""), known, 1)
             hint = f"did you mean {known[near[0]].label!r}" if near else "is this its list"
             raise InputError(
-                f"{path} line {line.line}: {line.folder!r} is no {part} class of {chosen.title}; "
+                f"{path} line {line.line}: {line.folder!r} is not a {part} class of {chosen.title}; "
                 f"{hint}?"
             )
         if line.class_id is not None:
@@ -141,7 +143,7 @@ def _classes_of_lines(
             if first != line.class_id:
                 raise InputError(
                     f"{path} line {line.line}: class numbers {first} and {line.class_id} are both "
-                    f"{item.label!r}; mend the list or {part}_classes.txt"
+                    f"{item.label!r}; fix the list or {part}_classes.txt"
                 )
         classes.append(item)
     return classes

@@ -1,12 +1,12 @@
 """A packed data set: a few frames of every clip as JPEG, in one SQLite file.
 
-SQLite because a commit survives a kill, a frame is read by its number without reading the rest,
-any number of processes read at once, and every language opens the file. JPEG because it decodes
-three times as fast as WebP at these sizes, and the loader's time is decoding.
+SQLite is used because a commit survives a kill, one frame can be read without the rest, many
+processes can read at once, and every language opens the file. JPEG is used because it decodes three
+times as fast as WebP at these sizes, and decoding takes most of the loader's time.
 
 The clip is cut into F equal segments and the frame shown in the middle of each is kept; with F an
-odd multiple of the model's T, the frames that testing takes are among them. Frames that are the
-same are kept once.
+odd multiple of the model's T, they include the frames that testing takes. Equal frames are kept
+once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from mafsar.data.catalogue import Catalogue, DataClass, assemble
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.presets import preset
-from mafsar.errors import InputError, MismatchError, MissingError
+from mafsar.errors import InputError, MismatchError, MissingError, option
 
 SCHEMA = 1
 APPLICATION_ID = 0x4D414653  # "MAFS", in the file's header
@@ -44,12 +44,12 @@ of clip c has the id c·F + k. `clips.problem` says why a clip has no frames."""
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """What is kept of a clip.
+    """Which frames of a clip are kept, and how.
 
     Attributes:
-        frames: F, frames kept of a clip at most, 1 to 999.
-        short_side: Of the kept frames, pixels, ≥ 32; smaller clips are enlarged.
-        quality: Of the JPEGs, 1 to 95.
+        frames: F, the most frames kept of a clip, 1 to 999.
+        short_side: Short side of the kept frames, pixels, 32 to 4096; smaller clips are enlarged.
+        quality: JPEG quality, 1 to 95.
     """
 
     frames: int = 24
@@ -59,19 +59,15 @@ class StoreSettings:
     def __post_init__(self) -> None:
         for name, value, least, most in (
             ("frames", self.frames, 1, 999),
-            ("short-side", self.short_side, 32, 4096),
+            ("short_side", self.short_side, 32, 4096),
             ("quality", self.quality, 1, 95),
         ):
             if not least <= value <= most:
-                raise InputError(f"--{name} {value}: must be from {least} to {most}")
-
-    def flags(self) -> str:
-        """As they are typed."""
-        return f"--frames {self.frames} --short-side {self.short_side} --quality {self.quality}"
+                raise InputError(option(**{name: value}), f": must be from {least} to {most}")
 
 
 def is_store(path: Path) -> bool:
-    """Whether a path is a SQLite file, as stores are."""
+    """Whether a path is a SQLite file, as every store is."""
     if not path.is_file():
         return False
     try:
@@ -99,33 +95,35 @@ def refuse_foreign(path: Path) -> None:
 
 
 class Store:
-    """Reads a packed data set; may be handed to other processes, each opens the file anew."""
+    """Reads a packed data set; can be passed to other processes, which open the file themselves."""
 
     def __init__(self, path: Path) -> None:
         """Opens a store.
 
         Raises:
-            MissingError: There is no such file.
-            InputError: It is no store.
+            MissingError: The file does not exist.
+            InputError: The file is not a store.
             MismatchError: Its packing was interrupted, or another version wrote it.
         """
         if not path.is_file():
-            raise MissingError(f"{path}: no such file; make it: mafsar data pack … -o {path}")
+            raise MissingError(f"{path}: no such file; create it with mafsar data pack … -o {path}")
         self.path = path
         self._connection: sqlite3.Connection | None = None
         self._owner = 0
-        # A journal is what a killed packer leaves; only the next one can roll it back.
+        # A killed packer leaves a journal; only the next packer can roll it back.
         meta: dict[str, str] = {}
         if not path.with_name(f"{path.name}-journal").exists():
             try:
                 with closing(_connect(path, "mode=ro")) as connection:
                     meta = read_meta(path, connection)
             except sqlite3.Error as error:
-                raise InputError(f"{path}: no packed data set ({error}); pack it again") from error
+                raise InputError(
+                    f"{path}: not a packed data set ({error}); pack it again"
+                ) from error
         if meta.get("complete") != "1":
             raise MismatchError(
-                f"{path}: its packing is not finished; run the same mafsar data pack again, it "
-                "goes on where it stopped"
+                f"{path}: its packing is not finished; run the same mafsar data pack again to "
+                "continue"
             )
         self.settings = StoreSettings(**json.loads(meta["settings"]))
         self._meta = meta
@@ -152,7 +150,7 @@ class Store:
         )
 
     def frame_counts(self) -> dict[tuple[str, str], int]:
-        """How many different frames are kept of each clip, by (label, name)."""
+        """Number of different frames kept of each clip, by (label, name)."""
         rows = self._rows(
             "SELECT label, name, frames FROM clips JOIN classes ON classes.id = class "
             "WHERE problem IS NULL"
@@ -160,7 +158,7 @@ class Store:
         return {(label, name): len(set(json.loads(frames))) for label, name, frames in rows}
 
     def duration(self, clip: LabelledClip) -> tuple[float, float | None]:
-        """Seconds and frames a second of a clip; None where it had no clock.
+        """Duration in seconds, and frames per second or None if the clip has no clock.
 
         Raises:
             MissingError: The clip is not in the store.
@@ -169,7 +167,7 @@ class Store:
         return float(seconds), fps
 
     def read(self, clip: LabelledClip, segments: Sequence[int]) -> list[bytes]:
-        """The JPEGs that segments of a clip show.
+        """The JPEGs of segments of a clip.
 
         Args:
             clip: Of this store's catalogue, or of the data that it was packed from.
@@ -211,7 +209,7 @@ class Store:
             self.close()
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        if self._owner != os.getpid():  # SQLite's handles must not be used behind a fork
+        if self._owner != os.getpid():  # SQLite handles must not be used after a fork
             self.close()
         if self._connection is None:
             self._connection = _connect(self.path, "mode=ro&immutable=1")
@@ -220,24 +218,24 @@ class Store:
 
 
 def settings_json(settings: StoreSettings) -> str:
-    """The form in which settings are kept."""
+    """Settings as the store keeps them."""
     return json.dumps(asdict(settings))
 
 
 def read_meta(path: Path, connection: sqlite3.Connection) -> dict[str, str]:
-    """The store's own table of facts.
+    """The store's table `meta`.
 
     Raises:
-        InputError: The file is SQLite, but no store.
+        InputError: The file is SQLite but not a store.
         MismatchError: Another version of mafsar wrote it.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
-        raise InputError(f"{path}: a SQLite file, but no packed data set; name another file")
+        raise InputError(f"{path}: a SQLite file, but not a packed data set; name another file")
     if version != SCHEMA:
         raise MismatchError(
-            f"{path}: a store of version {version}, this mafsar reads {SCHEMA}; pack it again"
+            f"{path}: a store of version {version}, but this mafsar reads {SCHEMA}; pack it again"
         )
     return dict(connection.execute("SELECT key, value FROM meta").fetchall())
 

@@ -1,14 +1,17 @@
-"""Reading a support: class folders, frame folders or a CSV → labelled clips.
+"""Reads a support: class folders, a CSV, or clips by label.
 
 Labels are Unicode, compared in NFC and printed as given.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mafsar.data.catalogue import Catalogue
 from mafsar.data.labelled import LabelledClip
@@ -16,7 +19,7 @@ from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import Part
 from mafsar.data.store import Store, is_store
 from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
-from mafsar.errors import InputError, MissingError, option
+from mafsar.errors import ArgumentTypeError, InputError, MissingError, option
 from mafsar.video.array import MemoryClip, clip_source
 from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
 
@@ -43,12 +46,12 @@ class SupportSet:
     """The classes and clips that a user gave.
 
     Attributes:
-        path: Folder or CSV it was read from.
+        path: Folder or CSV that it was read from; `support` for clips by label.
         classes: In order of label.
         clips: Clips of the classes, in order of class and path.
         none_clips: Background clips (`_none`).
-        notes: What was passed over, one sentence each.
-        store: The packed data set that holds their frames; None: the paths are files.
+        notes: What was skipped, one sentence each.
+        store: The packed data set that holds their frames; None = the paths are files.
     """
 
     path: Path
@@ -80,22 +83,27 @@ def read_support(
     Args:
         support: A folder of class folders, a CSV `path,label[,start,end]`, or clips by label:
             `{"wave": [path, array, list of frames, list of PIL images, …]}`.
-        fps: Frames a second, of frames in memory.
-        times: Instead of `fps`: when each frame is first shown, seconds; for all clips in memory.
+        fps: Frames per second of the clips in memory.
+        times: Instead of `fps`: when each frame of a clip in memory is first shown, seconds.
 
     Raises:
-        MissingError: Nothing is there, or a clip that the CSV names is not.
-        InputError: It holds no class, a class has no clip, or a line cannot be read.
+        MissingError: The support does not exist, or a clip that it names does not.
+        InputError: It contains no class, a class has no clip, a clip is of another type, or a line
+            of the CSV cannot be read.
+        ArgumentTypeError: `support` is neither a path nor a mapping.
     """
     if isinstance(support, Mapping):
         return _read_mapping(support, fps, times)
     if fps is not None or times is not None:
-        raise InputError(
-            option("fps"), " and ", option("times"), " describe frames in memory; files have "
-            "their own clock"
-        )  # fmt: skip
+        raise _clock_of_files()
     if isinstance(support, SupportSet):
         return support
+    if not isinstance(support, (str, os.PathLike)):
+        raise ArgumentTypeError(
+            option("support"),
+            ": must be a path, or a dict that gives each label a list of clips, got "
+            f"{type(support).__name__}",
+        )
     path = Path(support)
     if not path.exists():
         raise MissingError(f"{path}: no such support; {_LAYOUT}")
@@ -131,7 +139,7 @@ def _read_folder(root: Path) -> SupportSet:
             clips += [LabelledClip(clip, folder.name) for clip in found]
     notes: tuple[str, ...] = ()
     if loose:
-        notes = (f"{root}: {len(loose)} clips beside the class folders were passed over",)
+        notes = (f"{root}: {len(loose)} clips beside the class folders were skipped",)
     return _assemble(root, clips, none_clips, root / TEXT_TABLE, notes)
 
 
@@ -164,18 +172,19 @@ def _read_mapping(
     clips: list[LabelledClip] = []
     for label, sources in support.items():
         if not isinstance(label, str) or not label.strip():
-            raise InputError(f"a label is a text that is not empty, got {label!r}")
-        if isinstance(sources, (str, Path)) or not isinstance(sources, Iterable):
-            raise InputError(f"class {label!r}: give a list of clips, got {sources!r}")
+            raise InputError(f"a label must be a non-empty string, got {label!r}")
+        if _is_one_clip(sources) or not isinstance(sources, Iterable):
+            got = repr(str(sources)) if isinstance(sources, (str, Path)) else _kind(sources)
+            raise InputError(f"class {label!r}: must be a list of clips, got {got}")
         before = len(clips)
         for number, source in enumerate(sources, start=1):
+            name = f"{label}, clip {number}"
             if isinstance(source, (str, Path)):
                 path = Path(source)
                 if not path.exists():
-                    raise MissingError(f"class {label!r}: no such clip: {path}; check the path")
+                    raise MissingError(f"{name}: no such clip: {path}; check the path")
                 clips.append(LabelledClip(path, label))
                 continue
-            name = f"{label}, clip {number}"
             array = clip_source(source, fps=fps, times=times, name=name)
             assert isinstance(array, MemoryClip)  # paths were taken above
             clips.append(LabelledClip(None, label, name=name, array=array))
@@ -183,9 +192,26 @@ def _read_mapping(
             raise InputError(f"class {label!r} has no clip; add one or remove the class")
     shown = [clip for clip in clips if not clip.is_background]
     if not shown:
-        raise InputError("a support needs a class: {'wave': [clip, …], …}, got none")
+        raise InputError("the support has no class; give {'wave': [clip, …], …}")
     background = [clip for clip in clips if clip.is_background]
+    if (fps is not None or times is not None) and all(clip.array is None for clip in clips):
+        raise _clock_of_files()
     return _assemble(Path("support"), shown, background, Path(TEXT_TABLE), (), texts={})
+
+
+def _is_one_clip(value: object) -> bool:
+    return isinstance(value, (str, Path)) or (isinstance(value, np.ndarray) and value.ndim == 4)
+
+
+def _kind(value: object) -> str:
+    return f"an array {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _clock_of_files() -> InputError:
+    return InputError(
+        option("fps"), " and ", option("times"), " are for frames in memory; files have their own "
+        "clock"
+    )  # fmt: skip
 
 
 def _assemble(
@@ -196,7 +222,7 @@ def _assemble(
     notes: tuple[str, ...],
     texts: Mapping[str, str] | None = None,
 ) -> SupportSet:
-    """Joins spellings that NFC makes equal, sorts, and gives every class its text."""
+    """Unites labels that are equal in NFC, sorts, and gives every class its text."""
     labels: dict[str, str] = {}
     for clip in clips:
         labels.setdefault(nfc(clip.label), clip.label)
@@ -215,25 +241,25 @@ def _order(clip: LabelledClip) -> tuple[str, list[tuple[int, int, str]], float]:
 
 
 def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:
-    """The clips of one part of a data set, as evaluation reads them.
+    """The clips of one part of a data set, for evaluation.
 
     Args:
-        catalogue: The data set; of a packed one, the clips' frames are taken from the store.
+        catalogue: The data set; the frames of a packed one are taken from its store.
         part: Train, val or test.
 
     Returns:
-        The clips, and whether every class has a name: where one has only a number, no text tower
-        can read it.
+        The clips, and whether every class has a name that a text tower can read; some classes have
+        only a number.
 
     Raises:
-        InputError: The part has no class, or a class no clip.
+        InputError: The part has no class, or a class has no clip.
     """
     data = catalogue.select(part)
     empty = set(data.labels) - {clip.label for clip in data.clips}
     if empty:
         raise InputError(
             f"{catalogue.title}: no clip of {', '.join(sorted(empty)[:5])} is in "
-            f"{catalogue.root}; mafsar data check lists what is missing"
+            f"{catalogue.root}; mafsar data check lists all missing clips"
         )
     classes = tuple(
         SupportClass(label, text or label)

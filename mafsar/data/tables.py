@@ -1,4 +1,4 @@
-"""CSV tables that users write: read as UTF-8, with or without a head line."""
+"""CSV tables that users write: read as UTF-8, with or without a header."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mafsar.errors import InputError
 def read_rows(
     path: Path, columns: Sequence[str], *, required: int
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Reads a CSV row by row; a first line that names the columns orders them.
+    """Reads a CSV row by row; a header, if there is one, sets the order of the columns.
 
     Args:
-        path: The table. Empty lines and lines that start with ``#`` are passed over.
-        columns: Names, in the order that holds without a head line.
+        path: The table. Empty lines and lines that start with ``#`` are skipped.
+        columns: Names, in the order that applies without a header.
         required: How many of the first columns must not be empty.
 
     Yields:
-        Line number, and the row by column; what is left out is empty.
+        Line number, and the row by column; cells that are left out are empty.
 
     Raises:
-        InputError: It is not UTF-8 or no CSV, or a line lacks what is required.
+        InputError: The file is not UTF-8 or not CSV, or a line lacks a required cell.
     """
     expected = ",".join(columns[:required]) + "".join(f"[,{name}]" for name in columns[required:])
     order = list(columns)
@@ -52,13 +52,13 @@ def read_rows(
 
 
 def unknown_header(table: Path, row: Mapping[str, str], what: str, columns: str) -> InputError:
-    """The error for a first line that is neither a row nor a header with known columns.
+    """The error for a first line that is neither a row nor a known header.
 
     Args:
         table: The table.
         row: Its first line, read as a row.
-        what: What a row names.
-        columns: The header that is expected.
+        what: What each row names, as "clip".
+        columns: The expected header.
     """
     line = ",".join(cell for cell in row.values() if cell)
     return InputError(
@@ -70,7 +70,7 @@ def read_seconds(value: str, name: str, where: str) -> float | None:
     """Reads a cell of seconds ≥ 0; empty is None.
 
     Raises:
-        InputError: It is none; the message starts with ``where``.
+        InputError: The cell is not a number ≥ 0; the message starts with ``where``.
     """
     if not value:
         return None
@@ -87,14 +87,14 @@ def read_texts(table: Path, labels: Mapping[str, str]) -> dict[str, str]:
     """Reads a table `folder,text`: what the text tower reads for a class.
 
     Args:
-        table: Usually ``labels.csv``; nothing is there where it does not exist.
+        table: Usually ``labels.csv``; it need not exist.
         labels: The classes' labels by NFC label.
 
     Returns:
-        Texts by NFC label.
+        Texts by NFC label; empty if there is no such file.
 
     Raises:
-        InputError: A line names no class, or cannot be read.
+        InputError: A line names an unknown class, or cannot be read.
     """
     if not table.is_file():
         return {}

@@ -15,7 +15,7 @@ from mafsar.data.catalogue import Catalogue
 from mafsar.data.episodes import draw_episodes
 from mafsar.data.frames import frames_of
 from mafsar.data.loader import EpisodeBatch, EpisodeDataset, EpisodeLoader
-from mafsar.data.opening import open_data
+from mafsar.data.open_data import open_data
 from mafsar.errors import TrainingError
 from mafsar.model.weights import base_sha256
 from mafsar.runtime.engines.torch_encoder import TorchEncoder

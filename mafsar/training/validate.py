@@ -18,7 +18,7 @@ from torch import Tensor
 from mafsar.choices import Scoring
 from mafsar.data.catalogue import PartData
 from mafsar.data.episodes import Episodes, draw_episodes
-from mafsar.data.frames import ClipFrames
+from mafsar.data.frames import FrameSource
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
 from mafsar.kernels.metrics import visual_logits
@@ -55,7 +55,7 @@ class Validator:
     """Validates a network on clips and episodes that are the same at every call."""
 
     def __init__(
-        self, data: PartData, source: ClipFrames, config: TrainConfig, texts: Tensor | None
+        self, data: PartData, source: FrameSource, config: TrainConfig, texts: Tensor | None
     ) -> None:
         """Chooses clips and draws episodes.
 

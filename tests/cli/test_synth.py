@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.data.opening import open_data
+from mafsar.data.open_data import open_data
 from mafsar.data.parallel import in_processes
 from mafsar.synthetic import ACTIONS, render_clip
 from mafsar.synthetic.sets.recipe import Recipe, choose_classes, clip_seed

@@ -1,4 +1,4 @@
-"""Small data sets with the real naming; clips whose frames say their own number."""
+"""Small data sets with real names, and clips whose grey levels give the frame number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is missing, unreadable or too short."""
+"""Checking a data set: missing, unreadable and short clips."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ def test_csv_lines(tmp_path: Path, write_numbered: Write) -> None:
     assert float(rows[0]["duration_seconds"]) == pytest.approx(2.4)
 
 
-def test_own_data_that_holds_nothing(tmp_path: Path) -> None:
+def test_own_data_without_a_clip(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no such folder or file"):
         read_own(tmp_path / "none")
-    with pytest.raises(InputError, match="no class folder with a clip"):
+    with pytest.raises(InputError, match="no class folder contains a clip"):
         read_own(tmp_path)
     (tmp_path / "x.csv").write_text("path,label\na.mp4\n")
     with pytest.raises(InputError, match=r"x\.csv line 2: expected path,label\[,start\]\[,end\]"):

@@ -72,11 +72,11 @@ def test_windows_lines_byte_order_marks_and_blank_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ((), "lists no video"),
-        (("test0/1",), "is of part test, the file's name says train"),
+        ((), "contains no video"),
+        (("test0/1",), "is of part test, but the file name says train"),
         (("train0/1", "clap/2"), "line 2: 'clap/2' is in another format"),
         (("78687",), "names no class"),
-        (("clap/../../etc/passwd",), "leaves the data's folder"),
+        (("clap/../../etc/passwd",), "leads out of the data folder"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, lines: tuple[str, ...], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Episodes for training: the same for every number of workers, processes and resumptions."""
+"""Training episodes: the same for any number of workers and processes, and after a resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The standard data sets, against METHOD's own counts and the published lists."""
+"""The standard data sets, against the protocols' counts and the published lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mafsar.data.presets import preset, presets
 from mafsar.data.splits import PARTS
 from mafsar.errors import InputError
 
-# Classes and videos of train, val, test: METHOD section 6.
+# Classes and videos of train, val, test: docs/data.md.
 COUNTS = {
     "hmdb51": ((31, 10, 10), (4280, 1194, 1292)),
     "ucf101": ((70, 10, 21), (9154, 1421, 2745)),
@@ -38,7 +38,7 @@ def test_no_class_is_in_two_parts_and_none_reads_like_another(name: str) -> None
     assert len({class_key(label) for label in names}) == len(names)
 
 
-def test_what_suits_each() -> None:
+def test_training_settings_of_each() -> None:
     assert [name for name in COUNTS if not preset(name).flip] == ["ssv2_small", "ssv2_full"]
     assert [name for name in COUNTS if preset(name).listed] == [
         "kinetics100", "ssv2_small", "ssv2_full",

@@ -1,4 +1,4 @@
-"""Every clip of the standard data sets resolves in trees as people have them."""
+"""Finding the clips of standard data sets in folders as users have them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_ucf101_spells_one_class_in_two_ways(tmp_path: Path, touch: Touch) -> No
         ("HandstandPushups", "val"),
         ("HandstandPushups", "val"),
     ]
-    assert any("1 clips lie in no folder of a class" in note for note in found.notes)
+    assert any("1 clips are outside the class folders" in note for note in found.notes)
     lists = tmp_path / "lists"
     lists.mkdir()
     (lists / "trainlist03.txt").write_text("YoYo/v_YoYo_g01_c01\n")
@@ -177,7 +177,7 @@ def test_ssv2_full_names_its_validation_classes_from_annotations(
         "val0": None,
         "Approaching [something] with your camera": "Approaching something with your camera",
     }
-    assert any("no name is public" in note for note in found.notes)
+    assert any("names are not public" in note for note in found.notes)
     annotations = lists / "something-something-v2-validation.json"
     annotations.write_text(json.dumps([{"id": "2", "template": "Opening [something]"}]))
     named = read_standard("ssv2_full", tmp_path / "data", lists)
@@ -240,9 +240,7 @@ def test_youtube_ids_differ_by_case_alone(tmp_path: Path, touch: Touch) -> None:
 
 def test_lists_are_required_where_videos_are_chosen(tmp_path: Path) -> None:
     for name in ("kinetics100", "ssv2_small", "ssv2_full"):
-        with pytest.raises(
-            InputError, match=r"add --lists DIR with train\*\.txt, .*78687"
-        ) as caught:
+        with pytest.raises(InputError, match=r"add lists=dir with train\*\.txt, .*78687") as caught:
             read_standard(name, tmp_path)
         assert "\n" not in str(caught.value)
     with pytest.raises(MissingError, match="no such folder"):
@@ -269,7 +267,7 @@ def test_a_clip_in_two_classes_is_refused_and_one_listed_twice_is_said(
     (tmp_path / "train.txt").write_text("train0/1\ntrain0/1\n")
     found = read_standard("ssv2_small", tmp_path, tmp_path)
     assert len(found.clips) == 1
-    assert "1 clips are listed twice and taken once" in found.notes
+    assert "1 clips are listed twice and used once" in found.notes
     (tmp_path / "train.txt").write_text("train0/1\ntrain1/1\n")
     with pytest.raises(InputError, match="a clip has one class"):
         read_standard("ssv2_small", tmp_path, tmp_path)

@@ -1,4 +1,4 @@
-"""The packed store: the right frames, no loss by a kill, nothing mixed."""
+"""Packed data sets: the right frames, no loss by a kill, no mixing of data or settings."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_testing_frames_are_those_of_direct_decoding(
     stored = next(item for item in store.catalogue().clips if item.name == f"clap/{clip}.mp4")
     pixels = StoredFrames(store).testing(stored, frames=8, size=32)
     direct = load_clip(numbered_tree / "clap" / f"{clip}.mp4", frames=8, size=32).pixels
-    # By METHOD: middle of segment i of the duration, last timestamp ≤ t; 10 frames a second.
+    # docs/method.md: middle of segment i of the duration, last timestamp ≤ t; 10 frames a second.
     count = 5 if clip == 3 else 24
     expected = [int(np.floor((i + 0.5) * count / 8 + 1e-9)) for i in range(8)]
     assert numbers_of(direct) == expected
@@ -145,22 +145,22 @@ def test_settings_and_data_are_not_mixed(
     path = tmp_path / "s.sqlite"
     pack(read_own(numbered_tree), path, SMALL)
     before = path.read_bytes()
-    with pytest.raises(MismatchError, match="with --frames 24 --short-side 48 --quality 95, not"):
+    with pytest.raises(MismatchError, match="with frames=24, short_side=48, quality=95, not"):
         pack(read_own(numbered_tree), path, StoreSettings(8, 48, 95))
     write_numbered(tmp_path / "other" / "clap" / "0.mp4")
     with pytest.raises(MismatchError, match="was packed from other classes"):
         pack(read_own(tmp_path / "other"), path, SMALL)
     for label in ("clap", "brush_hair", "PlayGolf", "Folding [something]", "run", "sit"):
         write_numbered(tmp_path / "other" / label / "0.mp4")
-    with pytest.raises(MismatchError, match="holds 18 clips that the data lacks"):
+    with pytest.raises(MismatchError, match="holds 18 clips that are not in"):
         pack(read_own(tmp_path / "other"), path, SMALL)
     assert path.read_bytes() == before
     (tmp_path / "text.sqlite").write_text("not a store")
-    with pytest.raises(InputError, match="is no packed data set"):
+    with pytest.raises(InputError, match="is not a packed data set"):
         pack(read_own(numbered_tree), tmp_path / "text.sqlite", SMALL)
 
 
-def test_broken_and_missing_clips_are_kept_in_mind_and_tried_again(
+def test_broken_and_missing_clips_are_tried_again(
     tmp_path: Path, write_numbered: Callable[..., Path]
 ) -> None:
     data, lists, path = tmp_path / "data", tmp_path / "lists", tmp_path / "s.sqlite"
@@ -194,13 +194,13 @@ def test_two_packers_do_not_share_a_file(tmp_path: Path, numbered_tree: Path) ->
     holder.close()
 
 
-def test_what_is_no_store(tmp_path: Path) -> None:
+def test_files_that_are_not_stores(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no such file"):
         Store(tmp_path / "none.sqlite")
     connection = sqlite3.connect(tmp_path / "other.sqlite")
     connection.execute("CREATE TABLE t(x)")
     connection.close()
-    with pytest.raises(InputError, match="a SQLite file, but no packed data set"):
+    with pytest.raises(InputError, match="a SQLite file, but not a packed"):
         Store(tmp_path / "other.sqlite")
-    with pytest.raises(InputError, match="--quality 99: must be from 1 to 95"):
+    with pytest.raises(InputError, match="quality=99: must be from 1 to 95"):
         StoreSettings(quality=99)

@@ -1,14 +1,17 @@
-"""Supports as people really have them."""
+"""Reading a support: folders, CSV files and clips by label, as users really have them."""
 
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mafsar.data.labels import label_words
 from mafsar.data.support import read_support
-from mafsar.errors import InputError, MafsarError, MissingError
+from mafsar.errors import ArgumentTypeError, InputError, MafsarError, MissingError
 
 
 def touch(path, data=b"x"):
@@ -128,7 +131,7 @@ def test_csv_that_is_not_utf8(tmp_path):
         read_support(tmp_path / "s.csv")
 
 
-def test_what_is_no_support(tmp_path):
+def test_paths_that_are_not_supports(tmp_path):
     with pytest.raises(MissingError, match="no such support"):
         read_support(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
@@ -164,3 +167,98 @@ def test_clips_beside_the_folders_are_said(tmp_path):
     support = read_support(tmp_path)
     assert len(support.clips) == 1
     assert "1 clips beside the class folders" in support.notes[0]
+
+
+FRAMES = np.arange(3 * 4 * 5 * 3, dtype=np.uint8).reshape(3, 4, 5, 3)
+
+
+def test_clips_by_label(tmp_path):
+    """Each kind of clip: a path, a path as text, an array, a list of frames, Pillow images."""
+    video = touch(tmp_path / "a.mp4")
+    images = [Image.fromarray(frame) for frame in FRAMES]
+    support = read_support(
+        {"WaveHands": [FRAMES, list(FRAMES), images], "brush_hair": [video, str(video)]}
+    )
+    assert support.labels == ("WaveHands", "brush_hair")
+    assert [item.text for item in support.classes] == ["Wave Hands", "brush hair"]
+    memory, files = support.clips[:3], support.clips[3:]
+    assert [clip.name for clip in memory] == [f"WaveHands, clip {i}" for i in (1, 2, 3)]
+    for clip in memory:
+        assert clip.path is None
+        assert np.array_equal(np.stack(clip.array.frames), FRAMES)
+        assert clip.array.fps is None
+    assert len({clip.array.content_sha256 for clip in memory}) == 1
+    assert [(clip.path, clip.array) for clip in files] == [(video, None)] * 2
+    assert support.none_clips == ()
+
+
+def test_clips_by_label_can_come_from_any_iterable():
+    support = read_support({"wave": iter([FRAMES, FRAMES]), "jump": np.stack([FRAMES, FRAMES])})
+    assert [clip.label for clip in support.clips] == ["jump", "jump", "wave", "wave"]
+
+
+@pytest.mark.parametrize("clock", [{"fps": 2.0}, {"times": [0.0, 0.5, 1.0]}])
+def test_the_clock_of_clips_in_memory(clock, tmp_path):
+    """It holds for the clips in memory; a file among them keeps its own."""
+    video = touch(tmp_path / "a.mp4")
+    support = read_support({"wave": [FRAMES, video]}, **clock)
+    (clip,) = [clip.array for clip in support.clips if clip.array is not None]
+    np.testing.assert_allclose(clip.times_seconds, [0.0, 0.5, 1.0])
+    assert clip.duration_seconds == pytest.approx(1.5)
+    assert clip.fps == pytest.approx(2.0)
+
+
+def test_a_clock_without_frames_in_memory_is_refused(tmp_path):
+    video = touch(tmp_path / "support" / "wave" / "a.mp4")
+    for support in (tmp_path / "support", {"wave": [video]}):
+        with pytest.raises(InputError, match="fps and times are for frames in memory"):
+            read_support(support, fps=2.0)
+    with pytest.raises(InputError, match=r"wave, clip 1: times must be 3 numbers"):
+        read_support({"wave": [FRAMES]}, times=[0.0, 1.0])
+
+
+def test_background_clips_by_label():
+    support = read_support({"_none": [FRAMES], "wave": [FRAMES]})
+    assert support.labels == ("wave",)
+    assert [clip.name for clip in support.none_clips] == ["_none, clip 1"]
+    assert support.none_clips[0].is_background
+    for support in ({"_none": [FRAMES]}, {}):
+        with pytest.raises(InputError, match="the support has no class"):
+            read_support(support)
+
+
+def test_labels_of_a_mapping_are_compared_in_nfc():
+    decomposed = unicodedata.normalize("NFD", "Säen")
+    support = read_support({"Säen": [FRAMES], decomposed: [FRAMES]})
+    assert support.labels == ("Säen",)
+    assert {clip.label for clip in support.clips} == {"Säen"}
+
+
+@pytest.mark.parametrize(
+    ("support", "said"),
+    [
+        ({3: [FRAMES]}, "a label must be a non-empty string, got 3"),
+        ({" ": [FRAMES]}, "a label must be a non-empty string, got ' '"),
+        ({"wave": []}, "class 'wave' has no clip; add one or remove the class"),
+        ({"wave": "a.mp4"}, "class 'wave': must be a list of clips, got 'a.mp4'"),
+        ({"wave": Path("a.mp4")}, "class 'wave': must be a list of clips, got 'a.mp4'"),
+        ({"wave": FRAMES}, "class 'wave': must be a list of clips, got an array (3, 4, 5, 3)"),
+        ({"wave": 7}, "class 'wave': must be a list of clips, got int"),
+        ({"wave": [FRAMES, 7]}, "wave, clip 2: a clip is a path, a uint8 RGB array"),
+        ({"wave": [FRAMES, []]}, "wave, clip 2: the list of frames is empty"),
+        ({"wave": [FRAMES, ["a.png"]]}, "wave, clip 2: frame 0 must be a uint8 RGB array"),
+        ({"wave": [FRAMES / 255]}, "wave, clip 1: must be a uint8 RGB array"),
+        ({"wave": [FRAMES, "gone.mp4"]}, "wave, clip 2: no such clip: gone.mp4"),
+    ],
+)
+def test_mappings_that_are_refused(support, said):
+    with pytest.raises(MafsarError) as error:
+        read_support(support)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("support", [7, None, [FRAMES], FRAMES])
+def test_another_type_of_support_is_refused(support):
+    with pytest.raises(ArgumentTypeError, match="support: must be a path, or a dict"):
+        read_support(support)

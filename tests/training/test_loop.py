@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from mafsar.choices import Scoring
 from mafsar.data.frames import DecodedFrames
-from mafsar.data.opening import open_data
+from mafsar.data.open_data import open_data
 from mafsar.data.pack import pack
 from mafsar.data.store import StoreSettings
 from mafsar.errors import (
@@ -243,7 +243,7 @@ def test_an_existing_run_is_neither_lost_nor_changed(small_run, tmp_path: Path) 
         train(config, other, device="cpu", overwrite=True)
     assert (other / "a.txt").read_text() == "mine"
     failing = small_run(way=4, val__every=0, shot=9)
-    with pytest.raises(InputError, match="needs 10 clips a class"):
+    with pytest.raises(InputError, match="needs 10 clips per class"):
         train(failing, tmp_path / "none", device="cpu")
     assert not (tmp_path / "none").exists()
 

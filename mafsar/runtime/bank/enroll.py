@@ -11,7 +11,7 @@ from mafsar.choices import OnError, Progress, TextUse, check_choice
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, label_words, nfc
 from mafsar.data.support import SupportClass, SupportSet, read_support
-from mafsar.errors import InputError, MafsarError, option
+from mafsar.errors import InputError, MafsarError, Message, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import (
     Bank,
@@ -93,10 +93,7 @@ def enroll(
     geometry = geometry or Geometry()
     worded = check_text_use(encoder.spec, requested)
     classes = _agree_on_texts(support, add_to)
-    clips, content, notes = _fresh_clips(support, add_to, workers, on_error)
-    notes = [*support.notes, *notes]
-    if add_to is not None and not clips:
-        return replace(add_to, notes=tuple(notes))
+    clips, content, notes, unreadable = _fresh_clips(support, add_to, workers)
     text_of = {nfc(item.label): item.text for item in classes}
     store = open_cache(cache)
     encoded = encode_clips(
@@ -109,13 +106,20 @@ def enroll(
         geometry=geometry,
         cache=store,
         images=images,
-        on_error=on_error,
+        on_error="skip",
         batch=batch,
         workers=workers,
         progress=progress,
     )
-    notes += [f"{error}; left out" for error in encoded.failed.values()]
+    unreadable = list(dict.fromkeys([*unreadable, *encoded.failed.values()]))
+    if on_error == "raise":
+        refuse_unreadable(unreadable, can_skip=True)
+    notes = [*support.notes, *notes, *(Message.of(error, "; left out") for error in unreadable)]
     clips = [clip for i, clip in enumerate(clips) if i not in encoded.failed]
+    if not clips and add_to is not None:
+        return replace(add_to, notes=tuple(notes))
+    if not clips:
+        refuse_unreadable(unreadable)
     classes = _with_clips(classes, clips, add_to)
     texts = [item.text for item in classes]
     bank = _bank_of(
@@ -222,12 +226,13 @@ def _agree_on_texts(support: SupportSet, held: Bank | None) -> tuple[SupportClas
 
 
 def _fresh_clips(
-    support: SupportSet, held: Bank | None, workers: int, on_error: OnError
-) -> tuple[list[LabelledClip], list[str], list[str]]:
+    support: SupportSet, held: Bank | None, workers: int
+) -> tuple[list[LabelledClip], list[str], list[str], list[MafsarError]]:
     """Clips that neither the bank nor the support itself has already under the same class.
 
     Returns:
-        The clips, the hashes of their content, and a sentence for every one left out.
+        The clips, the hashes of their content, a sentence for each duplicate that is left out, and
+        the errors of clips that cannot be read.
     """
     seen: dict[tuple[str, tuple[str, float, float]], str] = {}
     for clip in held.clips if held is not None else ():
@@ -235,14 +240,12 @@ def _fresh_clips(
     fresh: list[LabelledClip] = []
     content: list[str] = []
     notes: list[str] = []
+    unreadable: list[MafsarError] = []
     clips = (*support.clips, *support.none_clips)
     hashes = try_hash_clips(clips, workers)
-    bad = [each for each in hashes if isinstance(each, MafsarError)]
-    if on_error == "raise" or len(bad) == len(clips):
-        refuse_unreadable(bad)
     for each, digest in zip(clips, hashes, strict=True):
         if isinstance(digest, MafsarError):
-            notes.append(f"{digest}; left out")
+            unreadable.append(digest)
             continue
         key = (nfc(each.label), clip_identity(digest, each.start, each.end))
         if key in seen:
@@ -251,7 +254,7 @@ def _fresh_clips(
         seen[key] = each.name
         fresh.append(each)
         content.append(digest)
-    return fresh, content, notes
+    return fresh, content, notes, unreadable
 
 
 def _with_clips(

@@ -1,7 +1,7 @@
-"""Bundles that the cache keeps of models that are none: a CLIP by name, a run folder (no torch).
+"""Cached bundles of models that are not bundles themselves: a CLIP by name, a run folder.
 
-Such a bundle is found by what its weights are, so that a second use needs no torch: the bytes of
-the files that a name leads to, else the published name itself.
+A bundle is found by its weights (the bytes of the files that a name stands for, else the published
+name), so that a second use of the model needs no torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OWN_FILE = re.compile(
 )
 _OWN_ENGINE = re.compile(r"\.?[\w-][\w.-]*\.(engine|json)(\.[\w.-]+\.part)?")
 _ENGINES = re.compile("engines")
-_RECIPE = 1  # of the graphs; another one makes new bundles
+_RECIPE = 1  # version of the graphs; a change makes new bundles
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class KeptBundles:
     """The bundles in the cache.
 
     Attributes:
-        path: Their folder.
-        names: Their folders' names, the longest unused first.
-        size_bytes: Together.
+        path: The folder that holds them.
+        names: Names of the bundles' folders, the least recently used first.
+        size_bytes: Size of all bundles.
     """
 
     path: Path
@@ -54,13 +54,13 @@ def bundles_folder() -> Path:
 
 
 def kept_path(name: str) -> Path:
-    """Where the bundle of a model is kept, whether it is there or not.
+    """Where the bundle of a model is cached, whether it exists or not.
 
     Args:
         name: A CLIP's name, a run folder or trained adapters.
 
     Raises:
-        InputError: A name that is none.
+        InputError: The name is not a model's.
     """
     path = Path(name).expanduser()
     stem = path.stem if path.exists() else name
@@ -69,18 +69,18 @@ def kept_path(name: str) -> Path:
 
 
 def find_kept(name: str) -> Path | None:
-    """The bundle that the cache keeps of a model, or None; marks it as used."""
+    """The cached bundle of a model, or None; marks it as used."""
     path = kept_path(name)
     manifest = path / MANIFEST
     if not manifest.is_file():
         return None
     with contextlib.suppress(OSError):  # a cache that cannot be written can still be read
-        os.utime(manifest)  # the time of change orders bundles by last use
+        os.utime(manifest)  # the modification time orders bundles by last use
     return path
 
 
 def kept_bundles() -> KeptBundles:
-    """What the cache keeps, remains of interrupted makings included in the size."""
+    """The cached bundles; the size includes what interrupted exports left."""
     found = sorted((used, path, size) for path, used, size in _entries())
     names = tuple(path.name for _, path, _ in found if not path.name.startswith("."))
     return KeptBundles(bundles_folder(), names, sum(size for _, _, size in found))
@@ -97,14 +97,14 @@ def clear_kept() -> KeptBundles:
 
 
 def make_room(keep: Path, *, cap_bytes: int = CAP_BYTES) -> list[str]:
-    """Removes the bundles that were used longest ago until features and bundles fit the cap.
+    """Removes the least recently used bundles until features and bundles fit the cap.
 
     Args:
-        keep: One that stays.
-        cap_bytes: Of the whole cache.
+        keep: A bundle that stays.
+        cap_bytes: Largest size of the whole cache.
 
     Returns:
-        The names of those removed.
+        The names of the removed bundles.
     """
     total = FeatureCache(cap_bytes=cap_bytes).info().size_bytes + kept_bundles().size_bytes
     removed = []
@@ -131,7 +131,7 @@ def discard_kept(path: Path) -> None:
 
 
 def _identity(name: str) -> str:
-    """What decides the weights and graphs behind a name, as a sha256."""
+    """A sha256 of everything that decides the weights and graphs of a model."""
     path = Path(name).expanduser()
     parts: dict[str, object] = {"recipe": _RECIPE}
     if path.exists():
@@ -148,7 +148,7 @@ def _identity(name: str) -> str:
             parts["name"] = parsed.source
             files = sorted((*folder.glob("*.json"), *folder.glob("*.safetensors")))
         elif parsed.source == "random":
-            parts["version"] = __version__  # the numbers drawn belong to it
+            parts["version"] = __version__  # the random weights depend on it
         parts["files"] = [(file.name, file_sha256(file)) for file in files if file.is_file()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Support clips and class texts → features: from the cache where they are, else encoded once."""
+"""Features of clips and class texts, from the cache or encoded once."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class EncodedClips:
     """Features of n clips, in the order asked for.
 
     Attributes:
-        query: By the query graph, (n, T, E).
-        pooled: Time means of its raw features, (n, E).
-        support: By the support graph with each clip's class text, (n, T, E), or None.
-        durations_seconds: (n,).
-        content_sha256: Of each clip.
-        images: Small pictures, (n, T, 64, 64, 3), or None.
-        encoded: Clips that went through the encoder in this call.
-        failed: Errors of clips that were left out, by their index in what was asked for; the
-            other fields have no row for them.
+        query: Features of the query graph, (n, T, E).
+        pooled: Means over time of its raw features, (n, E).
+        support: Features of the support graph with each clip's class text, (n, T, E), or None.
+        durations_seconds: Duration of each clip, (n,).
+        content_sha256: Hash of each clip's content.
+        images: Small pictures, (n, T, 64, 64, 3), uint8, or None.
+        encoded: Number of clips that this call encoded.
+        failed: Errors of clips that were left out, by index in the clips asked for; the other
+            fields have no row for them.
     """
 
     query: Float32
@@ -53,8 +53,8 @@ def encode_texts(
 ) -> Float32:
     """Raw embeddings of class texts, (n, E), each encoded on its own.
 
-    One by one, because a row's last bits may depend on the batch it is in, and adding a class to a
-    bank must give what enrolling all at once gives.
+    Texts are encoded one by one, because the last bits of a row may depend on the batch, and adding a
+    class to a bank must give the same bits as enrolling all classes at once.
     """
     rows: list[Float32] = []
     for text in texts:
@@ -77,10 +77,10 @@ def encode_texts(
 def hash_clips(
     clips: Sequence[LabelledClip], workers: int = 2, store: Store | None = None
 ) -> list[str]:
-    """Hashes of the clips' content, in threads; a video with many parts is read once.
+    """Hashes of the clips' content, in threads; a video with many clips is read once.
 
     Raises:
-        VideoError: Some cannot be read; names all of them.
+        VideoError: Clips cannot be read; the message names all of them.
     """
     if store is not None:
         return packed_hashes(store, clips, workers)
@@ -90,22 +90,33 @@ def hash_clips(
 
 
 def try_hash_clips(clips: Sequence[LabelledClip], workers: int = 2) -> list[str | MafsarError]:
-    """The hash of each clip's content, or the error that it has instead."""
+    """The hash of each clip's content, or the error of a clip that cannot be read."""
     sources = {_source_key(clip): clip.source for clip in clips}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         hashes = dict(zip(sources, pool.map(_hash, sources.values()), strict=True))
     return [hashes[_source_key(clip)] for clip in clips]
 
 
-def refuse_unreadable(errors: Sequence[MafsarError]) -> None:
-    """Raises one error that names all clips that cannot be read; nothing where there is none."""
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        parts: list[object] = [f"{len(errors)} clips cannot be read"]
-        for error in dict.fromkeys(errors):
+def refuse_unreadable(errors: Sequence[MafsarError], *, can_skip: bool = False) -> None:
+    """Raises one error that names all clips that cannot be read; returns if there are none.
+
+    Args:
+        errors: The errors of the clips.
+        can_skip: Whether the caller's user can go on without them by ``on_error="skip"``.
+
+    Raises:
+        MafsarError: There is an error; if there is only one, it is raised itself.
+    """
+    distinct = list(dict.fromkeys(errors))  # several parts of one video share its error
+    if len(distinct) == 1:
+        raise distinct[0]
+    if distinct:
+        parts: list[object] = [f"{len(distinct)} clips cannot be read"]
+        for error in distinct:
             parts += [" · ", error]
-        parts += ["; fix or remove them, or go on without them by ", option(on_error="skip")]
+        parts.append("; fix or remove them")
+        if can_skip:
+            parts += [", or skip them with ", option(on_error="skip")]
         raise VideoError(*parts)
 
 
@@ -124,29 +135,31 @@ def encode_clips(
     progress: Progress | None = None,
     store: Store | None = None,
 ) -> EncodedClips:
-    """Encodes clips by the query graph and, where class texts are given, by the support graph.
+    """Encodes clips with the query graph and, if class texts are given, with the support graph.
 
     Args:
         encoder: The model.
-        clips: n ≥ 1 clips; the same content is encoded once.
+        clips: n clips; the same content is encoded once.
         texts: Each clip's class text, None for a clip without a class; None = query graph only.
-        content: Hash of each clip's content where it is known already.
-        geometry: What the user said about the picture.
-        cache: Where features are kept, or None.
-        images: Whether small pictures are wanted.
+        content: Hash of each clip's content, if it is known already.
+        geometry: Which part of the picture the model sees.
+        cache: The feature cache, or None.
+        images: Whether to make small pictures.
         on_error: "raise" names all clips that cannot be decoded in one error, after the others
             have been encoded; "skip" leaves them out.
-        batch: Clips a call of the encoder; None = 1 on a CPU, where a batch gains little, else 8.
+        batch: Clips per call of the encoder; None = 1 on a CPU, where a batch gains little, else 8.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
-        store: The packed data set that holds the clips; None: they are files.
+        store: The packed data set that holds the clips; None = they are files.
 
     Raises:
-        VideoError: Some clips cannot be decoded; names all of them.
-        InputError: A geometry for clips whose frames are packed already.
+        VideoError: Clips cannot be decoded, with "raise"; the message names all of them.
+        InputError: A geometry is given for a packed data set.
     """
     if store is not None and geometry not in (None, Geometry()):
-        raise InputError(f"{store.path}: its frames are packed as they are; omit the geometry")
+        raise InputError(
+            f"{store.path}: the geometry of a packed data set is fixed; omit the geometry"
+        )
     hashes = hash_clips(clips, workers, store) if content is None else content
     work = _Work(encoder, geometry or Geometry(), cache, images, store)
     keys = [
@@ -170,18 +183,18 @@ def encode_clips(
         workers=workers,
         progress=progress,
     )
-    # A clip whose content another has failed with it.
-    failed = {
-        i: bad[tuple(needed.values())]
-        for i, needed in enumerate(keys)
-        if tuple(needed.values()) in bad
-    }
+    failed: dict[int, MafsarError] = {}
+    for i, needed in enumerate(keys):
+        error = bad.get(tuple(needed.values()))
+        if error is not None and waiting[tuple(needed.values())] != i:
+            error = VideoError(f"{clips[i].name}: has the same content as ", error)
+        if error is not None:
+            failed[i] = error
     if on_error == "raise":
         refuse_unreadable(list(failed.values()))
     kept = [i for i in range(len(clips)) if i not in failed]
-    if not kept:
-        refuse_unreadable(list(failed.values()))
     return _gather(
+        (encoder.spec.frames, encoder.spec.embed_dim),
         [keys[i] for i in kept],
         [hashes[i] for i in kept],
         found,
@@ -213,7 +226,7 @@ class _Work:
     store: Store | None
 
     def keys(self, clip: LabelledClip, content: str, text: str | None) -> dict[str, str]:
-        """Cache keys of all that is wanted of a clip, by what it is."""
+        """Cache keys of a clip by branch: query and, if wanted, support and images."""
         branches = ["query"] + ["support"] * (text is not None) + ["images"] * self.images
         return {
             branch: clip_key(
@@ -266,10 +279,10 @@ def _encode_missing(
     workers: int,
     progress: Progress | None,
 ) -> dict[tuple[str, ...], MafsarError]:
-    """Decodes ahead in threads and encodes what is missing, batch by batch.
+    """Decodes clips ahead in threads and encodes them batch by batch.
 
     Returns:
-        The errors of clips that cannot be decoded, by their cache keys.
+        Errors of clips that cannot be decoded, by the clips' cache keys.
     """
     failed: dict[tuple[str, ...], MafsarError] = {}
     if not jobs:
@@ -335,6 +348,7 @@ def _thumbnails(clip: Clip) -> Frames:
 
 
 def _gather(
+    shape: tuple[int, int],
     keys: Sequence[dict[str, str]],
     hashes: Sequence[str],
     found: dict[str, Tensors],
@@ -344,18 +358,26 @@ def _gather(
     failed: Mapping[int, MafsarError],
 ) -> EncodedClips:
     query = [found[key["query"]] for key in keys]
+    frames, width = shape
     support = None
     if with_support:
-        # A clip without a class has no text; its place is filled by the query graph's features.
-        support = np.stack([found[key.get("support", key["query"])]["frames"] for key in keys])
+        # A clip without a class has no text; the query graph's features take its place.
+        support = _stacked(
+            [found[key.get("support", key["query"])]["frames"] for key in keys], frames, width
+        )
     images = [found[key["images"]]["images"] for key in keys if "images" in key]
     return EncodedClips(
-        np.stack([entry["frames"] for entry in query]),
-        np.stack([entry["pooled"] for entry in query]),
+        _stacked([entry["frames"] for entry in query], frames, width),
+        _stacked([entry["pooled"] for entry in query], width),
         support,
-        np.array([entry["duration_seconds"][0] for entry in query]),
+        np.array([entry["duration_seconds"][0] for entry in query], np.float64),
         tuple(hashes),
         np.stack(images) if images else None,
         encoded,
         failed,
     )
+
+
+def _stacked(rows: Sequence[Float32], *shape: int) -> Float32:
+    """The rows as one array, (n, *shape); n may be 0."""
+    return np.stack(rows) if rows else np.zeros((0, *shape), np.float32)

@@ -1,8 +1,8 @@
-"""The feature cache: what has been encoded once is read back, whatever the file is called now.
+"""The feature cache: a clip that was encoded once is read back, even after it was renamed.
 
-An entry is a small safetensors file named by the sha256 of everything its content depends on. A
-damaged entry counts as absent. Several processes may share the folder: entries are written beside
-and renamed, and whoever finds one gone encodes again.
+An entry is a small safetensors file, named by the sha256 of everything that its content depends on.
+A damaged entry counts as absent. Several processes may share the folder: an entry is written to a
+temporary file and renamed, and a process that finds it gone encodes the clip again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mafsar.video import Geometry
 
 CAP_BYTES = 5 << 30
 _SCHEMA = 2  # from 2 on a key has the hash of the files that made the features
-_KEEP = 0.9  # share of the cap that is left after the oldest have gone
+_KEEP = 0.9  # share of the cap that remains after an eviction
 # An entry is named by the sha256 that is its key; a writer that was killed leaves its `.part`.
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _ENTRY = re.compile(r"[0-9a-f]{62}\.safetensors|\.[0-9a-f]{62}\.safetensors\.\d+-[0-9a-f]{8}\.part")
@@ -43,10 +43,10 @@ class CacheInfo:
     """State of the cache, or what was removed from it.
 
     Attributes:
-        path: Its folder.
+        path: The folder.
         entries: Number of entries.
-        size_bytes: Their size.
-        cap_bytes: Size above which the oldest go.
+        size_bytes: Size of all entries.
+        cap_bytes: Size above which the least recently used entries are removed.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class CacheInfo:
 
 
 def cache_folder() -> Path:
-    """The cache's place: `MAFSAR_CACHE`, else `$XDG_CACHE_HOME/mafsar`, else `~/.cache/mafsar`."""
+    """The folder of the cache: `MAFSAR_CACHE`, else `$XDG_CACHE_HOME/mafsar`, else `~/.cache/mafsar`."""
     given = os.environ.get("MAFSAR_CACHE")
     if given:
         return Path(given).expanduser()
@@ -76,15 +76,15 @@ def clip_key(
     end: float | None,
     text: str | None,
 ) -> str:
-    """Key of a clip's features: everything that they depend on.
+    """Key of a clip's features, from everything that they depend on.
 
     Args:
-        spec: Model: weights, pre-processing, frames and prompts.
-        branch: "query", "support" or another thing made of the clip.
-        precision: Of the engine.
-        files_sha256: Of the graph and weight files that the encoder runs, or None.
-        geometry: What the user said about the picture.
-        content_sha256: Of the clip.
+        spec: The model: weights, pre-processing, frames and prompts.
+        branch: "query", "support", or "images" for small pictures.
+        precision: The engine's precision.
+        files_sha256: Hash of the graph and weight files that the encoder runs, or None.
+        geometry: Which part of the picture the model sees.
+        content_sha256: Hash of the clip's content.
         start: First second taken, or None.
         end: Last second taken, or None.
         text: The class's text in the support branch, else None.
@@ -130,14 +130,14 @@ def probe_key(spec: ModelSpec, *, precision: str, files_sha256: str | None, with
 
 
 def _key(**parts: Any) -> str:
-    # Decoding and sampling may change between versions; what they made must not outlive them.
+    # Decoding and sampling may change between versions, so entries belong to one version.
     parts |= {"schema": _SCHEMA, "mafsar": __version__}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class FeatureCache:
-    """Entries under one folder, the least recently used of which go above the cap."""
+    """Entries in one folder; above the cap the least recently used are removed."""
 
     def __init__(self, folder: Path | None = None, *, cap_bytes: int = CAP_BYTES) -> None:
         self.folder = (cache_folder() if folder is None else folder) / "features"
@@ -146,7 +146,7 @@ class FeatureCache:
         self._writable = True
 
     def get(self, key: str) -> Tensors | None:
-        """The entry's arrays, or None where it is absent or damaged."""
+        """The entry's arrays, or None if it is absent or damaged."""
         from safetensors import SafetensorError, safe_open
 
         path = self._path(key)
@@ -164,12 +164,12 @@ class FeatureCache:
             return None
         except OSError:  # another user's, or gone meanwhile
             return None
-        with contextlib.suppress(OSError):  # what can be read only is still of use
-            os.utime(path)  # the time of change orders entries by last use
+        with contextlib.suppress(OSError):  # a read-only entry can still be used
+            os.utime(path)  # the modification time orders entries by last use
         return tensors
 
     def put(self, key: str, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """Writes an entry; a folder that cannot be written is said once and then left alone."""
+        """Writes an entry; a folder that cannot be written is reported once and not tried again."""
         if not self._writable:
             return
         path = self._path(key)
@@ -181,11 +181,11 @@ class FeatureCache:
             write_safetensors(path, tensors, {"crc32": _checksum(tensors)})
             self._size_bytes += path.stat().st_size
         except FileNotFoundError:
-            return  # another process cleared the folder in this very moment
+            return  # another process cleared the folder at this moment
         except OSError as error:
             self._writable = False
             _log.warning(
-                "feature cache %s cannot be written (%s); set MAFSAR_CACHE to a folder of yours",
+                "feature cache %s cannot be written (%s); set MAFSAR_CACHE to a folder of your own",
                 self.folder,
                 error.strerror or error,
             )
@@ -194,7 +194,7 @@ class FeatureCache:
             self._evict()
 
     def info(self) -> CacheInfo:
-        """Number and size of the entries."""
+        """The number and size of the entries."""
         sizes = [size for _, _, size in self._entries()]
         return CacheInfo(self.folder, len(sizes), sum(sizes), self.cap_bytes)
 
@@ -220,7 +220,7 @@ class FeatureCache:
         return self.folder.is_symlink() or path.parent.is_symlink() or path.is_symlink()
 
     def _evict(self) -> None:
-        """Removes the oldest until the rest is well below the cap."""
+        """Removes the least recently used entries until the rest is well below the cap."""
         entries = sorted(self._entries(), key=lambda entry: entry[1])
         size = sum(entry[2] for entry in entries)
         for path, _, size_bytes in entries:

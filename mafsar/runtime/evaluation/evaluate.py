@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mafsar.choices import Metric, Progress, TextUse
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
 from mafsar.data.labelled import LabelledClip, seconds_taken
-from mafsar.data.splits import Part, Split, choose_classes, read_split
+from mafsar.data.splits import Part, Split, labels_of_part, read_split
 from mafsar.data.store import Store, is_store
 from mafsar.data.support import SupportSet, part_clips, read_support
 from mafsar.errors import InputError, MismatchError, option
@@ -235,7 +235,7 @@ def _choose(data: SupportSet, split: Split | str | Path | None, part: Part) -> S
             )
         return data
     split = read_split(split) if isinstance(split, (str, Path)) else split
-    labels = set(choose_classes(split, part, data.labels))
+    labels = set(labels_of_part(split, part, data.labels))
     return replace(
         data,
         classes=tuple(item for item in data.classes if item.label in labels),

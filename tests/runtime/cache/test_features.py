@@ -1,4 +1,4 @@
-"""The feature cache: what it saves, what it depends on, and what damage does to it."""
+"""The feature cache: what it saves, what its keys depend on, and what damage does to it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import shutil
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from mafsar.data.labelled import LabelledClip
 from mafsar.errors import InputError
 from mafsar.files import write_text, written_beside
 from mafsar.runtime.bank.enroll import enroll
-from mafsar.runtime.cache.encoding import _Work
+from mafsar.runtime.cache.encoding import encode_clips
 from mafsar.runtime.cache.features import FeatureCache, cache_folder, clip_key
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry, write_video
@@ -101,23 +101,25 @@ def test_prompts_matter_where_there_is_text(make_encoder):
     assert (len(worded), len(plain)) == (2, 1)
 
 
-def test_other_files_of_the_same_weights_are_other_features(make_encoder):
-    """An int8 graph depends on its calibration too, and a manifest may say any hash of weights."""
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_other_files_of_the_same_weights_are_other_features(
+    precision, make_encoder, make_clip, tmp_path, cache
+):
+    """An int8 graph depends on its calibration too, and a manifest may name any hash of weights.
 
-    def keys(precision, files):
+    Small pictures depend on no graph.
+    """
+    clip = LabelledClip(make_clip(tmp_path / "clip", 1), "wave")
+
+    def encode(files):
         encoder = make_encoder()
-        encoder.precision = precision
-        encoder.files_sha256 = files
-        work = _Work(encoder, Geometry(), None, True, None)
-        clip = SimpleNamespace(start=None, end=None)
-        return work.keys(clip, "c" * 64, "wave")
+        encoder.precision, encoder.files_sha256 = precision, files
+        encode_clips(encoder, [clip], ["wave"], images=True, cache=cache)
+        return *encoder.calls.values(), cache.info().entries
 
-    for precision in ("fp32", "int8"):
-        one, other = keys(precision, "a"), keys(precision, "b")
-        assert one["query"] != other["query"]
-        assert one["support"] != other["support"]
-        assert one["images"] == other["images"]
-        assert keys(precision, "a") == one
+    assert encode("a") == (1, 1, 1, 4)  # query, support, text; and the images
+    assert encode("a") == (0, 0, 0, 4)
+    assert encode("b") == (1, 1, 1, 7)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])

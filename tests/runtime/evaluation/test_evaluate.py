@@ -11,7 +11,7 @@ import pytest
 from mafsar import kernels
 from mafsar.choices import Scoring
 from mafsar.data.episodes import draw_episodes
-from mafsar.data.opening import open_data
+from mafsar.data.open_data import open_data
 from mafsar.data.pack import pack
 from mafsar.data.store import StoreSettings
 from mafsar.errors import InputError, MismatchError, VideoError
@@ -161,7 +161,7 @@ def test_episodes_are_frozen_in_a_file(encoder, support_folder, cache, tmp_path)
     moved = support_folder.rename(tmp_path / "moved")
     assert evaluate(encoder, moved, **asked).accuracy == first.accuracy
     (moved / "jump" / "clip0").rename(moved / "jump" / "clip9")
-    with pytest.raises(MismatchError, match="drawn over other clips"):
+    with pytest.raises(MismatchError, match="drawn from other clips"):
         evaluate(encoder, moved, **asked)
 
 
@@ -171,7 +171,7 @@ def test_parts_of_a_split(encoder, support_folder, cache, tmp_path):
     result = evaluate(encoder, support_folder, split=split, way=2, episodes=20, cache=cache)
     assert result.labels == ("clap_hands", "jump")
     assert encoder.calls["query"] == 6
-    with pytest.raises(InputError, match="--way 1 or less"):
+    with pytest.raises(InputError, match="way=1 or less"):
         evaluate(encoder, support_folder, split=split, part="train", way=2, cache=cache)
     with pytest.raises(InputError, match="part='val'"):
         evaluate(encoder, support_folder, part="val", cache=cache)
@@ -210,7 +210,7 @@ def test_a_part_of_a_packed_data_set(encoder, support_folder, cache, tmp_path):
     pack(open_data(data=support_folder, split=split), store, StoreSettings(12, 64))
     result = evaluate(encoder, store, way=2, episodes=20, cache=cache)
     assert result.labels == ("clap_hands", "jump")
-    with pytest.raises(InputError, match="--way 1 or less"):
+    with pytest.raises(InputError, match="way=1 or less"):
         evaluate(encoder, store, part="train", way=2, cache=cache)
     with pytest.raises(InputError, match="part val has no class"):
         evaluate(encoder, store, part="val", way=2, cache=cache)

@@ -1,4 +1,4 @@
-"""What ``--dataset``, ``--root``, ``--lists``, ``--data`` and ``--split`` name → catalogue."""
+"""Opens the data set that a user chose: a standard one, their own, or a packed one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from mafsar.data.folders import read_own
 from mafsar.data.presets import preset, presets
 from mafsar.data.standard import read_standard
 from mafsar.data.store import Store, is_store
-from mafsar.errors import InputError
+from mafsar.errors import InputError, Placeholder, option
+
+_DIR = Placeholder("dir")
 
 
 def open_data(
@@ -20,7 +22,9 @@ def open_data(
     data: Path | None = None,
     split: Path | None = None,
 ) -> Catalogue:
-    """Finds a data set's clips.
+    """Finds the clips of a data set.
+
+    Give either `dataset` and `root`, or `data`.
 
     Args:
         dataset: A standard data set's name; needs ``root``, and some need ``lists``.
@@ -30,27 +34,39 @@ def open_data(
         split: JSON with the train, val and test classes of ``data``.
 
     Raises:
-        InputError: They do not go together, or what they name cannot be read.
-        MissingError: What they name is not there.
+        InputError: The arguments do not go together, or a file cannot be read.
+        MissingError: A file or folder does not exist.
     """
     if (dataset is None) == (data is None):
         raise InputError(
-            "name the clips: either --dataset NAME --root DIR (NAME: "
-            f"{', '.join(presets())}), or --data DIR"
+            "name the clips: either ",
+            option(dataset=Placeholder("name"), root=_DIR),
+            f" ({', '.join(presets())}), or ",
+            option(data=_DIR),
         )
     if data is not None:
-        for flag, value in (("--root", root), ("--lists", lists)):
+        for name, value in (("root", root), ("lists", lists)):
             if value is not None:
-                raise InputError(f"{flag} {value}: belongs to --dataset, not to --data")
+                raise InputError(
+                    option(**{name: value}),
+                    ": belongs to ",
+                    option("dataset"),
+                    ", not to ",
+                    option("data"),
+                )
         if is_store(data):
             if split is not None:
-                raise InputError(f"--split {split}: {data} is packed and holds its own split")
+                raise InputError(option(split=split), f": {data} is packed and holds its own split")
             return Store(data).catalogue()
         return read_own(data, split)
     assert dataset is not None
     name = preset(dataset).name
     if split is not None:
-        raise InputError(f"--split {split}: belongs to --data; {name} has its own split")
+        raise InputError(
+            option(split=split), ": belongs to ", option("data"), f"; {name} has its own split"
+        )
     if root is None:
-        raise InputError(f"--dataset {name}: add --root DIR, the folder of its videos")
+        raise InputError(
+            option(dataset=name), ": add ", option(root=_DIR), ", the folder of its videos"
+        )
     return read_standard(name, root, lists)

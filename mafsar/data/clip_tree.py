@@ -1,8 +1,8 @@
-"""Which clips lie below a folder, and which of them a line of a list means.
+"""Finds all clips below a folder, and the clip that a line of a list refers to.
 
-Real trees differ from the lists in suffix, in underscores for spaces, in folders above the classes
-and, for Kinetics, in the seconds that some copies append to a video's id. Each of these is tried in
-turn; nothing is guessed where two clips fit equally well in different classes.
+Folders on disk differ from the lists in suffix, in underscores for spaces, in folders above the
+classes and, for Kinetics, in the seconds that some copies append to a video's id. These are tried
+in turn. A clip in another class's folder is never used.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mafsar.data.labels import class_key, nfc
-from mafsar.errors import InputError, MissingError
+from mafsar.errors import InputError, MissingError, option
 from mafsar.video.source import VIDEO_SUFFIXES, is_image, is_system_file, is_video, natural_key
 
 _SECONDS = re.compile(r"_\d{6}_\d{6}$")  # Kinetics: <YouTube id>_<start>_<end>
 
 
 @dataclass(frozen=True)
-class IndexedClip:
-    """A clip on the disk.
+class FoundClip:
+    """A clip on disk.
 
     Attributes:
         path: Video file or frame folder.
@@ -35,20 +35,20 @@ class IndexedClip:
     folder_keys: tuple[str, ...]
 
 
-class ClipIndex:
-    """All clips below a folder, found once."""
+class ClipTree:
+    """All clips below a folder, listed once."""
 
     def __init__(self, root: Path) -> None:
         """Walks the folder.
 
         Raises:
-            MissingError: There is no such folder.
+            MissingError: The folder does not exist.
             InputError: A folder cannot be listed.
         """
         if not root.is_dir():
-            raise MissingError(f"--root {root}: no such folder; name the folder of the videos")
+            raise MissingError(option(root=root), ": no such folder; name the folder of the videos")
         self.root = root
-        self.clips: list[IndexedClip] = []
+        self.clips: list[FoundClip] = []
         self._walk(root, (), (), set())
         self._by_name = {_plain(clip.name): clip for clip in self.clips}
         self._by_stem = _group(self.clips, lambda name: name)
@@ -57,13 +57,13 @@ class ClipIndex:
 
     def find(
         self, listed: str, class_name: str | None, classes: Collection[str]
-    ) -> IndexedClip | None:
-        """Finds the clip that a list means.
+    ) -> FoundClip | None:
+        """Finds the clip that a line of a list refers to.
 
         Args:
             listed: Path in the list, with or without suffix.
-            class_name: Its class, where known.
-            classes: `class_key` of every class: a clip in another class's folder is not meant.
+            class_name: Its class, if known.
+            classes: `class_key` of every class: a clip in another class's folder does not match.
 
         Returns:
             The clip, or None.
@@ -85,8 +85,8 @@ class ClipIndex:
                 return max(fitting, key=lambda clip: _agreement(clip.folder_keys, wanted))
         return None
 
-    def class_of(self, clip: IndexedClip, classes: Collection[str]) -> str | None:
-        """The key of the innermost folder that is a class, or None."""
+    def class_of(self, clip: FoundClip, classes: Collection[str]) -> str | None:
+        """The key of the innermost folder that is a class; None if there is none."""
         return next((key for key in reversed(clip.folder_keys) if key in classes), None)
 
     def _walk(
@@ -112,7 +112,7 @@ class ClipIndex:
         videos = [path for path, is_folder in kept if not is_folder and is_video(path)]
         folders = {path for path, is_folder in kept if is_folder}
         if names and not videos and not folders and any(is_image(path) for path, _ in kept):
-            self.clips.append(IndexedClip(folder, "/".join(names), keys[:-1]))
+            self.clips.append(FoundClip(folder, "/".join(names), keys[:-1]))
             return
         for path in sorted([*videos, *folders], key=natural_key):
             name = path.name
@@ -120,18 +120,18 @@ class ClipIndex:
                 inner = (*keys, class_key(name))
                 self._walk(folder / name, (*names, name), inner, above | {here})
             else:
-                self.clips.append(IndexedClip(folder / name, "/".join((*names, name)), keys))
+                self.clips.append(FoundClip(folder / name, "/".join((*names, name)), keys))
 
 
-def _fits(clip: IndexedClip, key: str | None, classes: Collection[str]) -> bool:
-    """Whether a clip lies in its class's folder, or in none of any class."""
+def _fits(clip: FoundClip, key: str | None, classes: Collection[str]) -> bool:
+    """Whether a clip is in its class's folder, or outside all class folders."""
     if key is None or key in clip.folder_keys:
         return True
     return not any(folder in classes for folder in clip.folder_keys)
 
 
 def _agreement(folders: Sequence[str], wanted: Sequence[str]) -> int:
-    """How many of the innermost folders are as listed."""
+    """How many folders agree with the list, counted from the innermost."""
     count = 0
     for folder, name in zip(reversed(folders), reversed(wanted), strict=False):
         if folder != name:
@@ -140,15 +140,15 @@ def _agreement(folders: Sequence[str], wanted: Sequence[str]) -> int:
     return count
 
 
-def _group(clips: Sequence[IndexedClip], key: Callable[[str], str]) -> dict[str, list[IndexedClip]]:
-    groups: dict[str, list[IndexedClip]] = {}
+def _group(clips: Sequence[FoundClip], key: Callable[[str], str]) -> dict[str, list[FoundClip]]:
+    groups: dict[str, list[FoundClip]] = {}
     for clip in clips:
         groups.setdefault(key(_stem(PurePosixPath(clip.name).name)), []).append(clip)
     return groups
 
 
 def _stem(name: str) -> str:
-    """A file name without its ending, if that is a video's; ids may hold dots."""
+    """A file name without a video's ending; ids may contain dots."""
     head, dot, ending = name.rpartition(".")
     return head if dot and f".{ending.lower()}" in VIDEO_SUFFIXES else name
 
