@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mafsar.errors import InputError, option
 
+_LONGEST_NAME = 255  # bytes, on every file system in use
 _HASHES: dict[tuple[str, int, int], str] = {}
 
 
@@ -38,7 +39,7 @@ def locked(path: Path, *, waiting: Callable[[], None] = _do_nothing) -> Iterator
     """
     import fcntl  # here: readers need no locks, and some systems do not have it
 
-    lock = path.with_name(f".{path.name}.lock")
+    lock = beside(path, ".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
         file = lock.open("w")
@@ -83,7 +84,7 @@ def written_beside(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: is no regular file; name another place")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary = beside(path, f".{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
         if exclusive:
@@ -92,6 +93,14 @@ def written_beside(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A hidden name in the same folder; a name too long for more letters is replaced by its hash."""
+    name = path.name
+    if len(os.fsencode(name)) + len(ending) + 1 > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return path.with_name(f".{name}{ending}")
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
@@ -108,6 +117,46 @@ def _put_in_place(temporary: Path, path: Path) -> None:
                 f"{path}: exists already; replace it with ", option(overwrite=True)
             ) from None
         temporary.replace(path)
+
+
+_KINDS_OF_FILE = {
+    stat.S_IFIFO: "a pipe (FIFO)",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def irregular(path: Path) -> str | None:
+    """What a path is that may give bytes without end or none at all; None for files and folders.
+
+    Links are followed. To be asked before a file is opened: a pipe without a writer blocks already
+    then. A path that cannot be looked at is left to whoever opens it.
+    """
+    try:
+        return _KINDS_OF_FILE.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):
+        return None
+
+
+def exists(path: Path) -> bool:
+    """Whether a path exists; False also for a name that the system does not take.
+
+    Such are names with a NUL and names over 255 bytes, for which `Path.exists` raises.
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; as `exists` for names that the system does not take."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def own_files(folder: Path, name: re.Pattern[str]) -> Iterator[tuple[Path, os.stat_result]]:

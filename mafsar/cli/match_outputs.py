@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,9 @@ from mafsar.cli.match_table import csv_columns, csv_row, error_of, show_table
 from mafsar.cli.queries import Source
 from mafsar.cli.wording import worded
 from mafsar.errors import InputError, MafsarError
+from mafsar.files import is_folder
+
+_LONGEST_STEM = 200  # bytes; a name may have 255, with its ending
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank.bank import Bank
@@ -78,22 +82,34 @@ def file_stems(asked: Sequence[Source]) -> list[str]:
     parents = [os.path.abspath(source.path.parent) for source in asked]  # noqa: PTH100 - may be missing
     common = os.path.commonpath(parents) if parents else ""
     stems: list[str] = []
+    taken: set[str] = set()
+    number: dict[str, int] = {}
     for source, parent in zip(asked, parents, strict=True):
         if source.name == str(source.path):
-            stem = source.path.name if source.path.is_dir() else source.path.stem
+            stem = source.path.name if is_folder(source.path) else source.path.stem
             below = os.path.relpath(parent, common)
             parts = [] if below == "." else Path(below).parts
             name = "-".join([*parts, stem])
         else:
             name = source.name
-        name = re.sub(r"[^\w.()\-]+", "_", name).strip("._") or "query"
-        number = 2
+        name = _short(re.sub(r"[^\w.()\-]+", "_", name).strip("._") or "query")
         unique = name
-        while unique in stems:
-            unique = f"{name}-{number}"
-            number += 1
+        while unique in taken:
+            number[name] = number.get(name, 1) + 1
+            unique = f"{name}-{number[name]}"
+        taken.add(unique)
         stems.append(unique)
     return stems
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for an ending: a long one keeps its last letters, after its hash."""
+    data = name.encode("utf-8", "surrogateescape")
+    if len(data) <= _LONGEST_STEM:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:12]
+    end = data[len(digest) + 1 - _LONGEST_STEM :].decode("utf-8", "ignore")
+    return f"{digest}-{end}"
 
 
 def answer_all(

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mafsar.errors import InputError
+from mafsar.files import exists, is_folder
 
 _LIVE = re.compile(
-    r"^(\d+|/dev/video\d+|(v4l2|rtsps?|rtmps?|https?|udp|tcp|srt|csi)://.*)$", re.IGNORECASE
+    r"^(\d{1,3}|/dev/video\d+|(v4l2|rtsps?|rtmps?|https?|udp|tcp|srt|csi)://.*)$", re.IGNORECASE
 )
 _GLOB = re.compile(r"[*?\[]")
 
@@ -50,7 +51,7 @@ def expand(words: Sequence[str]) -> list[Source]:
 
 def is_live(word: str) -> bool:
     """Whether a word names a camera or a stream."""
-    return bool(_LIVE.match(word)) and not Path(word).is_file()
+    return bool(_LIVE.match(word)) and not exists(Path(word))
 
 
 def _stdin_lines() -> Iterator[str]:
@@ -77,24 +78,31 @@ def _expand_one(word: str) -> list[Source]:
 def _split_name(word: str) -> tuple[str | None, str]:
     """``NAME=SOURCE`` apart; a path that exists is never split."""
     name, equals, source = word.partition("=")
-    if not equals or not name or not source or Path(word).exists() or "/" in name:
+    if not equals or not name or not source or exists(Path(word)) or "/" in name:
         return None, word
     return name, source
 
 
 def _paths(source: str) -> list[Path]:
-    from mafsar.video import find_clips, is_frame_folder, is_image, is_video
+    from mafsar.video import find_clips, is_frame_folder
 
     path = Path(source)
-    if path.is_dir():
+    if not exists(path):
+        # What is missing is reported in its turn, so that one bad name does not end the run.
+        return _matching(source) or [path]
+    if is_folder(path):
         found = [path] if is_frame_folder(path) else find_clips(path)
         if not found:
             raise InputError(f"QUERY {path}: no video and no frame folder in this folder")
         return found
-    if not path.exists() and _GLOB.search(source):
-        hits = [Path(hit) for hit in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207 - "**" and absolute patterns
-        found = [p for p in hits if is_video(p) or is_image(p) or is_frame_folder(p)]
-        if not found:
-            raise InputError(f"QUERY {source}: no clip matches this pattern; quote it and check it")
-        return found
     return [path]
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The clips that a glob pattern names."""
+    from mafsar.video import is_frame_folder, is_image, is_video
+
+    if not _GLOB.search(pattern) or "\0" in pattern:
+        return []
+    hits = [Path(hit) for hit in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - "**" and absolute patterns
+    return [path for path in hits if is_video(path) or is_image(path) or is_frame_folder(path)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mafsar.errors import InputError
+from mafsar.files import is_folder
 
 Kind = Literal["text", "picture", "video", "bank", "store"]
 Outputs = Mapping[str, Path | Sequence[Path] | None]
@@ -105,7 +106,7 @@ def _refuse_inputs(
         if identity(path) in held:
             raise InputError(
                 f"{flag} {path}: would replace {held[identity(path)]}; name another "
-                f"{'folder' if path.is_dir() or flag in ('--plot', '--save-video') else 'file'}"
+                f"{'folder' if flag in ('--plot', '--save-video') else 'file'}"
             )
         parent = path.parent
         while parent != parent.parent:
@@ -124,7 +125,7 @@ def _files_of(path: str | Path | None) -> Iterator[Path]:
         return
     path = Path(path)
     yield path
-    if path.is_dir():
+    if is_folder(path):
         yield from (path / name for name in (*_MODEL_FILES, *_SUPPORT_FILES))
 
 

@@ -12,6 +12,7 @@ from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import PARTS, Part, Split, read_split
 from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
 from mafsar.errors import InputError, MissingError, option
+from mafsar.files import exists, is_folder
 from mafsar.video.source import find_clips, is_system_file
 
 _LAYOUT = "expected DIR/CLASS/clip.mp4, DIR/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
@@ -29,16 +30,16 @@ def read_own(data: Path, split: Split | Path | None = None) -> Catalogue:
         MissingError: The folder or file does not exist.
         InputError: It contains no class, or a line cannot be read.
     """
-    if not data.exists():
+    if not exists(data):
         raise MissingError(option(data=data), f": no such folder or file; {_LAYOUT}")
-    if data.is_dir():
+    if is_folder(data):
         clips, notes = _folder_clips(data)
     else:
         clips, notes = _table_clips(data)
     labels: dict[str, str] = {}
     for clip in clips:
         labels.setdefault(nfc(clip.label), clip.label)
-    texts = read_texts((data if data.is_dir() else data.parent) / TEXT_TABLE, labels)
+    texts = read_texts((data if is_folder(data) else data.parent) / TEXT_TABLE, labels)
     split = read_split(split) if isinstance(split, Path) else split
     parts, absent = _parts(labels, split)
     unused = [label for key, label in labels.items() if key not in parts]
@@ -106,7 +107,7 @@ def _table_clips(table: Path) -> tuple[list[LabelledClip], list[str]]:
     for line, row in read_rows(table, ("path", "label", "start", "end"), required=2):
         where = f"{table} line {line}"
         path = table.parent / row["path"]
-        if line == 1 and not path.suffix and not path.exists():
+        if line == 1 and not path.suffix and not exists(path):
             raise unknown_header(table, row, "clip", "path,label[,start,end]")
         start, end = (read_seconds(row[name], name, where) for name in ("start", "end"))
         if end is not None and end <= (start or 0.0):
@@ -115,7 +116,7 @@ def _table_clips(table: Path) -> tuple[list[LabelledClip], list[str]]:
             background += 1
             continue
         name = Path(row["path"]).as_posix() + seconds_taken(start, end)
-        there = path if path.exists() else None
+        there = path if exists(path) else None
         clips.append(LabelledClip(there, row["label"], start, end, name, "test"))
     if background:
         notes.append(f"{background} background clips ({NONE_FOLDER}) have no class; skipped")

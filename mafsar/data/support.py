@@ -20,6 +20,7 @@ from mafsar.data.splits import Part
 from mafsar.data.store import Store, is_store
 from mafsar.data.tables import read_rows, read_seconds, read_texts, unknown_header
 from mafsar.errors import ArgumentTypeError, InputError, MissingError, option
+from mafsar.files import exists, is_folder
 from mafsar.video.array import MemoryClip, clip_source
 from mafsar.video.source import find_clips, is_system_file, is_video, natural_key
 
@@ -105,9 +106,9 @@ def read_support(
             f"{type(support).__name__}",
         )
     path = Path(support)
-    if not path.exists():
+    if not exists(path):
         raise MissingError(f"{path}: no such support; {_LAYOUT}")
-    if path.is_dir():
+    if is_folder(path):
         return _read_folder(path)
     if path.suffix.lower() in {".csv", ".txt"}:
         return _read_csv(path)
@@ -149,9 +150,9 @@ def _read_csv(path: Path) -> SupportSet:
     for line, row in read_rows(path, ("path", "label", "start", "end"), required=2):
         where = f"{path} line {line}"
         clip_path = path.parent / row["path"]
-        if not clip_path.exists() and line == 1 and not Path(row["path"]).suffix:
+        if not exists(clip_path) and line == 1 and not Path(row["path"]).suffix:
             raise unknown_header(path, row, "clip", "path,label[,start,end]")
-        if not clip_path.exists():
+        if not exists(clip_path):
             raise MissingError(f"{where}: no such clip: {clip_path}; paths are relative to the CSV")
         start, end = (read_seconds(row[name], name, where) for name in ("start", "end"))
         if end is not None and end <= (start or 0.0):
@@ -181,7 +182,7 @@ def _read_mapping(
             name = f"{label}, clip {number}"
             if isinstance(source, (str, Path)):
                 path = Path(source)
-                if not path.exists():
+                if not exists(path):
                     raise MissingError(f"{name}: no such clip: {path}; check the path")
                 clips.append(LabelledClip(path, label))
                 continue

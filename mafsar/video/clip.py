@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import InputError, VideoError
+from mafsar.files import is_folder
 from mafsar.video.container import open_video, pixel_aspect, read_timeline
 from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
@@ -180,11 +181,11 @@ def _take(
     """Chooses and decodes the frames of any kind of clip."""
     if frames < 1:
         raise InputError(f"frames must be at least 1, got {frames}")
-    if not path.is_dir() and not is_image(path):
+    if not is_folder(path) and not is_image(path):
         return _take_video(path, frames, start, end, rng, threads, strategy)
     if start is not None or end is not None:
         raise VideoError(f"{path}: start and end are for video files only; pictures have no clock")
-    if path.is_dir():
+    if is_folder(path):
         pictures = frame_paths(path)
         indices = spaced_indices(len(pictures), frames, rng)
         duration = len(pictures) / NOMINAL_FPS

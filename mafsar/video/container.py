@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mafsar.errors import MissingError, VideoError
+from mafsar.video.source import refuse_irregular
 from mafsar.video.truncation import truncation
 
 if TYPE_CHECKING:
@@ -258,6 +259,7 @@ def _ranked_timeline(ticks: np.ndarray, rate: Fraction) -> Timeline:
 
 def _check_file(path: Path) -> None:
     """Raises errors that the file system shows, and truncation that the file's structure shows."""
+    refuse_irregular(path)
     try:
         size = path.stat().st_size
         if path.is_file():
@@ -265,6 +267,8 @@ def _check_file(path: Path) -> None:
                 pass
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path}: no such file; check the path") from None
+    except ValueError as error:  # a NUL in the name
+        raise MissingError(f"{path}: no such file ({error}); check the path") from None
     except OSError as error:
         raise VideoError(
             f"{path}: cannot be read ({error.strerror}); make it readable for this user"

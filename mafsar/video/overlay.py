@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from mafsar.files import is_folder
 from mafsar.video.clip import NOMINAL_FPS, load_raw_clip
 from mafsar.video.fonts import draw_text, shortened, text_width
 from mafsar.video.geometry import Geometry
@@ -79,8 +80,8 @@ def seen_box(frame: np.ndarray, geometry: Geometry) -> tuple[int, int, int, int]
 
 def _steady_frames(source: Path, geometry: Geometry) -> tuple[Iterator[np.ndarray], float]:
     """The frames of a clip at a constant rate, and that rate."""
-    if source.is_dir() or is_image(source):
-        paths = frame_paths(source) if source.is_dir() else [source]
+    if is_folder(source) or is_image(source):
+        paths = frame_paths(source) if is_folder(source) else [source]
         return (_still(path, geometry) for path in paths), NOMINAL_FPS
     first = load_raw_clip(source, frames=1, geometry=geometry)
     fps = min(first.fps or NOMINAL_FPS, _MOST_FPS)

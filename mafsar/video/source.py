@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mafsar.errors import InputError, MissingError, VideoError
+from mafsar.errors import InputError, MafsarError, MissingError, VideoError
+from mafsar.files import exists, irregular, is_folder
 
 _VIDEO_ENDINGS = (
     "3g2 3gp asf avi dv f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v mjpeg mjpg mkv mov mp4 "
@@ -32,8 +34,26 @@ def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
     name = path.name if isinstance(path, Path) else path
     parts = re.split(r"(\d+)", name)
     # The name itself breaks ties between names that differ only in case.
-    key = [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in parts]
-    return [*key, (0, 0, name)]
+    return [*(_part_key(part) for part in parts), (0, 0, name)]
+
+
+def _part_key(part: str) -> tuple[int, int, str]:
+    if not part.isdecimal():
+        return (0, 0, part.lower())
+    # By length, then digit by digit: `int` refuses thousands of digits.
+    digits = "".join(str(unicodedata.decimal(digit)) for digit in part).lstrip("0")
+    return (1, len(digits), digits)
+
+
+def refuse_irregular(path: Path) -> None:
+    """Refuses what may block or never end, before it is opened: pipes, devices, sockets.
+
+    Raises:
+        VideoError: It is one of these; says which.
+    """
+    kind = irregular(path)
+    if kind is not None:
+        raise VideoError(f"{path}: is {kind}, not a file; give a video file or a folder of frames")
 
 
 def is_video(path: Path | str) -> bool:
@@ -51,7 +71,7 @@ def is_image(path: Path | str) -> bool:
 def is_frame_folder(path: Path | str) -> bool:
     """Returns whether this is a folder with pictures in it, and without videos or folders."""
     path = Path(path)
-    if not path.is_dir():
+    if not is_folder(path):
         return False
     entries = [entry for entry in path.iterdir() if not is_system_file(entry)]
     pictures = any(is_image(entry) for entry in entries)
@@ -95,7 +115,7 @@ def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
     """
     folder = Path(folder)
     try:
-        if not folder.exists():
+        if not exists(folder):
             raise MissingError(f"{folder}: no such file or folder; check the path")
         if folder.is_file() or is_frame_folder(folder):
             return [folder]
@@ -105,14 +125,36 @@ def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed ({error.strerror}); {_FIX_READING}") from None
     clips: list[Path] = []
-    for entry in entries:
+    # No recursion, and each folder once: links may lead in circles, folders nest without end.
+    seen = {_folder_id(folder)}
+    waiting = entries[::-1]
+    while waiting:
+        entry = waiting.pop()
         if is_system_file(entry):
             continue
-        if entry.is_dir():
-            clips += find_clips(entry, images=images)
-        elif is_video(entry) or (images and is_image(entry)):
-            clips.append(entry)
+        if not entry.is_dir():
+            if is_video(entry) or (images and is_image(entry)):
+                clips.append(entry)
+            continue
+        if (identity := _folder_id(entry)) in seen:
+            continue
+        seen.add(identity)
+        try:
+            if is_frame_folder(entry):
+                clips.append(entry)
+            else:
+                waiting += sorted(entry.iterdir(), key=natural_key, reverse=True)
+        except OSError as error:
+            raise InputError(
+                f"{entry}: cannot be listed ({error.strerror}); {_FIX_READING}"
+            ) from None
     return clips
+
+
+def _folder_id(folder: Path) -> tuple[int, int]:
+    """The same for all paths that lead to one folder."""
+    state = folder.stat()
+    return state.st_dev, state.st_ino
 
 
 def content_sha256(path: Path | str) -> str:
@@ -127,9 +169,11 @@ def content_sha256(path: Path | str) -> str:
     """
     path = Path(path)
     digest = hashlib.sha256()
+    refuse_irregular(path)
     try:
-        if path.is_dir():
+        if is_folder(path):
             for picture in frame_paths(path):
+                refuse_irregular(picture)
                 name = picture.name.encode("utf-8", "surrogateescape")
                 content = picture.read_bytes()
                 digest.update(f"{len(name)} {len(content)} ".encode())
@@ -139,10 +183,12 @@ def content_sha256(path: Path | str) -> str:
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if isinstance(error, MissingError):
-            raise
+    except MafsarError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path}: no such file; check the path") from None
+    except ValueError as error:  # a NUL in the name
+        raise MissingError(f"{path}: no such file ({error}); check the path") from None
     except OSError as error:
         raise VideoError(f"{path}: cannot be read ({error.strerror}); {_FIX_READING}") from None
     return digest.hexdigest()

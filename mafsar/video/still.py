@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from mafsar.errors import InputError, MissingError, VideoError
+from mafsar.video.source import refuse_irregular
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -26,6 +27,7 @@ def read_still(path: Path) -> np.ndarray:
     """
     from PIL import Image
 
+    refuse_irregular(path)
     try:
         with Image.open(path) as opened:
             return _rgb(opened)

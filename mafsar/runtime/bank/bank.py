@@ -17,7 +17,7 @@ from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
 from mafsar.errors import InputError, MissingError, Placeholder, call
-from mafsar.files import write_safetensors
+from mafsar.files import is_folder, write_safetensors
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.text_choice import TextChoice
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
@@ -319,7 +319,7 @@ def clip_size(path: Path | None) -> int:
 def is_bank(path: str | Path) -> bool:
     """Whether a path names a bank file, by its ending."""
     path = Path(path)
-    return path.suffix == SUFFIX and not path.is_dir()
+    return path.suffix == SUFFIX and not is_folder(path)
 
 
 def read_bank(path: str | Path) -> Bank:

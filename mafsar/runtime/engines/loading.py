@@ -11,6 +11,7 @@ from typing import Literal
 from mafsar.choices import PRECISIONS, Engine, EngineChoice, MakeBundle, Precision
 from mafsar.errors import MafsarError, Message, MissingError, UnavailableError, call, option
 from mafsar.extras import require
+from mafsar.files import exists
 from mafsar.model.names import (
     ADAPTERS_FILE,
     BUNDLE_SUFFIX,
@@ -330,7 +331,7 @@ def _bundles_near(model: BankModel, bank: Path | None) -> Iterator[Path]:
 
 def _of_source(bundle: Bundle, source: Path) -> Bundle:
     """A bundle of the cache under the path of what it was made from: a cache may be cleared."""
-    where = str(source.resolve()) if source.exists() else None
+    where = str(source.resolve()) if exists(source) else None
     return replace(bundle, spec=replace(bundle.spec, path=where))
 
 
@@ -355,7 +356,7 @@ def _torch_on_gpu(name: str, choice: EngineChoice, encoder: Encoder) -> Encoder 
 
 def _check_exists(name: str) -> None:
     """Raises where a name is neither a path nor a model's name."""
-    if not Path(name).expanduser().exists():
+    if not exists(Path(name).expanduser()):
         if Path(name).suffix in (BUNDLE_SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")
         parse_model_name(name)
