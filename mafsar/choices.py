@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ class Scoring:
         lam: OTAM's soft-min temperature λ, > 0.
         alpha: Weight of the text term, 0–1; 0 uses no text.
         visual_scale: Factor on the negative distances before the softmax, > 0.
-        text_scale: Factor on the text cosines before the softmax.
+        text_scale: Factor on the text cosines before the softmax, ≥ 0.
     """
 
     metric: Metric = "otam"
@@ -49,8 +50,12 @@ class Scoring:
         check_metric(self.metric)
         if not 0.0 <= self.alpha <= 1.0:
             raise InputError(f"alpha must be between 0 and 1, got {self.alpha:g}")
-        if not self.lam > 0.0:
-            raise InputError(f"lam must be > 0, got {self.lam:g}")
+        if not 0.0 < self.lam < math.inf:
+            raise InputError(f"lam must be > 0 and finite, got {self.lam:g}")
+        if not 0.0 < self.visual_scale < math.inf:
+            raise InputError(f"visual_scale must be > 0 and finite, got {self.visual_scale:g}")
+        if not 0.0 <= self.text_scale < math.inf:
+            raise InputError(f"text_scale must be ≥ 0 and finite, got {self.text_scale:g}")
 
     def with_choices(self, *, metric: Metric | None = None, alpha: float | None = None) -> Scoring:
         """The same scoring with the metric and α that are not None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -231,6 +232,25 @@ class BankModel:
             spec.prompts,
             spec.scoring,
         )
+
+    def public(self, folder: Path) -> dict[str, str | None]:
+        """Name and path without names of users and machines, for a bank in a folder.
+
+        A path is kept where it is below the folder, relative to it; of a name that has a path in
+        it (`NAME:/path/weights`) only the last part stays. A model elsewhere is found by its hash.
+        """
+        head, colon, value = self.name.partition(":")
+        is_path = colon and head != "hf-hub" and ("/" in value or "\\" in value)
+        name = f"{head}:{value.replace(chr(92), '/').rsplit('/', 1)[-1]}" if is_path else self.name
+        path = None
+        if self.path is not None and Path(self.path).is_relative_to(folder):
+            path = Path(self.path).relative_to(folder).as_posix()
+        return {"name": name, "path": path}
+
+    @property
+    def place(self) -> str:
+        """What `load_model` takes for it on the machine that made the bank."""
+        return self.name if self.path is None else self.path
 
     def check(self, spec: ModelSpec, bank: str) -> None:
         """Refuses a model that did not make the bank.

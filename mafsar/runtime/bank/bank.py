@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar import documents
 from mafsar.choices import Metric, Scoring, TextUse
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
 from mafsar.errors import InputError, MissingError, Placeholder, call
 from mafsar.files import is_folder, write_safetensors
+from mafsar.runtime.bank.layout import (
+    CHECKSUM,
+    check_document,
+    check_tensors,
+    checksum,
+    is_intact,
+)
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.text_choice import TextChoice
+from mafsar.runtime.cache.places import remember_place
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.engines.loading import load_bank_model
 from mafsar.version import __version__
@@ -31,6 +40,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 SUFFIX = ".safetensors"
 _KEY = "mafsar"
+_OUTLINE = documents.record(
+    {"kind": documents.text(), "schema": documents.anything}, open_to_more=True
+)
 
 
 @dataclass(frozen=True)
@@ -195,12 +207,15 @@ class Bank:
         }
         if self.maker is not None:
             tensors |= {f"{PROBE_PREFIX}{name}": each for name, each in self.maker.probe.items()}
-        write_safetensors(
-            path,
-            {name: tensor for name, tensor in tensors.items() if tensor is not None},
-            {_KEY: json.dumps(self._to_json(), ensure_ascii=False, sort_keys=True)},
-            exclusive=not overwrite,
-        )
+        kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        document = json.dumps(self._to_json(path), ensure_ascii=False, sort_keys=True)
+        metadata = {_KEY: document, CHECKSUM: checksum(document, kept)}
+        write_safetensors(path, kept, metadata, exclusive=not overwrite)
+        if self.model.public(path.parent.resolve()) != {
+            "name": self.model.name,
+            "path": self.model.path,
+        }:
+            remember_place(self.model.weights_sha256, self.model.place)
         return path
 
     def match(
@@ -274,12 +289,14 @@ class Bank:
             firsts.append((item.label, count, strip))
         return bank_cell(repr(self), firsts)
 
-    def _to_json(self) -> dict[str, Any]:
+    def _to_json(self, path: Path) -> dict[str, Any]:
+        """The document of a bank that is written to `path`."""
         return {
             "schema": SCHEMA,
             "kind": "bank",
             "made_by": __version__,
-            "model": asdict(self.model),
+            "checksum": CHECKSUM,
+            "model": asdict(self.model) | self.model.public(path.parent.resolve()),
             "maker": None
             if self.maker is None
             else {"files_sha256": self.maker.files_sha256, "precision": self.maker.precision},
@@ -339,31 +356,38 @@ def read_bank(path: str | Path) -> Bank:
             call("enroll", Placeholder("support"), saved_to=path),
         )
     try:
+        state = path.stat()
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY)
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged or not a safetensors file ({error})", *fix) from error
-    if text is None:
+    if _KEY not in metadata:
         raise InputError(f"{path}: a safetensors file, but not a bank", *fix)
     try:
-        data = json.loads(text)
-        if data["kind"] != "bank":
-            raise InputError(f"{path}: holds {data['kind']}, not a bank", *fix)
-        if data["schema"] != SCHEMA:
-            raise InputError(
-                f"{path}: written by mafsar {data['made_by']} in schema {data['schema']}, this "
-                f"version reads {SCHEMA}; pip install -U mafsar, or make it again",
-            )
+        data = documents.parse_json(metadata[_KEY], "its description")
+        _OUTLINE(data, "")
+    except InputError as error:
+        raise InputError(f"{path}: damaged bank: {error}", *fix) from error
+    if data["kind"] != "bank":
+        raise InputError(f"{path}: holds {data['kind'][:40]!r}, not a bank", *fix)
+    if data["schema"] != SCHEMA:
+        raise InputError(
+            f"{path}: written by mafsar {str(data.get('made_by'))[:40]} in schema "
+            f"{str(data['schema'])[:40]}, this version reads {SCHEMA}; pip install -U mafsar, or "
+            "make it again",
+        )
+    try:
+        check_document(data)
+        found = metadata.get(CHECKSUM)
+        is_sealed = "checksum" in data or found is not None
+        if is_sealed and not is_intact(state, found or "", metadata[_KEY], tensors):
+            raise InputError("its checksum is another; copy it again")
+        check_tensors(data, tensors)
         bank = _from_json(path, data, tensors)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: damaged bank ({error!r})", *fix) from error
-    damage = _damage(bank)
-    if damage is not None:
-        raise InputError(f"{path}: damaged bank: {damage}", *fix)
-    if "maker" not in data:
+    except InputError as error:
+        raise InputError(f"{path}: damaged bank: ", error, *fix) from error
+    if "checksum" not in data:
         note = (
             f"{path}: written by mafsar {data['made_by']}, which kept no checksum and no probe of "
             "its model: damage and another model of the same name go unnoticed; enroll again"
@@ -375,6 +399,8 @@ def read_bank(path: str | Path) -> Bank:
 def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Bank:
     model = dict(data["model"])
     model["prompts"] = tuple(model["prompts"])
+    if model["path"] is not None:
+        model["path"] = str(path.parent.resolve() / model["path"])  # an old bank's is absolute
     model["scoring"] = Scoring(**model["scoring"])
     classes = tuple(SupportClass(item["label"], item["text"]) for item in data["classes"])
     return Bank(
@@ -409,34 +435,5 @@ def _maker_of(data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Maker |
 def _clip_of(entry: dict[str, Any], classes: Sequence[SupportClass]) -> EnrolledClip:
     values = dict(entry)
     owner = values.pop("owner")
-    if not -1 <= owner < len(classes):
-        raise ValueError(f"class {owner} of a clip")
     label = NONE_FOLDER if owner < 0 else classes[owner].label
     return EnrolledClip(Path(values.pop("path")), label, **values)
-
-
-def _damage(bank: Bank) -> str | None:
-    """What of the tensors does not fit the lists beside them, or None."""
-    n, classes = len(bank.clips), len(bank.classes)
-    width = bank.query.shape[-1] if bank.query.ndim == 3 else -1
-    whole = (n, bank.query.shape[1] if bank.query.ndim == 3 else -1, width)
-    wanted: list[tuple[str, NDArray[Any] | None, tuple[int, ...]]] = [
-        ("query", bank.query, whole),
-        ("pooled", bank.pooled, (n, width)),
-        ("support", bank.support, whole),
-        ("text", bank.text, (classes, width)),
-    ]
-    if bank.maker is not None:
-        shapes = {"query": (1, *whole[1:]), "support": (1, *whole[1:])}
-        wanted += [
-            (f"{PROBE_PREFIX}{name}", tensor, shapes.get(name, (1, width)))
-            for name, tensor in bank.maker.probe.items()
-        ]
-    for name, tensor, shape in wanted:
-        if tensor is None:
-            continue
-        if tensor.dtype != np.float32 or tensor.shape != shape or not np.isfinite(tensor).all():
-            return f"{name} is {tensor.dtype} {tensor.shape}, expected finite float32 {shape}"
-    if classes == 0 or set(range(classes)) - {int(target) for target in bank.class_index}:
-        return "a class without clips"
-    return None

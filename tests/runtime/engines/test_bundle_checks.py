@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mafsar.errors import InputError, MafsarError, MismatchError
+from mafsar.errors import MismatchError
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.engines.bundle import Bundle
 
