@@ -10,6 +10,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, targets
+from mafsar.cli.plain import say
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.errors import InputError, MissingError
 
@@ -212,4 +213,4 @@ def _say_written(path: Path, bank: Bank, json_lines: bool) -> None:
     if json_lines:
         outputs.print_json(sys.stdout, _json(path, bank))
     else:
-        sys.stdout.write(f"{_summary(path, bank)}\n")
+        say(sys.stdout, f"{_summary(path, bank)}\n")

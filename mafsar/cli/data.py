@@ -14,6 +14,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, targets, voice
+from mafsar.cli.plain import say
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def check(
     else:
         _show_counts(sys.stdout, catalogue, counts)
         _show_problems(sys.stdout, catalogue, problems, out)
-        sys.stdout.write(f"{_verdict(tally, total)} · {seconds:.1f} s\n")
+        say(sys.stdout, f"{_verdict(tally, total)} · {seconds:.1f} s\n")
     for note in catalogue.notes:
         voice.note(f"note: {note}")
     _fail_where_incomplete(catalogue, counts, tally, out)
@@ -155,7 +156,7 @@ def pack(
     if json_lines:
         outputs.print_json(sys.stdout, _pack_json(result))
     else:
-        sys.stdout.write(f"{_pack_line(result)}\n")
+        say(sys.stdout, f"{_pack_line(result)}\n")
     outputs.say_written(out)
     for note in catalogue.notes:
         voice.note(f"note: {note}")
@@ -170,7 +171,7 @@ def pack(
 
 
 def _show_counts(stream: TextIO, catalogue: Catalogue, counts: Sequence[PartCount]) -> None:
-    stream.write(f"{catalogue.title} in {catalogue.root}\n")
+    say(stream, f"{catalogue.title} in {catalogue.root}\n")
     rows = table.new_table("part", ("classes", "right"), ("videos", "right"), "")
     for item in counts:
         table.add_row(
@@ -201,7 +202,7 @@ def _show_problems(
     if catalogue.absent:
         names = [f"{label} ({part})" for part, label in catalogue.absent]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        stream.write(f"classes without a clip: {', '.join(names[:SHOWN])}{more}\n")
+        say(stream, f"classes without a clip: {', '.join(names[:SHOWN])}{more}\n")
     if not problems:
         return
     rows = table.new_table("status", "part", ("clip", "fold"), ("why", "fold"))

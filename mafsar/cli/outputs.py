@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mafsar.cli import targets, voice
+from mafsar.cli.plain import plain_json
 from mafsar.errors import InputError, MafsarError
 from mafsar.files import written_beside
 
@@ -64,7 +65,7 @@ def print_json(stream: TextIO, value: Mapping[str, Any]) -> None:
         line.encode(getattr(stream, "encoding", None) or "utf-8")
     except UnicodeEncodeError:  # a terminal that is not UTF-8, a file name that is not text
         line = json.dumps(value, ensure_ascii=True, allow_nan=False)
-    stream.write(f"{line}\n")
+    stream.write(f"{plain_json(line)}\n")
     stream.flush()
 
 
