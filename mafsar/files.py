@@ -10,11 +10,12 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
-
-from numpy.typing import NDArray
+from typing import IO, TYPE_CHECKING, Any
 
 from mafsar.errors import InputError, option
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
 _HASHES: dict[tuple[str, int, int], str] = {}

@@ -304,6 +304,31 @@ def checked_frames(spec: ModelSpec, frames: Frames) -> Frames:
     return np.ascontiguousarray(frames)
 
 
+def checked_features(spec: ModelSpec, found: Features, clips: int, *, said: str) -> Features:
+    """What a graph or network gave, where it is what the model's features must be.
+
+    Args:
+        spec: The model.
+        found: What was computed.
+        clips: Clips that went in.
+        said: What messages call the graph, with its precision.
+
+    Raises:
+        MismatchError: Another number of clips, frames or values, or values that are not finite.
+    """
+    shape = (clips, spec.frames, spec.embed_dim)
+    if found.frames.shape != shape:
+        raise MismatchError(
+            f"{said} gave features of shape {found.frames.shape}, its manifest says {shape}; export "
+            "the model again"
+        )
+    if not (np.isfinite(found.frames).all() and np.isfinite(found.pooled).all()):
+        raise MismatchError(
+            f"{said} gave numbers that are not finite; use ", option(precision="fp32")
+        )
+    return found
+
+
 def checked_text(spec: ModelSpec, text: Float32, clips: int) -> Float32:
     """Class texts for the support graph, one row a clip, (B, E), C-contiguous.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import METRICS, PRECISIONS
+from mafsar.choices import PRECISIONS
 from mafsar.data.labels import NONE_FOLDER, nfc
 from mafsar.documents import (
     flag,
@@ -25,6 +25,7 @@ from mafsar.documents import (
 )
 from mafsar.errors import InputError
 from mafsar.runtime.bank.maker import PROBE_PREFIX
+from mafsar.runtime.engines.manifest import MOST_FRAMES, PREPROCESS, PROMPTS, SCORING
 
 CHECKSUM = "sha256"  # of a file's metadata; `checksum` in the document says that it must be there
 _LARGE_BYTES = 64 << 20
@@ -32,18 +33,6 @@ _MOST_CLIPS = 10_000_000
 _CHECKED: set[tuple[int, int, int, int]] = set()
 Tensors = Mapping[str, NDArray[Any]]
 
-SCORING = record(
-    {
-        "metric": one_of(*METRICS),
-        "lam": number(least=1e-6, most=1e6),
-        "alpha": number(least=0.0, most=1.0),
-        "visual_scale": number(above=0.0, most=1e6),
-        "text_scale": number(least=0.0, most=1e6),
-    }
-)
-COLOUR = items(number(least=-10.0, most=10.0), 3, 3)
-DEVIATION = items(number(above=0.0, most=10.0), 3, 3)
-PROMPTS = items(text(longest=1000), 1, 1000)
 _DOCUMENT = record(
     {
         "schema": whole(1, 1),
@@ -55,15 +44,7 @@ _DOCUMENT = record(
                 "path": optional(text(longest=4096)),
                 "adapters": one_of("none", "trained"),
                 "weights_sha256": sha256,
-                "preprocess": record(
-                    {
-                        "size": whole(1, 8192),
-                        "frames": whole(1, 4096),
-                        "resample": text(longest=100),
-                        "mean": COLOUR,
-                        "std": DEVIATION,
-                    }
-                ),
+                "preprocess": record({**PREPROCESS, "frames": whole(1, MOST_FRAMES)}),
                 "prompts": PROMPTS,
                 "scoring": SCORING,
             }

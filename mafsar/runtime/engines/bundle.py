@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.choices import Scoring
+from mafsar.documents import parse_json
 from mafsar.errors import (
     InputError,
     MismatchError,
@@ -23,6 +23,7 @@ from mafsar.errors import (
 from mafsar.files import file_sha256
 from mafsar.model.names import BUNDLE_SUFFIX, MANIFEST, SHIPPED_BUNDLE, graph_file, weights_file
 from mafsar.runtime.encoder import ModelSpec
+from mafsar.runtime.engines.manifest import check_manifest
 from mafsar.video.sampling import segment_times
 
 SCHEMA = 1  # entries may be added to it: a bundle without them opens
@@ -78,6 +79,12 @@ class Bundle:
         """
         path = Path(path)
         manifest = read_manifest(path)
+        try:
+            check_manifest(manifest)
+        except InputError as error:
+            raise InputError(
+                f"{path / MANIFEST}: damaged manifest: ", error, "; ", *fix(path)
+            ) from error
         try:
             spec, tokenizer = spec_of(path, manifest), tokenizer_of(path, manifest)
             files = {
@@ -169,7 +176,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise MissingError(f"{file}: missing, so this is not a bundle; ", *fix(path))
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = parse_json(file.read_text(encoding="utf-8"), str(file))
         schema = manifest["schema"]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(f"{file}: cannot be read ({error!r}); ", *fix(path)) from error

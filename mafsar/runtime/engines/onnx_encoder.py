@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from mafsar.choices import check_device
 from mafsar.errors import InputError, Message, MismatchError, UnavailableError, option
-from mafsar.runtime.encoder import Features, Float32, Frames, checked_frames, checked_text
+from mafsar.runtime.encoder import (
+    Features,
+    Float32,
+    Frames,
+    checked_features,
+    checked_frames,
+    checked_text,
+)
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.tokenizer import Tokenizer
 
@@ -104,7 +111,13 @@ class OnnxEncoder:
                 [prompt.replace("{}", text) for prompt in self.spec.prompts]
             )
             (embedding,) = self._session("text").run(["embedding"], {"tokens": tokens})
-            rows.append(np.asarray(embedding, np.float64).mean(axis=0))
+            row = np.asarray(embedding, np.float64).mean(axis=0)
+            if row.shape != (self.spec.embed_dim,) or not np.isfinite(row).all():
+                raise MismatchError(
+                    f"{self.bundle.path}: the text graph gave an embedding of shape {row.shape}, "
+                    f"or numbers that are not finite; {self.spec.embed_dim} finite ones are wanted"
+                )
+            rows.append(row)
         shape = (len(rows), self.spec.embed_dim)
         return np.array(rows, np.float32).reshape(shape)
 
@@ -119,13 +132,8 @@ class OnnxEncoder:
             features, pooled = session.run(["features", "pooled"], inputs)
             parts.append(Features(np.asarray(features), np.asarray(pooled)))
         joined = parts[0] if len(parts) == 1 else Features.concatenate(parts)
-        if not np.isfinite(joined.frames).all():
-            raise MismatchError(
-                f"{self.bundle.path}: the {branch} graph gave numbers that are not finite in "
-                f"{self.precision}; use ",
-                option(precision="fp32"),
-            )
-        return joined
+        said = f"{self.bundle.path}: the {branch} graph in {self.precision}"
+        return checked_features(self.spec, joined, len(frames), said=said)
 
     def _session(self, branch: str) -> onnxruntime.InferenceSession:
         if branch not in self._sessions:

@@ -23,7 +23,7 @@ from mafsar.model.names import SHIPPED, SHIPPED_BUNDLE, TOKENIZER_FILE, backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
-from mafsar.runtime.encoder import Features, Float32, Frames, ModelSpec
+from mafsar.runtime.encoder import Features, Float32, Frames, ModelSpec, checked_features
 from mafsar.runtime.engines.bundle import Bundle, TokenizerSpec, is_bundle, read_manifest
 from mafsar.runtime.engines.tokenizer import Tokenizer
 
@@ -137,12 +137,8 @@ class TorchEncoder:
                 features, pooled = self._network.encode_support(clips, words)
             parts.append(Features(_numpy(features), _numpy(pooled)))
         joined = parts[0] if len(parts) == 1 else Features.concatenate(parts)
-        if not np.isfinite(joined.frames).all():
-            raise MismatchError(
-                f"{self.spec.name}: features that are not finite in {self.precision}; use ",
-                option(precision="fp32"),
-            )
-        return joined
+        said = f"{self.spec.name}: torch in {self.precision}"
+        return checked_features(self.spec, joined, len(frames), said=said)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "fp32":

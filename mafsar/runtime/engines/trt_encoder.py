@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mafsar.errors import (
     InputError,
     MafsarError,
@@ -30,6 +28,7 @@ from mafsar.runtime.encoder import (
     Features,
     Float32,
     Frames,
+    checked_features,
     checked_frames,
     checked_text,
 )
@@ -171,13 +170,8 @@ class TrtEncoder:
             self._engines[branch] = self._load(self._names[branch])
         found = self._engines[branch].run(inputs)
         features = Features(found["features"], found["pooled"])
-        if not np.isfinite(features.frames).all():
-            raise MismatchError(
-                f"{self.bundle.path}: the {branch} engine gave numbers that are not finite in "
-                f"{self.precision}; use ",
-                option(precision="fp32"),
-            )
-        return features
+        said = f"{self.bundle.path}: the {branch} engine in {self.precision}"
+        return checked_features(self.spec, features, len(inputs["frames"]), said=said)
 
     def _find(self, branch: str) -> str:
         """The engine of a branch for this GPU and a TensorRT that is here."""
