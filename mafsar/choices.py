@@ -1,8 +1,9 @@
-"""What a user can choose, and how features become scores: the contracts that every room shares."""
+"""What users can choose, and how features become scores: types that the whole package shares."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,19 +19,20 @@ Precision = Literal["fp32", "fp16", "int8"]
 OnError = Literal["raise", "skip"]
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
+TEXT_USES: tuple[TextUse, ...] = get_args(TextUse)
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 Progress = Callable[[int, int, str], None]
-"""Called with (done, total, what is being done)."""
+"""Called with (done, total, what is being done), as `progress(3, 12, "encoding clips")`."""
 
 MakeBundle = Callable[[str], Path]
-"""Makes the bundle of a model by name, where there is none yet, and returns its folder."""
+"""Takes a model's name, makes its bundle if there is none yet, and returns the bundle's folder."""
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How features become scores (METHOD section 3).
+    """How features become scores (docs/method.md).
 
     Attributes:
         metric: Distance between two sequences of frames.
@@ -38,6 +40,9 @@ class Scoring:
         alpha: Weight of the text term, 0–1; 0 uses no text.
         visual_scale: Factor on the negative distances before the softmax, > 0.
         text_scale: Factor on the text cosines before the softmax, ≥ 0.
+
+    Raises:
+        InputError: An unknown metric, or a number out of range.
     """
 
     metric: Metric = "otam"
@@ -58,7 +63,7 @@ class Scoring:
             raise InputError(f"text_scale must be ≥ 0 and finite, got {self.text_scale:g}")
 
     def with_choices(self, *, metric: Metric | None = None, alpha: float | None = None) -> Scoring:
-        """The same scoring with the metric and α that are not None."""
+        """This scoring with another metric or α; None keeps the present one."""
         return replace(
             self,
             metric=self.metric if metric is None else metric,
@@ -68,18 +73,18 @@ class Scoring:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """What is asked of the program that runs a model.
+    """The engine, device and precision that a model should run on.
 
     Attributes:
         engine: "auto", "onnx", "trt" or "torch".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
-        threads: Threads of the engine on a CPU; None = OMP_NUM_THREADS, else one a core.
-        cache: Whether bundles in the cache may be used and made.
-        make_bundle: Makes the bundle of a model that has none; None = none is made.
+        threads: CPU threads of the engine; None = OMP_NUM_THREADS, else one per core.
+        cache: Whether bundles in the cache may be used and created.
+        make_bundle: Makes the bundle of a model that has none; None = do not make one.
 
     Raises:
-        InputError: A value that does not exist.
+        InputError: An unknown engine, device or precision.
     """
 
     engine: Engine | Literal["auto"] = "auto"
@@ -96,18 +101,17 @@ class EngineChoice:
 
 
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuses a value that is not among those allowed."""
+    """Raises InputError if a value is not one of those allowed; `name` is the argument's."""
     if value not in allowed:
         raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
 def check_metric(metric: object) -> None:
-    """Refuses a metric that does not exist."""
+    """Raises InputError if there is no such metric."""
     check_choice("metric", metric, METRICS)
 
 
 def check_device(device: str) -> None:
-    """Refuses anything but auto, cpu, cuda and cuda:N."""
-    kind, _, index = device.partition(":")
-    if device not in ("auto", "cpu") and not (kind == "cuda" and (not index or index.isdigit())):
+    """Raises InputError unless the device is auto, cpu, cuda or cuda:N."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")

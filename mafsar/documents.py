@@ -113,7 +113,7 @@ def one_of(*values: Any) -> Check:
 
     def check(value: Any, where: str) -> None:
         fits = any(value == each and type(value) is type(each) for each in values)
-        _require(fits, where, f"one of {', '.join(map(repr, values))}", value)
+        _require(fits, where, f"one of {', '.join(map(str, values))}", value)
 
     return check
 

@@ -1,11 +1,11 @@
-"""The few kinds of error that mafsar raises on purpose.
+"""The kinds of error that mafsar raises on purpose, and the parts of their messages.
 
-Each is also a builtin kind, so that callers who know nothing of mafsar can still catch what they
-would expect. A message says what is wrong, where, and what to do, in one line.
+Each kind is also a built-in one, so that `except ValueError` and the like work as usual. A message
+says what is wrong, where, and what to do, in one line.
 
-The library speaks Python: a message names arguments by `option(text="on")` and functions by
-`call("enroll", ...)`, and `str(error)` shows them as Python. The command line says the same parts
-as flags and commands (`mafsar.cli.wording`).
+Messages name arguments by `option(text="on")` and functions by `call("enroll", ...)`. `str(error)`
+shows them as Python; the command line shows the same parts as flags and commands
+(`mafsar.cli.wording`).
 
     raise UnavailableError(
         option(text="on"), f": {name} has no text tower; use ", option(text="off")
@@ -15,20 +15,22 @@ as flags and commands (`mafsar.cli.wording`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+# Plain classes: making a dataclass takes a millisecond, and every command imports this file.
 class Option:
     """Arguments that a message names: ``engine='trt', precision='fp16'``.
 
     Attributes:
-        values: Values by argument name. `ANY` stands for a value that the user has to choose:
-            only the name is shown.
+        values: Values by argument name. `ANY` stands for a value that the user chooses: only the
+            name is shown.
     """
 
-    values: Mapping[str, Any]
+    __slots__ = ("values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
 
     def __str__(self) -> str:
         return ", ".join(
@@ -37,21 +39,29 @@ class Option:
         )
 
 
-@dataclass(frozen=True)
 class Call:
-    """A call that a message advises: ``mafsar.export_model('runs/h', engine='trt')``.
+    """A call that a message suggests: ``mafsar.export_model('runs/h', engine='trt')``.
 
     Attributes:
-        function: Its public name.
-        arguments: Positional arguments; a `Placeholder` is one that the user has to choose.
+        function: Its public name in `mafsar`.
+        arguments: Positional arguments; a `Placeholder` stands for one that the user chooses.
         options: Keyword arguments.
-        saved_to: Where the result is written, or None.
+        saved_to: File that the result is saved to, or None.
     """
 
-    function: str
-    arguments: tuple[Any, ...]
-    options: Mapping[str, Any]
-    saved_to: Any = None
+    __slots__ = ("arguments", "function", "options", "saved_to")
+
+    def __init__(
+        self,
+        function: str,
+        arguments: tuple[Any, ...],
+        options: Mapping[str, Any],
+        saved_to: Any = None,
+    ) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.options = options
+        self.saved_to = saved_to
 
     def __str__(self) -> str:
         words = [shown(value) for value in self.arguments]
@@ -61,7 +71,7 @@ class Call:
 
 
 class Placeholder(str):
-    """A word that stands for a value: shown without quotes."""
+    """A word that stands for a value; shown without quotes."""
 
     __slots__ = ()
 
@@ -70,30 +80,30 @@ ANY = Placeholder("ANY")
 
 
 class Message(str):
-    """A sentence that is no error, with its parts: `str` says them in Python's words."""
+    """A sentence with parts, as those of an error; the text itself shows them as Python."""
 
     parts: tuple[object, ...]
 
     @classmethod
     def of(cls, *parts: object) -> Message:
-        """The sentence of these parts."""
+        """Joins parts to a sentence."""
         message = cls("".join(str(part) for part in parts))
         message.parts = parts
         return message
 
 
 def option(*names: str, **values: Any) -> Option:
-    """Arguments for a message: by name alone, or with the value that was given or is advised."""
+    """Arguments in a message: `option("threshold")` by name alone, `option(text="on")` with a value."""
     return Option(dict.fromkeys(names, ANY) | values)
 
 
 def call(function: str, *arguments: Any, saved_to: Any = None, **options: Any) -> Call:
-    """A call for a message; `saved_to` adds `.save(…)`."""
+    """A call in a message, as `call("enroll", path)`; `saved_to` adds `.save(…)`."""
     return Call(function, arguments, options, saved_to)
 
 
 def shown(value: Any) -> str:
-    """A value as Python source; a path as its text."""
+    """A value as Python source; a path as a string."""
     if isinstance(value, Placeholder):
         return str.__str__(value)
     if isinstance(value, (bool, int, float, str)) or value is None:
@@ -105,13 +115,13 @@ def shown(value: Any) -> str:
 
 
 class MafsarError(Exception):
-    """Base of every error that mafsar raises on purpose.
+    """The base of all errors that mafsar raises on purpose.
 
     Args:
         parts: The message in pieces: text, `option(...)` and `call(...)`.
 
     Attributes:
-        parts: The same pieces, for the command line to word.
+        parts: The same pieces, which the command line shows as flags and commands.
     """
 
     parts: tuple[object, ...]
@@ -126,15 +136,15 @@ class MafsarError(Exception):
 
 
 class InputError(MafsarError, ValueError):
-    """A value, file or folder that the user named is not what it should be."""
+    """A value, file or folder is not what it should be."""
 
 
 class ArgumentTypeError(MafsarError, TypeError):
-    """An argument is of another type or dtype than the function takes."""
+    """An argument has a type or dtype that the function does not take."""
 
 
 class MissingError(MafsarError, FileNotFoundError):
-    """A file, folder, model or class that the user named does not exist."""
+    """A file, folder, model or class does not exist."""
 
 
 class VideoError(InputError):
@@ -142,16 +152,16 @@ class VideoError(InputError):
 
 
 class MismatchError(MafsarError, RuntimeError):
-    """Two artefacts do not belong together (hash, schema, shape of features)."""
+    """Two artifacts do not belong together, such as a bank and a model."""
 
 
 class UnavailableError(MafsarError, RuntimeError):
-    """An engine, device, precision, package or feature is missing; says what to install."""
+    """An engine, device, precision, package or feature is not available here."""
 
 
 class TrainingError(MafsarError, RuntimeError):
-    """Training cannot go on (a loss that is not a number, a process that ended); state is kept."""
+    """Training cannot continue, as when the loss is NaN; the saved state is kept."""
 
 
 class LostProcessError(TrainingError):
-    """Another process of a distributed run has ended; what libraries share with it is broken."""
+    """Another process of a distributed run has ended."""

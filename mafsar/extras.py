@@ -1,4 +1,4 @@
-"""Optional packages that a feature needs and that may not be installed."""
+"""Optional packages, which a feature needs and which may not be installed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def require(
     extra: str = "train",
     otherwise: object | tuple[object, ...] = "",
 ) -> None:
-    """Refuses where a package is not installed.
+    """Raises an error if an optional package is not installed.
 
     Args:
-        what: The feature that needs the packages, as a part of a message or several (see
-            `mafsar.errors`); the message begins with it and goes on with "needs".
-        packages: Names to import.
+        what: The feature that needs the packages, as one or several parts of a message (see
+            `mafsar.errors`); the message reads "WHAT needs PACKAGES, …".
+        packages: Names as in `import`.
         extra: The extra of mafsar that installs them.
-        otherwise: What the user can do instead, as a part of a message or several.
+        otherwise: What the user can do instead, as one or several parts of a message.
 
     Raises:
         UnavailableError: Names the missing packages and the command that installs them.

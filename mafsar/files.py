@@ -1,4 +1,4 @@
-"""Writing files so that a kill or another process loses nothing, and hashing them once."""
+"""Writing files safely, so that an interrupted process never leaves half a file; hashing files."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def written_beside(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
             that exists and `exclusive`.
     """
     if path.is_symlink():
-        path = path.resolve()  # what it leads to is written, the link stays
+        path = path.resolve()  # writes the target and keeps the link
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file; name another place")
+        raise InputError(f"{path}: not a regular file; choose another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(path, f".{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -207,7 +207,7 @@ def is_plain_folder(path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file beside and renames it."""
+    """Writes a UTF-8 text file; see `written_beside`."""
     with written_beside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -219,7 +219,7 @@ def write_safetensors(
     *,
     exclusive: bool = False,
 ) -> None:
-    """Writes named arrays with string metadata beside and renames them; see `written_beside`."""
+    """Writes named arrays and string metadata as safetensors; see `written_beside`."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -231,7 +231,7 @@ def write_safetensors(
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes, computed once a process for one size and time of change."""
+    """Hash of a file's bytes; computed again only when its size or time of change differs."""
     state = path.stat()
     key = (str(path.resolve()), state.st_size, state.st_mtime_ns)
     if key not in _HASHES:

@@ -18,12 +18,7 @@ from mafsar.export.thresholds import LARGEST_DROP, LARGEST_HALF
 from mafsar.export.verify.clips import ClipSet
 from mafsar.runtime.encoder import Float32, ModelSpec
 from mafsar.runtime.engines.parity import compare
-from mafsar.runtime.scoring.scores import (
-    class_distances,
-    fuse,
-    text_probabilities,
-    visual_probabilities,
-)
+from mafsar.runtime.scoring.scores import class_distances, score_distances
 
 EPISODES = 2000
 _BATCH = 5  # differs from the batch of the trace, and leaves a smaller last batch
@@ -264,13 +259,14 @@ def _answers(
     query, pooled = outputs["query/features"], outputs["query/pooled"]
     table = class_distances(query, _as_support(outputs), scoring)  # (n, n)
     asked, shown = episodes.queries[:, :, 0], episodes.support[:, :, 0]  # (episodes, way)
-    scores = visual_probabilities(
-        table[asked[:, :, None], shown[:, None, :]], query.shape[1], scoring
+    scores = score_distances(
+        table[asked[:, :, None], shown[:, None, :]],
+        query.shape[1],
+        scoring,
+        pooled=pooled[asked],
+        text=None if text is None else text[episodes.classes],
     )
-    if text is not None:
-        by_text = text_probabilities(pooled[asked], text[episodes.classes], scoring)
-        scores = fuse(scores, by_text, scoring)
-    return np.asarray(np.nan_to_num(scores, nan=-1.0).argmax(axis=-1))
+    return np.asarray(np.nan_to_num(scores.fused, nan=-1.0).argmax(axis=-1))
 
 
 def _rounded(value: Any) -> Any:

@@ -11,7 +11,6 @@ import typer
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, targets
 from mafsar.cli.plain import say
-from mafsar.data.labels import NONE_FOLDER
 from mafsar.errors import InputError, MissingError
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ def list_banks(
     _quiet: opt.QuietFlag = False,
 ) -> None:
     """List the classes and clips of banks."""
+    from mafsar.data.labels import NONE_FOLDER
+
     targets.check_outputs({"--out": out}, overwrite, inputs={"the bank": banks})
     loaded = _load(banks)
     chosen = [_chosen(bank, classes, clips) for bank in loaded]
@@ -78,17 +79,18 @@ def remove(
     if out is not None and len(banks) > 1:
         raise InputError(f"--out {out}: one bank at a time; {len(banks)} banks were given")
     targets.check_outputs({"--out": out}, overwrite, kinds={"--out": "bank"})
-    named = {"classes": opt.listed(classes), "clips": opt.listed(clips)}
+    class_names, clip_names = opt.listed(classes), opt.listed(clips)
     if out is None:
         from mafsar.runtime.bank.update import remove_in_place
 
-        for path, bank in zip(banks, remove_in_place(banks, **named), strict=True):
+        smaller = remove_in_place(banks, class_names=class_names, clip_names=clip_names)
+        for path, bank in zip(banks, smaller, strict=True):
             _say_written(path, bank, json_lines)
         return
     from mafsar.runtime.bank.edit import remove as smaller_bank
 
     (held,) = _load(banks)
-    bank = smaller_bank(held, **named)
+    bank = smaller_bank(held, class_names=class_names, clip_names=clip_names)
     bank.save(out, overwrite=overwrite)
     _say_written(out, bank, json_lines)
 
@@ -130,7 +132,7 @@ def _kept(bank: Bank, classes: str | None, clips: str | None) -> Bank:
     from mafsar.runtime.bank.edit import remove
 
     drop = {clip.location for i, clip in enumerate(bank.clips) if i not in chosen}
-    return remove(bank, clips=sorted(drop)) if drop else bank
+    return remove(bank, clip_names=sorted(drop)) if drop else bank
 
 
 def _chosen(bank: Bank, classes: str | None, clips: str | None) -> list[int]:
@@ -164,6 +166,8 @@ def _is_called(clip: EnrolledClip, name: str) -> bool:
 
 def _json(path: Path, bank: Bank, indices: list[int] | None = None) -> dict[str, Any]:
     shown = [bank.clips[i] for i in (range(len(bank.clips)) if indices is None else indices)]
+    from mafsar.data.labels import NONE_FOLDER
+
     count = Counter(clip.label for clip in shown)
     place = {label: number for number, label in enumerate((NONE_FOLDER, *bank.labels))}
     return {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from mafsar.choices import ENGINES, PRECISIONS
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, targets, voice
 from mafsar.cli.wording import worded
@@ -16,20 +17,18 @@ if TYPE_CHECKING:
     from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.evaluation.bench import BenchResult
 
-_ENGINES = ("onnx", "trt", "torch")
-
 
 def check_engines(value: str) -> str:
     """A list of engines."""
     for name in opt.listed(value) or [""]:
-        opt.one_of(_ENGINES)(name)
+        opt.one_of(ENGINES)(name)
     return value
 
 
 def check_precisions(value: str | None) -> str | None:
     """A list of precisions."""
     for name in [] if value is None else opt.listed(value) or [""]:
-        opt.one_of(opt.PRECISIONS)(name)
+        opt.one_of(PRECISIONS)(name)
     return value
 
 

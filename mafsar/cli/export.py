@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
+from mafsar.choices import PRECISIONS
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, voice
 from mafsar.errors import InputError
@@ -50,9 +51,9 @@ def export(
         str | None,
         typer.Option(
             "--precision",
-            metavar="|".join(opt.PRECISIONS),
-            callback=opt.one_of(opt.PRECISIONS),
-            autocompletion=opt.complete(opt.PRECISIONS),
+            metavar="|".join(PRECISIONS),
+            callback=opt.one_of(PRECISIONS),
+            autocompletion=opt.complete(PRECISIONS),
             help="Precision of the engine. fp32 and fp16 graphs are always written, int8 on demand."
             " Default: fp32.",
         ),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from mafsar import choices
+from mafsar.choices import METRICS, PRECISIONS
 from mafsar.cli import usage, voice
 
-ENGINES = ("auto", "onnx", "trt", "torch")
-PRECISIONS = ("fp32", "fp16", "int8")
-TEXTS = ("auto", "on", "off")
-METRICS = ("otam", "bimhm", "mean")
+ENGINES = ("auto", *choices.ENGINES)
+TEXTS: tuple[str, ...] = get_args(choices.TextUse)
 PARTS = ("test", "val", "train")
 FITS = ("crop", "pad")
 ROTATIONS = ("0", "90", "180", "270")

@@ -98,10 +98,10 @@ def _refuse_inputs(
     if not listed:
         return
     held: dict[object, str] = {}
-    for what, paths in inputs.items():
-        for path in paths:
-            for each in _files_of(path):
-                held.setdefault(identity(each), what)
+    for word, paths in inputs.items():
+        for given in paths:
+            for each in _files_of(given):
+                held.setdefault(identity(each), word)
     for flag, path in listed:
         if identity(path) in held:
             raise InputError(

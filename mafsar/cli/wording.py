@@ -6,7 +6,6 @@ Errors carry the arguments and calls that they name (`mafsar.errors`); here ``te
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +78,8 @@ def _value(value: Any) -> str:
     if isinstance(value, Placeholder):
         return value.upper()
     if isinstance(value, (str, Path)):
+        import shlex
+
         return shlex.quote(str(value))
     if isinstance(value, float):
         return f"{value:g}"

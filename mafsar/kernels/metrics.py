@@ -1,6 +1,7 @@
-"""The table of metrics: each row says all that the rest of the package has to know of one.
+"""The table of metrics: one row holds all that the rest of the package needs to know of a metric.
 
-A new metric is a row here, its functions in `mafsar.kernels`, and its name in `mafsar.choices`.
+To add a metric, write its function in `mafsar.kernels`, a row here and its name in
+`mafsar.choices.Metric`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from mafsar.choices import METRICS, Metric, Scoring, check_metric
 from mafsar.kernels.api import bimhm_match, mean_match, otam_match
 
-# A torch tensor or a numpy array; each function answers in kind.
+# A torch tensor or a numpy array; a function returns what it is given.
 ArrayT = TypeVar("ArrayT")
 
 
@@ -22,33 +23,31 @@ class MetricRow:
 
     Attributes:
         name: As users choose it.
-        title: As people read it.
         match: Distances of all queries (..., Q, T, E) to all prototypes (..., C, T, E) at a
-            temperature λ, (..., Q, C), smaller is nearer; torch or numpy, with gradients in torch.
-        sums_frames: Whether a distance is a sum over the query's frames; others are means, and
-            their logits are multiplied by T (METHOD section 3).
+            temperature λ, (..., Q, C), smaller is nearer. Torch tensors (differentiable) or numpy.
+        sums_frames: Whether the distance is a sum over the query's frames. If it is a mean, logits
+            are multiplied by T (docs/method.md).
     """
 
     name: Metric
-    title: str
     match: Callable[[Any, Any, float], Any]
     sums_frames: bool
 
 
 _ROWS = (
-    MetricRow("otam", "OTAM", lambda q, s, lam: otam_match(q, s, lam=lam), sums_frames=True),
-    MetricRow("bimhm", "Bi-MHM", lambda q, s, _: bimhm_match(q, s), sums_frames=False),
-    MetricRow("mean", "mean of frames", lambda q, s, _: mean_match(q, s), sums_frames=False),
+    MetricRow("otam", lambda q, s, lam: otam_match(q, s, lam=lam), sums_frames=True),
+    MetricRow("bimhm", lambda q, s, _: bimhm_match(q, s), sums_frames=False),
+    MetricRow("mean", lambda q, s, _: mean_match(q, s), sums_frames=False),
 )
 TABLE: dict[str, MetricRow] = {row.name: row for row in _ROWS}
-assert tuple(TABLE) == METRICS, "mafsar.choices.Metric names the rows of this table, in order"
+assert tuple(TABLE) == METRICS, "mafsar.choices.Metric must list the rows of this table, in order"
 
 
 def metric_row(name: str) -> MetricRow:
     """The row of a metric.
 
     Raises:
-        InputError: No such metric.
+        InputError: There is no such metric.
     """
     check_metric(name)
     return TABLE[name]
@@ -70,12 +69,15 @@ def visual_distances(query: ArrayT, prototypes: ArrayT, scoring: Scoring) -> Arr
 
 
 def visual_logits(distances: Any, frames: int, scoring: Scoring) -> Any:
-    """`visual_scale ·` (−OTAM, −T · Bi-MHM or −T · mean) (METHOD section 3).
+    """Logits `−visual_scale · distance`, times T if the metric is a mean (docs/method.md).
 
     Args:
-        distances: Of `visual_distances`.
+        distances: From `visual_distances`, (..., Q, C).
         frames: T of the query.
         scoring: Metric and visual_scale.
+
+    Returns:
+        Logits, (..., Q, C), of the kind and dtype of `distances`.
     """
     factor = 1.0 if metric_row(scoring.metric).sums_frames else float(frames)
     return -scoring.visual_scale * factor * distances

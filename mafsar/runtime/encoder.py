@@ -1,4 +1,4 @@
-"""What every engine looks like from outside: one protocol, its features and the model behind it."""
+"""The `Encoder` protocol that every engine follows, its features, and the model behind it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Features:
-    """The encoded clips of one call.
+    """Encoded clips.
 
     Attributes:
         frames: Frame features that are matched (after the prototype module where the model has
@@ -57,28 +57,28 @@ class Features:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What the runtime must know of a model, whichever engine runs it.
+    """What the runtime needs to know about a model, whichever engine runs it.
 
     Attributes:
-        name: The name shown to the user.
-        backbone: The tower's name, as `tiny` or `vit-b-32`.
-        frames: Frames T of a clip; it belongs to the model.
-        image_size: Side of the square that the graphs take, pixels.
+        name: Its name, as shown to the user.
+        backbone: Name of the vision tower, as `tiny` or `vit-b-32`.
+        frames: Frames per clip, T.
+        image_size: Side of the square frames, pixels.
         embed_dim: Joint embedding width E.
         adapters: "trained" or "none".
         text: Whether the model has a text tower.
         prompts: Templates with `{}`; a class's embedding is the mean over them.
-        known_words: Lower-case words the text tower has been trained on; None = open vocabulary.
-        scoring: How its features become scores, with the α that holds when text is used.
-        weights_sha256: Hash of the weights by name and bytes, the same for every engine.
+        known_words: Lower-case words that the text tower was trained on; None = open vocabulary.
+        scoring: How its features become scores; α applies when text is used.
+        weights_sha256: Hash of the weights' names and bytes, the same for every engine.
         parameters_total: Parameters, text tower included.
         parameters_tunable: Parameters that training tunes.
-        notice: One sentence said once when the model is used, or None.
+        notice: A sentence to show once when the model is used, or None.
         path: Where it was loaded from, or None.
         mean: Mean of the pixel normalisation (R, G, B), pixels in 0–1.
         std: Standard deviation of the pixel normalisation (R, G, B).
         resample: How frames are resized to `image_size`.
-        fully_tuned: Whether the vision tower's own weights were tuned.
+        fully_tuned: Whether training changed the vision tower's own weights.
     """
 
     name: str
@@ -103,18 +103,18 @@ class ModelSpec:
 
     @property
     def tuned(self) -> Literal["none", "adapters", "full"]:
-        """What training has changed: "none" is plain frozen CLIP, "full" the vision tower itself."""
+        """What training changed: "none" (plain frozen CLIP), "adapters" or "full" (the vision tower)."""
         if self.fully_tuned:
             return "full"
         return "adapters" if self.adapters == "trained" else "none"
 
     @property
     def text_in_support(self) -> bool:
-        """Whether the support branch is a graph of its own that reads the class text."""
+        """Whether support clips have a graph of their own, which reads the class text."""
         return self.text and self.adapters == "trained"
 
     def preprocess_json(self) -> dict[str, Any]:
-        """The pre-processing that features depend on, besides the user's geometry."""
+        """The pre-processing that features depend on, apart from the user's geometry."""
         return {
             "size": self.image_size,
             "frames": self.frames,
@@ -133,7 +133,7 @@ class Encoder(Protocol):
         engine: "onnx", "trt" or "torch".
         device: "cpu" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
-        choice: One line for the user: what was chosen, why, and the command that would do better.
+        choice: One line for the user: the engine and device in use, why, and what would be faster.
     """
 
     spec: ModelSpec
@@ -143,18 +143,20 @@ class Encoder(Protocol):
     choice: Message
 
     def encode_query(self, frames: Frames) -> Features:
-        """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
+        """Encodes clips (B, T, S, S, 3), uint8 RGB, without class text."""
         ...
 
     def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
-        """Encodes support clips (B, T, S, S, 3) with their class's raw text embedding (B, E).
+        """Encodes support clips (B, T, S, S, 3), uint8 RGB.
 
-        `text` None means the query graph.
+        Args:
+            frames: The clips.
+            text: Raw text embedding of each clip's class, (B, E); None = encode as queries.
         """
         ...
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
-        """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
+        """Raw embeddings of class texts, (n, E): means over the model's prompts."""
         ...
 
 
@@ -170,7 +172,7 @@ def files_sha256(encoder: Encoder) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Which model answered, and what it ran on; names as in the JSON of every verb.
+    """Which model gave an answer and what it ran on; named as in the JSON of every command.
 
     Attributes:
         model: Name of the model.
@@ -188,7 +190,7 @@ class Provenance:
 
 
 def provenance(encoder: Encoder) -> dict[str, str]:
-    """The fields of `Provenance` that an encoder gives."""
+    """The fields of `Provenance` for an encoder."""
     return {
         "model": encoder.spec.name,
         "adapters": encoder.spec.adapters,
@@ -200,7 +202,7 @@ def provenance(encoder: Encoder) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class BankModel:
-    """What a bank says of the model that made it.
+    """What a bank records of the model that made it.
 
     Attributes:
         name: Its name, as shown.
@@ -209,7 +211,7 @@ class BankModel:
         weights_sha256: Hash of its weights.
         preprocess: Size, frames, resampling, mean, std.
         prompts: Templates of the class texts.
-        scoring: Metric, scales and the model's own α.
+        scoring: The model's own scoring.
     """
 
     name: str
@@ -222,7 +224,7 @@ class BankModel:
 
     @classmethod
     def of(cls, spec: ModelSpec) -> BankModel:
-        """What a bank keeps of a model."""
+        """The record of a model."""
         return cls(
             spec.name,
             spec.path,
@@ -253,14 +255,14 @@ class BankModel:
         return self.name if self.path is None else self.path
 
     def check(self, spec: ModelSpec, bank: str) -> None:
-        """Refuses a model that did not make the bank.
+        """Raises an error if another model made the bank.
 
         Args:
-            spec: The model at hand.
-            bank: What messages call the bank.
+            spec: The model in use.
+            bank: Name of the bank in messages.
 
         Raises:
-            MismatchError: Weights, pre-processing or prompts differ; says which, and what to do.
+            MismatchError: Weights, pre-processing or prompts differ; says which.
         """
         fix = (
             "; enroll the clips again with ",
@@ -288,10 +290,10 @@ class BankModel:
 
 
 def checked_frames(spec: ModelSpec, frames: Frames) -> Frames:
-    """Clips as a graph takes them, C-contiguous.
+    """Checks clips and makes them C-contiguous.
 
     Raises:
-        InputError: Another dtype or shape than uint8 (B ≥ 1, T, S, S, 3) of the model.
+        InputError: They are not uint8 (B, T, S, S, 3) with B ≥ 1 and the model's T and S.
     """
     shape = (spec.frames, spec.image_size, spec.image_size, 3)
     if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1:] != shape:
@@ -330,16 +332,16 @@ def checked_features(spec: ModelSpec, found: Features, clips: int, *, said: str)
 
 
 def checked_text(spec: ModelSpec, text: Float32, clips: int) -> Float32:
-    """Class texts for the support graph, one row a clip, (B, E), C-contiguous.
+    """Checks text embeddings for the support graph and makes them float32 and C-contiguous.
 
     Raises:
-        InputError: The model has no support graph, or another shape.
+        InputError: The model has no support graph, or `text` is not (clips, E).
     """
     if not spec.text_in_support:
-        raise InputError(f"{spec.name} has no support graph; give no text")
+        raise InputError(f"{spec.name} has no support graph; omit text")
     text = np.ascontiguousarray(text, np.float32)
     if text.shape != (clips, spec.embed_dim):
         raise InputError(
-            f"text must be {(clips, spec.embed_dim)}, one row a clip, got {text.shape}"
+            f"text must be {(clips, spec.embed_dim)}, one row per clip, got {text.shape}"
         )
     return text

@@ -37,7 +37,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["quickstart.md", "python.md"])
+# The README saves a bank without `overwrite`, so it comes first.
+@pytest.mark.parametrize("name", ["../README.md", "quickstart.md", "python.md"])
 def test_examples_run_in_order(name: str, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(clips)
     blocks = examples(DOCS / name)

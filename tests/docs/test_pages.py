@@ -18,14 +18,23 @@ KINDS = {
     for name, value in vars(errors).items()
     if isinstance(value, type) and issubclass(value, errors.MafsarError)
 }
+TOP = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 _FILE = re.compile(r"`((?:mafsar|export|csrc|tests|benchmarks|examples|docker|docs)/[\w./-]+)`")
 _NAME = re.compile(r"^::: mafsar\.(\w+)$", re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", [*PAGES, *TOP], ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_a_page_names_exist(page: Path) -> None:
     named = _FILE.findall(page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", TOP, ids=lambda page: page.name)
+def test_links_of_the_pages_outside_the_site(page: Path) -> None:
+    linked = _LINK.findall(page.read_text(encoding="utf-8"))
+    assert linked
+    assert [name for name in linked if not (ROOT / name).exists()] == []
 
 
 def test_every_page_is_in_the_navigation() -> None:

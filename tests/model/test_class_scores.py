@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mafsar.choices import Scoring
+from mafsar.choices import METRICS, Scoring
 from mafsar.errors import InputError
 from mafsar.model.class_scores import class_scores
 from mafsar.model.prototypes import class_prototypes
@@ -16,7 +16,7 @@ def drawn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).double()
 
 
-@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("with_text", [True, False])
 def test_scores_are_the_restatement(metric, with_text, restatement, restated_matching):
     match = Scoring(metric, lam=0.3, alpha=0.4, visual_scale=1.7, text_scale=9.0)
@@ -34,7 +34,7 @@ def test_scores_are_the_restatement(metric, with_text, restatement, restated_mat
             distances,
             pooled[q].numpy(),
             None if text is None else text.numpy(),
-            factor=1 if metric == "otam" else 4,
+            factor=restated_matching.logit_factor(metric, 4),
             alpha=0.4,
             visual_scale=1.7,
             text_scale=9.0,
@@ -49,7 +49,7 @@ def test_a_text_score_needs_the_pooled_features():
         class_scores(drawn(1, 4, 8), drawn(2, 4, 8), Scoring(), text=drawn(2, 8))
 
 
-@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_gradients_of_the_scores(metric):
     match = Scoring(metric, text_scale=5.0)
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mafsar.choices import Scoring
+from mafsar.choices import METRICS, Scoring
 from mafsar.errors import InputError
 from mafsar.model.config import (
     AdapterConfig,
@@ -92,7 +92,7 @@ def test_an_unknown_key_suggests_the_nearest():
         (lambda: VisionConfig(24, 1, 3, 5, 12), "vision.image_size must be a multiple"),
         (lambda: TextConfig(8, 1, 2, activation="relu"), "quickgelu or gelu, got 'relu'"),
         (lambda: AdapterConfig(ratio=0), "adapters.ratio"),
-        (lambda: Scoring("dtw"), "otam, bimhm, mean, got 'dtw'"),
+        (lambda: Scoring("dtw"), f"{', '.join(METRICS)}, got 'dtw'"),
         (lambda: Scoring(alpha=1.5), "alpha must be"),
         (lambda: Scoring(lam=0), "lam must be"),
         (

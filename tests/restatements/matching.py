@@ -126,6 +126,11 @@ def frame_distances(query: Rows, prototype: Rows) -> Table:
     return [[1.0 - cosine(q, s) for s in prototype] for q in query]
 
 
+def logit_factor(metric: str, frames: int) -> int:
+    """What multiplies a distance in the logits: T for means over the frames, 1 for sums."""
+    return 1 if metric == "otam" else frames
+
+
 def distance(metric: str, query: Rows, prototype: Rows, lam: float) -> float:
     """The distance of two clips, (Tq, E) and (Ts, E), in the named metric."""
     if metric == "otam":
@@ -138,4 +143,4 @@ def distance(metric: str, query: Rows, prototype: Rows, lam: float) -> float:
             for clip in (query, prototype)
         ]
         return 1.0 - cosine(*means)
-    raise ValueError(f"metric must be one of otam, bimhm, mean, got {metric!r}")
+    raise ValueError(f"{metric!r} has no restatement here")

@@ -1,4 +1,4 @@
-"""A model that needs no files, and clips that need no camera."""
+"""An encoder without files, and a small support folder."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FRAMES, SIZE, WIDTH = 4, 32, 16
 
 
 class FakeEncoder:
-    """Follows the encoder protocol in plain numpy, and counts what it is asked.
+    """An encoder in plain numpy, which counts its calls.
 
-    A frame's features are a fixed random projection of its 4 × 4 mean colours; in the support
-    branch the class's text embedding is added, so that the two branches differ as the real ones do.
+    A frame's features are a fixed random projection of its 4 × 4 mean colours; the support
+    branch adds half of the class's text embedding, so that the two branches differ.
     """
 
     engine = "onnx"

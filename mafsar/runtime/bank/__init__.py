@@ -1,1 +1,1 @@
-"""Banks: support clips encoded once, their quality and their text."""
+"""Banks: encoded support clips, how good they are, and whether their class names are used."""

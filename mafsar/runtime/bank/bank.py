@@ -1,4 +1,4 @@
-"""Banks: the encoded support clips of some classes, a plain value in one safetensors file."""
+"""Banks: the encoded support clips of some classes, an immutable value kept in a safetensors file."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _OUTLINE = documents.record(
 
 @dataclass(frozen=True)
 class EnrolledClip(LabelledClip):
-    """One clip of a bank; its `path` is where it was when it was enrolled.
+    """One clip of a bank; `path` is where it was when it was enrolled.
 
     Attributes:
         content_sha256: Hash of the bytes of the file, of the frame folder or of the frames.
-        size_bytes: Of the file; 0 for a frame folder and for frames in memory.
-        duration_seconds: Length of what was taken.
+        size_bytes: Size of the file; 0 for a frame folder and for frames in memory.
+        duration_seconds: Length of the part that was enrolled.
     """
 
     content_sha256: str = ""
@@ -61,12 +61,12 @@ class EnrolledClip(LabelledClip):
 
     @property
     def location(self) -> str:
-        """Its path as text; the name of frames that were in memory."""
+        """The path as text, or the name of frames that were in memory."""
         return self.name if self.path is None else str(self.path)
 
     @property
     def identity(self) -> tuple[str, float, float]:
-        """Content and seconds taken: equal only for the very same clip."""
+        """Content and seconds taken: equal if the clips are the same."""
         return clip_identity(self.content_sha256, self.start, self.end)
 
 
@@ -77,22 +77,22 @@ class Bank:
     A bank never changes: `mafsar.enroll(…, add_to=bank)` and `mafsar.merge_banks` return new ones.
 
     Attributes:
-        classes: The classes, in order of label.
-        words_known: Whether the model has been trained on the words of each class's text, (C,).
-        clips: The n clips, in order of class and content.
+        classes: The classes, ordered by label.
+        words_known: Whether the model was trained on the words of each class's text, (C,).
+        clips: The n clips, ordered by class and content; background clips come last.
         query: Features by the query graph, (n, T, E).
         pooled: Time means of the raw features of the query graph, (n, E).
-        support: Features by the support graph with the class's text, (n, T, E); None where the
-            support was enrolled with text off or the model has no such graph.
+        support: Features by the support graph with the class's text, (n, T, E); None if text is
+            off or the model has no such graph.
         text: Raw class text embeddings, (C, E), or None.
-        model: What made it.
-        geometry: What the user said about the picture.
-        text_choice: Whether class names take part.
+        model: The model that made it.
+        geometry: Which part of the picture the model sees.
+        text_choice: Whether class names are used, and why.
         maker: The files that made the features, with a probe of them; None for a bank of a version
             that kept none, and for an encoder that runs no files.
         images: Small pictures of the clips, (n, T, 64, 64, 3), or None.
         path: The file it was read from, or None.
-        notes: What was passed over while enrolling, one sentence each; not in the file.
+        notes: What was left out while enrolling, one sentence each; not saved.
     """
 
     classes: tuple[SupportClass, ...]
@@ -123,12 +123,12 @@ class Bank:
 
     @property
     def name(self) -> str:
-        """What messages call it: its file, or "this bank"."""
+        """What messages call it: the path of its file, or "this bank"."""
         return "this bank" if self.path is None else str(self.path)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes' labels, in order."""
+        """The labels of the classes."""
         return tuple(item.label for item in self.classes)
 
     @functools.cached_property
@@ -153,14 +153,14 @@ class Bank:
         return mine == its
 
     def frames(self, *, use_text: bool) -> Float32:
-        """The support side's features, (n, T, E): with the class texts, or by the query graph."""
+        """Features to match queries with, (n, T, E): `support` with class text, else `query`."""
         return self.support if use_text and self.support is not None else self.query
 
     def check_model(self, spec: ModelSpec) -> None:
-        """Refuses a model that did not make this bank.
+        """Raises an error if another model made this bank.
 
         Raises:
-            MismatchError: Weights, pre-processing or prompts differ; says which, and what to do.
+            MismatchError: Weights, pre-processing or prompts differ; says which.
         """
         self.model.check(spec, self.name)
 
@@ -177,27 +177,30 @@ class Bank:
 
     @functools.cached_property
     def encoder(self) -> Encoder:
-        """The model that made this bank, loaded when first needed.
+        """The model that made this bank, loaded on first use.
 
         Raises:
-            MissingError: No model with the bank's weights is found.
+            MissingError: No model with these weights is found.
         """
         return load_bank_model(self.model, self.path)
 
     def save(self, path: str | Path, *, images: bool = True, overwrite: bool = False) -> Path:
-        """Writes the bank as one `.safetensors` file, beside its place and renamed.
+        """Writes the bank as one `.safetensors` file.
 
         Args:
-            path: The file.
-            images: Whether to keep the small pictures.
+            path: The file to write.
+            images: Whether to include the small pictures.
             overwrite: Whether an existing file may be replaced.
 
+        Returns:
+            The path.
+
         Raises:
-            InputError: The ending is another, or the file exists and `overwrite` is False.
+            InputError: The path has another ending, or exists and `overwrite` is False.
         """
         path = Path(path)
         if path.suffix != SUFFIX:
-            raise InputError(f"{path}: a bank ends in {SUFFIX}; name it {path.stem}{SUFFIX}")
+            raise InputError(f"{path}: a bank's file ends in {SUFFIX}; name it {path.stem}{SUFFIX}")
         tensors = {
             "query": self.query,
             "pooled": self.pooled,
@@ -232,26 +235,26 @@ class Bank:
         fps: float | None = None,
         times: Sequence[float] | None = None,
     ) -> Match | list[Match]:
-        """Names the action of one clip or of several; a convenience for `mafsar.Matcher`.
+        """Names the action of one clip or of several; short for `mafsar.Matcher(bank, …)(source)`.
 
         Args:
-            source: A path, frames (T, H, W, 3), uint8 RGB, a list of frames or of PIL images: one
-                clip. A folder or a list of such: several.
-            model: The encoder that made this bank; None loads the bank's own, once.
-            topk: As `mafsar.Matcher`, like all that follow.
+            source: One clip: a path, a uint8 RGB array (T, H, W, 3), a list of frames (H, W, 3) or
+                a list of PIL images. Several: a folder of clips, or a list of clips.
+            model: The encoder that made this bank; None = load it, once.
+            topk: See `mafsar.Matcher`.
             text: See `mafsar.Matcher`.
             alpha: See `mafsar.Matcher`.
             metric: See `mafsar.Matcher`.
             threshold: See `mafsar.Matcher`.
             keep_query: See `mafsar.Matcher`.
-            fps: Frames a second, of frames in memory.
+            fps: Frame rate of frames in memory, frames per second.
             times: Instead of `fps`: when each frame is first shown, seconds.
 
         Returns:
-            One `Match`, or a list of them in the order of the clips.
+            One `Match`, or a list in the order of the clips.
 
         Raises:
-            InputError: A clip cannot be read or answered.
+            MafsarError: A clip cannot be read, or an argument does not fit the bank.
         """
         from mafsar.runtime.match.matcher import Matcher
 
@@ -268,17 +271,20 @@ class Bank:
         return matcher(source, fps=fps, times=times)
 
     def report(self, path: str | Path) -> Path:
-        """Writes the quality of this bank as one HTML page: each clip judged by the others.
+        """Writes an HTML page on the quality of this bank: what the other clips say of each clip.
 
         Args:
-            path: The page; an existing one is replaced.
+            path: The file to write; an existing one is replaced.
+
+        Returns:
+            The path.
         """
         from mafsar.runtime.report.enroll_page import write_quality_page
 
         return write_quality_page(self, Path(path))
 
     def _repr_html_(self) -> str:
-        """The classes with their first clips, for notebooks."""
+        """Each class with its first clip, for notebooks."""
         from mafsar.runtime.report.page import bank_cell
 
         firsts: list[tuple[str, str, Frames | None]] = []
@@ -309,14 +315,14 @@ class Bank:
             "clips": [
                 {
                     "path": clip.location,
-                    "owner": int(target),
+                    "owner": int(index),
                     "content_sha256": clip.content_sha256,
                     "size_bytes": clip.size_bytes,
                     "start": clip.start,
                     "end": clip.end,
                     "duration_seconds": clip.duration_seconds,
                 }
-                for clip, target in zip(self.clips, self.class_index, strict=True)
+                for clip, index in zip(self.clips, self.class_index, strict=True)
             ],
         }
 
@@ -324,17 +330,17 @@ class Bank:
 def clip_identity(
     content_sha256: str, start: float | None, end: float | None
 ) -> tuple[str, float, float]:
-    """Content and seconds taken, in a form that sorts."""
+    """Content and seconds taken, as a key that can be sorted."""
     return (content_sha256, start or 0.0, float("inf") if end is None else end)
 
 
 def clip_size(path: Path | None) -> int:
-    """Bytes of a clip's file; 0 for a frame folder and for frames in memory."""
+    """Size of a clip's file in bytes; 0 for a frame folder and for frames in memory."""
     return path.stat().st_size if path is not None and path.is_file() else 0
 
 
 def is_bank(path: str | Path) -> bool:
-    """Whether a path names a bank file, by its ending."""
+    """Whether a path is named like a bank file."""
     path = Path(path)
     return path.suffix == SUFFIX and not is_folder(path)
 
@@ -344,17 +350,15 @@ def read_bank(path: str | Path) -> Bank:
 
     Raises:
         MissingError: No such file.
-        InputError: It is not a bank, is damaged, or a newer mafsar wrote it.
+        InputError: The file is not a bank, is damaged, or was written by a newer mafsar.
     """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    fix = ("; make it again with ", call("enroll", Placeholder("support"), saved_to=path))
+    enroll = call("enroll", Placeholder("support"), saved_to=path)
     if not path.is_file():
-        raise MissingError(
-            f"{path}: no such bank; make it with ",
-            call("enroll", Placeholder("support"), saved_to=path),
-        )
+        raise MissingError(f"{path}: no such bank; create it with ", enroll)
+    fix = ("; enroll the clips again with ", enroll)
     try:
         state = path.stat()
         with safe_open(path, framework="numpy") as file:

@@ -1,8 +1,9 @@
-"""Changing banks: every change ends in `settle`, so that equal clips give equal banks."""
+"""Removing from banks and merging them; both end in `settle`, so that equal clips give equal banks."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +17,14 @@ from mafsar.runtime.bank.text_choice import decide_text
 
 
 def settle(bank: Bank) -> Bank:
-    """Puts classes and clips in their one order and decides about text.
+    """Sorts classes and clips, and decides whether to use text.
 
-    Classes go by label, clips by class and content: the order does not depend on the paths, nor on
-    what was added first.
+    Classes are sorted by label, clips by class and content, so that the order depends neither on
+    paths nor on what was added first.
     """
     order = sorted(range(len(bank.classes)), key=lambda i: nfc(bank.classes[i].label))
     settled = _take_classes(bank, order)
-    last = len(order)  # background clips stand behind those of the classes
+    last = len(order)  # index −1 of background clips becomes `last`
     rows = sorted(
         range(len(settled)),
         key=lambda i: (
@@ -35,28 +36,29 @@ def settle(bank: Bank) -> Bank:
     return _with_text_choice(_take_clips(settled, rows))
 
 
-def remove(bank: Bank, *, classes: Sequence[str] = (), clips: Sequence[str] = ()) -> Bank:
-    """The bank without the named classes and clips; a class without clips goes too.
+def remove(bank: Bank, *, class_names: Sequence[str] = (), clip_names: Sequence[str] = ()) -> Bank:
+    """Returns a bank without some classes and clips; a class that loses its last clip is removed too.
 
     Args:
-        bank: The bank, which stays as it is.
-        classes: Labels.
-        clips: Each by its path, the last part of it, or the first 8 or more digits of its hash.
+        bank: The bank; it is not changed.
+        class_names: Labels of classes.
+        clip_names: Clips, each by its path (or name, of frames in memory), by the last part of its
+            path, or by the first 8 or more digits of its hash.
 
     Raises:
         MissingError: A name is not in the bank.
-        InputError: Nothing is named, or nothing would be left.
+        InputError: No name is given, or no class would be left.
     """
-    if not classes and not clips:
+    if not class_names and not clip_names:
         raise InputError(
             "nothing to remove; name ", option("class_names"), " or ", option("clip_names")
         )
-    gone_classes = {_class_index(bank, label) for label in classes}
-    gone_clips = {i for name in clips for i in _clip_indices(bank, name)}
+    gone_classes = {_class_index(bank, label) for label in class_names}
+    gone_clips = {i for name in clip_names for i in _clip_indices(bank, name)}
     kept = [
         i
-        for i, target in enumerate(bank.class_index)
-        if i not in gone_clips and int(target) not in gone_classes
+        for i, index in enumerate(bank.class_index)
+        if i not in gone_clips and int(index) not in gone_classes
     ]
     left = sorted({int(bank.class_index[i]) for i in kept} - {-1})
     if not left:
@@ -73,25 +75,26 @@ def added(before: Bank, after: Bank) -> Bank | None:
 
 
 def merge_banks(*banks: Bank) -> Bank:
-    """One bank of the clips of several; the same clip of the same class is kept once.
+    """Joins banks; a clip that two banks have in the same class is kept once.
 
     Args:
         banks: At least one; all made by the same model with the same geometry.
 
+    Returns:
+        A new bank.
+
     Raises:
-        MismatchError: The banks are of different models, pre-processing, prompts or geometry.
-        InputError: A class has two texts, or only some of the banks have text.
+        MismatchError: Models, pre-processing, prompts or geometries differ.
+        InputError: No bank is given, a class has different texts, or only some banks have text.
     """
     if not banks:
-        raise InputError("nothing to merge; give one or more banks")
-    first = banks[0]
-    for other in banks[1:]:
-        first = _merge_two(first, other)
-    return settle(replace(first, path=None))
+        raise InputError("no bank to merge; give one or more")
+    merged = functools.reduce(_merge_two, banks)
+    return settle(replace(merged, path=None))
 
 
 def _merge_two(left: Bank, right: Bank) -> Bank:
-    names = f"{left.path or 'the bank'} and {right.path or 'the other'}"
+    names = f"{left.path or 'the first bank'} and {right.path or 'the other'}"
     a, b = left.model, right.model
     if (a.weights_sha256, a.preprocess, a.prompts) != (b.weights_sha256, b.preprocess, b.prompts):
         raise MismatchError(
@@ -111,7 +114,7 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
         )
     if (left.text is None, left.support is None) != (right.text is None, right.support is None):
         raise InputError(
-            f"{names}: one was enrolled with ", option(text="off"), "; enroll it again without"
+            f"{names}: one was enrolled with ", option(text="off"), "; enroll both in the same way"
         )
     labels = {nfc(item.label): i for i, item in enumerate(left.classes)}
     classes, known = list(left.classes), list(left.words_known)
@@ -158,7 +161,7 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
 
 
 def _take_clips(bank: Bank, kept: Sequence[int]) -> Bank:
-    """The bank with some of its clips, in the order given."""
+    """The bank with the clips `kept`, in that order."""
     rows = np.array(kept, np.intp)
     return replace(
         bank,
@@ -171,7 +174,7 @@ def _take_clips(bank: Bank, kept: Sequence[int]) -> Bank:
 
 
 def _take_classes(bank: Bank, kept: Sequence[int]) -> Bank:
-    """The bank with some of its classes, in the order given; clips stay as they are."""
+    """The bank with the classes `kept`, in that order; its clips stay as they are."""
     rows = np.array(kept, np.intp)
     return replace(
         bank,
@@ -207,8 +210,8 @@ def _class_index(bank: Bank, label: str) -> int:
 
 
 def _clip_indices(bank: Bank, name: str) -> list[int]:
-    """Clips by path, by its last part, or by the first 8 or more digits of the content's hash."""
-    paths = [str(clip.path) for clip in bank.clips]
+    """Indices of the clips that a name stands for; see `remove`."""
+    paths = [clip.location for clip in bank.clips]
     hits = [i for i, path in enumerate(paths) if path == name]
     hits = hits or [i for i, path in enumerate(paths) if Path(path).name == name]
     if not hits and len(name) >= 8:

@@ -1,13 +1,13 @@
-"""Enrolling: support clips → bank, each clip encoded once a branch."""
+"""Enrolling: from support clips to a bank; each clip is encoded once per branch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from mafsar.choices import OnError, Progress, TextUse, check_choice
+from mafsar.choices import TEXT_USES, OnError, Progress, TextUse, check_choice
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, label_words, nfc
 from mafsar.data.support import SupportClass, SupportSet, read_support
@@ -56,33 +56,34 @@ def enroll(
     """Encodes the clips of a support into a bank.
 
     Args:
-        support: A folder of class folders, a CSV, a support set, or clips by label:
-            `{"wave": [path, array, list of frames, list of PIL images, …]}`; arrays are uint8 RGB,
-            (T, H, W, 3).
-        model: The encoder, or the name or path of a model; None = the model of `add_to`, else
-            `tiny`.
-        text: Whether class names take part: "auto" decides by leave-one-out, "off" encodes no
-            names at all. None = that of `add_to`, else "auto".
-        geometry: Which part of the picture the model sees.
-        add_to: A bank that the clips are added to; its text and geometry hold, and what it has is
-            not encoded again.
-        fps: Frames a second, of frames in memory.
+        support: A folder of class folders, a CSV, or clips by label: `{"wave": [clip, …]}`, where a
+            clip is a path, a uint8 RGB array (T, H, W, 3), a list of frames (H, W, 3) or a list of
+            PIL images. The label `_none` holds background clips.
+        model: An encoder, or the name or path of a model; None = that of `add_to`, else `tiny`.
+        text: Whether class names are used: "on", "off" or "auto" (decide by leave-one-out); None =
+            that of `add_to`, else "auto". With "off", no names are encoded.
+        geometry: Which part of the picture the model sees; None = that of `add_to`, else all of it.
+        add_to: A bank to add the clips to. Clips that it holds are not encoded again.
+        fps: Frame rate of frames in memory, frames per second.
         times: Instead of `fps`: when each frame is first shown, seconds.
-        on_error: "raise" lists all clips that cannot be read in one error; "skip" goes on without
-            them and names them in the bank's `notes`.
-        cache: The feature cache; True = the user's own, False = none.
-        images: Whether to keep small pictures of the clips, for plots without the clips.
-        batch: Clips a call of the encoder; None = 1 on a CPU, 8 on a GPU.
+        on_error: "raise" lists all clips that cannot be read in one error; "skip" leaves them out
+            and names them in the bank's `notes`.
+        cache: A feature cache; True = the user's, False = no cache.
+        images: Whether to keep small pictures of the clips, for plots when the clips are gone.
+        batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
 
     Returns:
-        The bank.
+        A new bank.
 
     Raises:
-        MafsarError: The support or one of its clips cannot be read, or `add_to` does not fit.
+        MafsarError: The support or a clip cannot be read, or `add_to` has another model, geometry
+            or use of text.
     """
-    check_choice("on_error", on_error, ("raise", "skip"))
+    check_choice("on_error", on_error, get_args(OnError))
+    if text is not None:
+        check_choice("text", text, TEXT_USES)
     support = read_support(support, fps=fps, times=times)
     encoder = _encoder_for(model, add_to)
     if add_to is not None:
@@ -91,7 +92,7 @@ def enroll(
         images = images and add_to.images is not None
     requested = text or "auto"
     geometry = geometry or Geometry()
-    worded = check_text_use(encoder.spec, requested)
+    use_text = check_text_use(encoder.spec, requested)
     classes = _agree_on_texts(support, add_to)
     clips, content, notes, unreadable = _fresh_clips(support, add_to, workers)
     text_of = {nfc(item.label): item.text for item in classes}
@@ -100,7 +101,7 @@ def enroll(
         encoder,
         clips,
         [text_of.get(nfc(clip.label)) for clip in clips]
-        if worded and encoder.spec.text_in_support
+        if use_text and encoder.spec.text_in_support
         else None,
         content=content,
         geometry=geometry,
@@ -127,9 +128,9 @@ def enroll(
         classes,
         clips,
         encoded,
-        text=encode_texts(encoder, texts, store) if worded else None,
+        text=encode_texts(encoder, texts, store) if use_text else None,
         geometry=geometry,
-        maker=make_maker(encoder, with_text=worded, cache=store),
+        maker=make_maker(encoder, with_text=use_text, cache=store),
         text_choice=TextChoice(requested, False, 0.0, ""),
         notes=tuple(notes),
     )
@@ -148,16 +149,19 @@ def open_support(
     images: bool = False,
     progress: Progress | None = None,
 ) -> Bank:
-    """The bank of a support, whichever form it has: a bank file is read, the rest is enrolled.
+    """Reads a bank file, or enrolls a folder or CSV.
 
     Args:
         path: Bank, folder or CSV.
-        model: The encoder; it must be the one that made the bank.
-        text: As `enroll`; a bank has its own choice, which a `Matcher` can override.
-        geometry: As `enroll`; for a bank it must be the bank's own.
-        cache: As `enroll`.
-        images: As `enroll`.
-        progress: As `enroll`.
+        model: The encoder; a bank must have been made by it.
+        text: See `enroll`; not used for a bank, whose choice a `Matcher` can override.
+        geometry: See `enroll`; None, or that of the bank.
+        cache: See `enroll`.
+        images: See `enroll`.
+        progress: See `enroll`.
+
+    Raises:
+        MafsarError: The support cannot be read, or the bank has another model or geometry.
     """
     if not is_bank(path):
         return enroll(
@@ -170,10 +174,10 @@ def open_support(
 
 
 def check_geometry(bank: Bank, geometry: Geometry | None) -> None:
-    """Refuses another geometry than the one a bank was made with.
+    """Raises an error if a geometry is not that of a bank.
 
     Raises:
-        InputError: `geometry` is given and differs.
+        InputError: `geometry` is not None and differs.
     """
     if geometry is None or geometry == bank.geometry:
         return
@@ -182,7 +186,7 @@ def check_geometry(bank: Bank, geometry: Geometry | None) -> None:
     raise InputError(
         f"{bank.name}: enrolled with ",
         option(**{name: held[name] for name in differing}),
-        ", asked for ",
+        ", not with ",
         option(**{name: asked[name] for name in differing}),
         "; omit these, or enroll the clips again",
     )
@@ -205,7 +209,7 @@ def _of_bank(
         raise InputError(
             f"{bank.name}: enrolled with ",
             option(text=requested),
-            ", asked for ",
+            ", not with ",
             option(text=text),
             "; omit it, or enroll all clips into a new bank",
         )
@@ -213,7 +217,7 @@ def _of_bank(
 
 
 def _agree_on_texts(support: SupportSet, held: Bank | None) -> tuple[SupportClass, ...]:
-    """The support's classes; one that the bank has keeps the bank's label and, by default, text."""
+    """The support's classes; one that the bank has too keeps the bank's label and default text."""
     if held is None:
         return support.classes
     known = {nfc(item.label): item for item in held.classes}
@@ -228,31 +232,31 @@ def _agree_on_texts(support: SupportSet, held: Bank | None) -> tuple[SupportClas
 def _fresh_clips(
     support: SupportSet, held: Bank | None, workers: int
 ) -> tuple[list[LabelledClip], list[str], list[str], list[MafsarError]]:
-    """Clips that neither the bank nor the support itself has already under the same class.
+    """The clips that are new: neither in the bank nor twice in the support, within a class.
 
     Returns:
         The clips, the hashes of their content, a sentence for each duplicate that is left out, and
         the errors of clips that cannot be read.
     """
     seen: dict[tuple[str, tuple[str, float, float]], str] = {}
-    for clip in held.clips if held is not None else ():
-        seen[nfc(clip.label), clip.identity] = clip.name
+    for enrolled in held.clips if held is not None else ():
+        seen[nfc(enrolled.label), enrolled.identity] = enrolled.name
     fresh: list[LabelledClip] = []
     content: list[str] = []
     notes: list[str] = []
     unreadable: list[MafsarError] = []
     clips = (*support.clips, *support.none_clips)
     hashes = try_hash_clips(clips, workers)
-    for each, digest in zip(clips, hashes, strict=True):
+    for clip, digest in zip(clips, hashes, strict=True):
         if isinstance(digest, MafsarError):
             unreadable.append(digest)
             continue
-        key = (nfc(each.label), clip_identity(digest, each.start, each.end))
+        key = (nfc(clip.label), clip_identity(digest, clip.start, clip.end))
         if key in seen:
-            notes.append(f"{each.name}: the same clip as {seen[key]}; it counts once")
+            notes.append(f"{clip.name}: the same clip as {seen[key]}; it counts once")
             continue
-        seen[key] = each.name
-        fresh.append(each)
+        seen[key] = clip.name
+        fresh.append(clip)
         content.append(digest)
     return fresh, content, notes, unreadable
 
@@ -260,10 +264,10 @@ def _fresh_clips(
 def _with_clips(
     classes: tuple[SupportClass, ...], clips: Sequence[LabelledClip], held: Bank | None
 ) -> tuple[SupportClass, ...]:
-    """The classes that have a clip left.
+    """The classes that have a clip.
 
     Raises:
-        InputError: None has.
+        InputError: No class has one, and there is no bank to add to.
     """
     here = {nfc(clip.label) for clip in clips}
     kept = tuple(item for item in classes if nfc(item.label) in here)

@@ -1,4 +1,4 @@
-"""The frames of a bank's clip, for pictures: read again, else the small ones that the bank keeps."""
+"""The frames of a bank's clips, for plots: from the clip, else the bank's small pictures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class ClipFrames:
     """One clip as the model saw it.
 
     Attributes:
-        name: What it is called.
+        name: Its name.
         frames: uint8 RGB, (T, S, S, 3).
-        times_seconds: When each frame is shown, (T,); empty where it is not known.
+        times_seconds: When each frame is shown, seconds, (T,); empty if unknown.
     """
 
     name: str
@@ -28,12 +28,12 @@ class ClipFrames:
 
 
 def clip_frames(bank: Bank, index: int, size: int) -> ClipFrames:
-    """The frames of one clip of a bank.
+    """The frames of one clip of a bank; grey if the clip is gone and the bank has no pictures.
 
     Args:
         bank: The bank.
-        index: Of the clip.
-        size: S, pixels; small pictures of the bank keep their own size.
+        index: The clip's index.
+        size: S, pixels; the bank's small pictures keep their own size.
     """
     clip = bank.clips[index]
     frames = bank.query.shape[1]

@@ -1,4 +1,4 @@
-"""How good a support is: what leave-one-out says of every clip, and what to do about it."""
+"""How good a support is: what leave-one-out says about each clip, and advice."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from mafsar.runtime.bank.text_choice import TextChoice
 from mafsar.runtime.scoring.leave_one_out import harmful_clips, leave_one_out
 
 SCHEMA = 1
-_ENOUGH = 5  # clips a class, as the field's 5-shot episodes
-_MOST_CLIPS = 500  # looking for harmful clips costs n² alignments
+_ENOUGH = 5  # clips per class, as in 5-shot episodes
+_MOST_CLIPS = 500  # finding harmful clips takes n² distances
 
 
 @dataclass(frozen=True)
 class ClipQuality:
-    """What leave-one-out says of one clip.
+    """What leave-one-out says about one clip.
 
     Attributes:
-        path: The clip.
+        path: The clip's path, or its name if it was in memory.
         label: Its class.
         duration_seconds: Its length.
-        right: Whether the other clips name it rightly; None for a class's only clip.
-        answer: What they name it; None for a class's only clip.
-        nearest_other: The best other class.
-        margin: Score of its own class less that of the best other, −1 to 1.
-        hurts: Whether more of the other clips are named rightly without it.
-        twin: A clip of another class with the very same content, or None.
+        right: Whether the other clips give it its own class; None for a class's only clip.
+        answer: The class that they give it; None for a class's only clip.
+        nearest_other: The other class with the highest score.
+        margin: Score of its own class minus that of `nearest_other`, −1 to 1.
+        hurts: Whether more of the other clips are right without it.
+        twin: A clip of another class with the same content, or None.
     """
 
     path: str
@@ -49,9 +49,9 @@ class ClassQuality:
 
     Attributes:
         label: The class.
-        text: What the model reads.
+        text: The text that the model reads.
         clips: Number of clips.
-        right: Clips named rightly by the others; None where none can be judged.
+        right: How many of them are right in leave-one-out; None if no clip can be judged.
     """
 
     label: str
@@ -65,13 +65,13 @@ class EnrollReport:
     """How good a support is.
 
     Attributes:
-        classes: By class.
-        clips: By clip, in order of class and path.
-        none_clips: Clips of nothing.
-        accuracy: Leave-one-out accuracy, 0–1; None where no clip can be judged.
-        text: Whether class names take part, and why.
-        notes: What was passed over.
-        advice: What would make the support better, one sentence each.
+        classes: The classes, ordered by label.
+        clips: The clips, ordered by class and path.
+        none_clips: Number of background clips.
+        accuracy: Leave-one-out accuracy, 0–1; None if no clip can be judged.
+        text: Whether class names are used, and why.
+        notes: What was left out while enrolling.
+        advice: What would improve the support, one sentence each.
     """
 
     classes: tuple[ClassQuality, ...]
@@ -83,12 +83,12 @@ class EnrollReport:
     advice: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `mafsar enroll --json`."""
+        """The JSON object that `mafsar enroll` prints."""
         return {"schema": SCHEMA} | asdict(self)
 
 
 def judge(bank: Bank) -> EnrollReport:
-    """Judges every clip of a bank by the others."""
+    """Judges each clip of a bank by the others."""
     rows = np.flatnonzero(bank.class_index >= 0)
     class_index = bank.class_index[rows]
     use_text = bank.text_choice.used
@@ -139,7 +139,7 @@ def judge(bank: Bank) -> EnrollReport:
 
 
 def _twin(bank: Bank, row: int) -> str | None:
-    """A clip of another class with the same content."""
+    """A clip of another class with the same content, or None."""
     clip = bank.clips[row]
     for other in bank.clips:
         if other.label == clip.label or other.is_background:

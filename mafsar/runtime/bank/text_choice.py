@@ -1,4 +1,4 @@
-"""Whether class names take part in the scores: `--text auto|on|off`."""
+"""Whether class names are used in the scores: the argument `text`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import Scoring, TextUse
+from mafsar.choices import TEXT_USES, Scoring, TextUse, check_choice
 from mafsar.data.support import SupportClass
 from mafsar.errors import UnavailableError, option
 from mafsar.runtime.encoder import Float32, ModelSpec
@@ -21,13 +21,13 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 @dataclass(frozen=True)
 class TextChoice:
-    """Whether class names take part, and why.
+    """Whether class names are used, and why.
 
     Attributes:
-        requested: What the user asked for.
-        used: Whether class texts are used.
-        alpha: Weight of the text term; 0 where not used.
-        why: One sentence.
+        requested: The user's choice.
+        used: Whether class names are used.
+        alpha: Weight of the text term, 0–1; 0 if not used.
+        why: The reason, one sentence.
     """
 
     requested: TextUse
@@ -35,9 +35,12 @@ class TextChoice:
     alpha: float
     why: str
 
+    def __post_init__(self) -> None:
+        check_choice("text", self.requested, TEXT_USES)
+
 
 def known_classes(spec: ModelSpec, classes: Sequence[SupportClass]) -> tuple[bool, ...]:
-    """Whether the model has been trained on every word of each class's text."""
+    """Whether the model was trained on every word of each class's text, (C,)."""
     known = spec.known_words
     if known is None:
         return (True,) * len(classes)
@@ -51,10 +54,10 @@ def known_classes(spec: ModelSpec, classes: Sequence[SupportClass]) -> tuple[boo
 
 
 def check_text_use(spec: ModelSpec, requested: TextUse) -> bool:
-    """Whether class texts have to be encoded.
+    """Whether class texts need to be encoded.
 
     Raises:
-        UnavailableError: Text is asked for and the model has no text tower.
+        UnavailableError: `requested` is "on" and the model has no text tower.
     """
     if requested == "on" and not spec.text:
         raise UnavailableError(
@@ -75,17 +78,17 @@ def decide_text(
     text: Float32 | None,
     class_index: NDArray[np.intp],
 ) -> TextChoice:
-    """Decides by what was asked, what the model knows, and leave-one-out over the support.
+    """Decides by the user's choice, the words that the model knows, and leave-one-out.
 
     Args:
-        requested: What the user asked for.
+        requested: The user's choice.
         classes: The C classes.
-        words_known: Whether the model knows the words of each, (C,).
-        scoring: The model's scoring with its own α.
+        words_known: Whether the model knows the words of each class, (C,).
+        scoring: The model's own scoring.
         query: Clips by the query graph, (n, T, E).
         pooled: Time means of the raw query features, (n, E).
         support: Clips by the support graph with text, (n, T, E).
-        text: Class text embeddings, (C, E), or None where there are none.
+        text: Class text embeddings, (C, E), or None if the model has no text tower.
         class_index: Class of each clip, (n,), 0 … C − 1.
     """
 
@@ -96,11 +99,11 @@ def decide_text(
         return TextChoice(requested, True, scoring.alpha, why)
 
     if requested == "off":
-        return off("asked for")
+        return off("as requested")
     if text is None:
         return off("the model has no text tower")
     if requested == "on":
-        return on("asked for")
+        return on("as requested")
     if scoring.alpha == 0.0:
         return off("the model's own alpha is 0: names did not help on its validation classes")
     if not all(words_known):
@@ -111,7 +114,7 @@ def decide_text(
         return on("the model knows the words, and a class with one clip leaves none to test with")
     with_text = leave_one_out(query, support, class_index, scoring, pooled=pooled, text=text)
     without = leave_one_out(query, query, class_index, replace(scoring, alpha=0.0))
-    # Equal accuracy is common on few clips; the surer of the two is then the better guess.
+    # With few clips, accuracies are often equal; then the higher confidence decides.
     better = (with_text.accuracy or 0.0, with_text.confidence) >= (
         without.accuracy or 0.0,
         without.confidence,

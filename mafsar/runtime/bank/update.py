@@ -60,16 +60,16 @@ def save_added(
 def remove_in_place(
     paths: Sequence[Path],
     *,
-    classes: Sequence[str] = (),
-    clips: Sequence[str] = (),
+    class_names: Sequence[str] = (),
+    clip_names: Sequence[str] = (),
     waiting: Callable[[], None] = _do_nothing,
 ) -> list[Bank]:
     """Removes classes and clips from bank files; none is written where one lacks what is named.
 
     Args:
         paths: The files.
-        classes: As `edit.remove`.
-        clips: As `edit.remove`.
+        class_names: As `edit.remove`.
+        clip_names: As `edit.remove`.
         waiting: Called once when another process is at one of the files.
 
     Returns:
@@ -80,7 +80,10 @@ def remove_in_place(
         InputError: Nothing is named, nothing would be left, or a folder cannot be written.
     """
     with _locks([path.resolve() for path in paths], waiting):
-        smaller = [remove(read_bank(path), classes=classes, clips=clips) for path in paths]
+        smaller = [
+            remove(read_bank(path), class_names=class_names, clip_names=clip_names)
+            for path in paths
+        ]
         for path, bank in zip(paths, smaller, strict=True):
             bank.save(path, overwrite=True)
     return smaller

@@ -71,7 +71,7 @@ def encode_texts(
         rows.append(encoder.encode_text([text])[0])
         if cache is not None:
             cache.put(key, {"embedding": rows[-1]})
-    return np.stack(rows).astype(np.float32, copy=False)
+    return np.array(rows, np.float32).reshape(len(rows), encoder.spec.embed_dim)
 
 
 def hash_clips(

@@ -1,1 +1,1 @@
-"""Engines: a bundle or a network behind the one `Encoder` protocol."""
+"""Engines: programs that run a bundle or a network, all behind the `Encoder` protocol."""

@@ -1,4 +1,4 @@
-"""Bundles: one model as a folder of graphs, opened only after every hash in its manifest checks."""
+"""Bundles: a model as a folder of graphs. Opening one checks its files against the manifest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar.choices import Scoring
+from mafsar.choices import PRECISIONS, Scoring
 from mafsar.documents import parse_json
 from mafsar.errors import (
     InputError,
@@ -26,8 +26,8 @@ from mafsar.runtime.encoder import ModelSpec
 from mafsar.runtime.engines.manifest import check_manifest
 from mafsar.video.sampling import segment_times
 
-SCHEMA = 1  # entries may be added to it: a bundle without them opens
-ENGINES_FOLDER = "engines"  # of TensorRT; their hashes are checked when one is loaded
+SCHEMA = 1  # may get more entries: a bundle without them still opens
+ENGINES_FOLDER = "engines"  # TensorRT's; the hash of an engine is checked when it is loaded
 _ENGINE_NAME = re.compile(rf"{ENGINES_FOLDER}/[\w-][\w.-]*\.engine")
 _LOCATION = re.compile(rb"\x0a\x08location(?:\x12(.))?", re.DOTALL)
 _ENGINE_ENTRY = (
@@ -41,8 +41,8 @@ class TokenizerSpec:
     """The text tower's tokenizer.
 
     Attributes:
-        path: A file of the `tokenizers` library.
-        context_length: Tokens of a text, cut or padded with 0.
+        path: A file for the `tokenizers` library.
+        context_length: Tokens per text; texts are cut, or padded with 0.
         cleaning: "clip" (ftfy, HTML unescape, white space, lower case) or "none".
     """
 
@@ -53,13 +53,13 @@ class TokenizerSpec:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files are those of its manifest.
+    """An opened bundle, whose files have been checked against its manifest.
 
     Attributes:
         path: Its folder.
         spec: The model.
-        tokenizer: The text tower's tokenizer, or None without text.
-        manifest: `bundle.json` as it is.
+        tokenizer: The text tower's tokenizer; None if the model has no text tower.
+        manifest: The content of `bundle.json`.
     """
 
     path: Path
@@ -69,13 +69,13 @@ class Bundle:
 
     @staticmethod
     def open(path: str | Path) -> Bundle:
-        """Opens a bundle after checking the size and sha256 of every file it lists.
+        """Opens a bundle and checks the size and sha256 of every file that its manifest lists.
 
         Raises:
-            MissingError: No such folder, no manifest, or a listed file is missing.
-            InputError: The manifest cannot be read or is of another schema.
-            MismatchError: A file is not what the manifest says, or the model wants frames of other
-                moments of a clip than are taken here.
+            MissingError: The folder, its manifest or a listed file is missing.
+            InputError: The manifest cannot be read, has another schema, or names something unknown.
+            MismatchError: A file differs from the manifest, or the model samples frames in another
+                way than this version.
         """
         path = Path(path)
         manifest = read_manifest(path)
@@ -90,6 +90,8 @@ class Bundle:
             files = {
                 str(k): (str(v["sha256"]), int(v["bytes"])) for k, v in manifest["files"].items()
             }
+        except InputError as error:  # a value that this version does not know, as a metric
+            raise InputError(f"{path / MANIFEST}: ", error, "; ", *fix(path)) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"{path / MANIFEST}: damaged manifest ({error!r}); ", *fix(path)
@@ -97,7 +99,7 @@ class Bundle:
         temporal = manifest.get("temporal")
         if temporal not in (None, temporal_contract(spec.frames)):
             raise MismatchError(
-                f"{path / MANIFEST}: wants frames of other moments of a clip ({temporal}) than this "
+                f"{path / MANIFEST}: needs frames of other moments of a clip ({temporal}) than this "
                 "version takes; pip install -U mafsar, or ",
                 *fix(path),
             )
@@ -107,21 +109,21 @@ class Bundle:
                 _check_weights_of(path, name, files)
         _check_engines(path, manifest.get("engines", {}))
         bundle = Bundle(path, spec, tokenizer, manifest)
-        wanted = [graph_file("query")]
+        needed = [graph_file("query")]
         if tokenizer is not None:
-            wanted += [graph_file("text"), tokenizer.path.name]
+            needed += [graph_file("text"), tokenizer.path.name]
         if spec.text_in_support:
-            wanted.append(graph_file("support"))
-        for name in wanted:
+            needed.append(graph_file("support"))
+        for name in needed:
             if name not in files:
-                raise MissingError(f"{path / MANIFEST}: lists no {name}; ", *fix(path))
+                raise MissingError(f"{path / MANIFEST}: does not list {name}; ", *fix(path))
         return bundle
 
     def graph(self, branch: str, precision: str) -> Path:
-        """The graph of a branch ("query", "support", "text") in a precision.
+        """The file of a branch's graph ("query", "support" or "text") in a precision.
 
         Raises:
-            UnavailableError: The bundle has no such graph.
+            UnavailableError: The bundle does not have it.
         """
         name = graph_file(branch, precision)
         if name in self.manifest["files"]:
@@ -130,7 +132,7 @@ class Bundle:
         raise UnavailableError(
             f"{self.path}: no {name} (precisions here: {has}); use ",
             option(precision=(self.precisions() or ["fp32"])[0]),
-            ", or make it: ",
+            ", or add it: ",
             *export_hint(self.path, precision=precision),
         )
 
@@ -149,10 +151,10 @@ class Bundle:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def precisions(self) -> list[str]:
-        """Precisions of the query graph, fp32 first."""
+        """Precisions of the bundle, fp32 first."""
         return [
             precision
-            for precision in ("fp32", "fp16", "int8")
+            for precision in PRECISIONS
             if graph_file("query", precision) in self.manifest["files"]
         ]
 
@@ -164,11 +166,11 @@ def is_bundle(path: str | Path) -> bool:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a bundle, checked for its schema only.
+    """Reads the manifest of a bundle and checks its schema only.
 
     Raises:
-        MissingError: No such folder or no manifest in it.
-        InputError: It cannot be read or is of another schema.
+        MissingError: The folder or its manifest is missing.
+        InputError: The manifest cannot be read or has another schema.
     """
     if not path.is_dir():
         raise MissingError(f"{path}: no such bundle; ", *fix(path))
@@ -190,21 +192,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def temporal_contract(frames: int) -> dict[str, Any]:
-    """Which moments of a clip a model's frames are: `bundle.json`'s `temporal`.
+    """The moments of a clip at which a model's frames are taken: `temporal` in `bundle.json`.
 
     Args:
         frames: T.
 
     Returns:
-        `clock`: seconds of the container's timestamps, from the first one. `moments`: each frame is
-        the one shown at this share of the clip's duration, T numbers in 0–1.
+        `clock`: seconds of the container's timestamps, from the first one on. `moments`: T numbers,
+        0–1; frame i is the one shown at `moments[i]` of the clip's duration.
     """
     moments = segment_times(1.0, frames)
     return {"clock": "container, seconds", "moments": [round(float(t), 6) for t in moments]}
 
 
 def fix(path: Path) -> tuple[object, ...]:
-    """What makes a bundle whole again, as parts of a message."""
+    """How to repair a bundle, as parts of a message."""
     if path.parent == SHIPPED_BUNDLE.parent:
         return ("install again: pip install --force-reinstall --no-deps mafsar",)
     again = call("export_model", Placeholder("model"), out=str(path), overwrite=True)
@@ -212,7 +214,7 @@ def fix(path: Path) -> tuple[object, ...]:
 
 
 def export_hint(path: Path, **options: Any) -> tuple[object, ...]:
-    """What adds to a bundle, as parts of a message; the shipped one is copied under its name."""
+    """How to add to a bundle, as parts of a message; the shipped one is exported to a copy."""
     if path.resolve().parent != SHIPPED_BUNDLE.parent:
         return (call("export_model", str(path), **options),)
     copy = f"{path.stem}{BUNDLE_SUFFIX}"
@@ -254,19 +256,24 @@ def _check_weights_of(path: Path, name: str, files: Mapping[str, object]) -> Non
 
 
 def _check_engines(path: Path, engines: Any) -> None:
-    """Refuses entries that name files elsewhere or lack what an engine is known by."""
-    whole = isinstance(engines, dict) and all(
+    """Raises an error for entries that are incomplete or name a file outside the bundle."""
+    complete = isinstance(engines, dict) and all(
         _ENGINE_NAME.fullmatch(name)
         and isinstance(entry, dict)
         and all(isinstance(entry.get(key), str) for key in _ENGINE_ENTRY)
         for name, entry in engines.items()
     )
-    if not whole:
+    if not complete:
         raise InputError(f"{path / MANIFEST}: damaged manifest (engines); ", *fix(path))
 
 
 def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
-    """The model that a manifest describes; KeyError, TypeError or ValueError where it is damaged."""
+    """The model that a manifest describes.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: The manifest is damaged.
+        InputError: It names an unknown metric, or a number of its scoring is out of range.
+    """
     match, preprocess = manifest["match"], manifest["preprocess"]
     if manifest["adapters"] not in ("none", "trained"):
         raise ValueError(f"adapters {manifest['adapters']!r}")
@@ -302,7 +309,7 @@ def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
 
 
 def tokenizer_of(path: Path, manifest: dict[str, Any]) -> TokenizerSpec | None:
-    """The tokenizer that a manifest names, or None; errors as `spec_of`."""
+    """The tokenizer that a manifest names, or None; raises as `spec_of`."""
     if not manifest["text"]:
         return None
     values = manifest["tokenizer"]

@@ -1,6 +1,6 @@
-"""The few calls of the CUDA runtime that the TensorRT runner needs, through ctypes (no torch).
+"""The calls of the CUDA runtime that the TensorRT encoder needs, by ctypes (no torch).
 
-On a Jetson this is the system's library; elsewhere also the one that a pip package brings.
+On a Jetson this is the system's library; elsewhere it can also come from a pip package.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Cuda:
     """One device.
 
     Args:
-        index: Of the device.
+        index: The device's number.
 
     Raises:
-        UnavailableError: No CUDA runtime, or no such device.
+        UnavailableError: There is no CUDA runtime, or no such device.
     """
 
     def __init__(self, index: int = 0) -> None:
@@ -33,7 +33,7 @@ class Cuda:
         self.check(self._library.cudaSetDevice(index), f"select GPU {index}")
 
     def check(self, status: int, what: str) -> None:
-        """Raises UnavailableError where a call failed."""
+        """Raises UnavailableError if a call failed."""
         if status != 0:
             reason = self._library.cudaGetErrorString(status).decode()
             raise UnavailableError(
@@ -42,7 +42,7 @@ class Cuda:
             )
 
     def allocate(self, size_bytes: int) -> int:
-        """Device memory; its address."""
+        """Allocates device memory; returns its address."""
         pointer = ctypes.c_void_p()
         size = ctypes.c_size_t(size_bytes)
         self.check(
@@ -51,7 +51,7 @@ class Cuda:
         return pointer.value or 0
 
     def allocate_pinned(self, size_bytes: int) -> int:
-        """Host memory that the device reads without a copy between; its address."""
+        """Allocates pinned host memory, which is copied without a detour; returns its address."""
         pointer = ctypes.c_void_p()
         size = ctypes.c_size_t(size_bytes)
         self.check(
@@ -61,25 +61,25 @@ class Cuda:
         return pointer.value or 0
 
     def free(self, address: int) -> None:
-        """Gives device memory back; errors at the end of a process are of no use."""
+        """Frees device memory; errors, as at the end of a process, are ignored."""
         self._library.cudaFree(ctypes.c_void_p(address))
 
     def free_pinned(self, address: int) -> None:
-        """Gives pinned memory back."""
+        """Frees pinned host memory."""
         self._library.cudaFreeHost(ctypes.c_void_p(address))
 
     def stream(self) -> int:
-        """A new stream; its handle."""
+        """Creates a stream; returns its handle."""
         handle = ctypes.c_void_p()
         self.check(self._library.cudaStreamCreate(ctypes.byref(handle)), "make a stream")
         return handle.value or 0
 
     def to_device(self, device: int, host: int, size_bytes: int, stream: int) -> None:
-        """Enqueues a copy."""
+        """Enqueues a copy from host to device."""
         self._copy(device, host, size_bytes, _TO_DEVICE, stream)
 
     def to_host(self, host: int, device: int, size_bytes: int, stream: int) -> None:
-        """Enqueues a copy."""
+        """Enqueues a copy from device to host."""
         self._copy(host, device, size_bytes, _TO_HOST, stream)
 
     def _copy(self, to: int, of: int, size_bytes: int, kind: int, stream: int) -> None:
@@ -93,18 +93,18 @@ class Cuda:
         self.check(status, f"copy {size_bytes} bytes")
 
     def wait(self, stream: int) -> None:
-        """Waits for everything enqueued."""
+        """Waits for everything enqueued on a stream."""
         self.check(self._library.cudaStreamSynchronize(ctypes.c_void_p(stream)), "run the engine")
 
     def begin_capture(self, stream: int) -> None:
-        """From here on, calls on the stream are recorded instead of run."""
+        """Begins to record what is enqueued on the stream, instead of running it."""
         status = self._library.cudaStreamBeginCapture(
             ctypes.c_void_p(stream), ctypes.c_int(_THREAD_LOCAL)
         )
         self.check(status, "begin a graph")
 
     def end_capture(self, stream: int) -> int | None:
-        """The recorded graph, ready to launch; None where something in it cannot be recorded."""
+        """Ends recording; returns the graph, ready to launch, or None if it could not be recorded."""
         graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
         status = self._library.cudaStreamEndCapture(ctypes.c_void_p(stream), ctypes.byref(graph))
         if status == 0 and graph.value:
@@ -113,7 +113,7 @@ class Cuda:
             )
             self._library.cudaGraphDestroy(graph)
         if status != 0 or not ready.value:
-            self._library.cudaGetLastError()  # clears it: the next call must not report this one
+            self._library.cudaGetLastError()  # clears the error, or the next call would report it
             return None
         return ready.value
 
@@ -137,17 +137,17 @@ def _load() -> ctypes.CDLL:
 
 
 def candidates(root: Path = Path("/")) -> Iterator[str]:
-    """Where the CUDA runtime may be, the likeliest first.
+    """Where the CUDA runtime may be, the most likely first.
 
     Args:
-        root: Where the file system begins.
+        root: Root of the file system.
     """
     yield from _NAMES
-    # The toolkit's folder; not every shell of a Jetson has it on the loader's path.
+    # The toolkit's folder; on a Jetson, LD_LIBRARY_PATH does not always have it.
     toolkit = root / "usr/local/cuda"
     for folder in (toolkit / "lib64", toolkit / "targets/aarch64-linux/lib"):
         yield from map(str, sorted(folder.glob("libcudart.so*")))
-    # What packages bring for other aarch64 machines does not know a Jetson's GPU.
+    # pip packages for aarch64 do not support a Jetson's GPU.
     if not (root / "etc/nv_tegra_release").exists():
         yield from map(str, _from_packages())
 

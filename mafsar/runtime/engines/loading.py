@@ -1,4 +1,4 @@
-"""From a model's name to an encoder, and from a bank to the model that made it."""
+"""Loading models: from a name to an encoder, and from a bank to the model that made it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mafsar.choices import PRECISIONS, Engine, EngineChoice, MakeBundle, Precision
+from mafsar.choices import ENGINES, PRECISIONS, Engine, EngineChoice, MakeBundle, Precision
 from mafsar.errors import (
     InputError,
     MafsarError,
@@ -37,12 +37,12 @@ from mafsar.runtime.engines.bundle import Bundle, is_bundle, read_manifest
 
 @dataclass(frozen=True)
 class ModelCard:
-    """One model that a name stands for.
+    """A model that has a short name.
 
     Attributes:
-        name: What `load_model` takes.
-        what: One line about it.
-        ready: Whether it can be loaded here without installing or downloading anything.
+        name: The name, for `load_model`.
+        what: A description, one line.
+        ready: Whether it can be loaded without installing or downloading anything.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ModelCard:
 
 
 def list_models() -> list[ModelCard]:
-    """The models that have a short name, the default first."""
+    """Lists the models that have a short name, the default first."""
     from mafsar.model.config import named_config
 
     cards = [ModelCard(SHIPPED, "the shipped starter, an ONNX bundle", is_bundle(SHIPPED_BUNDLE))]
@@ -63,7 +63,7 @@ def list_models() -> list[ModelCard]:
 
 
 def model_path(name: str) -> Path:
-    """Where a model's name would lie as a file or folder; that of `tiny` is the shipped bundle."""
+    """The path that a model's name stands for; it may not exist. `tiny` is the shipped bundle."""
     return SHIPPED_BUNDLE if name == SHIPPED else Path(name).expanduser()
 
 
@@ -73,40 +73,41 @@ class EngineRow:
 
     Attributes:
         name: As users choose it.
-        takes: What it runs: "bundle" or "network".
-        missing: Why `engine="auto"` does not take it here, or None; an empty reason needs no
-            words. Of a network it is asked with no bundle.
+        takes: What it runs: a bundle's ONNX graphs ("graphs"), engines that were built from them
+            and added to the bundle ("built"), or a torch network ("network").
+        missing: Why `engine="auto"` does not take it here, or None; an empty reason is not shown.
+            The last row that takes a bundle, and that of the network, are not asked.
         load: Opens the model; raises where that fails.
     """
 
     name: Engine
-    takes: Literal["bundle", "network"]
-    missing: Callable[[Bundle, EngineChoice], Message | None]
+    takes: Literal["graphs", "built", "network"]
+    missing: Callable[[ModelSource, EngineChoice], Message | None]
     load: Callable[[ModelSource, EngineChoice], Encoder]
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that was found by its name.
+    """A model found by its name.
 
     Attributes:
-        name: What the user typed.
-        bundle: Its bundle; None for a model that only torch can run.
+        name: The name, as the user gave it.
+        bundle: Its bundle; None for a network, which only torch can run.
     """
 
     name: str
     bundle: Bundle | None
 
     def opened(self) -> Bundle:
-        """The bundle of a source that has one."""
+        """The bundle, for engines that run bundles."""
         assert self.bundle is not None, f"{self.name} has no bundle"
         return self.bundle
 
 
-def _trt_missing(bundle: Bundle, choice: EngineChoice) -> Message | None:
+def _trt_missing(source: ModelSource, choice: EngineChoice) -> Message | None:
     from mafsar.runtime.engines.trt_encoder import trt_missing
 
-    return trt_missing(bundle, choice.device, choice.precision)
+    return trt_missing(source.opened(), choice.device, choice.precision)
 
 
 def _load_trt(source: ModelSource, choice: EngineChoice) -> Encoder:
@@ -137,12 +138,14 @@ def _load_torch(source: ModelSource, choice: EngineChoice) -> Encoder:
     )
 
 
-# In the order in which `engine="auto"` tries those that take what there is.
+# In the order in which `engine="auto"` tries them. Of a bundle, the last one is always there.
 ENGINE_TABLE = (
-    EngineRow("trt", "bundle", _trt_missing, _load_trt),
-    EngineRow("onnx", "bundle", lambda *_: None, _load_onnx),
+    EngineRow("trt", "built", _trt_missing, _load_trt),
+    EngineRow("onnx", "graphs", lambda *_: None, _load_onnx),
     EngineRow("torch", "network", lambda *_: None, _load_torch),
 )
+_ROWS: dict[str, EngineRow] = {row.name: row for row in ENGINE_TABLE}
+assert sorted(_ROWS) == sorted(ENGINES), "mafsar.choices.Engine names the rows of this table"
 
 
 def load_model(
@@ -157,41 +160,42 @@ def load_model(
 ) -> Encoder:
     """Loads a model.
 
-    A model that is not a bundle runs on the bundle that the cache keeps of it, where there is one;
-    else on torch.
+    A model that is not a bundle runs on its bundle in the cache if there is one, else on torch.
 
     Args:
-        name: `tiny`, a bundle folder, or what needs torch: a CLIP (`vit-b-32`, `NAME:TAG`,
-            `NAME:/path/weights`, `NAME:random`, `hf-hub:…`, `local-dir:…`), a run folder, trained
-            adapters.
+        name: `tiny`, the path of a bundle, or a network: a CLIP (`vit-b-32`, `NAME:TAG`,
+            `NAME:/path/weights`, `NAME:random`, `hf-hub:…`, `local-dir:…`), a run folder or a file
+            of trained adapters.
         engine: "auto", "onnx", "trt" or "torch".
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
         threads: Threads of the engine on the CPU; None = OMP_NUM_THREADS, else one a core.
-        cache: Off: bundles in the cache are neither used nor made.
-        make_bundle: Called with the name of a model whose bundle is wanted and not there yet;
-            `mafsar.export.first_use.make_kept` makes it. None = none is made.
+        cache: False neither uses nor makes bundles in the cache.
+        make_bundle: Called with the name of a model that has no bundle yet, to make one, as
+            `mafsar.export.first_use.make_kept` does. None makes none.
 
     Returns:
-        The encoder; its `choice` says what was chosen and why.
+        The encoder; its `choice` says which engine and device were chosen, and why.
 
     Raises:
-        MissingError: No such model.
-        UnavailableError: Engine, device or precision is not there; says what to install.
-        MismatchError: A bundle's files are not those of its manifest.
+        MissingError: There is no such model.
+        InputError: An unknown engine, device or precision.
+        UnavailableError: Engine, device or precision is not available; says what to install.
+        MismatchError: A bundle's files differ from its manifest.
     """
     return open_model(name, EngineChoice(engine, device, precision, threads, cache, make_bundle))
 
 
 def open_model(name: str | Path, choice: EngineChoice) -> Encoder:
-    """Loads a model on what was chosen; errors as `load_model`."""
+    """Loads a model on the chosen engine; raises as `load_model`."""
     name = str(name)
     path = model_path(name)
+    takes = None if choice.engine == "auto" else _ROWS[choice.engine].takes
     if name == SHIPPED or is_bundle(path):
-        bundle = None if choice.engine == "torch" else Bundle.open(path)
+        bundle = None if takes == "network" else Bundle.open(path)
         return _open(ModelSource(name, bundle), choice)
     _check_exists(name)
-    if choice.cache and choice.engine in ("auto", "onnx"):
+    if choice.cache and takes in (None, "graphs"):
         bundle = _kept_bundle(name, choice.make_bundle)
         if bundle is not None:
             encoder = _open(ModelSource(name, _of_source(bundle, path)), choice)
@@ -201,22 +205,21 @@ def open_model(name: str | Path, choice: EngineChoice) -> Encoder:
 
 def _open(source: ModelSource, choice: EngineChoice) -> Encoder:
     """The first engine of the table that takes the source and is here, or the one asked for."""
-    takes = "network" if source.bundle is None else "bundle"
     if choice.engine != "auto":
-        (row,) = (row for row in ENGINE_TABLE if row.name == choice.engine)
-        if row.takes == "bundle" and source.bundle is None:
+        row = _ROWS[choice.engine]
+        if row.takes != "network" and source.bundle is None:
             raise _needs_bundle(source.name, choice)
         return row.load(source, choice)
-    rows = [row for row in ENGINE_TABLE if row.takes == takes]
+    rows = [row for row in ENGINE_TABLE if (row.takes == "network") == (source.bundle is None)]
     why: object = ""
     for row in rows[:-1]:
-        reason: object = row.missing(source.opened(), choice)
+        reason: object = row.missing(source, choice)
         if reason is None:
             try:
                 return row.load(source, choice)
             except MafsarError as error:
                 reason = error
-        why = reason
+        why = reason if str(reason) else why
     encoder = rows[-1].load(source, choice)
     if str(why):
         encoder.choice = Message.of(f"engine: {encoder.engine} on {encoder.device} (", why, ")")
@@ -224,13 +227,13 @@ def _open(source: ModelSource, choice: EngineChoice) -> Encoder:
 
 
 def _needs_bundle(name: str, choice: EngineChoice) -> UnavailableError:
-    asked: dict[str, str] = {"engine": choice.engine}
+    options: dict[str, str] = {"engine": choice.engine}
     if choice.precision != "fp32":
-        asked["precision"] = choice.precision
+        options["precision"] = choice.precision
     return UnavailableError(
         option(engine=choice.engine),
-        f": {name} is not a bundle; make one: ",
-        call("export_model", name, out="NAME.mafsar", **asked),
+        f": {name} is not a bundle; export one: ",
+        call("export_model", name, out="NAME.mafsar", **options),
         ", then ",
         option(model="NAME.mafsar"),
         "; or use ",
@@ -239,13 +242,13 @@ def _needs_bundle(name: str, choice: EngineChoice) -> UnavailableError:
 
 
 def _kept_bundle(name: str, make_bundle: MakeBundle | None) -> Bundle | None:
-    """The bundle that the cache keeps of a model, made where that is wanted."""
+    """The bundle that the cache holds of a model, made by `make_bundle` if need be; or None."""
     kept = find_kept(name) if make_bundle is None else make_bundle(name)
     if kept is None:
         return None
     try:
         return Bundle.open(kept)
-    except MafsarError:  # damaged since: made again, where it can be
+    except MafsarError:  # damaged: make it again if possible
         if make_bundle is None:
             raise
         discard_kept(kept)
@@ -258,23 +261,24 @@ def precisions_of(
     """The precisions that a model has on an engine, fp32 first.
 
     Args:
-        name: As `load_model`.
+        name: See `load_model`.
         engine: "onnx", "trt" or "torch".
-        make_bundle: As `load_model`.
+        make_bundle: See `load_model`.
 
     Returns:
-        At least one; loading says what is missing where an engine has none.
+        At least fp32; if the engine does not have it, loading says what is missing.
     """
     name = str(name)
     path = model_path(name)
     if name != SHIPPED and not is_bundle(path):
-        if engine != "onnx" or make_bundle is None:
+        if _ROWS[engine].takes != "graphs" or make_bundle is None:
             return ["fp32"]
         path = make_bundle(name)
-    if engine == "torch":
+    takes = _ROWS[engine].takes
+    if takes == "network":
         return ["fp32"]
     manifest = read_manifest(path)
-    if engine == "trt":
+    if takes == "built":
         found = {entry["precision"] for entry in manifest.get("engines", {}).values()}
     else:
         found = {each for each in PRECISIONS if graph_file("query", each) in manifest["files"]}
@@ -284,17 +288,17 @@ def precisions_of(
 def load_bank_model(
     model: BankModel, bank: Path | None = None, choice: EngineChoice | None = None
 ) -> Encoder:
-    """Loads the model that made a bank: by its recorded path, the bank's folder or the cache.
+    """Loads the model that made a bank, from its recorded path, the bank's folder or the cache.
 
     Args:
-        model: What the bank says of it.
+        model: The bank's record of it.
         bank: The bank's file, or None.
         choice: Engine, device and precision; None = "auto".
 
     Raises:
-        MissingError: No model with the bank's weights is found; names it.
+        MissingError: No model with these weights is found.
     """
-    said = "this bank" if bank is None else str(bank)
+    shown = "this bank" if bank is None else str(bank)
     name = _name_of(model, bank)
     if name is None:
         fetched = (
@@ -306,18 +310,18 @@ def load_bank_model(
             else ("; give its place with ", option("model"))
         )
         raise MissingError(
-            f"{said}: made by {model.name} (weights {model.weights_sha256[:12]}), which is not "
+            f"{shown}: made by {model.name} (weights {model.weights_sha256[:12]}), which is not "
             f"{'' if model.path is None else f'at {model.path}, '}beside the bank or in "
             f"{bundles_folder()}",
             *fetched,
         )
     encoder = open_model(name, choice or EngineChoice())
-    model.check(encoder.spec, said)
+    model.check(encoder.spec, shown)
     return encoder
 
 
 def _name_of(model: BankModel, bank: Path | None) -> str | None:
-    """What `load_model` takes for the model of a bank, or None where it is not found."""
+    """The name of a bank's model for `load_model`, or None if it is not found."""
     for path in _bundles_near(model, bank):
         try:
             if read_manifest(path).get("weights_sha256") == model.weights_sha256:
@@ -355,7 +359,7 @@ def _is_fetched(name: str) -> bool:
 
 
 def _bundles_near(model: BankModel, bank: Path | None) -> Iterator[Path]:
-    """Bundles that may be the bank's, the likeliest first."""
+    """Bundles that may be the bank's model, the most likely first."""
     if model.path:
         yield Path(model.path)
     yield SHIPPED_BUNDLE
@@ -370,13 +374,13 @@ def _bundles_near(model: BankModel, bank: Path | None) -> Iterator[Path]:
 
 
 def _of_source(bundle: Bundle, source: Path) -> Bundle:
-    """A bundle of the cache under the path of what it was made from: a cache may be cleared."""
-    where = str(source.resolve()) if exists(source) else None
-    return replace(bundle, spec=replace(bundle.spec, path=where))
+    """A cached bundle with the path of its source, because the cache may be cleared."""
+    path = str(source.resolve()) if exists(source) else None
+    return replace(bundle, spec=replace(bundle.spec, path=path))
 
 
 def _torch_on_gpu(name: str, choice: EngineChoice, encoder: Encoder) -> Encoder | None:
-    """torch, where `auto` found the CPU only for ONNX Runtime and torch has the GPU that is here."""
+    """torch on the GPU, if `auto` chose ONNX Runtime on the CPU because it cannot use that GPU."""
     if (choice.engine, choice.device, encoder.device) != ("auto", "auto", "cpu"):
         return None
     from mafsar.runtime.engines.onnx_encoder import has_cuda_driver
@@ -389,13 +393,15 @@ def _torch_on_gpu(name: str, choice: EngineChoice, encoder: Encoder) -> Encoder 
         found = _load_torch(ModelSource(name, None), replace(choice, device="cuda"))
     except UnavailableError:
         return None  # a torch without CUDA
-    why = encoder.choice.partition("(")[2].rstrip(")")
-    found.choice = Message.of(f"engine: torch on {found.device} (faster than onnx on cpu: {why})")
+    why = encoder.choice.parts[1:-1]  # what stands in the brackets
+    found.choice = Message.of(
+        f"engine: torch on {found.device} (faster than onnx on cpu: ", *why, ")"
+    )
     return found
 
 
 def _check_exists(name: str) -> None:
-    """Raises where a name is neither a path nor a model's name."""
+    """Raises an error if a name is neither a path nor the name of a model."""
     if not exists(Path(name).expanduser()):
         if Path(name).suffix in (BUNDLE_SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")

@@ -1,4 +1,4 @@
-"""Bundles on ONNX Runtime; a graph is opened when its branch is first used."""
+"""Bundles on ONNX Runtime; a graph is opened on first use."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# Its package for aarch64 has no CUDA.
+# ONNX Runtime's package for aarch64 has no CUDA.
 _INSTALL_CUDA: tuple[object, ...] = (
     ("use ", option(engine="trt"))
     if platform.machine() == "aarch64"
     else ("pip install 'mafsar[cuda]'",)
 )
-_MAX_BATCH = 32  # clips in one run; more are split
-_BRIEF_SPIN = (1, 26)  # the first ONNX Runtime that can be told how long
+_MAX_BATCH = 32  # clips per run; longer calls are split
+_BRIEF_SPIN = (1, 26)  # the first ONNX Runtime with a setting for the spin time
 _SPIN_MICROSECONDS = 20
 
 
@@ -46,12 +46,13 @@ class OnnxEncoder:
     Args:
         bundle: An opened bundle.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: "fp32", "fp16" or "int8"; the bundle must hold its graphs.
-        threads: Threads of one run on the CPU; None = OMP_NUM_THREADS, else one a core.
-        max_batch: Clips in one run; a longer call is split.
+        precision: "fp32", "fp16" or "int8"; the bundle must have its graphs.
+        threads: CPU threads; None = OMP_NUM_THREADS, else one per core.
+        max_batch: Clips per run; longer calls are split.
 
     Raises:
-        UnavailableError: Device or precision is not there; says what to install.
+        InputError: A number out of range, or an unknown device.
+        UnavailableError: Device or precision is not available; says what to install.
     """
 
     engine = "onnx"
@@ -76,7 +77,7 @@ class OnnxEncoder:
         self._max_batch = max_batch
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._tokenizer: Tokenizer | None = None
-        bundle.graph("query", precision)  # a precision that is not there is said now
+        bundle.graph("query", precision)  # raises now if the precision is missing
         self.device, why = self._choose_device(device)
         self.choice = Message.of(f"engine: onnx on {self.device} (", why, ")")
 
@@ -89,18 +90,18 @@ class OnnxEncoder:
         return f"OnnxEncoder({self.spec.name!r}, {self.device}, {self.precision})"
 
     def encode_query(self, frames: Frames) -> Features:
-        """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
+        """Encodes clips (B, T, S, S, 3), uint8 RGB, without class text."""
         return self._encode("query", checked_frames(self.spec, frames), None)
 
     def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
-        """Encodes support clips with their class's raw text embedding (B, E); None = query graph."""
+        """Encodes support clips with their class's raw text embedding (B, E); None = as queries."""
         frames = checked_frames(self.spec, frames)
         if text is None:
             return self._encode("query", frames, None)
         return self._encode("support", frames, checked_text(self.spec, text, len(frames)))
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
-        """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
+        """Raw embeddings of class texts, (n, E): means over the model's prompts."""
         if self.bundle.tokenizer is None:
             raise UnavailableError(f"{self.spec.name} has no text tower; use ", option(text="off"))
         if self._tokenizer is None:
@@ -137,24 +138,24 @@ class OnnxEncoder:
 
     def _session(self, branch: str) -> onnxruntime.InferenceSession:
         if branch not in self._sessions:
-            # The text tower runs once a class: not worth the device's memory.
+            # The text tower runs once per class: not worth the GPU's memory.
             device = "cpu" if branch == "text" else self.device
             self._sessions[branch] = self._open(branch, device)
         return self._sessions[branch]
 
     def _open(self, branch: str, device: str) -> onnxruntime.InferenceSession:
-        """Opens a graph and makes sure that it runs where it was asked to."""
+        """Opens a graph and checks that it runs on the requested device."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
-        # Left to itself, ONNX Runtime pins threads to cores, and complains in a container.
+        # Without a number, ONNX Runtime pins threads to cores, which fails in some containers.
         options.intra_op_num_threads = self._threads or available_threads()
         for key, value in thread_waits(onnxruntime.__version__).items():
             options.add_session_config_entry(key, value)
-        wanted = _CPU if device == "cpu" else _CUDA
+        provider = _CPU if device == "cpu" else _CUDA
         providers: list[Any] = [_CPU]
-        if wanted == _CUDA:
+        if provider == _CUDA:
             index = int(device.partition(":")[2] or 0)
             providers = [(_CUDA, {"device_id": index}), _CPU]
         path = self.bundle.graph(branch, self.precision)
@@ -162,14 +163,14 @@ class OnnxEncoder:
             session = onnxruntime.InferenceSession(
                 str(path), sess_options=options, providers=providers
             )
-        except Exception as error:  # the library's own classes share no public base
+        except Exception as error:  # ONNX Runtime's errors have no common public base
             first = str(error).strip().splitlines()[0]
             raise UnavailableError(
                 f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open it on {device} "
                 f"({first}); see mafsar doctor"
             ) from error
-        # ONNX Runtime opens on the CPU with no more than a log line where CUDA is not to be had.
-        if wanted not in session.get_providers():
+        # Without CUDA, ONNX Runtime opens on the CPU and only logs it.
+        if provider not in session.get_providers():
             raise UnavailableError(
                 option(device=device),
                 f": ONNX Runtime opened {path.name} on {', '.join(session.get_providers())} "
@@ -180,12 +181,12 @@ class OnnxEncoder:
         return session
 
     def _choose_device(self, device: str) -> tuple[str, str]:
-        """The device and why."""
+        """The device, and why it was chosen."""
         check_device(device)
         if device == "cpu":
-            return "cpu", "asked for"
+            return "cpu", "as requested"
         if self.precision == "int8":
-            # CUDA has no kernels for it: nodes would run on the CPU, between copies.
+            # CUDA has no int8 kernels: nodes would run on the CPU, with copies in between.
             if device == "auto":
                 return "cpu", "int8 is for CPUs"
             raise UnavailableError(
@@ -204,7 +205,7 @@ class OnnxEncoder:
                     option(device=device), ": ", missing, "; or use ", option(device="cpu")
                 )
             self._sessions["query"] = self._open("query", chosen)
-            return chosen, "asked for"
+            return chosen, "as requested"
         missing = cuda_missing()
         if missing is not None:
             return "cpu", missing
@@ -216,7 +217,7 @@ class OnnxEncoder:
 
 
 def cuda_missing() -> Message | None:
-    """Why ONNX Runtime cannot use CUDA here and what would help, or None."""
+    """Why ONNX Runtime cannot use CUDA on this machine, and what would help; or None."""
     if not has_cuda_driver():
         return Message.of("no GPU driver here")
     import onnxruntime
@@ -227,7 +228,7 @@ def cuda_missing() -> Message | None:
 
 
 def available_threads() -> int:
-    """OMP_NUM_THREADS, which torch and the kernels obey too, else the cores of this process."""
+    """OMP_NUM_THREADS, as for torch and the kernels, else the cores that this process may use."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if first.isdigit() and int(first) > 0:
         return int(first)
@@ -237,13 +238,13 @@ def available_threads() -> int:
 
 
 def thread_waits(version: str) -> dict[str, str]:
-    """Session entries that say how threads wait for the next node.
+    """Session options for how threads wait for the next node.
 
-    A node of a small graph takes less time than a sleeping thread takes to wake. Threads that spin
-    longer, or between runs, take the cores from the decoder's threads and from other programs.
+    They spin for a short time, because a node of a small graph takes less time than waking a
+    thread, but not between runs, where they would take cores from the decoder and other programs.
 
     Args:
-        version: ONNX Runtime's; before 1.26 it spins for long or not at all, so not at all.
+        version: ONNX Runtime's. Before 1.26 the spin time could not be set, so threads do not spin.
     """
     spins = tuple(int(part) for part in version.split(".")[:2]) >= _BRIEF_SPIN
     entries = {"session.intra_op.allow_spinning": str(int(spins))}

@@ -1,4 +1,4 @@
-"""How far two arrays of features are apart."""
+"""Differences between two arrays of features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Parity:
-    """How far two results are apart.
+    """How much two results differ.
 
     Attributes:
         max_error: Largest absolute difference.
@@ -22,7 +22,7 @@ class Parity:
     min_cosine: float = 1.0
 
     def worse(self, other: Parity) -> Parity:
-        """The worse of both, each figure by itself."""
+        """The larger error and the smaller cosine of two."""
         return Parity(max(self.max_error, other.max_error), min(self.min_cosine, other.min_cosine))
 
     def __str__(self) -> str:
@@ -30,7 +30,14 @@ class Parity:
 
 
 def compare(reference: NDArray[Any], found: NDArray[Any]) -> Parity:
-    """Compares results of one shape, (…, E), in float64; NaN counts as cosine −1."""
+    """Compares two arrays of one shape, (…, E), in float64.
+
+    Returns:
+        The differences; error ∞ and cosine −1 if a number is not finite.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
     if reference.shape != found.shape:
         raise ValueError(f"shapes differ: {reference.shape} and {found.shape}")
     a, b = reference.astype(np.float64), found.astype(np.float64)

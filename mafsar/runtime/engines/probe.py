@@ -1,4 +1,4 @@
-"""The probe of a bundle: clips and what the fp32 reference made of them, for devices without it."""
+"""The probe of a bundle: clips with their fp32 features, to check engines on a device without torch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ LIMITS = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.98}
 
 
 def read_probe(bundle: Bundle) -> dict[str, NDArray[Any]]:
-    """Its arrays: `frames`, `class_index`, `class_text`, and outputs by `branch/output`.
+    """Reads the probe of a bundle.
+
+    Returns:
+        `frames` (n, T, S, S, 3), `owners` (n,): class index of each clip, `class_text` (C, E), and
+        reference outputs named `branch/output`.
 
     Raises:
-        MissingError: The bundle has none.
+        MissingError: The bundle has no probe.
     """
     from safetensors.numpy import load_file
 
@@ -42,17 +46,18 @@ def check_probe(
     """Compares an encoder with the probe's reference, in batches of two sizes.
 
     Args:
-        encoder: On the device that is in question.
+        encoder: The encoder to check, on its device.
         bundle: Its bundle.
-        batches: Clips a call.
-        limit: Least cosine accepted when what it runs was made; passes where it is the lower one.
-        again: What makes the encoder's files again, as parts of a message.
+        batches: Two numbers of clips per call.
+        limit: Smallest cosine that was accepted when the engine was built. The lower of it and the
+            precision's own limit counts.
+        again: How to build the encoder's files again, as parts of a message.
 
     Returns:
-        The worst of all outputs.
+        The largest error and smallest cosine of all outputs.
 
     Raises:
-        MismatchError: A cosine is under the limit, and under that of the encoder's precision.
+        MismatchError: A cosine is below the limit.
     """
     probe = read_probe(bundle)
     branches = ["query"] + (["support"] if encoder.spec.text_in_support else [])
@@ -77,7 +82,7 @@ def check_probe(
     if not worst.min_cosine >= limit:
         raise MismatchError(
             f"{bundle.path}: {encoder.engine} {encoder.precision} on {encoder.device} does not give "
-            f"the reference's features ({worst}, at least {limit} wanted); ",
+            f"the reference's features ({worst}; the smallest cosine must be at least {limit}); ",
             *again,
             ", or use ",
             option(engine="onnx"),

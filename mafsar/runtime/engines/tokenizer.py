@@ -1,4 +1,4 @@
-"""Texts → token ids, cleaned as CLIP's own tokenizer cleans before its byte pairs."""
+"""From texts to token ids; texts are cleaned as CLIP's tokenizer does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Tokenizer:
-    """A bundle's tokenizer."""
+    """A bundle's tokenizer.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
 
     def __init__(self, spec: TokenizerSpec) -> None:
         from tokenizers import Tokenizer as Library
@@ -30,12 +34,12 @@ class Tokenizer:
                 f"{spec.path}: not a tokenizer of the tokenizers library ({error}); export the "
                 "bundle again"
             ) from error
-        # Cut and padded here, so that the end token survives the cut as in CLIP.
+        # Texts are cut and padded here: a cut text keeps its end token, as in CLIP.
         self._library.no_truncation()
         self._library.no_padding()
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Token ids, (n, context_length), padded with 0; a long text keeps its end token."""
+        """Token ids, (n, context_length), padded with 0; a text that is cut keeps its end token."""
         length = self.spec.context_length
         tokens = np.zeros((len(texts), length), np.int64)
         for row, text in enumerate(texts):
@@ -48,7 +52,7 @@ class Tokenizer:
 
 
 def clean(text: str) -> str:
-    """Mends broken Unicode, undoes HTML entities twice, joins white space, lowers the case."""
+    """Fixes broken Unicode, decodes HTML entities twice, collapses white space, lowers the case."""
     import ftfy
 
     text = ftfy.fix_text(text)

@@ -1,4 +1,4 @@
-"""Networks on torch: CLIPs by name and trained adapters; imported only when one is asked for."""
+"""Networks on torch: CLIPs by name and trained adapters. Imported only when one is loaded."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from mafsar.runtime.engines.bundle import Bundle, TokenizerSpec, is_bundle, read
 from mafsar.runtime.engines.tokenizer import Tokenizer
 
 _CLIP_VOCABULARY = 49408
-_MAX_BATCH = 16  # clips in one run; more are split
+_MAX_BATCH = 16  # clips per run; longer calls are split
 
 
 class TorchEncoder:
     """A network on torch; follows `mafsar.runtime.encoder.Encoder`.
 
     Args:
-        network: With weights.
+        network: The network, with weights.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", or "fp16" on CUDA.
-        notice: One sentence said once when the model is used.
-        path: Where the weights came from, if from a file.
-        bundle: The bundle that the network was made of; its words and tokenizer are the model's.
+        notice: A sentence to show once when the model is used, or None.
+        path: Where the weights were loaded from, or None.
+        bundle: The bundle that the weights come from, if any; it gives the spec and the tokenizer.
 
     Raises:
-        InputError: Another device.
-        UnavailableError: Device or precision is not there; says what to do.
+        InputError: An unknown device.
+        UnavailableError: Device or precision is not available; says what to do.
     """
 
     engine = "torch"
@@ -63,7 +63,7 @@ class TorchEncoder:
         if precision not in ("fp32", "fp16"):
             raise UnavailableError(
                 option(precision=precision),
-                ": the torch engine computes fp32 and, on CUDA, fp16; use ",
+                ": the torch engine has fp32 and, on CUDA, fp16; use ",
                 option(precision="fp32"),
             )
         if precision == "fp16" and self.device == "cpu":
@@ -77,7 +77,7 @@ class TorchEncoder:
             self.spec = network_spec(network, notice=notice, path=path)
             reason = f"{self.spec.name} is not a bundle"
         else:
-            self.spec, reason = bundle.spec, "asked for"
+            self.spec, reason = bundle.spec, "as requested"
         self.choice = Message.of(f"engine: torch on {self.device} ({reason}; {why})")
         self._network = network.to(self.device).eval()
         self._tokenizer: Tokenizer | None = None
@@ -85,7 +85,7 @@ class TorchEncoder:
         if bundle is not None and bundle.tokenizer is not None:
             self._tokenizer = Tokenizer(bundle.tokenizer)
             self._tokenizer_file = bundle.tokenizer.path
-        self._clip_tokenizer: Any = None  # open_clip's; a fifth of a second to build
+        self._clip_tokenizer: Any = None  # open_clip's; takes 0.2 s to build
 
     @functools.cached_property
     def files_sha256(self) -> str:
@@ -99,25 +99,22 @@ class TorchEncoder:
         return f"TorchEncoder({self.spec.name!r}, {self.device}, {self.precision})"
 
     def encode_query(self, frames: Frames) -> Features:
-        """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
+        """Encodes clips (B, T, S, S, 3), uint8 RGB, without class text."""
         return self._encode(frames, None)
 
     def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
-        """Encodes support clips with their class's raw text embedding (B, E).
-
-        `text` None means the query branch.
-        """
+        """Encodes support clips with their class's raw text embedding (B, E); None = as queries."""
         if text is not None and not self.spec.text_in_support:
-            raise InputError(f"{self.spec.name} has no support branch; give no text")
+            raise InputError(f"{self.spec.name} has no support branch; omit text")
         return self._encode(frames, text)
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
-        """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
+        """Raw embeddings of class texts, (n, E): means over the model's prompts."""
         rows = []
         for text in texts:
             tokens = self._tokenize([prompt.replace("{}", text) for prompt in self.spec.prompts])
             with torch.inference_mode():
-                # The text tower runs once a class: always in float32.
+                # The text tower runs once per class, so always in float32.
                 embedding = self._network.encode_text(torch.from_numpy(tokens).to(self.device))
             rows.append(embedding.double().mean(dim=0).cpu().numpy())  # (E,)
         return np.array(rows, np.float32).reshape(len(rows), self.spec.embed_dim)
@@ -189,18 +186,18 @@ def load_torch_encoder(
     """Loads a network by name onto torch.
 
     Args:
-        name: See `mafsar.model.names.parse_model_name`; also a run folder or a `.safetensors` file
-            with trained adapters.
+        name: See `mafsar.model.names.parse_model_name`; also the path of a bundle, a run folder or
+            a `.safetensors` file of trained adapters.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "fp32", or "fp16" on CUDA.
-        threads: Threads of torch on the CPU, for the whole process; None leaves them.
-        seed: Of `NAME:random`.
+        threads: CPU threads of torch, for the whole process; None = do not change them.
+        seed: Seed of the weights of `NAME:random`.
 
     Raises:
         InputError: An unknown name, tag or device.
-        MissingError: A file or folder that is not there.
-        MismatchError: Weights that do not fit the network.
-        UnavailableError: What is not there: device, precision, weights, package; says what to do.
+        MissingError: A file or folder is missing.
+        MismatchError: The weights do not fit the network.
+        UnavailableError: A device, precision, package or weights are not available.
     """
     if threads is not None:
         if threads < 1:
@@ -212,21 +209,21 @@ def load_torch_encoder(
         network = load_bundle_network(path)
         return TorchEncoder(network, device=device, precision=precision, bundle=bundle)
     if path.exists():
-        network, notice, where = load_trained(path), None, str(path.resolve())
+        network, notice, found = load_trained(path), None, str(path.resolve())
     else:
-        network, where = create_network(name, seed=seed), None
+        network, found = create_network(name, seed=seed), None
         notice = f"{name} runs as plain frozen CLIP: it has no trained adapters"
         if name.endswith(":random"):
-            notice = f"{name} has random weights: for shapes and speed, its answers mean nothing"
+            notice = f"{name} has random weights: use it to check shapes and speed; its answers are meaningless"
         elif network.config.adapters is not None:
             notice = None
-    return TorchEncoder(network, device=device, precision=precision, notice=notice, path=where)
+    return TorchEncoder(network, device=device, precision=precision, notice=notice, path=found)
 
 
 def network_spec(
     network: MafsarNetwork, *, notice: str | None = None, path: str | None = None
 ) -> ModelSpec:
-    """What the runtime must know of a network."""
+    """The `ModelSpec` of a network."""
     config = network.config
     total, tunable = parameter_counts(config.tunable())
     return ModelSpec(
@@ -252,13 +249,14 @@ def network_spec(
 
 
 def known_words(name: str) -> frozenset[str] | None:
-    """The shipped text tower knows the words of its captions only, in whatever is tuned on it.
+    """The words that a network's text tower was trained on.
 
     Args:
-        name: A network's configured name.
+        name: The network's configured name.
 
     Returns:
-        The words, or None for an open vocabulary.
+        For `tiny`, and what is trained from it, the words of its captions; None for an open
+        vocabulary.
     """
     if name != SHIPPED or not is_bundle(SHIPPED_BUNDLE):
         return None
@@ -266,14 +264,14 @@ def known_words(name: str) -> frozenset[str] | None:
 
 
 def _choose_device(device: str) -> tuple[str, str]:
-    """The device and why."""
+    """The device, and why it was chosen."""
+    check_device(device)
     if device == "cpu":
-        return "cpu", "asked for"
+        return "cpu", "as requested"
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda:0", "a GPU is here"
         return "cpu", "torch sees no GPU"
-    check_device(device)
     _, _, index = device.partition(":")
     count = torch.cuda.device_count()
     if int(index or 0) >= count:
@@ -283,7 +281,7 @@ def _choose_device(device: str) -> tuple[str, str]:
             option(device="cpu"),
             " and see mafsar doctor",
         )
-    return f"cuda:{index or 0}", "asked for"
+    return f"cuda:{index or 0}", "as requested"
 
 
 def _numpy(tensor: Tensor) -> Float32:

@@ -1,4 +1,4 @@
-"""Bundles on TensorRT: which engine fits this device, and clips through it (no torch)."""
+"""Bundles on TensorRT: finds the engine that fits the GPU and runs it (no torch)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mafsar.choices import check_device
 from mafsar.errors import (
     InputError,
     MafsarError,
@@ -39,21 +40,21 @@ from mafsar.runtime.engines.probe import check_probe
 from mafsar.runtime.engines.trt_engine import TrtEngine
 
 _TRT = option(engine="trt")
-# Flavour as it stands in engine names → the module that runs it; one never loads the other's.
+# Module of each flavour, as named in engine files; neither can load the other's engines.
 MODULES = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 @dataclass(frozen=True)
 class Device:
-    """What an engine must have been built for.
+    """A GPU and the TensorRT modules that can use it.
 
     Attributes:
-        cuda: The GPU.
-        index: Its number.
+        cuda: The GPU's runtime.
+        index: The GPU's number.
         compute_capability: As "8.7".
-        modules: The TensorRT modules here, by flavour.
-        name: The GPU's, as "Orin" or "NVIDIA H100 80GB HBM3".
+        modules: The installed TensorRT modules, by flavour.
+        name: Name of the GPU, as "Orin" or "NVIDIA H100 80GB HBM3".
     """
 
     cuda: Cuda
@@ -67,7 +68,7 @@ class Device:
         """The GPU of this machine.
 
         Raises:
-            UnavailableError: No GPU, no TensorRT or no CUDA runtime.
+            UnavailableError: There is no GPU, no TensorRT or no CUDA runtime.
         """
         capability = compute_capability(index)
         if capability is None:
@@ -99,12 +100,13 @@ class TrtEncoder:
     Args:
         bundle: An opened bundle.
         device: "auto", "cuda" or "cuda:N".
-        precision: "fp32" or "fp16"; the bundle must hold engines of it for this GPU.
-        here: The device; None looks.
+        precision: "fp32" or "fp16"; the bundle must have such engines for this GPU.
+        here: The GPU; None = detect it.
 
     Raises:
-        UnavailableError: No GPU, no TensorRT, or no engine for them; says what to run.
-        MismatchError: An engine that is not the one of the manifest, or computes something else.
+        InputError: A device that is not a GPU.
+        UnavailableError: There is no GPU, no TensorRT, or no engine for them; says what to run.
+        MismatchError: An engine differs from the manifest, or gives other features than it should.
     """
 
     engine = "trt"
@@ -117,6 +119,7 @@ class TrtEncoder:
         precision: str = "fp32",
         here: Device | None = None,
     ) -> None:
+        check_device(device)
         kind, _, index = device.partition(":")
         if kind not in ("auto", "cuda"):
             raise InputError(
@@ -129,7 +132,7 @@ class TrtEncoder:
         branches = ["query"] + (["support"] if self.spec.text_in_support else [])
         self._names = {branch: self._find(branch) for branch in branches}
         self._engines: dict[str, TrtEngine] = {}
-        # The text tower runs once a class: not worth an engine.
+        # The text tower runs once per class: not worth an engine.
         self._words = OnnxEncoder(bundle, device="cpu")
         self._verify()
         entry = bundle.manifest["engines"][self._names["query"]]
@@ -150,11 +153,11 @@ class TrtEncoder:
         return f"TrtEncoder({self.spec.name!r}, {self.device}, {self.precision})"
 
     def encode_query(self, frames: Frames) -> Features:
-        """Encodes clips (B, T, S, S, 3), uint8 RGB, without any class text."""
+        """Encodes clips (B, T, S, S, 3), uint8 RGB, without class text."""
         return self._run("query", {"frames": checked_frames(self.spec, frames)})
 
     def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
-        """Encodes support clips with their class's raw text embedding (B, E); None = query graph."""
+        """Encodes support clips with their class's raw text embedding (B, E); None = as queries."""
         frames = checked_frames(self.spec, frames)
         if text is None:
             return self._run("query", {"frames": frames})
@@ -162,7 +165,7 @@ class TrtEncoder:
         return self._run("support", {"frames": frames, "text": text})
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
-        """Raw embeddings of class texts, the mean over the model's prompts, (n, E)."""
+        """Raw embeddings of class texts, (n, E): means over the model's prompts."""
         return self._words.encode_text(texts)
 
     def _run(self, branch: str, inputs: dict[str, Any]) -> Features:
@@ -174,7 +177,7 @@ class TrtEncoder:
         return checked_features(self.spec, features, len(inputs["frames"]), said=said)
 
     def _find(self, branch: str) -> str:
-        """The engine of a branch for this GPU and a TensorRT that is here."""
+        """The name of the branch's engine for this GPU and an installed TensorRT."""
         versions = {f: str(module.__version__) for f, module in self._here.modules.items()}
         engines = self.bundle.manifest.get("engines", {})
         fitting = [
@@ -186,7 +189,7 @@ class TrtEncoder:
             and versions.get(entry["flavour"]) == entry["version"]
         ]
         if fitting:
-            # Any batch runs on any engine, in parts or padded; on this one with the least of both.
+            # Any engine runs any batch, split or padded; this one splits and pads least.
             sizes = {name: engines[name]["buckets"] for name in fitting}
             return str(max(fitting, key=lambda name: (max(sizes[name]), len(sizes[name]))))
         has = ", ".join(Path(name).stem for name in engines) or "none"
@@ -200,7 +203,7 @@ class TrtEncoder:
         )
 
     def _load(self, name: str) -> TrtEngine:
-        """Opens an engine that was built from this bundle's files."""
+        """Loads an engine after checking that it was built from this bundle's files."""
         entry, path = self.bundle.manifest["engines"][name], self.bundle.path / name
         again = engine_hint(self.bundle.path, entry)
         files = self.bundle.manifest["files"]
@@ -218,39 +221,38 @@ class TrtEncoder:
             raise type(error)(error, "; ", *again) from error
 
     def _verify(self) -> None:
-        """Runs the probe once a device and engine, and notes beside the engines that it passed."""
-        cars = [self.bundle.path / Path(n).with_suffix(".json") for n in self._names.values()]
+        """Checks the engines by the probe, once per GPU; a file beside each records that it passed."""
+        records = [self.bundle.path / Path(n).with_suffix(".json") for n in self._names.values()]
         engines = self.bundle.manifest["engines"]
         hashes = [engines[name]["sha256"] for name in self._names.values()]
         on = self._here.name
-        if all(_passed(car, sha256, on) for car, sha256 in zip(cars, hashes, strict=True)):
+        if all(_passed(*each, on) for each in zip(records, hashes, strict=True)):
             return
         limit = min(float(engines[n].get("min_cosine", 1)) for n in self._names.values())
         again = engine_hint(self.bundle.path, engines[self._names["query"]])
         sizes = _probe_batches(engines[self._names["query"]]["buckets"])
         check_probe(self, self.bundle, sizes, limit=limit, again=again)
-        for car, name in zip(cars, self._names.values(), strict=True):
+        for record, name in zip(records, self._names.values(), strict=True):
             entry = engines[name] | {"verified": "engine", "verified_on": on}
             try:
-                write_text(car, json.dumps(entry, indent=1) + "\n")
+                write_text(record, json.dumps(entry, indent=1) + "\n")
             except OSError:
-                continue  # a read-only bundle is checked at each start
+                continue  # a read-only bundle is checked each time
 
 
 def load_engine(path: Path, entry: Mapping[str, Any], device: Device) -> TrtEngine:
-    """Deserialises an engine after its hash: a plan is code, so nothing else is ever loaded.
+    """Loads an engine after checking its hash, because an engine is code.
 
-    The file is mapped and what is hashed is what TensorRT reads: no copy of it is held besides, and
-    none can be put in its place in between.
+    The file is mapped, so that TensorRT reads the very bytes that were hashed and no copy is held.
 
     Args:
-        path: The engine.
-        entry: Its entry of a manifest.
-        device: Its GPU and modules.
+        path: The engine's file.
+        entry: Its entry in a manifest.
+        device: The GPU and modules to run it.
 
     Raises:
-        MissingError: No such file.
-        MismatchError: Another file than the manifest's, or one that TensorRT does not take.
+        MissingError: There is no such file.
+        MismatchError: The file differs from the manifest, or TensorRT cannot load it.
     """
     if not path.is_file():
         raise MissingError(f"{path}: missing from the bundle")
@@ -271,7 +273,7 @@ def load_module(flavour: str) -> Any:
     """The TensorRT module of a flavour.
 
     Raises:
-        UnavailableError: It cannot be loaded.
+        UnavailableError: It cannot be imported.
     """
     name = MODULES[flavour]
     try:
@@ -286,7 +288,7 @@ def load_module(flavour: str) -> Any:
 
 
 def engine_hint(bundle: Path, entry: Mapping[str, Any]) -> tuple[object, ...]:
-    """What builds an engine again, as parts of a message."""
+    """How to build an engine again, as parts of a message."""
     return export_hint(
         bundle,
         engine="trt",
@@ -297,7 +299,7 @@ def engine_hint(bundle: Path, entry: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _probe_batches(buckets: Sequence[int]) -> tuple[int, int]:
-    """Two batch sizes: of the first bucket, and of the second one, which it pads where it can."""
+    """Two batch sizes for the probe: one that fills the first bucket, one that pads a bucket."""
     first, *others = sorted(buckets)
     if not others:
         return first, max(1, first - 1)
@@ -305,18 +307,18 @@ def _probe_batches(buckets: Sequence[int]) -> tuple[int, int]:
     return first, padded if padded > first else others[0]
 
 
-def _passed(side_car: Path, sha256: str, on: str) -> bool:
-    """Whether this very engine passed on a GPU of this name; a copied bundle tells of another."""
+def _passed(record: Path, sha256: str, on: str) -> bool:
+    """Whether the record says that this engine passed on a GPU of this name."""
     try:
-        entry = json.loads(side_car.read_text(encoding="utf-8"))
-        wanted = ("engine", sha256, on)
-        return (entry["verified"], entry["sha256"], entry["verified_on"]) == wanted
+        entry = json.loads(record.read_text(encoding="utf-8"))
+        found = (entry["verified"], entry["sha256"], entry["verified_on"])
+        return found == ("engine", sha256, on)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def compute_capability(index: int = 0) -> str | None:
-    """Of a GPU here, as "8.7"; None where there is none."""
+    """Compute capability of a GPU, as "8.7"; None if there is no such GPU."""
     found = _driver_device(index)
     if found is None:
         return None
@@ -329,7 +331,7 @@ def compute_capability(index: int = 0) -> str | None:
 
 
 def gpu_name(index: int = 0) -> str:
-    """The driver's name of a GPU here; empty where there is none."""
+    """Name of a GPU; empty if there is no such GPU."""
     found = _driver_device(index)
     if found is None:
         return ""
@@ -341,7 +343,7 @@ def gpu_name(index: int = 0) -> str:
 
 
 def _driver_device(index: int) -> tuple[ctypes.CDLL, ctypes.c_int] | None:
-    """The CUDA driver and its handle of a GPU, or None where there is none."""
+    """The CUDA driver and its handle of a GPU, or None if there is no such GPU."""
     if not has_cuda_driver():
         return None
     driver, device = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
@@ -349,11 +351,10 @@ def _driver_device(index: int) -> tuple[ctypes.CDLL, ctypes.c_int] | None:
 
 
 def trt_missing(bundle: Bundle, device: str, precision: str) -> Message | None:
-    """Why `engine="auto"` does not take TensorRT for a bundle, or None where it can be tried.
+    """Why `engine="auto"` should not try TensorRT for a bundle, or None to try it.
 
     Returns:
-        The reason, with the command that would do better; an empty one where no GPU is, which
-        needs no words.
+        The reason, with the command that adds an engine; empty if there is no GPU.
     """
     capability = None if device == "cpu" else compute_capability()
     if capability is None:

@@ -1,6 +1,6 @@
-"""One TensorRT engine at run time: a context, buffers and a CUDA graph for each batch size.
+"""Running a TensorRT engine: a context, buffers and a CUDA graph for each batch size.
 
-Touches only names that TensorRT 10.3 (JetPack 6) binds.
+Uses only names that TensorRT 10.3 (JetPack 6) has.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _DTYPES: dict[str, type[np.generic]] = {
 
 
 def plan_batches(count: int, buckets: Sequence[int]) -> list[tuple[int, int]]:
-    """Cuts `count` clips into runs.
+    """Splits `count` clips into runs.
 
     Args:
-        count: Clips, ≥ 1.
-        buckets: Batch sizes of the engine, rising.
+        count: Number of clips, ≥ 1.
+        buckets: Batch sizes of the engine, ascending.
 
     Returns:
-        (clips, bucket) of each run: the least bucket that holds the rest where padding does not
-        double it, else the largest one that is filled.
+        (clips, bucket) of each run: the smallest bucket that holds the remaining clips, unless
+        padding would double them; then the largest bucket that they fill.
     """
     plan = []
     while count > 0:
@@ -50,7 +50,7 @@ def plan_batches(count: int, buckets: Sequence[int]) -> list[tuple[int, int]]:
 
 
 class _Buffer:
-    """One tensor of one bucket: pinned host memory seen as an array, and device memory."""
+    """Memory of one tensor of a bucket: pinned host memory, seen as an array, and device memory."""
 
     def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
         self._cuda = cuda
@@ -67,7 +67,7 @@ class _Buffer:
 
 
 class _Bucket:
-    """A context bound to the profile of one batch size, with its own buffers and stream."""
+    """The context of one batch size, with its own buffers and stream."""
 
     def __init__(self, engine: Any, trt: Any, cuda: Cuda, profile: int, batch: int) -> None:
         self._cuda, self._stream = cuda, cuda.stream()
@@ -75,7 +75,8 @@ class _Bucket:
         if self._context is None:
             raise UnavailableError(
                 option(engine="trt"),
-                f": no memory for a context of batch {batch}; free some on the GPU",
+                f": no memory for a context of batch {batch} on the GPU; free some, or use ",
+                option(engine="onnx"),
             )
         if not self._context.set_optimization_profile_async(profile, self._stream):
             raise MismatchError(f"the engine has no profile {profile} for batch {batch}")
@@ -84,7 +85,9 @@ class _Bucket:
         self.outputs: dict[str, _Buffer] = {}
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         is_input = {n: engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT for n in names}
-        for name in sorted(names, key=lambda n: not is_input[n]):  # outputs follow from inputs
+        for name in sorted(
+            names, key=lambda n: not is_input[n]
+        ):  # inputs first: they decide the outputs' shapes
             if is_input[name]:
                 shape = (batch, *tuple(engine.get_tensor_shape(name))[1:])
                 if not self._context.set_input_shape(name, shape):
@@ -98,7 +101,7 @@ class _Bucket:
         self._runs = 0
 
     def run(self, inputs: Mapping[str, NDArray[Any]], count: int) -> Arrays:
-        """Runs `count` clips, the rest of the batch is padding; copies of the first rows."""
+        """Runs `count` clips, padded to the batch; returns copies of their rows."""
         for name, buffer in self.inputs.items():
             buffer.array[:count] = inputs[name]
             buffer.array[count:] = 0
@@ -108,10 +111,9 @@ class _Bucket:
             self._enqueue()
         self._cuda.wait(self._stream)
         self._runs += 1
-        # The first run allocates what a recording may not; the second one is worth recording.
+        # Recorded after the first run, which allocates memory; a recording may not.
         if self._runs == 1:
             self._record()
-        # By the clips that were asked for: rows of padding never come back.
         return {name: buffer.array[:count].copy() for name, buffer in self.outputs.items()}
 
     def _enqueue(self) -> None:
@@ -139,16 +141,16 @@ class _Bucket:
 
 
 class TrtEngine:
-    """A deserialised engine.
+    """A loaded engine.
 
     Args:
-        plan: Its bytes or a mapped file, whose hash has been checked: a plan is code.
+        plan: Its bytes or mapped file. Check its hash before: an engine is code.
         trt: The module, `tensorrt` or `tensorrt_rtx`.
-        cuda: The device.
+        cuda: The GPU.
         buckets: Batch sizes, in the order of the engine's profiles.
 
     Raises:
-        MismatchError: The module does not take the plan; it was made for another device or version.
+        MismatchError: TensorRT cannot load it; it was built for another GPU or version.
     """
 
     def __init__(self, plan: bytes | mmap, trt: Any, cuda: Cuda, buckets: Sequence[int]) -> None:
@@ -158,17 +160,17 @@ class TrtEngine:
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise MismatchError("TensorRT does not take it: made for another device or version")
+            raise MismatchError("TensorRT cannot load it: it was built for another GPU or version")
         self._ready: dict[int, _Bucket] = {}
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Runs any number of clips.
 
         Args:
-            inputs: By name, the first axis the batch, C-contiguous, of the engine's types.
+            inputs: Arrays by name, (B, …), C-contiguous, of the engine's dtypes.
 
         Returns:
-            Outputs by name, one row a clip.
+            Outputs by name, (B, …).
         """
         count = len(next(iter(inputs.values())))
         parts: list[Arrays] = []
@@ -188,7 +190,7 @@ class TrtEngine:
         return self._ready[size]
 
     def close(self) -> None:
-        """Gives the buffers back."""
+        """Frees the buffers."""
         for bucket in self._ready.values():
             bucket.free()
         self._ready.clear()

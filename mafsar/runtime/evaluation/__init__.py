@@ -1,1 +1,1 @@
-"""Evaluation: accuracy over episodes, and times."""
+"""Evaluation: accuracy over few-shot episodes, and timing."""

@@ -1,4 +1,4 @@
-"""How long each stage of a match takes here, engines side by side, with the parity of what was timed."""
+"""Times each stage of a match, engine by engine, and compares the engines' features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mafsar.choices import Progress
-from mafsar.errors import InputError
+from mafsar.errors import InputError, option, shown
 from mafsar.runtime.encoder import Encoder, Float32, Frames
 from mafsar.runtime.engines.parity import Parity, compare
 from mafsar.runtime.machine.system import peak_bytes, system_facts
@@ -24,24 +24,24 @@ SCHEMA = 1
 STAGES = ("decode", "preprocess", "encode", "match")
 _WAY = 5
 _WARM_UP = 2
-_ROUNDS = 5  # in which engines take turns, so that a machine that slows down slows all of them
+_ROUNDS = 5  # engines take turns, so that a machine that slows down affects all of them
 _FIRST_SEED = 8_000_000
-_DISTINCT = 8  # rendered clips; a larger batch repeats them
+_DISTINCT = 8  # different clips; a larger batch repeats them
 _PARITY_CLIPS = 4
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Milliseconds of one stage, for one call.
+    """Time per call of one stage, milliseconds.
 
     Attributes:
         mean: Mean.
         sd: Standard deviation.
-        min: Fastest.
+        min: Minimum.
         median: Median.
         p95: 95th percentile.
         p99: 99th percentile.
-        runs: How many calls.
+        runs: Number of calls.
     """
 
     mean: float
@@ -54,7 +54,7 @@ class Stage:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Stage:
-        """Of the calls' seconds; at least one."""
+        """Statistics of calls, from the seconds of each; at least one."""
         ms = np.asarray(seconds, np.float64) * 1e3
         spread = float(ms.std(ddof=1)) if len(ms) > 1 else 0.0
         median, p95, p99 = (float(value) for value in np.percentile(ms, (50, 95, 99)))
@@ -69,12 +69,12 @@ class BenchRow:
         engine: "onnx", "trt" or "torch".
         device: "cpu" or "cuda:N".
         precision: "fp32", "fp16" or "int8".
-        batch: Clips a call of encode and match; decode and preprocess are of one clip.
-        milliseconds: By stage.
-        clips_per_second: Encoded, over all timed calls.
-        min_cosine: Least cosine of a frame feature to the reference's.
-        max_error: Largest difference of a feature.
-        reference: What the features were compared with.
+        batch: Clips per call of encode and match; decode and preprocess take one clip.
+        milliseconds: Times by stage.
+        clips_per_second: Encoded clips per second, over all timed calls.
+        min_cosine: Smallest cosine between a frame feature and the reference's.
+        max_error: Largest difference from the reference.
+        reference: The encoder that features were compared with.
     """
 
     engine: str
@@ -93,12 +93,12 @@ class BenchResult:
     """All rows of one model on one machine.
 
     Attributes:
-        model: Its name.
-        clip: What was decoded.
+        model: Name of the model.
+        clip: The clip that was decoded.
         system: Processor, power mode, versions.
-        peak_mb: Most memory that this process has held at once, all of `rows` and the reference
-            together; a GPU's own memory is not in it.
-        rows: Engines and precisions by batch sizes.
+        peak_mb: Peak memory of this process, for all rows and the reference together, without GPU
+            memory.
+        rows: One for each engine, precision and batch size.
     """
 
     model: str
@@ -108,7 +108,7 @@ class BenchResult:
     rows: tuple[BenchRow, ...]
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The objects of `mafsar bench --json`, one a row."""
+        """The JSON objects that `mafsar bench` prints, one per row."""
         shared = {
             "schema": SCHEMA,
             "model": self.model,
@@ -128,23 +128,28 @@ def bench(
     clip: Path | None = None,
     progress: Progress | None = None,
 ) -> BenchResult:
-    """Times decode, pre-process, encode and match apart.
+    """Times decode, pre-process, encode and match separately.
 
     Args:
-        encoders: One model on the engines and in the precisions to compare.
-        reference: What their features are compared with.
-        batches: Clips a call.
-        runs: Timed calls of a stage, after two that are not.
-        seconds: Encode for so long instead, each engine by itself, for a sustained figure.
-        clip: What is decoded; None = a rendered clip of 2 s, 224 pixels.
+        encoders: One model, on the engines and in the precisions to compare.
+        reference: The encoder to compare their features with.
+        batches: Batch sizes, clips per call.
+        runs: Timed calls per stage, after two calls to warm up.
+        seconds: If given, encode for this long instead of `runs` times, one engine after another,
+            for sustained figures.
+        clip: The clip to decode; None = a rendered clip of 2 s, 224 pixels.
         progress: Called with (done, total, what).
 
     Raises:
-        InputError: A number out of range.
+        InputError: A number is out of range.
         VideoError: The clip cannot be decoded.
     """
-    if runs < 1 or (seconds is not None and not seconds > 0) or any(size < 1 for size in batches):
-        raise InputError("bench: --runs and --batch must be ≥ 1 and --seconds > 0")
+    if runs < 1:
+        raise InputError(option("runs"), f" must be ≥ 1, got {runs}")
+    if not batches or min(batches) < 1:
+        raise InputError(option("batch"), f" must be sizes ≥ 1, got {shown(list(batches))}")
+    if seconds is not None and not seconds > 0:
+        raise InputError(option("seconds"), f" must be > 0, got {seconds:g}")
     spec = reference.spec
     with tempfile.TemporaryDirectory() as folder:
         path = clip
@@ -153,11 +158,11 @@ def bench(
         loading = _load_often(path, runs, spec.frames, spec.image_size)
     frames = _clips(max(max(batches), _PARITY_CLIPS), spec.frames, spec.image_size)
     distinct = _features(reference, frames[:_DISTINCT], 1)
-    wanted = distinct[np.arange(len(frames)) % len(distinct)]
+    expected = distinct[np.arange(len(frames)) % len(distinct)]
     against = f"{reference.engine} {reference.precision} on {reference.device}"
     rows = []
     for batch in batches:
-        parities = [_parity(wanted, encoder, frames, batch) for encoder in encoders]
+        parities = [_parity(expected, encoder, frames, batch) for encoder in encoders]
         timed = _time_all(encoders, frames[:batch], runs, seconds, progress)
         for encoder, parity, (encoded, matched) in zip(encoders, parities, timed, strict=True):
             rows.append(
@@ -180,16 +185,16 @@ def bench(
 
 
 def _features(encoder: Encoder, frames: Frames, batch: int) -> Float32:
-    """Frame features, (clips, T, E), of calls of at most `batch` clips."""
+    """Frame features, (clips, T, E), encoded `batch` clips at a time."""
     starts = range(0, len(frames), batch)
     parts = [encoder.encode_query(frames[start : start + batch]).frames for start in starts]
     return np.concatenate(parts)
 
 
-def _parity(wanted: Float32, encoder: Encoder, frames: Frames, batch: int) -> Parity:
-    """Of calls as they are timed: another batch is another kernel, or another profile."""
+def _parity(expected: Float32, encoder: Encoder, frames: Frames, batch: int) -> Parity:
+    """Parity at the timed batch size, because another size may run other kernels."""
     count = max(batch, _PARITY_CLIPS)
-    return compare(wanted[:count], _features(encoder, frames[:count], batch))
+    return compare(expected[:count], _features(encoder, frames[:count], batch))
 
 
 def _load_often(path: Path, runs: int, frames: int, size: int) -> dict[str, Stage]:
@@ -219,7 +224,7 @@ def _time_all(
     seconds: float | None,
     progress: Progress | None,
 ) -> list[_Times]:
-    """Seconds of each encoder's calls of encode and of match, the encoders taking turns."""
+    """Seconds of each call of encode and match, for each encoder; the encoders take turns."""
     times: list[_Times] = [([], []) for _ in encoders]
     shares = sorted({runs * (k + 1) // _ROUNDS for k in range(_ROUNDS)} - {0})
     rounds = shares if seconds is None else [0]
@@ -241,7 +246,7 @@ def _time(
     until: int,
     seconds: float | None,
 ) -> None:
-    """Adds calls until there are so many, or for so long; every engine returns when it is done."""
+    """Times calls until there are `until`, or for `seconds`. An engine's call returns when done."""
     for _ in range(_WARM_UP):
         features = encoder.encode_query(frames)
     prototypes = np.repeat(features.frames[:1], _WAY, axis=0)
@@ -257,8 +262,11 @@ def _time(
 
 
 def table_rows(result: BenchResult) -> list[list[str]]:
-    """The result as rows of text, `TITLES` over them: decode and pre-process, which engines share,
-    once, then each engine's encode, with its parity, and match."""
+    """The result as a table of text, with the columns of `TITLES`.
+
+    Decode and pre-process, which all engines share, come first; then encode, with its parity, and
+    match of each engine.
+    """
     rows = []
     shared = result.rows[0]
     for stage in ("decode", "preprocess"):
@@ -275,7 +283,7 @@ def table_rows(result: BenchResult) -> list[list[str]]:
 
 TITLES = (
     "engine", "device", "precision", "batch", "stage", "mean", "sd", "min", "median", "p95", "p99",
-    "clips/s", "least cosine", "largest error",
+    "clips/s", "smallest cosine", "largest error",
 )  # fmt: skip
 
 
@@ -285,7 +293,7 @@ def _figures(stage: Stage) -> list[str]:
 
 
 def markdown(result: BenchResult) -> str:
-    """The rows as a Markdown table."""
+    """The result as a Markdown table."""
     against = result.rows[0].reference
     how = (
         f"Milliseconds a call; parity to {against}; peak memory of the process {result.peak_mb} MB"

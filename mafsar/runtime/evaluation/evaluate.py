@@ -1,4 +1,4 @@
-"""Accuracy over frozen few-shot episodes: every clip is encoded once a branch, then only matched."""
+"""Accuracy over few-shot episodes. Each clip is encoded once per branch; episodes only match features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import Metric, Progress, TextUse
+from mafsar.choices import TEXT_USES, Metric, Progress, TextUse, check_choice, check_metric
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
 from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.splits import Part, Split, labels_of_part, read_split
@@ -32,28 +32,30 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class EvalResult(Provenance):
-    """What `mafsar eval --json` prints, and the confusion matrix.
+    """The result of an evaluation; fields are named as in the JSON of `mafsar eval`.
 
     Attributes:
-        accuracy: Queries answered rightly, %.
-        ci95: Half width of its 95 % confidence interval over the episodes, points.
-        accuracy_visual: The same by the visual term alone, %.
-        accuracy_text: The same by the text term alone, %; None with text off.
-        per_class: Accuracy of each class's queries, %; None for a class never drawn.
-        way: Classes of an episode.
-        shot: Support clips of a class.
-        query: Query clips of a class.
-        episodes: How many.
-        seed: What they were drawn by.
+        accuracy: Share of queries that are right, %.
+        ci95: Half width of the 95 % confidence interval over episodes, percentage points.
+        accuracy_visual: Accuracy of the visual term alone, %.
+        accuracy_text: Accuracy of the text term alone, %; None with text off.
+        per_class: Accuracy on each class's queries, %; None for a class that was not drawn.
+        way: Classes per episode.
+        shot: Support clips per class.
+        query: Query clips per class.
+        episodes: Number of episodes.
+        seed: Seed that they were drawn with.
         metric: The visual metric.
-        text: Whether class names took part.
-        clips_encoded: Clips that this call encoded; those in the cache are not among them.
-        seconds: Wall time of all of it.
+        text: Whether class names were used.
+        clips_encoded: Number of clips that this call encoded; the others were in the cache.
+        seconds: Wall time, in total.
         why_text: Why text was used or not, one sentence; not part of the JSON.
-        labels: The classes' labels; not part of the JSON.
-        confusion: Answers, (C, C), rows = true class, columns = answer; not part of the JSON.
-        seconds_match: Wall time of the matching alone; not part of the JSON.
-        clips_again: Clips left out because another has the same content; not part of the JSON.
+        labels: Labels of the classes; not part of the JSON.
+        confusion: Number of answers, (C, C), rows = true class, columns = answer; not part of the
+            JSON.
+        seconds_match: Wall time of matching; not part of the JSON.
+        clips_again: Number of clips left out because another has the same content; not part of
+            the JSON.
         tuned: "none", "adapters" or "full" (the vision tower itself); not part of the JSON.
     """
 
@@ -81,7 +83,7 @@ class EvalResult(Provenance):
     tuned: str = field(default="none", repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `mafsar eval --json`."""
+        """The JSON object that `mafsar eval` prints."""
         names = [
             "accuracy", "ci95", "accuracy_visual", "accuracy_text", "per_class", "way", "shot",
             "query", "episodes", "seed", "metric", "text", "clips_encoded", "seconds", "model",
@@ -111,34 +113,39 @@ def evaluate(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> EvalResult:
-    """Measures accuracy over seeded episodes.
+    """Measures accuracy over few-shot episodes, which are drawn by a seed.
 
     Args:
-        model: The encoder, or the name or path of a model.
-        data: Labelled clips: a support set, or the path of a folder of class folders, of a CSV or
-            of a packed data set.
-        split: Which classes belong to which part; None = every class is a test class. A packed
-            data set has its own.
-        part: The part that is evaluated.
-        way: Classes of an episode.
-        shot: Support clips of a class.
-        query: Query clips of a class.
-        episodes: How many.
-        seed: What they are drawn by.
-        episodes_file: Frozen episodes: read where it exists, else written.
-        metric: Visual metric; None = the model's.
-        text: "auto" uses class names where the model knows the words of every class.
-        alpha: Weight of the text term; None = the model's.
-        geometry: What the user said about the picture.
-        cache: The feature cache; True = the user's own, False = none.
-        batch: Clips a call of the encoder; None = 1 on a CPU, 8 on a GPU.
+        model: An encoder, or the name or path of a model.
+        data: Labelled clips: the path of a folder of class folders, of a CSV or of a packed data
+            set, or a support set.
+        split: Which classes belong to which part; None = all are test classes. A packed data set
+            has its own split.
+        part: The part to evaluate.
+        way: Classes per episode.
+        shot: Support clips per class.
+        query: Query clips per class.
+        episodes: Number of episodes.
+        seed: Seed to draw them with.
+        episodes_file: File of frozen episodes: read if it exists, else written.
+        metric: Visual metric: "otam", "bimhm" or "mean"; None = the model's.
+        text: Whether class names are used: "on", "off" or "auto" (if the model knows the words of
+            every class).
+        alpha: Weight of the text term, 0–1; None = the model's.
+        geometry: Which part of the picture the model sees; None = all of it.
+        cache: A feature cache; True = the user's, False = no cache.
+        batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
 
     Raises:
-        MafsarError: The data cannot be read, or has too few classes or clips.
+        MafsarError: The data cannot be read, has too few classes or clips, or an argument does not
+            fit.
     """
     start = time.perf_counter()
+    check_choice("text", text, TEXT_USES)
+    if metric is not None:
+        check_metric(metric)
     if isinstance(model, (str, Path)):
         model = load_model(model)
     if isinstance(data, (str, Path)):
@@ -149,12 +156,14 @@ def evaluate(
     index = {label: i for i, label in enumerate(labels)}
     class_index = np.array([index[clip.label] for clip in chosen.clips], np.intp)
     use_text, why = _use_text(model, chosen, text)
+    if alpha and not use_text:
+        raise InputError(option(alpha=alpha), ": text is off; use ", option(text="on"))
     scoring = model.spec.scoring.with_choices(metric=metric, alpha=alpha if use_text else 0.0)
     frozen = _frozen_episodes(
         chosen, class_index, labels, episodes_file, way, shot, query, episodes, seed
     )
     store = open_cache(cache)
-    words = [chosen.classes[owner].text for owner in class_index]
+    words = [chosen.classes[index].text for index in class_index]
     encoded = encode_clips(
         model,
         chosen.clips,
@@ -207,9 +216,9 @@ def evaluate(
 
 
 def _per_class(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str, float | None]:
-    asked = confusion.sum(axis=1)
+    queries = confusion.sum(axis=1)
     return {
-        label: 100.0 * float(confusion[i, i]) / float(asked[i]) if asked[i] else None
+        label: 100.0 * float(confusion[i, i]) / float(queries[i]) if queries[i] else None
         for i, label in enumerate(labels)
     }
 
@@ -217,7 +226,7 @@ def _per_class(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str,
 def _read(
     path: Path, split: Split | str | Path | None, part: Part
 ) -> tuple[SupportSet, Split | str | Path | None, Part]:
-    """The clips at a path, and the split and part that are still to be chosen from them."""
+    """The clips at a path, and the split and part to choose from them."""
     if not is_store(path):
         return read_support(path), split, part
     if split is not None:
@@ -244,10 +253,10 @@ def _choose(data: SupportSet, split: Split | str | Path | None, part: Part) -> S
 
 
 def _each_once(data: SupportSet, content: Sequence[str]) -> tuple[SupportSet, list[str], int]:
-    """Leaves out clips whose content another has: a query must never be its own support.
+    """Leaves out clips with the content of another, so that a query is never its own support.
 
     Returns:
-        The rest, the content hash of each, and how many were left out.
+        The remaining clips, the content hash of each, and how many were left out.
     """
     first: dict[tuple[str, float | None, float | None], tuple[LabelledClip, str]] = {}
     for clip, sha256 in zip(data.clips, content, strict=True):
@@ -259,9 +268,9 @@ def _each_once(data: SupportSet, content: Sequence[str]) -> tuple[SupportSet, li
 
 def _use_text(model: Encoder, data: SupportSet, text: TextUse) -> tuple[bool, str]:
     if not check_text_use(model.spec, text):
-        return False, "asked for" if text == "off" else "the model has no text tower"
+        return False, "as requested" if text == "off" else "the model has no text tower"
     if text == "on":
-        return True, "asked for"
+        return True, "as requested"
     known = known_classes(model.spec, data.classes)
     unknown = [
         item.text for item, is_known in zip(data.classes, known, strict=True) if not is_known
@@ -284,13 +293,13 @@ def _frozen_episodes(
     episodes: int,
     seed: int,
 ) -> Episodes:
-    """Episodes from the file where it exists, else drawn and, with a file, frozen there."""
+    """Reads the episodes from the file if it exists; else draws them and writes the file, if given."""
     names = [_clip_name(data, clip) for clip in data.clips]
     path = None if file is None else Path(file)
     if path is not None and path.exists():
-        return _same_as_asked(
-            path, read_episodes(path, labels, names), way, shot, query, episodes, seed
-        )
+        frozen = read_episodes(path, labels, names)
+        _check_frozen(path, frozen, way, shot, query, episodes, seed)
+        return frozen
     drawn = draw_episodes(
         class_index, labels, way=way, shot=shot, query=query, episodes=episodes, seed=seed
     )
@@ -299,10 +308,10 @@ def _frozen_episodes(
     return drawn
 
 
-def _same_as_asked(
+def _check_frozen(
     path: Path, found: Episodes, way: int, shot: int, query: int, episodes: int, seed: int
-) -> Episodes:
-    """Refuses frozen episodes of another kind than was asked for."""
+) -> None:
+    """Raises MismatchError if frozen episodes are not of the requested kind."""
     holds = {
         "way": found.way,
         "shot": found.shot,
@@ -310,20 +319,19 @@ def _same_as_asked(
         "episodes": len(found),
         "seed": found.seed,
     }
-    asked = {"way": way, "shot": shot, "query": query, "episodes": episodes, "seed": seed}
-    if holds != asked:
-        differing = {name: n for name, n in holds.items() if n != asked[name]}
+    requested = {"way": way, "shot": shot, "query": query, "episodes": episodes, "seed": seed}
+    if holds != requested:
+        differing = {name: n for name, n in holds.items() if n != requested[name]}
         raise MismatchError(
             f"{path}: frozen with ",
             option(**differing),
             "; add these, or name another ",
             option("episodes_file"),
         )
-    return found
 
 
 def _clip_name(data: SupportSet, clip: LabelledClip) -> str:
-    """A clip's name relative to the data, the same wherever the data lies."""
+    """A clip's name relative to the data, which stays the same if the data is moved."""
     if data.store is not None or clip.path is None:
         return clip.name
     root = data.path if data.path.is_dir() else data.path.parent

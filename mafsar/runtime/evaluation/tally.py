@@ -1,4 +1,4 @@
-"""Answers to episodes from features alone, and their counts."""
+"""Answering episodes from features, and counting the right answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mafsar.data.episodes import Episodes
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.scoring.scores import match_features
 
-_BATCH_BYTES = 64 << 20  # what one batch of episodes may gather
+_BATCH_BYTES = 64 << 20  # features of the episodes that are matched at once
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Tally:
     """Counts over episodes.
 
     Attributes:
-        right: Share of right answers of each episode, (n,), by the fused scores.
-        right_visual: The same by the visual term.
-        right_text: The same by the text term, or None.
-        confusion: Answers, (C, C), rows = true class.
+        right: Share of right answers in each episode, (n,), 0–1, by the fused scores.
+        right_visual: The same, by the visual term alone.
+        right_text: The same, by the text term alone; None without text.
+        confusion: Number of answers, (C, C); rows = true class, columns = answer.
     """
 
     right: NDArray[np.float64]
@@ -43,15 +43,15 @@ def evaluate_features(
     text: Float32 | None = None,
     progress: Progress | None = None,
 ) -> Tally:
-    """Answers the queries of all episodes from features alone, some episodes at a time.
+    """Answers the queries of all episodes, a batch of episodes at a time.
 
     Args:
         query: All clips by the query graph, (n, T, E).
         support: All clips as support, (n, T, E).
         class_index: Class of each clip, (n,).
-        episodes: Indices into these.
+        episodes: Episodes, as indices of these clips.
         scoring: Metric, scales and α.
-        pooled: Time means of the raw query features, (n, E); needed with text.
+        pooled: Time means of the raw query features, (n, E); required with text.
         text: Class text embeddings, (C, E), or None.
         progress: Called with (done, total, what).
     """
@@ -91,7 +91,7 @@ def evaluate_features(
 
 
 def confidence_interval(right: NDArray[np.float64]) -> float:
-    """Half width of the 95 % interval of the mean over episodes; 0 for a single one."""
+    """Half width of the 95 % confidence interval of the mean over episodes; 0 for one episode."""
     if len(right) < 2:
         return 0.0
     return float(1.96 * right.std(ddof=1) / np.sqrt(len(right)))

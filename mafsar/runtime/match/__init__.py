@@ -1,1 +1,1 @@
-"""Matching: query clips against a bank."""
+"""Matching: naming the action of query clips by a bank."""

@@ -1,4 +1,4 @@
-"""What a match answers: dataclasses with the names of `mafsar match --json`."""
+"""Answers: dataclasses whose fields are named as in the JSON of `mafsar match`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class TopK:
 
     Attributes:
         label: The class.
-        score: Fused probability among the given classes.
-        distance: The metric's value, smaller is nearer.
-        text_score: Probability by the class's text alone; None without text.
+        score: Its share among the given classes, 0–1.
+        distance: The metric's value; smaller is nearer.
+        text_score: Its share by class names alone, 0–1; None without text.
     """
 
     label: str
@@ -36,7 +36,15 @@ class TopK:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Where the time of one query went; `total` is the sum of the four."""
+    """Time spent on one query, seconds; `total` is the sum of the others.
+
+    Attributes:
+        decode: Reading and decoding frames.
+        preprocess: Cropping and resizing.
+        encode: The encoder; of a batch, an equal share.
+        match: Distances and scores.
+        total: The sum.
+    """
 
     decode: float
     preprocess: float
@@ -47,7 +55,13 @@ class Seconds:
 
 @dataclass(frozen=True)
 class ClipTimes:
-    """What was looked at in a clip, in seconds of the container's clock."""
+    """The part of a clip that was seen, on the clock of its container.
+
+    Attributes:
+        duration_seconds: Length of the clip.
+        frames_seconds: When each frame given to the model is shown, (T,).
+        fps: Average frame rate; None if unknown.
+    """
 
     duration_seconds: float
     frames_seconds: tuple[float, ...]
@@ -56,14 +70,14 @@ class ClipTimes:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an answer rests on, for pictures; not part of the JSON.
+    """What `Match.plot` needs; not part of the JSON.
 
     Attributes:
-        bank: The classes that were asked.
-        pixels: The query as the model saw it, (T, S, S, 3), uint8 RGB.
-        clip: Index in the bank's clips of the nearest support clip of the answered class.
-        distances: Frame distances of query and that clip, (Tq, Ts).
-        alignment: Soft alignment, the derivative of OTAM by the distances, (Tq, Ts), ≥ 0.
+        bank: The bank.
+        pixels: The query's frames as the model saw them, (T, S, S, 3), uint8 RGB.
+        clip: Index, in `bank.clips`, of the support clip nearest to the query in the best class.
+        distances: Distances between the frames of the query and of that clip, (Tq, Ts).
+        alignment: Soft alignment: the gradient of OTAM by these distances, (Tq, Ts), ≥ 0.
     """
 
     bank: Bank
@@ -78,20 +92,20 @@ class Evidence:
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Match(Provenance):
-    """The answer to one query; names as in `mafsar match --json`.
+    """The answer to one query; fields are named as in the JSON of `mafsar match`.
 
     Attributes:
-        query: Its name: the path as given, or NAME of NAME=SOURCE.
-        label: The class, or None where `none`.
-        score: Fused probability of the best class; a share among the given classes, whose scores
-            sum to 1.
-        p_none: Calibrated probability of none of the classes; None until calibrated.
+        query: Name of the query: the path as given, or its name.
+        label: The best class, or None if `none`.
+        score: Share of the best class among the given classes, 0–1; the shares of all classes sum
+            to 1.
+        p_none: Calibrated probability that no class fits; None without calibration.
         none: Whether the clip shows none of the classes.
         topk: The best classes, best first.
-        seconds: Where the time went.
-        clip: What was looked at.
-        warning: What the user should know of this answer, or None.
-        evidence: For pictures, where asked for; not part of the JSON.
+        seconds: Time spent.
+        clip: The part of the clip that was seen.
+        warning: What the user should know about this answer, or None.
+        evidence: What `plot` needs, or None; not part of the JSON.
     """
 
     query: str
@@ -113,7 +127,7 @@ class Match(Provenance):
         return f"Match({label} {self.score:.2f}{second}, {self.seconds.total:.2f} s)"
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `mafsar match --json`."""
+        """The JSON object that `mafsar match` prints."""
         values = asdict(replace(self, evidence=None))
         del values["evidence"]
         order = (
@@ -123,20 +137,21 @@ class Match(Provenance):
         return {"schema": SCHEMA} | {name: values[name] for name in order}
 
     def picture(self) -> Image:
-        """The query's frames above the nearest support clip's, with lines for the alignment.
+        """Draws the query's frames above those of the nearest support clip, joined by their alignment.
 
-        The support clip's frames are read again where it lies; where it is gone, the bank's small
-        pictures stand in, and without those grey tiles.
+        The support clip is read again from its path. If it is gone, the bank's small pictures are
+        used, or grey tiles if it has none.
 
         Raises:
-            UnavailableError: The answer was made without evidence.
+            UnavailableError: The answer has no evidence.
         """
         if self.evidence is None:
             raise UnavailableError(
-                f"{self.query}: this answer has no evidence to draw; match with ",
+                f"{self.query}: this answer has no evidence to draw; match this clip alone, or use "
+                "a Matcher with ",
                 option(evidence=True),
             )
-        # Pillow and its fonts are loaded only where something is drawn.
+        # Pillow is loaded only when something is drawn.
         from mafsar.runtime.bank.pictures import clip_frames
         from mafsar.runtime.report.alignment import Strip, draw_match
 
@@ -158,10 +173,16 @@ class Match(Provenance):
         )
 
     def plot(self, path: str | Path) -> Path:
-        """Writes `picture` as a PNG; an existing file is replaced.
+        """Writes `picture()` as a PNG file.
+
+        Args:
+            path: The file to write; an existing one is replaced.
+
+        Returns:
+            The path.
 
         Raises:
-            UnavailableError: The answer was made without evidence.
+            UnavailableError: The answer has no evidence: it is one of a list of clips.
         """
         path = Path(path)
         image = self.picture()
@@ -170,7 +191,7 @@ class Match(Provenance):
         return path
 
     def _repr_html_(self) -> str:
-        """The alignment and the classes' shares, for notebooks."""
+        """The alignment, if there is evidence, and the classes' shares, for notebooks."""
         from mafsar.runtime.report.page import match_cell
 
         rows = [(row.label, row.score, f"{row.score:.2f}") for row in self.topk]
@@ -180,11 +201,11 @@ class Match(Provenance):
 
 @dataclass(frozen=True)
 class QueryError:
-    """A query that could not be answered; the others are.
+    """A query that could not be answered.
 
     Attributes:
         query: Its name.
-        cause: What is wrong with it.
+        cause: The error.
     """
 
     query: str
@@ -192,9 +213,9 @@ class QueryError:
 
     @property
     def error(self) -> str:
-        """What is wrong, in one line, in Python's words."""
+        """The error's message."""
         return str(self.cause)
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `mafsar match --json`."""
+        """The JSON object that `mafsar match` prints."""
         return {"schema": SCHEMA, "query": self.query, "error": self.error}

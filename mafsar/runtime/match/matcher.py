@@ -1,4 +1,4 @@
-"""Naming the action of query clips: bank + encoder + sources → one `Match` a query, in order."""
+"""Naming the action of query clips: a bank, an encoder and clips give one `Match` per clip."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import kernels
-from mafsar.choices import Metric, Scoring, TextUse
+from mafsar.choices import TEXT_USES, Metric, Scoring, TextUse, check_choice
 from mafsar.errors import InputError, MafsarError, UnavailableError, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import Bank, clip_identity, clip_size, is_bank, read_bank
@@ -19,42 +19,44 @@ from mafsar.runtime.bank.enroll import check_geometry, enroll
 from mafsar.runtime.encoder import Encoder, Float32, provenance
 from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
-from mafsar.runtime.match.queries import Query, clips_in, is_one_clip
+from mafsar.runtime.match.queries import Query, is_one_clip, queries_in
 from mafsar.runtime.scoring.scores import class_distances, class_prototypes, match_features
 from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
 
-_LONG = 3.0  # times the longest support clip
+_LONG = 3.0  # a query of more than this times the longest support clip gets a warning
 
 
 class Matcher:
     """Names the action of clips by the classes of a bank.
 
-    Scoring and prototypes are chosen once; a matcher is called as often as there are clips.
+    The scoring is chosen once; then the matcher can be called any number of times:
 
         matcher = mafsar.Matcher(mafsar.read_bank("actions.safetensors"))
         matcher("query.mp4").label
 
     Args:
-        bank: The classes. Its geometry holds for the queries too.
-        encoder: The encoder that made it; None loads the bank's own.
-        topk: How many classes an answer lists.
-        text: Whether class names take part; "auto" = the bank's own choice.
+        bank: The support. Its geometry is used for the queries too.
+        encoder: The encoder that made the bank; None = load it.
+        topk: Number of classes that an answer lists.
+        text: Whether class names are used: "on", "off" or "auto" (as the bank decided).
         alpha: Weight of the text term, 0–1; None = the bank's.
-        metric: Visual metric; None = the model's.
-        threshold: "auto" or "off"; a number needs a calibrated bank.
-        keep_query: Whether a support clip with the query's very content stays in the support.
-        evidence: Whether answers carry what `Match.plot` needs; None = where one clip is asked.
-        batch: Clips a call of the encoder; None = 1 on a CPU, 8 on a GPU.
+        metric: Visual metric: "otam", "bimhm" or "mean"; None = the model's.
+        threshold: "auto" or "off"; numbers need a calibrated bank.
+        keep_query: Whether to keep support clips with the same content as the query. By default
+            they are left out, and the answer's `warning` names them.
+        evidence: Whether answers carry what `Match.plot` needs; None = only if called with one
+            clip.
+        batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
 
     Attributes:
-        bank: The classes.
+        bank: The bank.
         encoder: The encoder.
-        use_text: Whether class names take part.
+        use_text: Whether class names are used.
         scoring: How features become scores: metric, λ, α and scales.
 
     Raises:
-        MafsarError: Options or model do not fit the bank.
+        MafsarError: An argument or the model does not fit the bank.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Matcher:
     ) -> None:
         if topk < 1:
             raise InputError(f"topk must be ≥ 1, got {topk}")
+        check_choice("text", text, TEXT_USES)
         if batch is not None and batch < 1:
             raise InputError(f"batch must be ≥ 1, got {batch}")
         if threshold not in ("auto", "off"):
@@ -109,43 +112,47 @@ class Matcher:
         """Names the action of one clip or of several.
 
         Args:
-            source: A path, frames (T, H, W, 3), uint8 RGB, a list of frames or of PIL images: one
-                clip. A folder or a list of such: several, answered in batches.
-            fps: Frames a second, of frames in memory.
+            source: One clip: a path, a uint8 RGB array (T, H, W, 3), a list of frames (H, W, 3) or
+                a list of PIL images. Several, encoded in batches: a folder of clips, or a list of
+                clips.
+            fps: Frame rate of frames in memory, frames per second.
             times: Instead of `fps`: when each frame is first shown, seconds, ascending.
 
         Returns:
-            One `Match`, or a list of them in the order of the clips.
+            One `Match`, or a list in the order of the clips.
 
         Raises:
-            InputError: A clip cannot be read or answered; `stream` goes on with the others.
+            MafsarError: A clip cannot be read or answered. `stream` continues with the others.
         """
         one = is_one_clip(source)
-        queries = [Query.of(clip, fps=fps, times=times) for clip in clips_in(source)]
+        queries = queries_in(source, fps=fps, times=times)
         evidence = one if self._evidence is None else self._evidence
         answers: list[Match] = []
         for answer in self._run(queries, evidence):
             if isinstance(answer, QueryError):
-                raise InputError(answer.cause) from answer.cause
+                raise answer.cause
             answers.append(answer)
         return answers[0] if one else answers
 
     def stream(self, sources: Iterable[Any]) -> Iterator[Match | QueryError]:
-        """Names the action of each clip as soon as it is known, in order.
+        """Names the action of each clip, in order, each as soon as its batch is encoded.
 
         Args:
-            sources: `Query`s, paths, arrays (T, H, W, 3), uint8 RGB, or lists of frames.
+            sources: Clips: paths, arrays (T, H, W, 3), lists of frames, or queries with a name.
 
         Yields:
             A `Match`, or a `QueryError` for a clip that cannot be read or answered.
+
+        Raises:
+            InputError: A source is not a clip.
         """
         queries = [Query.of(source) for source in sources]
         return self._run(queries, bool(self._evidence))
 
     def _run(self, queries: Sequence[Query], evidence: bool) -> Iterator[Match | QueryError]:
-        """Encodes the queries in batches and answers them in order, failed ones in their place."""
+        """Encodes the queries in batches and answers them in order, with errors in their places."""
         spec = self.encoder.spec
-        # A list, not a generator: one clip alone is decoded by all the threads of its decoder.
+        # A list, so that `load_clips` sees a single clip and lets its decoder use all threads.
         requests = [
             ClipRequest(
                 query.source,
@@ -197,13 +204,13 @@ class Matcher:
     ) -> Match:
         start = time.perf_counter()
         class_index, warnings = self._class_index_without(query)
-        read_seconds = time.perf_counter() - start
-        start += read_seconds
+        hash_seconds = time.perf_counter() - start
+        start += hash_seconds
         classes = np.unique(class_index[class_index >= 0])
         if len(classes) == 0:
             raise InputError(
-                f"{query.name}: no support clip is left besides the query itself; add clips, or "
-                "keep it with ",
+                f"{query.name}: all support clips have the same content as the query; add clips, "
+                "or keep them with ",
                 option(keep_query=True),
             )
         text = None
@@ -230,7 +237,7 @@ class Matcher:
         if evidence:
             shown = self._show(clip, frames, np.flatnonzero(class_index == classes[order[0]]))
         parts = (
-            clip.decode_seconds + read_seconds,
+            clip.decode_seconds + hash_seconds,
             clip.preprocess_seconds,
             encode_seconds,
             time.perf_counter() - start,
@@ -254,7 +261,7 @@ class Matcher:
         )
 
     def _prototypes_of(self, class_index: NDArray[np.intp], classes: NDArray[np.intp]) -> Float32:
-        """Prototypes of the classes that are left, made once for one set of clips."""
+        """Prototypes of the classes, (C, T, E); kept until other clips are left out."""
         key = class_index.tobytes()
         if key not in self._prototypes:
             position = np.full(len(self.bank.classes) + 1, -1)
@@ -266,11 +273,11 @@ class Matcher:
         return self._prototypes[key]
 
     def _class_index_without(self, query: Query) -> tuple[NDArray[np.intp], list[str]]:
-        """Classes of the bank's clips, with −1 for those that are the query's very content."""
+        """Class index of each clip, −1 for clips with the query's content, (n,); and warnings."""
         class_index = self.bank.class_index
         if self._keep_query:
             return class_index, []
-        # A long video is hashed only where a support clip has its very size.
+        # A long video is hashed only if a support clip has the same size.
         size = clip_size(query.path)
         if not any(clip.size_bytes == size for clip in self.bank.clips):
             return class_index, []
@@ -285,7 +292,7 @@ class Matcher:
             if class_index[i] >= 0 and clip.identity == identity:
                 number = class_index[i]
                 class_index[i] = -1
-                warnings.append(f"support clip {clip.name} is this very clip and was left out")
+                warnings.append(f"support clip {clip.name} has the same content and was left out")
                 if not (class_index == number).any():
                     label = self.bank.labels[number]
                     warnings.append(f"class {label} has no other clip and was left out")
@@ -296,7 +303,7 @@ class Matcher:
         longest = max(item.duration_seconds for item in self.bank.clips if not item.is_background)
         if longest > 0 and clip.duration_seconds > _LONG * longest:
             warnings.append(
-                f"{clip.duration_seconds:.1f} s long, more than 3 times the longest support clip "
+                f"{clip.duration_seconds:.1f} s long, more than {_LONG:g} times the longest support clip "
                 f"({longest:.1f} s); to find actions inside a long video use mafsar watch"
             )
         if classes == 1:
@@ -304,7 +311,7 @@ class Matcher:
         return warnings
 
     def _show(self, clip: Clip, frames: Float32, members: NDArray[np.intp]) -> Evidence:
-        """The nearest clip of the answered class and how its frames align with the query's."""
+        """The nearest clip of the best class, and how its frames align with the query's."""
         distances = class_distances(frames[None], self._support[members], self.scoring)[0]
         nearest = int(members[int(distances.argmin())])
         grid = kernels.frame_distances(frames[None], self._support[nearest][None])[0, 0]
@@ -335,27 +342,27 @@ def match(
 ) -> Match | list[Match]:
     """Names the action of clips from a few clips of each class, in one call.
 
-    For more than one call, `enroll` once and use a `Matcher`.
+    It enrolls the support at each call. For several calls, `enroll` once and use a `Matcher`.
 
     Args:
-        support: A bank or its file, or what `mafsar.enroll` takes.
-        query: What `Matcher` takes: one clip, a folder or a list.
-        model: The encoder, or the name or path of a model; None = the bank's own, else `tiny`.
+        support: A bank, a bank file, or what `mafsar.enroll` takes.
+        query: One clip, a folder of clips or a list of clips; see `Matcher`.
+        model: An encoder, or the name or path of a model; None = that of the bank, else `tiny`.
         topk: See `Matcher`.
-        text: See `Matcher`; of a support that is enrolled here, see `mafsar.enroll`.
+        text: See `Matcher` for a bank, `mafsar.enroll` for other supports.
         alpha: See `Matcher`.
         metric: See `Matcher`.
         threshold: See `Matcher`.
         geometry: Which part of the picture the model sees; None = the bank's.
         keep_query: See `Matcher`.
-        fps: Frames a second, of query frames in memory.
+        fps: Frame rate of a query's frames in memory, frames per second.
         times: Instead of `fps`: when each frame is first shown, seconds.
 
     Returns:
-        One `Match`, or a list of them in the order of the clips.
+        One `Match`, or a list in the order of the clips.
 
     Raises:
-        MafsarError: Support, query or model cannot be read or do not fit.
+        MafsarError: Support, query or model cannot be read, or an argument does not fit.
     """
     held = None
     if isinstance(support, Bank):
@@ -365,8 +372,9 @@ def match(
     if isinstance(model, (str, Path)):
         model = load_model(model)
     if held is None:
-        held = enroll(support, model or load_model(SHIPPED), text=text, geometry=geometry)
-        text = "auto"  # what was asked for is in the bank now
+        model = load_model(SHIPPED) if model is None else model
+        held = enroll(support, model, text=text, geometry=geometry)
+        text = "auto"  # the bank now holds the choice
     check_geometry(held, geometry)
     matcher = Matcher(
         held,
@@ -384,15 +392,16 @@ def match(
 def _choose_scoring(
     bank: Bank, text: TextUse, alpha: float | None, metric: Metric | None
 ) -> tuple[bool, Scoring]:
-    """Whether class names take part in a match, and its scoring.
+    """Whether class names are used, and the scoring.
 
     Raises:
-        InputError: The options contradict each other or the bank has no texts.
+        InputError: An argument is out of range, contradicts another, or needs texts that the bank
+            does not have.
     """
     use_text = bank.text_choice.used if text == "auto" else text == "on"
     if use_text and bank.text is None:
         raise InputError(
-            f"{bank.name}: holds no class texts, it was enrolled with ",
+            f"{bank.name}: has no class texts: it was enrolled with ",
             option(text="off"),
             " or by a model without text; enroll the clips again with ",
             option(text="on"),

@@ -1,4 +1,4 @@
-"""What is asked: clips by path or as frames in memory."""
+"""Queries: clips by path, or frames in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Query:
     """One clip to be named.
 
     Attributes:
-        name: What the answer calls it.
+        name: Its name in answers and messages.
         source: A video, image or frame folder, or a clip in memory.
     """
 
@@ -26,50 +26,65 @@ class Query:
 
     @property
     def path(self) -> Path | None:
-        """Where it is; None for a clip in memory."""
+        """Its path; None for a clip in memory."""
         return self.source if isinstance(self.source, Path) else None
 
     @staticmethod
-    def of(source: Any, *, fps: float | None = None, times: Sequence[float] | None = None) -> Query:
-        """Reads a source.
+    def of(
+        source: Any,
+        *,
+        fps: float | None = None,
+        times: Sequence[float] | None = None,
+        name: str = "array",
+    ) -> Query:
+        """Makes a query of a source.
 
         Args:
-            source: A query, anything with `name` and `path`, or what `mafsar.video.clip_source`
+            source: A query, an object with `name` and `path`, or what `mafsar.video.clip_source`
                 takes: a path, an array (T, H, W, 3), a list of frames or of PIL images.
-            fps: Frames a second, of frames in memory.
-            times: Instead of `fps`: when each frame is first shown, seconds, rising.
+            fps: Frame rate of frames in memory, frames per second.
+            times: Instead of `fps`: when each frame is first shown, seconds, ascending.
+            name: Name of frames in memory.
 
         Raises:
-            InputError: It is none of these, or `fps` or `times` come with a path.
+            InputError: The source is none of these, or is a path with `fps` or `times`.
         """
         if isinstance(source, Query):
             return source
-        name, path = getattr(source, "name", None), getattr(source, "path", None)
-        if isinstance(name, str) and isinstance(path, (str, Path)):
-            return Query(name, Path(path))
-        found = clip_source(source, fps=fps, times=times)
+        own, path = getattr(source, "name", None), getattr(source, "path", None)
+        if isinstance(own, str) and isinstance(path, (str, Path)):
+            return Query(own, Path(path))
+        found = clip_source(source, fps=fps, times=times, name=name)
         return Query(str(source) if isinstance(found, Path) else found.name, found)
 
 
 def is_one_clip(source: Any) -> bool:
-    """Whether a source is one clip, rather than a folder or a list of clips."""
+    """Whether a source is one clip, not a folder or list of clips."""
     if isinstance(source, (str, Path)):
         path = Path(source)
         return not is_folder(path) or is_frame_folder(path)
     return is_clip_source(source) or not isinstance(source, Iterable)
 
 
-def clips_in(source: Any) -> list[Any]:
-    """The clips of a source: itself, those of a folder in natural order, or the items of a list.
+def queries_in(
+    source: Any, *, fps: float | None = None, times: Sequence[float] | None = None
+) -> list[Query]:
+    """The queries of a source: one clip, the clips of a folder in natural order, or those of a list.
+
+    Args:
+        source: See `mafsar.Matcher`.
+        fps: Frame rate of frames in memory, frames per second.
+        times: Instead of `fps`: when each frame is first shown, seconds, ascending.
 
     Raises:
-        InputError: A folder without a clip.
+        InputError: A folder without a clip, or something that is not a clip.
     """
     if is_one_clip(source):
-        return [source]
-    if isinstance(source, (str, Path)):
-        found = find_clips(Path(source))
-        if not found:
-            raise InputError(f"{source}: a folder without a clip; give a clip or a folder of clips")
-        return list(found)
-    return list(source)
+        return [Query.of(source, fps=fps, times=times)]
+    clips = find_clips(Path(source)) if isinstance(source, (str, Path)) else source
+    if isinstance(source, (str, Path)) and not clips:
+        raise InputError(f"{source}: a folder without a clip; give a clip or a folder of clips")
+    return [
+        Query.of(clip, fps=fps, times=times, name=f"clip {number}")
+        for number, clip in enumerate(clips, start=1)
+    ]

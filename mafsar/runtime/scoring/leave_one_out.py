@@ -1,4 +1,4 @@
-"""Leave-one-out over the clips of a bank: each clip is the query, the others are the support."""
+"""Leave-one-out: each clip of a support is the query once, with the other clips as its support."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from mafsar.runtime.scoring.scores import (
     Float64,
     class_distances,
     class_prototypes,
-    fuse,
-    text_probabilities,
-    visual_probabilities,
+    score_distances,
 )
 
 Bools = NDArray[np.bool_]
@@ -23,12 +21,12 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Answers to n clips that were left out one at a time.
+    """Answers to n clips, each left out of the support once.
 
     Attributes:
-        judged: Whether the clip's class has another clip, (n,); the rest cannot be judged.
+        judged: Whether the clip's class has another clip, (n,); otherwise it cannot be judged.
         probabilities: Fused scores, (n, C).
-        class_index: True classes, (n,).
+        class_index: True class of each clip, (n,).
     """
 
     judged: Bools
@@ -47,12 +45,12 @@ class LeftOut:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of judged clips answered rightly, 0–1; None where none can be judged."""
+        """Share of judged clips that are right, 0–1; None if no clip can be judged."""
         return float(self.right[self.judged].mean()) if self.judged.any() else None
 
     @property
     def confidence(self) -> float:
-        """Mean probability of the true class over the judged clips; 0 where there are none."""
+        """Mean probability of the true class over the judged clips; 0 if there are none."""
         true = self.probabilities[np.arange(len(self.class_index)), self.class_index]
         return float(true[self.judged].mean()) if self.judged.any() else 0.0
 
@@ -94,10 +92,10 @@ def harmful_clips(
     pooled: Float32 | None = None,
     text: Float32 | None = None,
 ) -> NDArray[np.intp]:
-    """How many more of the other clips are answered rightly when a clip is taken away, (n,).
+    """How many more of the other clips are right when a clip is removed, (n,).
 
-    A clip with a positive number hurts. A class's only clip cannot be taken away and has 0. Costs
-    n² alignments.
+    A clip with a positive number hurts. A class's only clip is never removed and has 0. Arguments as
+    `leave_one_out`. Computes n² distances.
     """
     n, classes = len(class_index), int(class_index.max()) + 1
     counts = np.bincount(class_index, minlength=classes)
@@ -107,36 +105,36 @@ def harmful_clips(
     sums = np.stack(
         [support[class_index == c].sum(axis=0, dtype=np.float64) for c in range(classes)]
     )
-    for away in range(n):
-        own = class_index[away]
+    for removed in range(n):
+        own = class_index[removed]
         if counts[own] < 2:
             continue
-        others = np.flatnonzero(np.arange(n) != away)
+        others = np.flatnonzero(np.arange(n) != removed)
         inside = others[class_index[others] == own]
         outside = others[class_index[others] != own]
         changed = distances.copy()
-        rest = ((sums[own] - support[away]) / (counts[own] - 1)).astype(np.float32)
+        rest = ((sums[own] - support[removed]) / (counts[own] - 1)).astype(np.float32)
         if len(outside):
             changed[outside, own] = class_distances(query[outside], rest[None], scoring)[:, 0]
         if counts[own] > 2:
-            pairs = (sums[own] - support[away] - support[inside]) / (counts[own] - 2)
+            pairs = (sums[own] - support[removed] - support[inside]) / (counts[own] - 2)
             changed[inside, own] = class_distances(
                 query[inside, None], pairs.astype(np.float32)[:, None], scoring
             )[:, 0, 0]
             kept = others
         else:
-            kept = outside  # the one clip that is left of the class has nothing to compare with
+            kept = outside  # the class has one clip left, which cannot be judged
         kept = kept[counts[class_index[kept]] > 1]
         probabilities = _probabilities(changed[kept], query[kept], scoring, _at(pooled, kept), text)
         now = probabilities.argmax(axis=1) == class_index[kept]
-        gains[away] = int(now.sum()) - int(right[kept].sum())
+        gains[removed] = int(now.sum()) - int(right[kept].sum())
     return gains
 
 
 def _distances(
     query: Float32, support: Float32, class_index: NDArray[np.intp], scoring: Scoring
 ) -> Float64:
-    """Distances of every clip to every class, without itself in its own class, (n, C)."""
+    """Distances of every clip to every class, (n, C); a clip does not count in its own class."""
     classes = int(class_index.max()) + 1
     prototypes = class_prototypes(support, class_index, classes)
     distances = class_distances(query, prototypes, scoring)
@@ -161,10 +159,7 @@ def _probabilities(
     pooled: Float32 | None,
     text: Float32 | None,
 ) -> Float64:
-    visual = visual_probabilities(distances, query.shape[-2], scoring)
-    if text is None or pooled is None:
-        return visual
-    return fuse(visual, text_probabilities(pooled, text, scoring), scoring)
+    return score_distances(distances, query.shape[-2], scoring, pooled=pooled, text=text).fused
 
 
 def _at(pooled: Float32 | None, index: NDArray[np.intp]) -> Float32 | None:

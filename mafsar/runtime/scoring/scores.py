@@ -1,4 +1,4 @@
-"""Scores of queries against classes: distances, the two softmaxes and their fusion (METHOD §3)."""
+"""Scores of queries against classes: distances, softmax of each term, fusion (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of Q queries against C classes; a leading shape may stand before (Q, C).
+    """Scores of Q queries against C classes; leading dimensions may precede (Q, C).
 
     Attributes:
-        fused: `α · text + (1 − α) · visual`, rows sum to 1, (..., Q, C).
+        fused: `α · text + (1 − α) · visual`, (..., Q, C); rows sum to 1.
         visual: Softmax of the visual logits, (..., Q, C).
-        text: Softmax of the text logits, or None without text, (..., Q, C).
-        distances: The metric's own values, smaller is nearer, (..., Q, C).
+        text: Softmax of the text logits, (..., Q, C), or None without text.
+        distances: The metric's values, (..., Q, C); smaller is nearer.
     """
 
     fused: Float64
@@ -33,19 +33,21 @@ class Scores:
 
 
 def class_prototypes(frames: Float32, class_index: NDArray[np.intp], classes: int) -> Float32:
-    """Means of the clips of each class, frame by frame (METHOD §3).
+    """Means of the clips of each class, frame by frame (docs/method.md).
 
     Args:
         frames: Support features, (n, T, E).
         class_index: Class of each clip, (n,), 0 … classes − 1; negative = no class.
-        classes: C; each has at least one clip.
+        classes: C.
 
     Returns:
-        Prototypes, (C, T, E), summed in float64 so that the order of the clips does not matter
-        but for the last bit.
+        Prototypes, (C, T, E); summed in float64, so that the order of the clips changes the last
+        bit at most.
+
+    Raises:
+        InputError: A class has no clip.
     """
-    shape = (classes, *frames.shape[1:])
-    out = np.empty(shape, np.float32)
+    out = np.empty((classes, *frames.shape[1:]), np.float32)
     for index in range(classes):
         members = frames[class_index == index]
         if len(members) == 0:
@@ -76,17 +78,44 @@ def match_features(
         query: Query features, (..., Q, T, E), raw.
         prototypes: Class prototypes, (..., C, T, E), raw; leading dimensions as in `query`.
         scoring: Metric, scales and α.
-        pooled: Time means of the queries' raw features, (..., Q, E); needed with text.
-        text: Raw class text embeddings, (..., C, E); None = no text term, and α counts as 0.
+        pooled: Time means of the queries' raw features, (..., Q, E); required with text.
+        text: Raw class text embeddings, (..., C, E); None = no text term, as if α were 0.
+
+    Raises:
+        InputError: `text` without `pooled`.
     """
     distances = class_distances(query, prototypes, scoring)
-    visual = visual_probabilities(distances, query.shape[-2], scoring)
+    return score_distances(distances, query.shape[-2], scoring, pooled=pooled, text=text)
+
+
+def score_distances(
+    distances: Float64,
+    frames: int,
+    scoring: Scoring,
+    *,
+    pooled: Float32 | None = None,
+    text: Float32 | None = None,
+) -> Scores:
+    """Scores queries whose distances to the classes are known.
+
+    Args:
+        distances: From `class_distances`, (..., Q, C).
+        frames: T of the queries.
+        scoring: As `match_features`.
+        pooled: As `match_features`.
+        text: As `match_features`.
+
+    Raises:
+        InputError: `text` without `pooled`.
+    """
+    visual = softmax(visual_logits(distances, frames, scoring))
     if text is None:
         return Scores(visual, visual, None, distances)
     if pooled is None:
         raise InputError("text scores need the queries' pooled features")
-    worded = text_probabilities(pooled, text, scoring)
-    return Scores(fuse(visual, worded, scoring), visual, worded, distances)
+    worded = softmax(scoring.text_scale * cosines(pooled, text))
+    fused = scoring.alpha * worded + (1.0 - scoring.alpha) * visual
+    return Scores(fused, visual, worded, distances)
 
 
 def class_distances(query: Float32, prototypes: Float32, scoring: Scoring) -> Float64:
@@ -94,22 +123,7 @@ def class_distances(query: Float32, prototypes: Float32, scoring: Scoring) -> Fl
     return np.asarray(visual_distances(query, prototypes, scoring), np.float64)
 
 
-def visual_probabilities(distances: Float64, frames: int, scoring: Scoring) -> Float64:
-    """Softmax over classes of the visual logits; `frames` is the query's T."""
-    return softmax(visual_logits(distances, frames, scoring))
-
-
-def text_probabilities(pooled: Float32, text: Float32, scoring: Scoring) -> Float64:
-    """Softmax over classes of the text logits, from (..., Q, E) and (..., C, E)."""
-    return softmax(scoring.text_scale * cosines(pooled, text))
-
-
-def fuse(visual: Float64, text: Float64, scoring: Scoring) -> Float64:
-    """`α · text + (1 − α) · visual` (METHOD §3)."""
-    return scoring.alpha * text + (1.0 - scoring.alpha) * visual
-
-
 def softmax(logits: Float64) -> Float64:
-    """Softmax over the last axis, the largest logit subtracted first."""
+    """Softmax over the last axis; the largest logit is subtracted first, against overflow."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))

@@ -284,7 +284,7 @@ def test_foreign_engines_are_refused(bundle: Path, device: Device, fake_trt) -> 
     refused(MismatchError, "sha256 differs from the manifest's", sha256="0" * 64)
     refused(MismatchError, r"built from another query-fp32\.onnx", graph_sha256="0" * 64)
     refused(MismatchError, "built for another model", model_sha256="0" * 64)
-    refused(MismatchError, "made for another device or version", plan=b"no plan")
+    refused(MismatchError, "built for another GPU or version", plan=b"no plan")
     with pytest.raises(UnavailableError, match="has no fp16 query engine"):
         TrtEncoder(opened, here=device, precision="fp16")
     with pytest.raises(InputError, match="device='cpu' needs engine='onnx'"):

@@ -1,4 +1,4 @@
-"""Banks: what is kept, what is refused, and that the way to a bank does not change it."""
+"""Banks: saving, reading, adding, removing, merging, and what is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mafsar.video import Geometry
 
 
 def same(left: Bank, right: Bank) -> bool:
-    """Equal to the bit, but for the paths of the clips."""
+    """Whether two banks are equal bit by bit, apart from the paths of their clips."""
     for name in ("query", "pooled", "support", "text", "images"):
         a, b = getattr(left, name), getattr(right, name)
         if (a is None) != (b is None) or (a is not None and a.tobytes() != b.tobytes()):
@@ -49,7 +49,7 @@ def test_round_trip(encoder, support_folder, tmp_path, cache):
     assert bare.images is None
 
 
-def test_the_file_is_plain_safetensors_with_its_origins(encoder, support_folder, tmp_path, cache):
+def test_the_file_is_plain_safetensors_with_metadata(encoder, support_folder, tmp_path, cache):
     path = enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors")
     with safe_open(path, framework="numpy") as file:
         metadata = json.loads(file.metadata()["mafsar"])
@@ -119,27 +119,29 @@ def test_removing_is_enrolling_without(encoder, support_folder, tmp_path, cache)
     shutil.copytree(support_folder, copy)
     shutil.rmtree(copy / "jump")
     shutil.rmtree(copy / "wave" / "clip1")
-    removed = remove(bank, classes=["jump"], clips=[str(support_folder / "wave" / "clip1")])
+    removed = remove(
+        bank, class_names=["jump"], clip_names=[str(support_folder / "wave" / "clip1")]
+    )
     assert same(removed, enroll(copy, encoder, cache=cache))
     gone = remove(
         bank,
-        clips=[clip.content_sha256[:12] for clip in bank.clips if clip.label == bank.labels[2]],
+        clip_names=[
+            clip.content_sha256[:12] for clip in bank.clips if clip.label == bank.labels[2]
+        ],
     )
     assert gone.labels == ("clap_hands", "jump")
 
 
-def test_removing_says_what_is_not_there(encoder, support_folder, cache):
+def test_removing_unknown_names_is_an_error(encoder, support_folder, cache):
     bank = enroll(support_folder, encoder, cache=cache)
     with pytest.raises(MissingError, match="did you mean 'jump'"):
-        remove(bank, classes=["jumb"])
+        remove(bank, class_names=["jumb"])
     with pytest.raises(MissingError, match="no clip 'nothing'"):
-        remove(bank, clips=["nothing"])
+        remove(bank, clip_names=["nothing"])
     with pytest.raises(InputError, match="no class would be left"):
-        remove(bank, classes=["jump", "wave", "clap_hands"])
+        remove(bank, class_names=["jump", "wave", "clap_hands"])
     with pytest.raises(InputError, match="nothing to remove"):
-        remove(
-            bank,
-        )
+        remove(bank)
 
 
 def test_merging_is_enrolling_together(encoder, support_folder, tmp_path, cache):
@@ -152,7 +154,7 @@ def test_merging_is_enrolling_together(encoder, support_folder, tmp_path, cache)
     assert same(merge_banks(whole, parts[0]), whole)
 
 
-def test_merging_refuses_strangers(encoder, make_encoder, support_folder, cache):
+def test_merging_refuses_banks_of_another_model(encoder, make_encoder, support_folder, cache):
     bank = enroll(support_folder, encoder, cache=cache)
     other = enroll(support_folder, make_encoder(weights_sha256="2" * 64), cache=cache)
     with pytest.raises(MismatchError, match="different models"):
@@ -197,7 +199,7 @@ def test_engine_and_precision_do_not_matter(encoder, make_encoder, support_folde
     assert open_support(path, other).labels == ("clap_hands", "jump", "wave")
 
 
-def test_damaged_banks_are_said(encoder, support_folder, cache, tmp_path):
+def test_damaged_banks_are_refused(encoder, support_folder, cache, tmp_path):
     path = enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors")
     with pytest.raises(MissingError, match=r"mafsar\.enroll\(support\)\.save\("):
         read_bank(tmp_path / "none.safetensors")
@@ -218,11 +220,23 @@ def test_damaged_banks_are_said(encoder, support_folder, cache, tmp_path):
         read_bank(tmp_path / "newer.safetensors")
     short = tensors | {"pooled": tensors["pooled"][:-1]}
     save_file(short, tmp_path / "short.safetensors", {"mafsar": json.dumps(metadata)})
-    with pytest.raises(InputError, match="pooled is float32"):
+    with pytest.raises(InputError, match=r"short\.safetensors: damaged bank: pooled is float32"):
         read_bank(tmp_path / "short.safetensors")
+    fewer = tensors | {"images": tensors["images"][:-1]}
+    save_file(fewer, tmp_path / "fewer.safetensors", {"mafsar": json.dumps(metadata)})
+    with pytest.raises(InputError, match=r"damaged bank: images is uint8 \(8, 4, 64, 64, 3\)"):
+        read_bank(tmp_path / "fewer.safetensors")
+    text = metadata["text"] | {"requested": "maybe"}
+    save_file(
+        tensors, tmp_path / "text.safetensors", {"mafsar": json.dumps(metadata | {"text": text})}
+    )
+    with pytest.raises(
+        InputError, match=r"damaged bank: text\.requested must be one of auto, on, off"
+    ):
+        read_bank(tmp_path / "text.safetensors")
 
 
-def test_geometry_of_a_bank_holds(encoder, support_folder, cache, tmp_path):
+def test_the_geometry_of_a_bank_cannot_be_changed(encoder, support_folder, cache, tmp_path):
     path = enroll(support_folder, encoder, geometry=Geometry(hflip=True), cache=cache).save(
         tmp_path / "b.safetensors"
     )
@@ -239,7 +253,7 @@ def test_the_same_clip_twice_counts_once(encoder, support_folder, cache):
     assert any("copy" in note and "counts once" in note for note in twice.notes)
 
 
-def test_clips_of_nothing_are_kept_and_do_not_match(
+def test_background_clips_are_kept_and_do_not_match(
     encoder, support_folder, make_clip, cache, tmp_path
 ):
     plain = enroll(support_folder, encoder, cache=cache)
@@ -247,6 +261,8 @@ def test_clips_of_nothing_are_kept_and_do_not_match(
     bank = read_bank(enroll(support_folder, encoder, cache=cache).save(tmp_path / "b.safetensors"))
     assert bank.labels == plain.labels
     assert bank.class_index.tolist().count(-1) == 1
+    added = enroll(support_folder, encoder, add_to=plain, cache=False)  # only background is new
+    assert same(added, bank)
     query = make_clip(tmp_path / "q", 1, 9)
     (left,) = Matcher(plain, encoder).stream([query])
     (right,) = Matcher(bank, encoder).stream([query])

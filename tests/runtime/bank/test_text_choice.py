@@ -1,4 +1,4 @@
-"""When class names take part."""
+"""Whether class names are used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mafsar.runtime.encoder import Features
 from mafsar.runtime.match.matcher import Matcher
 
 
-def test_off_uses_names_nowhere(encoder, support_folder, make_clip, tmp_path, cache):
+def test_off_uses_no_names(encoder, support_folder, make_clip, tmp_path, cache):
     bank = enroll(support_folder, encoder, text="off", cache=cache)
     assert encoder.calls["support"] == encoder.calls["text"] == 0
     assert (bank.support, bank.text) == (None, None)
@@ -53,17 +53,17 @@ def test_one_clip_a_class_relies_on_the_words(encoder, make_encoder, tmp_path, m
     assert not enroll(tmp_path / "s", blind, cache=cache).text_choice.used
 
 
-def test_a_model_that_found_names_useless_leaves_them_out(make_encoder, support_folder, cache):
+def test_a_model_with_alpha_zero_uses_no_names(make_encoder, support_folder, cache):
     choice = enroll(support_folder, make_encoder(alpha=0.0), cache=cache).text_choice
     assert not choice.used
     assert "alpha is 0" in choice.why
-    # Also where the model does not know the words: alpha is what decides.
+    # Alpha decides, even if the model does not know the words.
     blind = make_encoder(alpha=0.0, known_words=frozenset({"jump"}))
     assert "alpha is 0" in enroll(support_folder, blind, cache=cache).text_choice.why
 
 
-class Telling:
-    """Wraps the fake so that names tell everything, or lie, while pictures tell nothing."""
+class NamesOnly:
+    """An encoder whose pictures are random and whose names are right, or all wrong."""
 
     def __init__(self, inner, *, lies: bool):
         self.inner, self.lies = inner, lies
@@ -81,7 +81,7 @@ class Telling:
     def encode_query(self, frames):
         return self._features(frames)
 
-    def encode_support(self, frames, text):  # noqa: ARG002 - the protocol has it
+    def encode_support(self, frames, text):  # noqa: ARG002 - part of the protocol
         return self._features(frames)
 
     def encode_text(self, texts):
@@ -93,7 +93,7 @@ class Telling:
 def test_leave_one_out_decides(lies, make_encoder, support_folder):
     from mafsar.video import load_clip
 
-    encoder = Telling(make_encoder(alpha=0.9), lies=lies)
+    encoder = NamesOnly(make_encoder(alpha=0.9), lies=lies)
     for clip in support_folder.glob("*/*"):
         pixels = load_clip(clip, frames=4, size=32).pixels
         encoder.kinds[pixels.tobytes()] = clip.parent.name.replace("_", " ")

@@ -44,7 +44,7 @@ def test_what_was_added_meanwhile_stays(path, grown):
 def test_what_was_removed_meanwhile_stays_away(path, grown):
     before = read_bank(path)
     after = grown(before, "nod", 5)
-    remove_in_place([path], classes=["jump"])
+    remove_in_place([path], class_names=["jump"])
     assert save_added(path, before, after).labels == ("clap_hands", "nod", "wave")
 
 
@@ -81,7 +81,7 @@ def test_many_at_once(path, grown):
     with ThreadPoolExecutor(8) as pool:
         jobs = [pool.submit(save_added, path, before, each) for each in changed]
         jobs += [
-            pool.submit(remove_in_place, [path], classes=[label]) for label in ("jump", "wave")
+            pool.submit(remove_in_place, [path], class_names=[label]) for label in ("jump", "wave")
         ]
         for job in jobs:
             job.result()
@@ -91,11 +91,11 @@ def test_many_at_once(path, grown):
 
 def test_none_is_written_where_one_lacks_the_name(path, tmp_path):
     other = tmp_path / "other.safetensors"
-    remove_in_place([path], classes=["jump"])
+    remove_in_place([path], class_names=["jump"])
     read_bank(path).save(other)
     before = path.read_bytes()
     with pytest.raises(MissingError, match="jump"):
-        remove_in_place([other, path, other], classes=["jump"])
+        remove_in_place([other, path, other], class_names=["jump"])
     assert path.read_bytes() == before
 
 

@@ -294,7 +294,7 @@ def test_entries_that_can_only_be_read_are_used_and_stay(cache, monkeypatch):
 def test_what_is_no_regular_file_is_never_replaced(tmp_path):
     pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
     os.mkfifo(pipe)
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         write_text(pipe, "x")
     assert pipe.is_fifo()
     target.write_text("old")

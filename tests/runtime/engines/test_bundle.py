@@ -35,6 +35,7 @@ ENGINE = dict.fromkeys(
         "graph", "graph_sha256", "weights", "weights_sha256", "sha256",
     ), "x",
 )  # fmt: skip
+MATCH = {"metric": "otam", "lam": 0.5, "alpha": 0.5, "visual_scale": 1.0, "text_scale": 1.0}
 T, S, E, CONTEXT = 4, 16, 8, 6
 COLOURS = np.random.default_rng(5).normal(size=(3, E)).astype(np.float32)
 WORDS = np.random.default_rng(6).normal(size=(CONTEXT, E)).astype(np.float32)
@@ -114,7 +115,7 @@ def write_bundle(path: Path, **changes: object) -> Path:
         "preprocess": {"size": S, "resample": "bicubic", "mean": [0, 0, 0], "std": [1, 1, 1]},
         "text": True, "prompts": ["a clip of {}", "{}"],
         "tokenizer": {"file": "tokenizer.json", "context_length": CONTEXT}, "known_words": None,
-        "match": {"metric": "otam", "lam": 0.5, "alpha": 0.5, "visual_scale": 1.0, "text_scale": 1.0},
+        "match": MATCH,
         "weights_sha256": "3" * 64, "notice": "a test", "config": {},
         "made_by": {"mafsar": "0", "torch": "0", "onnx": onnx.__version__},
         "files": {
@@ -139,7 +140,7 @@ def clips(count: int) -> np.ndarray:
 
 
 def test_the_temporal_contract_is_what_decoding_does(tmp_path):
-    """Frame i of T is the one shown at (i + ½)/T of the clip's seconds; an older bundle says nothing."""
+    """Frame i of T is the one shown at (i + ½)/T of the duration; older bundles have no entry."""
     moments = [round((i + 0.5) / T, 6) for i in range(T)]
     contract = {"clock": "container, seconds", "moments": moments}
     assert temporal_contract(T) == contract
@@ -151,7 +152,7 @@ def test_the_temporal_contract_is_what_decoding_does(tmp_path):
     assert np.abs(shown - [int(moment * 50) for moment in moments]).max() < 1
 
 
-def test_features_are_the_graphs(bundle):
+def test_features_are_those_of_the_graphs(bundle):
     encoder = load_model(bundle)
     frames = clips(5)
     raw = frames.astype(np.float64).mean(axis=(2, 3)) @ COLOURS.astype(np.float64)
@@ -175,7 +176,7 @@ def test_long_calls_are_split(bundle):
 
 
 def test_threads_rest_between_runs():
-    """Threads that went on spinning would take the cores of whoever decodes the next clip."""
+    """Spinning threads would take cores from the decoder of the next clip."""
     code = """
 import time
 import numpy as np
@@ -194,12 +195,12 @@ print(sorted(rests)[2])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    # ONNX Runtime's own choice spins for 0.026 s on two cores of a Xeon.
+    # By default, ONNX Runtime spins for 0.026 s on two cores of a Xeon.
     assert float(done.stdout) < 0.005
 
 
-def test_nothing_is_reported_or_kept_of_the_user(tmp_path):
-    """ONNX Runtime's telemetry keeps an identity under the home folder."""
+def test_no_telemetry_and_no_file_in_the_home_folder(tmp_path):
+    """ONNX Runtime's telemetry stores an identity under the home folder."""
     code = "from mafsar import load_model; load_model('tiny').encode_text(['wave'])"
     environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
     places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -209,7 +210,7 @@ def test_nothing_is_reported_or_kept_of_the_user(tmp_path):
 
 
 @pytest.mark.parametrize(("version", "spins"), [("1.23.2", "0"), ("1.26.0", "1"), ("2.0.0", "1")])
-def test_threads_spin_where_it_can_be_brief(version, spins):
+def test_threads_spin_only_if_the_time_can_be_limited(version, spins):
     entries = thread_waits(version)
     assert entries["session.intra_op.allow_spinning"] == spins
     assert ("session.intra_op.spin_duration_us" in entries) == (spins == "1")
@@ -237,7 +238,7 @@ def test_tokens_are_cleaned_cut_and_padded(bundle):
     assert tokenizer.encode(["a"]).dtype == np.int64
 
 
-def test_graphs_are_opened_when_needed(bundle):
+def test_graphs_are_opened_on_first_use(bundle):
     encoder = load_model(bundle)
     assert encoder._sessions == {}
     encoder.encode_query(clips(1))
@@ -286,7 +287,12 @@ def test_damaged_files_are_refused(bundle, name, damage):
             "frames of other moments of a clip .* pip install -U mafsar, or copy",
         ),
         ({"match": {}}, InputError, "damaged manifest"),
-        ({"files": {}}, MissingError, "lists no query-fp32.onnx"),
+        (
+            {"match": MATCH | {"metric": "dtw"}},
+            InputError,
+            r"b\.mafsar/bundle\.json: damaged manifest: match\.metric must be one of otam, bimhm, mean, got 'dtw'; copy it",
+        ),
+        ({"files": {}}, MissingError, "does not list query-fp32.onnx"),
         ({"files": {"../x": {"sha256": "0" * 64, "bytes": 0}}}, InputError, "outside the bundle"),
         ({"adapters": "some"}, InputError, "damaged manifest"),
         ({"engines": {"/etc/passwd": ENGINE}}, InputError, r"damaged manifest \(engines\)"),
@@ -294,7 +300,7 @@ def test_damaged_files_are_refused(bundle, name, damage):
         ({"engines": {"engines/x.engine": {}}}, InputError, r"damaged manifest \(engines\)"),
     ],
 )
-def test_manifests_that_do_not_fit(tmp_path, change, kind, said):
+def test_bad_manifests_are_refused(tmp_path, change, kind, said):
     with pytest.raises(kind, match=said):
         Bundle.open(write_bundle(tmp_path / "b.mafsar", **change))
 
@@ -304,7 +310,7 @@ def test_engines_are_listed_by_plain_names(tmp_path):
     Bundle.open(write_bundle(tmp_path / "b.mafsar", engines=entry))
 
 
-def test_what_is_no_bundle(tmp_path):
+def test_missing_and_empty_bundles_are_refused(tmp_path):
     with pytest.raises(MissingError, match=r"gone\.mafsar: no such model"):
         load_model(tmp_path / "gone.mafsar")
     (tmp_path / "empty.mafsar").mkdir()
@@ -328,7 +334,7 @@ def test_what_is_no_bundle(tmp_path):
         ({"threads": 0}, InputError, "threads must be ≥ 1"),
     ],
 )
-def test_what_is_not_there_is_an_error(bundle, asked, kind, said):
+def test_unavailable_and_unknown_choices_are_errors(bundle, asked, kind, said):
     with pytest.raises(kind, match=said):
         load_model(bundle, **asked)
 
@@ -353,8 +359,10 @@ def test_what_is_not_there_is_an_error(bundle, asked, kind, said):
         ),
     ],
 )
-def test_a_command_that_mends_leads_to_what_was_asked(name, asked, says, tmp_path, monkeypatch):
-    """Without the bundle's name at its end, the user would be told the same thing again."""
+def test_the_suggested_command_leads_to_what_was_requested(
+    name, asked, says, tmp_path, monkeypatch
+):
+    """Without `--model` at its end, the user would get the same error again."""
     if name == "tiny" and not SHIPPED_BUNDLE.exists():
         pytest.skip("the shipped model is not in this checkout")
     monkeypatch.chdir(tmp_path)
@@ -382,7 +390,7 @@ def _with_int8(path: Path, *, scale: float) -> Path:
 
 
 def test_a_cache_keeps_features_of_two_int8_graphs_apart(tmp_path, support_folder):
-    """Both are of the same weights; what one made is not what the other gives."""
+    """Both have the same weights, but their features differ."""
     cache = FeatureCache(tmp_path / "cache")
     clips = [LabelledClip(support_folder / "jump" / "clip0", "jump")]
     one = _with_int8(write_bundle(tmp_path / "one.mafsar"), scale=1.0)
@@ -397,7 +405,7 @@ def test_a_cache_keeps_features_of_two_int8_graphs_apart(tmp_path, support_folde
 
 
 def test_every_file_that_shapes_the_features_is_in_their_hash(bundle):
-    """The support graph and the weights file too; files of another precision are not."""
+    """The support graph and the weights file count; files of another precision do not."""
     opened = Bundle.open(bundle)
     names = ("query-int8.onnx", "support-int8.onnx", "weights-int8.bin", "text.onnx",
              "weights-fp32.bin", "tokenizer.json")  # fmt: skip
@@ -411,7 +419,7 @@ def test_every_file_that_shapes_the_features_is_in_their_hash(bundle):
     assert graphs("fp16") == graphs(None)
 
 
-def test_cuda_is_never_quietly_the_cpu(bundle, monkeypatch):
+def test_cuda_never_falls_back_silently_to_the_cpu(bundle, monkeypatch):
     from mafsar.runtime.engines import onnx_encoder
 
     monkeypatch.setattr(onnx_encoder, "has_cuda_driver", lambda: False)
@@ -422,7 +430,7 @@ def test_cuda_is_never_quietly_the_cpu(bundle, monkeypatch):
     assert encoder.choice == "engine: onnx on cpu (no GPU driver here)"
 
 
-def test_a_session_that_opens_elsewhere_is_refused(bundle, monkeypatch):
+def test_a_session_on_another_device_is_refused(bundle, monkeypatch):
     import onnxruntime
 
     from mafsar.runtime.engines import onnx_encoder
@@ -448,7 +456,7 @@ def test_a_session_that_opens_elsewhere_is_refused(bundle, monkeypatch):
     ],
     ids=["dtype", "frames", "ndim", "empty"],
 )
-def test_frames_that_do_not_fit(bundle, frames):
+def test_frames_of_another_shape_are_refused(bundle, frames):
     with pytest.raises(InputError, match="frames must"):
         load_model(bundle).encode_query(frames)
 

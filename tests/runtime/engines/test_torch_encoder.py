@@ -47,7 +47,7 @@ def test_it_follows_the_protocol_and_gives_the_network_s_features(
     assert spec.weights_sha256 == weights_sha256(network)
 
 
-def test_many_clips_are_split_without_a_trace(small_config, make_network, clips, monkeypatch):
+def test_long_calls_are_split(small_config, make_network, clips, monkeypatch):
     encoder = TorchEncoder(make_network(small_config, dtype=torch.float32), device="cpu")
     whole = encoder.encode_query(clips)
     monkeypatch.setattr("mafsar.runtime.engines.torch_encoder._MAX_BATCH", 2)
@@ -55,7 +55,7 @@ def test_many_clips_are_split_without_a_trace(small_config, make_network, clips,
     np.testing.assert_allclose(parts.frames, whole.frames, rtol=1e-5, atol=1e-5)
 
 
-def test_a_clip_by_name_runs_as_plain_clip_and_says_so(capsys):
+def test_a_clip_model_by_name_runs_without_adapters(capsys):
     encoder = load_torch_encoder("tiny:random", device="cpu")
     spec = encoder.spec
     assert (spec.name, spec.backbone, spec.adapters) == ("tiny:random", "tiny", "none")
@@ -104,19 +104,19 @@ def test_text_is_the_mean_over_the_prompts_by_open_clip_s_tokenizer(small_config
         ({"threads": 0}, InputError, "threads must be ≥ 1"),
     ],
 )
-def test_what_is_not_there_is_said(options, error, words):
+def test_unavailable_choices_are_errors(options, error, words):
     with pytest.raises(error) as raised:
         load_torch_encoder("tiny:random", **{"device": "cpu", **options})
     assert words in str(raised.value)
 
 
-def test_a_network_without_a_tokenizer_says_so(small_config, make_network):
+def test_a_network_without_a_tokenizer_is_an_error(small_config, make_network):
     encoder = TorchEncoder(make_network(small_config, dtype=torch.float32), device="cpu")
     with pytest.raises(UnavailableError, match="no tokenizer for its 20 tokens"):
         encoder.encode_text(["running"])
 
 
-def test_no_clip_is_an_error(small_config, make_network, clips):
+def test_an_empty_batch_is_an_error(small_config, make_network, clips):
     encoder = TorchEncoder(make_network(small_config, dtype=torch.float32), device="cpu")
     with pytest.raises(InputError, match="at least one clip"):
         encoder.encode_query(clips[:0])

@@ -1,4 +1,4 @@
-"""`mafsar bench`: stages apart, figures that hold, parity beside the speed."""
+"""`mafsar bench`: separate stages, correct statistics, parity beside the speed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
+from mafsar.cli.wording import worded
+from mafsar.errors import InputError
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.evaluation.bench import STAGES, Stage, bench
@@ -34,8 +36,8 @@ def test_figures_of_a_stage() -> None:
     assert Stage.of([0.5]).sd == 0
 
 
-def test_parity_is_of_the_batch_that_was_timed(make_encoder) -> None:
-    """An engine that is wrong in its largest profile must not look right in that row."""
+def test_parity_is_measured_at_the_timed_batch(make_encoder) -> None:
+    """An engine whose largest profile is wrong must not look right in its row."""
     reference, wrong = make_encoder(), make_encoder()
     right = wrong.encode_query
 
@@ -49,6 +51,22 @@ def test_parity_is_of_the_batch_that_was_timed(make_encoder) -> None:
     one, eight = bench([wrong], reference, batches=(1, 8), runs=1).rows
     assert one.max_error == 0
     assert eight.max_error > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"runs": 0}, "runs must be ≥ 1, got 0"),
+        ({"batches": (1, 0)}, "batch must be sizes ≥ 1, got [1, 0]"),
+        ({"batches": ()}, "batch must be sizes ≥ 1, got []"),
+        ({"seconds": 0.0}, "seconds must be > 0, got 0"),
+    ],
+)
+def test_numbers_out_of_range(options, words, make_encoder) -> None:
+    with pytest.raises(InputError) as error:
+        bench([make_encoder()], make_encoder(), **options)
+    assert str(error.value) == words
+    assert worded(error.value).startswith(f"--{words.split()[0]} must be")
 
 
 @pytest.mark.skipif(not SHIPPED_BUNDLE.exists(), reason="the shipped model is not in this checkout")
@@ -65,11 +83,11 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
         assert encode["runs"] == 2
         assert 0 < encode["min"] <= encode["median"] <= encode["p95"] <= encode["p99"]
         assert row["clips_per_second"] == pytest.approx(1e3 * row["batch"] / encode["mean"])
-        # The engine that is its own reference.
+        # The engine is its own reference.
         assert row["min_cosine"] == pytest.approx(1.0, abs=1e-6)
         assert row["max_error"] < 1e-4
         assert row["system"]["mafsar"]
-        # Of this very process; the kernel's counters lag by some pages a thread.
+        # Of this process; the kernel's counters lag by some pages per thread.
         assert 10 < row["peak_mb"] <= 1.01 * peak_bytes() / 1e6
         assert np.isfinite([stage["mean"] for stage in row["milliseconds"].values()]).all()
     table = file.read_text(encoding="utf-8")
@@ -79,7 +97,7 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
     (number, *_) = [row["milliseconds"]["encode"] for row in rows]
     figures = [number[name] for name in ("mean", "sd", "min", "median", "p95", "p99")]
     assert " | ".join(f"{value:.2f}" for value in figures) in first
-    assert "least cosine" in table
+    assert "smallest cosine" in table
     assert f"peak memory of the process {rows[0]['peak_mb']} MB" in table
     assert f"mafsar {rows[0]['system']['mafsar']}" in table
     again = runner.invoke(app, line.split())
@@ -93,12 +111,12 @@ def test_engines_side_by_side(tmp_path: Path) -> None:
     assert "did you mean fp16?" in precision.stderr
     sustained = runner.invoke(app, ["bench", "--seconds", "0.3", "--runs", "1"])
     assert sustained.exit_code == 0
-    assert "least cosine" in sustained.stdout
+    assert "smallest cosine" in sustained.stdout
     assert re.search(r"peak memory \d+ MB", sustained.stdout)
 
 
-def test_precisions_stand_side_by_side(tmp_path: Path) -> None:
-    """By default all that a bundle has; the reduced one differs from its own fp32, measured here."""
+def test_all_precisions_of_a_bundle_are_timed(tmp_path: Path) -> None:
+    """fp16 differs from the fp32 of the same bundle by more than rounding."""
     if importlib.util.find_spec("onnx_ir") is None:
         pytest.skip("writing fp16 graphs needs onnx_ir")
     from mafsar.export.job import export_model

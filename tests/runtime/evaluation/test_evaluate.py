@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mafsar import kernels
-from mafsar.choices import Scoring
+from mafsar.choices import METRICS, Scoring
 from mafsar.data.episodes import draw_episodes
 from mafsar.data.open_data import open_data
 from mafsar.data.pack import pack
@@ -20,26 +20,26 @@ from mafsar.runtime.evaluation.tally import confidence_interval, evaluate_featur
 from mafsar.video import Geometry
 
 LABELS = [f"c{i}" for i in range(6)]
-OWNERS = np.repeat(np.arange(6), 10)
+CLASS_INDEX = np.repeat(np.arange(6), 10)
 
 
 def features(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(60, 8, 32)).astype(np.float32)
 
 
-@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_separable_features_are_all_right(metric):
     centres = np.random.default_rng(1).normal(size=(6, 8, 32))
-    frames = (centres[OWNERS] + 0.05 * features()).astype(np.float32)
-    episodes = draw_episodes(OWNERS, LABELS, episodes=300, shot=2)
-    tally = evaluate_features(frames, frames, OWNERS, episodes, Scoring(metric, alpha=0.0))
+    frames = (centres[CLASS_INDEX] + 0.05 * features()).astype(np.float32)
+    episodes = draw_episodes(CLASS_INDEX, LABELS, episodes=300, shot=2)
+    tally = evaluate_features(frames, frames, CLASS_INDEX, episodes, Scoring(metric, alpha=0.0))
     assert tally.right.min() == 1.0
     assert tally.confusion.sum() == np.trace(tally.confusion) == 300 * 5
     assert tally.right_text is None
 
 
 def test_a_known_share_is_wrong():
-    """Two clips of class 0 look exactly like class 1, so what goes wrong can be counted by hand."""
+    """Two clips of class 0 look exactly like class 1, so the wrong answers can be counted."""
     centres = np.eye(2, 32)[:, None].repeat(8, axis=1)
     looks = np.array([1, 1] + [0] * 8 + [1] * 10)
     class_index = np.repeat([0, 1], 10)
@@ -60,10 +60,10 @@ def test_a_known_share_is_wrong():
 
 
 def test_random_features_are_at_chance():
-    episodes = draw_episodes(OWNERS, LABELS, episodes=4000, seed=1)
+    episodes = draw_episodes(CLASS_INDEX, LABELS, episodes=4000, seed=1)
     rng = np.random.default_rng(4)
     tally = evaluate_features(
-        features(2), features(3), OWNERS, episodes, Scoring(),
+        features(2), features(3), CLASS_INDEX, episodes, Scoring(),
         pooled=rng.normal(size=(60, 32)).astype(np.float32),
         text=rng.normal(size=(6, 32)).astype(np.float32),
     )  # fmt: skip
@@ -76,22 +76,22 @@ def test_random_features_are_at_chance():
 def test_batches_of_episodes_do_not_matter(monkeypatch):
     from mafsar.runtime.evaluation import tally as module
 
-    episodes = draw_episodes(OWNERS, LABELS, episodes=101, shot=3, query=2)
-    whole = evaluate_features(features(), features(1), OWNERS, episodes, Scoring(alpha=0.0))
+    episodes = draw_episodes(CLASS_INDEX, LABELS, episodes=101, shot=3, query=2)
+    whole = evaluate_features(features(), features(1), CLASS_INDEX, episodes, Scoring(alpha=0.0))
     monkeypatch.setattr(module, "_BATCH_BYTES", 1)
-    single = evaluate_features(features(), features(1), OWNERS, episodes, Scoring(alpha=0.0))
+    single = evaluate_features(features(), features(1), CLASS_INDEX, episodes, Scoring(alpha=0.0))
     np.testing.assert_array_equal(whole.right, single.right)
     np.testing.assert_array_equal(whole.confusion, single.confusion)
 
 
 def test_threads_do_not_matter():
-    episodes = draw_episodes(OWNERS, LABELS, episodes=200)
+    episodes = draw_episodes(CLASS_INDEX, LABELS, episodes=200)
     before = kernels.get_num_threads()
     tallies = []
     for threads in (1, 2, 3):
         kernels.set_num_threads(threads)
         tallies.append(
-            evaluate_features(features(), features(1), OWNERS, episodes, Scoring(alpha=0.0))
+            evaluate_features(features(), features(1), CLASS_INDEX, episodes, Scoring(alpha=0.0))
         )
     kernels.set_num_threads(before)
     for tally in tallies[1:]:
@@ -104,7 +104,7 @@ def test_interval():
     assert confidence_interval(np.array([1.0])) == 0.0
 
 
-def test_json_has_the_names_of_the_contract(encoder, support_folder, cache):
+def test_json_has_the_documented_fields(encoder, support_folder, cache):
     result = evaluate(encoder, support_folder, way=3, episodes=50, cache=cache, seed=9)
     line = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert list(line) == [
@@ -124,7 +124,7 @@ def test_json_has_the_names_of_the_contract(encoder, support_folder, cache):
     assert result.confusion.sum() == 150
 
 
-def test_every_clip_is_encoded_once_a_branch(encoder, support_folder, cache):
+def test_each_clip_is_encoded_once_per_branch(encoder, support_folder, cache):
     result = evaluate(encoder, support_folder, way=2, episodes=200, cache=cache)
     assert encoder.calls == {"query": 9, "support": 9, "text": 3}
     assert result.clips_encoded == 9
@@ -134,7 +134,7 @@ def test_every_clip_is_encoded_once_a_branch(encoder, support_folder, cache):
     assert again.accuracy == result.accuracy
 
 
-def test_text_off_is_said(encoder, support_folder, cache):
+def test_text_off_uses_no_names(encoder, support_folder, cache):
     off = evaluate(encoder, support_folder, way=2, episodes=20, text="off", cache=cache)
     assert off.text is False
     assert off.accuracy_text is None
@@ -145,24 +145,37 @@ def test_text_off_is_said(encoder, support_folder, cache):
     assert on.accuracy_text is not None
 
 
+def test_alpha_needs_text(make_encoder, support_folder, cache):
+    """As in `mafsar.Matcher`: a weight that would have no effect is an error."""
+    encoder = make_encoder(known_words=frozenset({"jump"}))
+    options = {"way": 2, "episodes": 20, "cache": cache}
+    for text in ("off", "auto"):
+        with pytest.raises(InputError, match=r"^alpha=0\.5: text is off; use text='on'"):
+            evaluate(encoder, support_folder, text=text, alpha=0.5, **options)
+    assert evaluate(encoder, support_folder, text="on", alpha=0.5, **options).text
+    assert not evaluate(encoder, support_folder, alpha=0.0, **options).text
+    with pytest.raises(InputError, match="text must be one of auto, on, off, got 'maybe'"):
+        evaluate(encoder, support_folder, text="maybe", **options)
+
+
 def test_episodes_are_frozen_in_a_file(encoder, support_folder, cache, tmp_path):
     file = tmp_path / "episodes.json"
-    asked = {"way": 2, "episodes": 30, "episodes_file": file, "cache": cache}
-    first = evaluate(encoder, support_folder, **asked)
+    options = {"way": 2, "episodes": 30, "episodes_file": file, "cache": cache}
+    first = evaluate(encoder, support_folder, **options)
     before = file.read_bytes()
     data = json.loads(before)
     assert (data["kind"], data["seed"], len(data["episodes"])) == ("episodes", 0, 30)
     assert data["clips"][0] == "clap_hands/clip0"  # relative: the file may travel with the data
-    second = evaluate(encoder, support_folder, **asked)
+    second = evaluate(encoder, support_folder, **options)
     assert file.read_bytes() == before
     assert second.accuracy == first.accuracy
     with pytest.raises(MismatchError, match="frozen with way=2; add these"):
-        evaluate(encoder, support_folder, **(asked | {"way": 3}))
+        evaluate(encoder, support_folder, **(options | {"way": 3}))
     moved = support_folder.rename(tmp_path / "moved")
-    assert evaluate(encoder, moved, **asked).accuracy == first.accuracy
+    assert evaluate(encoder, moved, **options).accuracy == first.accuracy
     (moved / "jump" / "clip0").rename(moved / "jump" / "clip9")
     with pytest.raises(MismatchError, match="drawn from other clips"):
-        evaluate(encoder, moved, **asked)
+        evaluate(encoder, moved, **options)
 
 
 def test_parts_of_a_split(encoder, support_folder, cache, tmp_path):
@@ -183,24 +196,24 @@ def test_a_broken_clip_is_named(encoder, support_folder, cache):
         evaluate(encoder, support_folder, way=2, episodes=10, cache=cache)
 
 
-def test_a_packed_data_set_answers_as_the_clips_it_was_made_of(
+def test_a_packed_data_set_gives_the_accuracy_of_its_clips(
     encoder, support_folder, cache, tmp_path
 ):
-    """The same episodes by the same names, so that figures from both can be compared."""
+    """Episodes and names are the same, so that results can be compared."""
     shutil.copytree(support_folder / "jump" / "clip0", support_folder / "jump" / "copy")
     store, frozen = tmp_path / "clips.sqlite", tmp_path / "episodes.json"
     pack(open_data(data=support_folder), store, StoreSettings(frames=12, short_side=64, quality=95))
-    asked = {"way": 3, "episodes": 60, "episodes_file": frozen, "cache": cache, "text": "on"}
-    loose = evaluate(encoder, support_folder, **asked)
-    packed = evaluate(encoder, store, **asked)  # reads the episodes that were frozen over files
+    options = {"way": 3, "episodes": 60, "episodes_file": frozen, "cache": cache, "text": "on"}
+    loose = evaluate(encoder, support_folder, **options)
+    packed = evaluate(encoder, store, **options)  # reads the episodes that were frozen over files
     assert (packed.clips_encoded, packed.clips_again) == (9, 1)
     assert packed.accuracy == loose.accuracy == 100.0
     assert packed.accuracy_text == pytest.approx(loose.accuracy_text, abs=3)
-    assert evaluate(encoder, store, **asked).clips_encoded == 0  # features of a store are cached
+    assert evaluate(encoder, store, **options).clips_encoded == 0  # features of a store are cached
     with pytest.raises(InputError, match="packed and holds its own split"):
-        evaluate(encoder, store, split={}, **asked)
+        evaluate(encoder, store, split={}, **options)
     with pytest.raises(InputError, match="omit the geometry"):
-        evaluate(encoder, store, geometry=Geometry.parse(fit="pad"), **asked)
+        evaluate(encoder, store, geometry=Geometry.parse(fit="pad"), **options)
 
 
 def test_a_part_of_a_packed_data_set(encoder, support_folder, cache, tmp_path):

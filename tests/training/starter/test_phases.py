@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-from mafsar import kernels
+from mafsar.choices import METRICS, Metric
 from mafsar.model.config import ModelConfig, TextConfig, VisionConfig, named_config
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import action, wild_names
@@ -243,25 +243,18 @@ def test_fit_uses_words_only_where_they_help() -> None:
     assert score(visual, text, chosen).accuracy >= score(visual, None, chosen).accuracy - 0.5
 
 
-@pytest.mark.parametrize("metric", ["otam", "bimhm", "mean"])
-def test_each_metric_is_scored_as_itself(metric: Literal["otam", "bimhm", "mean"]) -> None:
-    """By loops over METHOD's formulas; OTAM's is restated in the tests of the kernels."""
+@pytest.mark.parametrize("metric", METRICS)
+def test_each_metric_is_scored_as_itself(metric: Metric, restated_matching: ModuleType) -> None:
     rng = np.random.default_rng(2)
     clips = torch.tensor(rng.normal(size=(12, 4, 6)), dtype=torch.float32)
     episodes = draw_pool_episodes(np.repeat(np.arange(4), 3), count=3, way=3, seed=0)
     features = PoolFeatures(clips, clips, clips.mean(dim=1), torch.zeros(4, 6))
     match = dataclasses.replace(named_config("tiny").match, metric=metric, visual_scale=7.0)
     visual, _ = episode_logits(features, episodes, match, with_text=False)
-    unit = clips.double().numpy()
-    means = unit.mean(axis=1)
-    unit, means = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (unit, means))
+    frames = clips.double().numpy()
+    factor = restated_matching.logit_factor(metric, 4)
     for n, (queries, supports) in enumerate(zip(episodes.query, episodes.support, strict=True)):
         for q, query in enumerate(queries):
             for c, support in enumerate(supports):
-                d = 1 - unit[query] @ unit[support].T
-                want = {
-                    "otam": -float(kernels.otam(d)),
-                    "bimhm": -4 * (d.min(axis=1).mean() + d.min(axis=0).mean()),
-                    "mean": -4 * (1 - means[query] @ means[support]),
-                }[metric]
-                assert visual[n, q, c] == pytest.approx(want, rel=1e-5, abs=1e-5)
+                cost = restated_matching.distance(metric, frames[query], frames[support], match.lam)
+                assert visual[n, q, c] == pytest.approx(-factor * cost, rel=1e-5, abs=1e-5)
