@@ -70,7 +70,8 @@ def fill(folder: Path, cache: FeatureCache, encoder: CachedOnly, clips: int) -> 
         frames = (centres[i % CLASSES] + 3 * rng.normal(size=centres[0].shape)).astype(np.float32)
         for branch in ("query", "support"):
             key = clip_key(
-                encoder.spec, branch=branch, precision="fp32", geometry=Geometry(),
+                encoder.spec, branch=branch, precision="fp32", files_sha256=None,
+                geometry=Geometry(),
                 content_sha256=content_sha256(path), start=None, end=None,
                 text=label if branch == "support" else None,
             )  # fmt: skip

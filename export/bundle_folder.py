@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from mafsar.errors import InputError, option
+from mafsar.files import locked as locked_place
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
 _UNWRITABLE = {
@@ -40,33 +39,9 @@ def locked(place: Path, *, waiting: Callable[[], None] = _do_nothing) -> Iterato
     Raises:
         OSError: The parent folder cannot be written.
     """
-    path = place.with_name(f".{place.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            waiting = _do_nothing
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if _is_at(file, path):
-            break
-        file.close()
-    try:
+    with locked_place(place, waiting=waiting):
         _recover(place)
         yield
-    finally:
-        path.unlink(missing_ok=True)
-        file.close()
-
-
-def _is_at(file: IO[str], path: Path) -> bool:
-    """Whether the lock file is still at its path: once removed, it locks out nobody."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def unwritable(place: Path, error: OSError, *remedy: object) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -82,7 +83,7 @@ class Scoring:
         lam: OTAM's soft-min temperature λ, > 0.
         alpha: Weight of the text term, 0–1; 0 uses no text.
         visual_scale: Factor on the negative distances before the softmax, > 0.
-        text_scale: Factor on the text cosines before the softmax.
+        text_scale: Factor on the text cosines before the softmax, ≥ 0.
         views: "raw" matches the features as they are; a number from 0 to 1 matches two views of
             them and is the weight of the change view (docs/method.md).
         view_prior: What views know of the training clips; None = nothing.
@@ -103,11 +104,13 @@ class Scoring:
         check_metric(self.metric)
         if not 0.0 <= self.alpha <= 1.0:
             raise InputError(f"alpha must be between 0 and 1, got {self.alpha:g}")
-        if not self.lam > 0.0:
-            raise InputError(f"lam must be > 0, got {self.lam:g}")
-        if not self.visual_scale > 0.0:
-            raise InputError(f"visual_scale must be > 0, got {self.visual_scale:g}")
         check_views(self.views, ("raw",))
+        if not 0.0 < self.lam < math.inf:
+            raise InputError(f"lam must be > 0 and finite, got {self.lam:g}")
+        if not 0.0 < self.visual_scale < math.inf:
+            raise InputError(f"visual_scale must be > 0 and finite, got {self.visual_scale:g}")
+        if not 0.0 <= self.text_scale < math.inf:
+            raise InputError(f"text_scale must be ≥ 0 and finite, got {self.text_scale:g}")
 
     def with_choices(
         self,

@@ -5,36 +5,205 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
+from mafsar.errors import InputError, option
 
-from mafsar.errors import InputError
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
+_LONGEST_NAME = 255  # bytes, on every file system in use
 _HASHES: dict[tuple[str, int, int], str] = {}
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @contextlib.contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """Yields a temporary path in the same folder; renames it to `path` when the block succeeds.
+def locked(path: Path, *, waiting: Callable[[], None] = _do_nothing) -> Iterator[None]:
+    """Locks a file or folder against other processes that change it; ends with the process.
+
+    The lock is a file `.NAME.lock` beside it, which is removed afterwards.
+
+    Args:
+        path: What is locked, resolved; it need not exist.
+        waiting: Called once when another process holds the lock.
 
     Raises:
-        InputError: `path` is a folder, a device or a pipe.
+        OSError: The parent folder cannot be written.
+    """
+    import fcntl  # here: readers need no locks, and some systems do not have it
+
+    lock = beside(path, ".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = lock.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            waiting = _do_nothing
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if _is_at(file, lock):
+            break
+        file.close()
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether the lock file is still at its path: once removed, it locks out nobody."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def written_beside(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
+    """Gives a temporary path in the same folder, renamed to `path` when the block ends well.
+
+    Args:
+        path: The file.
+        exclusive: Refuse to replace a file, also one that appears while the block runs.
+
+    Raises:
+        InputError: A device, a pipe or a folder, which must not be replaced by a file; or a file
+            that exists and `exclusive`.
     """
     if path.is_symlink():
         path = path.resolve()  # writes the target and keeps the link
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: not a regular file; choose another path")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary = beside(path, f".{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
-        temporary.replace(path)
+        if exclusive:
+            _put_in_place(temporary, path)
+        else:
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A hidden name in the same folder; a name too long for more letters is replaced by its hash."""
+    name = path.name
+    if len(os.fsencode(name)) + len(ending) + 1 > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return path.with_name(f".{name}{ending}")
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Gives a file its name where nothing has it yet, in one step where the file system can."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise InputError(
+            f"{path}: exists already; replace it with ", option(overwrite=True)
+        ) from None
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise InputError(
+                f"{path}: exists already; replace it with ", option(overwrite=True)
+            ) from None
+        temporary.replace(path)
+
+
+_KINDS_OF_FILE = {
+    stat.S_IFIFO: "a pipe (FIFO)",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def irregular(path: Path) -> str | None:
+    """What a path is that may give bytes without end or none at all; None for files and folders.
+
+    Links are followed. To be asked before a file is opened: a pipe without a writer blocks already
+    then. A path that cannot be looked at is left to whoever opens it.
+    """
+    try:
+        return _KINDS_OF_FILE.get(stat.S_IFMT(path.stat().st_mode))
+    except (OSError, ValueError):
+        return None
+
+
+def exists(path: Path) -> bool:
+    """Whether a path exists; False also for a name that the system does not take.
+
+    Such are names with a NUL and names over 255 bytes, for which `Path.exists` raises.
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; as `exists` for names that the system does not take."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path is a regular file; as `exists` for names that the system does not take."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def own_files(folder: Path, name: re.Pattern[str]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yields the regular files of a folder whose whole name fits a pattern, with their state.
+
+    Links are passed over, and so is a folder that is one: what they lead to is somebody else's.
+    """
+    for path in plain_entries(folder):
+        if name.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # vanished meanwhile
+                state = path.lstat()
+                if stat.S_ISREG(state.st_mode):
+                    yield path, state
+
+
+def own_folders(folder: Path, name: re.Pattern[str]) -> Iterator[Path]:
+    """Yields the folders in a folder whose whole name fits a pattern; links are passed over."""
+    for path in plain_entries(folder):
+        if name.fullmatch(path.name) and is_plain_folder(path):
+            yield path
+
+
+def plain_entries(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where it is a link, is missing or cannot be read."""
+    if not is_plain_folder(folder):
+        return []
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def is_plain_folder(path: Path) -> bool:
+    """Whether a path is a folder itself, not a link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -44,23 +213,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_safetensors(
-    path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+    path: Path,
+    tensors: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str],
+    *,
+    exclusive: bool = False,
 ) -> None:
     """Writes named arrays and string metadata as safetensors; see `written_beside`."""
     import numpy as np
     from safetensors.numpy import save
 
-    # `save` writes an array's memory as it lies, so a transposed view would come out wrong.
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    data = save(contiguous, metadata=dict(metadata))
-    with written_beside(path) as temporary:
+    # `save` takes the bytes of an array as they lie, so a transposed view would come out wrong.
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    data = save(whole, metadata=dict(metadata))
+    with written_beside(path, exclusive=exclusive) as temporary:
         temporary.write_bytes(data)
 
 
 def file_sha256(path: Path) -> str:
     """Hash of a file's bytes; computed again only when its size or time of change differs."""
-    stat = path.stat()
-    key = (str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    state = path.stat()
+    key = (str(path.resolve()), state.st_size, state.st_mtime_ns)
     if key not in _HASHES:
         digest = hashlib.sha256()
         with path.open("rb") as file:

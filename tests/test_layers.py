@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Who may import whom, beside itself, the standard library and third parties.
-GROUND = {"choices", "errors", "extras", "files", "version"}
+GROUND = {"choices", "documents", "errors", "extras", "files", "version"}
 ARROWS: dict[str, set[str]] = {
     **{name: set() for name in (*GROUND, "_native")},
     "kernels": {"_native"},
@@ -35,6 +35,7 @@ ROOMS = [
     "mafsar/version.py",
     "mafsar/errors.py",
     "mafsar/choices.py",
+    "mafsar/documents.py",
     "mafsar/extras.py",
     "mafsar/files.py",
     "mafsar/kernels/checks.py",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table
+from mafsar.cli import outputs, table, targets
+from mafsar.cli.plain import say
 from mafsar.errors import InputError, MissingError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def list_banks(
     """List the classes and clips of banks."""
     from mafsar.data.labels import NONE_FOLDER
 
+    targets.check_outputs({"--out": out}, overwrite, inputs={"the bank": banks})
     loaded = _load(banks)
     chosen = [_chosen(bank, classes, clips) for bank in loaded]
     with outputs.results_to(out, overwrite=overwrite) as stream:
@@ -76,18 +78,21 @@ def remove(
         raise InputError("bank remove: nothing to remove was named; add --class C or --clip P")
     if out is not None and len(banks) > 1:
         raise InputError(f"--out {out}: one bank at a time; {len(banks)} banks were given")
-    outputs.refuse_existing({"--out": out}, overwrite)
-    from mafsar.runtime.bank import edit
+    targets.check_outputs({"--out": out}, overwrite, kinds={"--out": "bank"})
+    class_names, clip_names = opt.listed(classes), opt.listed(clips)
+    if out is None:
+        from mafsar.runtime.bank.update import remove_in_place
 
-    smaller = [
-        edit.remove(bank, class_names=opt.listed(classes), clip_names=opt.listed(clips))
-        for bank in _load(banks)
-    ]
-    # Nothing is written before every bank has been found to hold what was named.
-    for path, bank in zip(banks, smaller, strict=True):
-        target = out or path
-        bank.save(target, overwrite=True)
-        _say_written(target, bank, json_lines)
+        smaller = remove_in_place(banks, class_names=class_names, clip_names=clip_names)
+        for path, bank in zip(banks, smaller, strict=True):
+            _say_written(path, bank, json_lines)
+        return
+    from mafsar.runtime.bank.edit import remove as smaller_bank
+
+    (held,) = _load(banks)
+    bank = smaller_bank(held, class_names=class_names, clip_names=clip_names)
+    bank.save(out, overwrite=overwrite)
+    _say_written(out, bank, json_lines)
 
 
 def merge(
@@ -107,11 +112,11 @@ def merge(
         raise InputError(f"bank merge {banks[0]}: one bank alone; name two or more")
     if out is None:
         raise InputError("bank merge: no place for the merged bank; add -o BANK.safetensors")
-    outputs.refuse_existing({"--out": out}, overwrite)
+    targets.check_outputs({"--out": out}, overwrite, kinds={"--out": "bank"})
     from mafsar.runtime.bank.edit import merge_banks
 
     merged = _kept(merge_banks(*_load(banks)), classes, clips)
-    merged.save(out, overwrite=True)
+    merged.save(out, overwrite=overwrite)
     _say_written(out, merged, json_lines)
 
 
@@ -212,4 +217,4 @@ def _say_written(path: Path, bank: Bank, json_lines: bool) -> None:
     if json_lines:
         outputs.print_json(sys.stdout, _json(path, bank))
     else:
-        sys.stdout.write(f"{_summary(path, bank)}\n")
+        say(sys.stdout, f"{_summary(path, bank)}\n")

@@ -9,7 +9,7 @@ import typer
 
 from mafsar.choices import ENGINES, PRECISIONS
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table, voice
+from mafsar.cli import outputs, table, targets, voice
 from mafsar.cli.wording import worded
 from mafsar.errors import InputError
 
@@ -95,7 +95,11 @@ def bench(
     from mafsar.files import write_text
     from mafsar.runtime.evaluation import bench as runtime
 
-    outputs.refuse_existing({"--markdown": markdown, "--out": out}, overwrite)
+    targets.check_outputs(
+        {"--markdown": markdown, "--out": out},
+        overwrite,
+        inputs={"the clip": [clip], "the model": [model]},
+    )
     if seconds is not None and not seconds > 0:
         raise InputError(f"--seconds {seconds:g}: must be over 0")
     with outputs.results_to(out, overwrite=overwrite) as stream:

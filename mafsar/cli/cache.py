@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs
+from mafsar.cli.plain import say
 
 if TYPE_CHECKING:
     from mafsar.runtime.cache.bundles import KeptBundles
@@ -28,12 +29,12 @@ def show(
         if json_lines:
             outputs.print_json(stream, _json(state, kept))
         else:
-            stream.write(f"{state.path}: {_count(state)}, {_megabytes(state.size_bytes)}\n")
-            stream.write(f"{kept.path}: {_bundles(kept)}, {_megabytes(kept.size_bytes)}\n")
+            say(stream, f"{state.path}: {_count(state)}, {_megabytes(state.size_bytes)}\n")
+            say(stream, f"{kept.path}: {_bundles(kept)}, {_megabytes(kept.size_bytes)}\n")
             for name in kept.names:
-                stream.write(f"  {name}\n")
+                say(stream, f"  {name}\n")
             total = state.size_bytes + kept.size_bytes
-            stream.write(f"{_megabytes(total)} of {_megabytes(state.cap_bytes)}\n")
+            say(stream, f"{_megabytes(total)} of {_megabytes(state.cap_bytes)}\n")
 
 
 def clear(
@@ -52,11 +53,13 @@ def clear(
         if json_lines:
             outputs.print_json(stream, _json(removed, bundles))
         else:
-            stream.write(
-                f"{removed.path}: removed {_count(removed)}, {_megabytes(removed.size_bytes)}\n"
+            say(
+                stream,
+                f"{removed.path}: removed {_count(removed)}, {_megabytes(removed.size_bytes)}\n",
             )
-            stream.write(
-                f"{bundles.path}: removed {_bundles(bundles)}, {_megabytes(bundles.size_bytes)}\n"
+            say(
+                stream,
+                f"{bundles.path}: removed {_bundles(bundles)}, {_megabytes(bundles.size_bytes)}\n",
             )
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table, voice
+from mafsar.cli import outputs, table, targets, voice
+from mafsar.cli.plain import say
 from mafsar.cli.wording import worded
 from mafsar.errors import InputError
 
@@ -61,7 +62,8 @@ def check(
     from mafsar.data import check as checking
     from mafsar.data.open_data import open_data
 
-    outputs.refuse_existing({"--out": out}, overwrite)
+    named = {"the data": [data], "--lists": [lists], "--split": [split]}
+    targets.check_outputs({"--out": out}, overwrite, inputs=named)
     began = time.perf_counter()
     catalogue = open_data(
         dataset=dataset, root=root, lists=lists, data=data, split=split,
@@ -95,7 +97,7 @@ def check(
     else:
         _show_counts(sys.stdout, catalogue, counts)
         _show_problems(sys.stdout, catalogue, problems, out)
-        sys.stdout.write(f"{_verdict(tally, total)} · {seconds:.1f} s\n")
+        say(sys.stdout, f"{_verdict(tally, total)} · {seconds:.1f} s\n")
     for note in catalogue.notes:
         voice.note(f"note: {note}")
     _fail_where_incomplete(catalogue, counts, tally, out)
@@ -142,7 +144,7 @@ def pack(
 
     from mafsar.data.open_data import open_data
     from mafsar.data.pack import pack as run
-    from mafsar.data.store import StoreSettings, is_store
+    from mafsar.data.store import StoreSettings, is_store, refuse_foreign
 
     if out is None:
         raise InputError("data pack: name the store to write: --out F.sqlite (-o)")
@@ -153,7 +155,11 @@ def pack(
     )  # fmt: skip
     if is_store(catalogue.root):
         raise InputError(f"--data {catalogue.root}: is packed already; use it directly")
+    named = {"the data": [data, root], "--lists": [lists], "--split": [split]}
+    # Continued where it exists: only another file is in the way.
+    targets.check_outputs({"--out": out}, True, inputs=named, kinds={"--out": "store"})
     if out.is_file() and overwrite:
+        refuse_foreign(out)
         out.unlink()
         out.with_name(f"{out.name}-journal").unlink(missing_ok=True)
     elif is_store(out):
@@ -163,7 +169,7 @@ def pack(
     if json_lines:
         outputs.print_json(sys.stdout, _pack_json(result))
     else:
-        sys.stdout.write(f"{_pack_line(result)}\n")
+        say(sys.stdout, f"{_pack_line(result)}\n")
     outputs.say_written(out)
     for note in catalogue.notes:
         voice.note(f"note: {note}")
@@ -178,7 +184,7 @@ def pack(
 
 
 def _show_counts(stream: TextIO, catalogue: Catalogue, counts: Sequence[PartCount]) -> None:
-    stream.write(f"{catalogue.title} in {catalogue.root}\n")
+    say(stream, f"{catalogue.title} in {catalogue.root}\n")
     rows = table.new_table("part", ("classes", "right"), ("videos", "right"), "")
     for item in counts:
         table.add_row(
@@ -209,7 +215,7 @@ def _show_problems(
     if catalogue.absent:
         names = [f"{label} ({part})" for part, label in catalogue.absent]
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        stream.write(f"classes without a clip: {', '.join(names[:SHOWN])}{more}\n")
+        say(stream, f"classes without a clip: {', '.join(names[:SHOWN])}{more}\n")
     if not problems:
         return
     rows = table.new_table("status", "part", ("clip", "fold"), ("why", "fold"))

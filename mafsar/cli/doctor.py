@@ -10,6 +10,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, voice
+from mafsar.cli.plain import plain, say
 from mafsar.errors import MismatchError, UnavailableError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _show(stream: TextIO, checks: Sequence[Check]) -> None:
     if to_fix:
         table.show(stream, _rows("to fix", to_fix), after=[""])
     else:
-        stream.write("nothing to fix\n\n")
+        say(stream, "nothing to fix\n\n")
     fine = [check for check in shown if check.status == "ok"]
     hidden = len(checks) - len(shown)
     more = [f"{opt.count(hidden, 'more check')} with -v"] if hidden else []
@@ -77,7 +78,7 @@ def _rows(title: str, checks: Sequence[Check]) -> Table:
 
     rows = table.new_table(title, "state", ("found", "fold"))
     for check in checks:
-        found = Text(check.detail)
+        found = Text(plain(check.detail))
         if check.fix:
             found.append(f"\n→ {check.fix}", "cyan")
         table.add_row(rows, check.name, Text(*_MARKS[check.status]), found)
@@ -105,7 +106,7 @@ def _bisect(bundle: Path, out: Path | None, *, overwrite: bool, json_lines: bool
                 continue
             where = f"{item.node} (cosine {item.cosine:.6f}, node {item.position} of {item.nodes})"
             said = f"departs at {where}" if item.departs else f"no node departs; nearest: {where}"
-            stream.write(f"{item.graph}: {said}\n")
+            say(stream, f"{item.graph}: {said}\n")
     first = next((item for item in found if item.departs), None)
     if first is not None:
         raise MismatchError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table, voice
+from mafsar.cli import outputs, table, targets, voice
 from mafsar.cli.wording import worded
 from mafsar.errors import InputError, UnavailableError
 
@@ -103,7 +104,13 @@ def enroll(
             " they are kept for later"
         )
     target = _target(out, add)
-    outputs.refuse_existing({"--out": out, "--report": report}, overwrite)
+    same = out is not None and add is not None and out.resolve() == add.resolve()
+    targets.check_outputs(
+        {"--out": None if same else out, "--report": report},
+        overwrite,
+        inputs={"the support": [support], "the bank of --add": [add], "the model": [model]},
+        kinds={"--out": "bank"},
+    )
     began = time.perf_counter()
     held = None if add is None else read_bank(add)
     choice = engine_choice(engine, device, precision, cache=not no_cache)
@@ -128,8 +135,8 @@ def enroll(
         )
     for line in bank.repairs:
         voice.warn(line)
+    bank = _save(bank, target, held, images=not no_images, overwrite=overwrite)
     judged = judge(bank)
-    bank.save(target, images=not no_images, overwrite=True)
     outputs.say_written(target)
     if report is not None:
         from mafsar.files import write_text
@@ -143,6 +150,23 @@ def enroll(
         outputs.print_json(sys.stdout, judged.to_json() | facts)
     else:
         _show(judged, bank, target, encoder, seconds)
+
+
+def _save(bank: Bank, target: Path, held: Bank | None, *, images: bool, overwrite: bool) -> Bank:
+    """Writes the bank, or adds to the one that is at its place; returns what is there now."""
+    from mafsar.runtime.bank.update import save_added
+
+    if held is not None and held.path is not None and target.resolve() == held.path.resolve():
+        now = save_added(
+            target,
+            held,
+            bank,
+            images=images,
+            waiting=lambda: voice.note(f"waiting for another process that changes {target}"),
+        )
+        return replace(now, notes=bank.notes)
+    bank.save(target, images=images, overwrite=overwrite)
+    return bank
 
 
 def _target(out: Path | None, add: Path | None) -> Path:

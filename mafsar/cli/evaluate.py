@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table, voice
+from mafsar.cli import outputs, table, targets, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,8 +106,16 @@ def evaluate(
             f"--part {part}: without --split every class is a test class; add --split F"
         )
     table_file = _beside(confusion)
-    outputs.refuse_existing(
-        {"--confusion": [path for path in (confusion, table_file) if path], "--out": out}, overwrite
+    targets.check_outputs(
+        {"--confusion": confusion, "--confusion (.csv)": table_file, "--out": out},
+        overwrite,
+        inputs={
+            "the data": [data],
+            "the split": [split],
+            "the episodes": [episodes_file],
+            "the model": [model, named],
+        },
+        kinds={"--confusion": "picture"},
     )
     with outputs.results_to(out, overwrite=overwrite) as stream:
         clips: SupportSet | Path | None = data

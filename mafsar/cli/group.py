@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mafsar.cli import usage, voice
+from mafsar.cli.plain import plain
 from mafsar.cli.wording import worded
 from mafsar.errors import MafsarError
 
@@ -168,7 +169,9 @@ def _report(problem: Exception) -> int:
         code = getattr(problem, "exit_code", EXIT_FAILED)
         if type(problem).__name__ == "NoArgsIsHelpError":
             # Rich has printed the help already, and then there is no more to say.
-            sys.stderr.write(f"{problem.format_message()}\n" if problem.format_message() else "")
+            sys.stderr.write(
+                plain(f"{problem.format_message()}\n") if problem.format_message() else ""
+            )
         else:
             voice.error(problem.format_message())
         return int(code)

@@ -9,6 +9,7 @@ from mafsar.choices import EngineChoice
 from mafsar.cli import voice
 from mafsar.cli.wording import worded
 from mafsar.errors import MissingError
+from mafsar.files import exists
 from mafsar.model.names import SHIPPED
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def open_support(
         bank = read_bank(support)
         check_geometry(bank, geometry)
         return bank, load_encoder(model, choice, bank)
-    if not Path(support).exists():
+    if not exists(Path(support)):
         raise MissingError(
             f"SUPPORT {support}: no such file or folder; give a folder of class folders"
             " (support/CLASS/clip.mp4), a CSV path,label, or a bank (.safetensors)"

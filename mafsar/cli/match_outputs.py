@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, voice
+from mafsar.cli import outputs, targets, voice
 from mafsar.cli.match_table import csv_columns, csv_row, error_of, show_table
 from mafsar.cli.queries import Source
 from mafsar.cli.wording import worded
 from mafsar.errors import InputError, MafsarError
+from mafsar.files import is_folder
+
+_LONGEST_STEM = 200  # bytes; a name may have 255, with its ending
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank.bank import Bank
@@ -50,22 +54,21 @@ class MatchFiles:
         save_video: Path | None,
         json_lines: bool,
         overwrite: bool,
+        inputs: Mapping[str, Sequence[str | Path | None]],
     ) -> MatchFiles:
-        """Names every file before any work, and refuses those that exist."""
+        """Names every file before any work, and refuses those that would destroy something."""
         stems = file_stems(asked)
         pictures = [plot / f"{stem}.png" for stem in stems] if plot else []
         videos = [save_video / f"{stem}.mp4" for stem in stems] if save_video else []
-        outputs.refuse_existing({**files, "--plot": pictures, "--save-video": videos}, overwrite)
-        for flag, folder, paths in (
-            ("--plot", plot, pictures),
-            ("--save-video", save_video, videos),
-        ):
-            if folder is None:
-                continue
-            outputs.make_folder(flag, folder)
-            for path, source in zip(paths, asked, strict=True):
-                if path.exists() and path.resolve() == source.path.resolve():
-                    raise InputError(f"{flag} {path}: would replace the query; name another folder")
+        targets.check_outputs(
+            {**files, "--plot": pictures, "--save-video": videos},
+            overwrite,
+            inputs={**inputs, "the query": [source.path for source in asked]},
+            kinds={"--plot": "picture", "--save-video": "video"},
+        )
+        for flag, folder in (("--plot", plot), ("--save-video", save_video)):
+            if folder is not None:
+                outputs.make_folder(flag, folder)
         return cls(files, pictures, videos, json_lines, overwrite)
 
     @property
@@ -79,22 +82,34 @@ def file_stems(asked: Sequence[Source]) -> list[str]:
     parents = [os.path.abspath(source.path.parent) for source in asked]  # noqa: PTH100 - may be missing
     common = os.path.commonpath(parents) if parents else ""
     stems: list[str] = []
+    taken: set[str] = set()
+    number: dict[str, int] = {}
     for source, parent in zip(asked, parents, strict=True):
         if source.name == str(source.path):
-            stem = source.path.name if source.path.is_dir() else source.path.stem
+            stem = source.path.name if is_folder(source.path) else source.path.stem
             below = os.path.relpath(parent, common)
             parts = [] if below == "." else Path(below).parts
             name = "-".join([*parts, stem])
         else:
             name = source.name
-        name = re.sub(r"[^\w.()\-]+", "_", name).strip("._") or "query"
-        number = 2
+        name = _short(re.sub(r"[^\w.()\-]+", "_", name).strip("._") or "query")
         unique = name
-        while unique in stems:
-            unique = f"{name}-{number}"
-            number += 1
+        while unique in taken:
+            number[name] = number.get(name, 1) + 1
+            unique = f"{name}-{number[name]}"
+        taken.add(unique)
         stems.append(unique)
     return stems
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for an ending: a long one keeps its last letters, after its hash."""
+    data = name.encode("utf-8", "surrogateescape")
+    if len(data) <= _LONGEST_STEM:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:12]
+    end = data[len(digest) + 1 - _LONGEST_STEM :].decode("utf-8", "ignore")
+    return f"{digest}-{end}"
 
 
 def answer_all(
@@ -154,7 +169,10 @@ class _Run:
         self._pictures: list[Path] = []
         self._videos: list[Path] = []
         csv = wanted.files.get("--csv")
-        self._csv = None if csv is None else outputs.CsvWriter(csv, csv_columns(topk))
+        self._csv: outputs.CsvWriter | None = None
+        if csv is not None:
+            columns = csv_columns(topk)
+            self._csv = outputs.CsvWriter(csv, columns, overwrite=wanted.overwrite)
 
     def take(self, answer: Match | QueryError) -> None:
         """Files one answer; a picture or video that fails is a failure of its query."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mafsar.cli import options as opt
 from mafsar.cli import table
+from mafsar.cli.plain import plain, say
 from mafsar.cli.wording import worded
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def show_table(
             if table.natural_width(rows) <= room:
                 break
     if above:
-        stream.write(f"queries in {above}\n\n")
+        say(stream, f"queries in {above}\n\n")
     after = [""] if layout.reasons else ["", *_reasons(answers)]
     if len(answers) > sum(isinstance(answer, QueryError) for answer in answers):
         classes = len(bank.classes)
@@ -154,12 +155,14 @@ def _rows(
             cells += [_reason(answer)] * failed
             table.add_row(rows, *cells)
             continue
-        cells.append(Text("none", "dim") if answer.label is None else Text(answer.label, "bold"))
+        cells.append(
+            Text("none", "dim") if answer.label is None else Text(plain(answer.label), "bold")
+        )
         share = table.bar(answer.score, encoding=encoding) if layout.bar else None
         cells.append(share or f"{answer.score:.2f}")
         if layout.others:
             others = [
-                Text.assemble(row.label, (f" {row.score:.2f}", "dim"))
+                Text.assemble(plain(row.label), (f" {row.score:.2f}", "dim"))
                 for row in answer.topk[1:listed]
             ]
             cells.append(Text("\n").join(others) if others else dash)

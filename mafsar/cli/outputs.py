@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from mafsar.cli import voice
-from mafsar.errors import InputError
-
-_MOST_NAMED = 8  # files of one folder that a refusal names
-
-
-def refuse_existing(
-    paths: Mapping[str, Path | Sequence[Path] | None],
-    overwrite: bool,
-) -> None:
-    """Stops before any work where outputs exist and ``--overwrite`` was not given.
-
-    Args:
-        paths: Output, or outputs in one folder, by flag. A folder exists where it is not empty.
-        overwrite: The user's ``--overwrite``.
-
-    Raises:
-        InputError: Names all outputs that exist.
-    """
-    if overwrite:
-        return
-    found: list[str] = []
-    for flag, value in paths.items():
-        each = [] if value is None else [value] if isinstance(value, Path) else list(value)
-        there = [str(path) for path in each if _exists(path)]
-        if there:
-            left = len(there) - _MOST_NAMED
-            more = f" and {left} more" if left > 0 else ""
-            found.append(f"{flag} {', '.join(there[:_MOST_NAMED])}{more}")
-    if found:
-        one = len(found) == 1 and "," not in found[0]
-        verb, them = ("exists", "it") if one else ("exist", "them")
-        raise InputError(
-            f"{'; '.join(found)}: {verb} already; add --overwrite (-y) to replace {them}"
-        )
-
-
-def _exists(path: Path) -> bool:
-    return path.is_file() or (path.is_dir() and any(path.iterdir()))
+from mafsar.cli import targets, voice
+from mafsar.cli.plain import plain_json
+from mafsar.errors import InputError, MafsarError
+from mafsar.files import written_beside
 
 
 def say_written(*paths: Path | None) -> None:
@@ -70,15 +37,25 @@ def make_folder(flag: str, path: Path) -> Path:
 
 
 @contextmanager
-def results_to(path: Path | None, *, overwrite: bool) -> Iterator[TextIO]:
-    """The stream for results: stdout, or the file of ``--out``, named on stderr at the end."""
+def results_to(path: Path | None, *, overwrite: bool, flag: str = "--out") -> Iterator[TextIO]:
+    """The stream for results: stdout, or the file of ``--out``, named on stderr at the end.
+
+    The file is written beside its place and renamed at the end, after an interrupt or an error too
+    where anything has been written; not where the disk is full.
+    """
     if path is None:
         yield sys.stdout
         return
-    refuse_existing({"--out": path}, overwrite)
-    with open_output("--out", path) as file:
-        yield file
-    say_written(path)
+    if not overwrite:
+        targets.refuse_existing({flag: path})
+    output = OutputFile(flag, path, overwrite=overwrite)
+    try:
+        yield output.stream
+    except BaseException:
+        output.end(keep=output.has_content)
+        raise
+    if output.end(keep=True):
+        say_written(path)
 
 
 def print_json(stream: TextIO, value: Mapping[str, Any]) -> None:
@@ -88,36 +65,113 @@ def print_json(stream: TextIO, value: Mapping[str, Any]) -> None:
         line.encode(getattr(stream, "encoding", None) or "utf-8")
     except UnicodeEncodeError:  # a terminal that is not UTF-8, a file name that is not text
         line = json.dumps(value, ensure_ascii=True, allow_nan=False)
-    stream.write(f"{line}\n")
+    stream.write(f"{plain_json(line)}\n")
     stream.flush()
 
 
 class CsvWriter:
     """A CSV whose columns are the JSON's names, nested ones joined by dots."""
 
-    def __init__(self, path: Path, columns: list[str]) -> None:
+    def __init__(self, path: Path, columns: list[str], *, overwrite: bool) -> None:
         self._path = path
-        self._file = open_output("--csv", path)
-        self._writer = csv.DictWriter(self._file, columns, restval="")
+        self._output = OutputFile("--csv", path, overwrite=overwrite)
+        self._writer = csv.DictWriter(self._output.stream, columns, restval="")
         self._writer.writeheader()
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Writes one row at once; None is an empty cell."""
         self._writer.writerow({k: "" if v is None else v for k, v in row.items()})
-        self._file.flush()
+        self._output.stream.flush()
 
     def close(self) -> None:
-        """Closes the file and names it on stderr."""
-        self._file.close()
-        say_written(self._path)
+        """Puts the file in place and names it on stderr."""
+        if self._output.end(keep=True):
+            say_written(self._path)
 
 
-def open_output(flag: str, path: Path) -> TextIO:
-    """Opens a text file for writing; its folder is made where it is missing."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-    except OSError as problem:
-        raise InputError(
-            f"{flag} {path}: cannot be written ({problem.strerror}); name another file"
-        ) from None
+class OutputFile:
+    """A text file that is written beside its place and renamed when it is closed.
+
+    Args:
+        flag: What asked for it, for messages.
+        path: Its place; the folder is made where only the last part of it is missing.
+        overwrite: Whether an existing file may be replaced.
+    """
+
+    def __init__(self, flag: str, path: Path, *, overwrite: bool) -> None:
+        self._beside = written_beside(path, exclusive=not overwrite)
+        self._say = f"{flag} {path}"
+        with self._named():
+            self._file = self._beside.__enter__().open("wb", buffering=0)
+        self._open = True
+        self.stream: TextIO = _Checked(self._file, self)
+
+    @property
+    def has_content(self) -> bool:
+        """Whether anything has been written, and no write has failed."""
+        return self._open and self.stream.tell() > 0
+
+    def end(self, *, keep: bool) -> bool:
+        """Puts the file in place, or removes it; False where that has been done before."""
+        if not self._open:
+            return False
+        if not keep:
+            self._drop()
+            return True
+        with self._named():
+            self.stream.flush()
+            self._open = False
+            self.stream.close()
+            self._beside.__exit__(None, None, None)
+        return True
+
+    def failed(self, problem: OSError) -> InputError:
+        """The error to raise where a write has failed; nothing is left behind."""
+        self._drop()
+        return InputError(f"{self._say}: cannot be written ({problem.strerror}); name another file")
+
+    def _drop(self) -> None:
+        self._open = False
+        self._file.close()  # what is buffered above it is lost, as it should be
+        with contextlib.suppress(OSError):
+            self._beside.__exit__(OSError, OSError(), None)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            if isinstance(problem, MafsarError):
+                raise
+            raise InputError(
+                f"{self._say}: cannot be written ({problem.strerror}); name another file"
+            ) from None
+
+
+class _Checked(io.TextIOWrapper):
+    """A text stream whose failed writes name the file and what asked for it."""
+
+    def __init__(self, file: Any, output: OutputFile) -> None:
+        super().__init__(
+            io.BufferedWriter(file), encoding="utf-8", errors="surrogateescape", newline=""
+        )
+        self._output = output
+
+    def write(self, text: str) -> int:
+        """Writes a text, or raises an InputError that names the file."""
+        try:
+            return super().write(text)
+        except OSError as problem:
+            raise self._output.failed(problem) from None
+
+    def flush(self) -> None:
+        """Flushes, or raises an InputError that names the file."""
+        try:
+            super().flush()
+        except OSError as problem:
+            raise self._output.failed(problem) from None
+
+    def close(self) -> None:
+        """Closes; what a failed write has left in the buffer goes nowhere."""
+        with contextlib.suppress(OSError, ValueError):
+            super().close()

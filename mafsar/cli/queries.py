@@ -11,9 +11,10 @@ from pathlib import Path
 
 from mafsar.cli import voice
 from mafsar.errors import InputError
+from mafsar.files import exists, is_folder
 
 _LIVE = re.compile(
-    r"^(\d+|/dev/video\d+|(v4l2|rtsps?|rtmps?|https?|udp|tcp|srt|csi)://.*)$", re.IGNORECASE
+    r"^(\d{1,3}|/dev/video\d+|(v4l2|rtsps?|rtmps?|https?|udp|tcp|srt|csi)://.*)$", re.IGNORECASE
 )
 _STREAMED = frozenset({".mjpeg", ".mjpg"})  # what cameras call their streams
 _GLOB = re.compile(r"[*?\[]")
@@ -61,7 +62,7 @@ def expand(words: Sequence[str], frames_pattern: str | None = None) -> list[Sour
 
 def is_live(word: str) -> bool:
     """Whether a word names a camera or a stream."""
-    return bool(_LIVE.match(word)) and not Path(word).is_file()
+    return bool(_LIVE.match(word)) and not exists(Path(word))
 
 
 def is_web_file(word: str) -> bool:
@@ -69,7 +70,7 @@ def is_web_file(word: str) -> bool:
     from mafsar.video import is_image, is_video
 
     address = re.match(r"(?:https?|ftp)://[^?#]+", word, re.IGNORECASE)
-    if address is None or Path(word).exists():
+    if address is None or exists(Path(word)):
         return False
     name = Path(address[0])
     return (is_video(name) and name.suffix.lower() not in _STREAMED) or is_image(name)
@@ -103,7 +104,7 @@ def _expand_one(word: str) -> list[Source]:
 def _split_name(word: str) -> tuple[str | None, str]:
     """``NAME=SOURCE`` apart; a path that exists is never split."""
     name, equals, source = word.partition("=")
-    if not equals or not name or not source or Path(word).exists() or "/" in name:
+    if not equals or not name or not source or exists(Path(word)) or "/" in name:
         return None, word
     return name, source
 
@@ -114,7 +115,7 @@ def _paths(source: str) -> list[Path]:
     from mafsar.video.sniff import clip_kind
 
     path = Path(source)
-    if path.is_dir():
+    if is_folder(path):
         if is_frame_folder(path):
             return [path]
         below = search_clips(path)
@@ -125,10 +126,9 @@ def _paths(source: str) -> list[Path]:
         if not found:
             raise InputError(f"QUERY {path}: no video and no frame folder in this folder")
         return found
-    if not clip_exists(path) and _GLOB.search(source):
+    # What is missing is reported in its turn, so that one bad name does not end the run.
+    if not clip_exists(path) and _GLOB.search(source) and "\0" not in source:
         hits = [Path(hit) for hit in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207 - "**" and absolute patterns
         found = [p for p in hits if clip_kind(p) is not None or is_frame_folder(p)]
-        if not found:
-            raise InputError(f"QUERY {source}: no clip matches this pattern; quote it and check it")
-        return found
+        return found or [path]
     return [path]

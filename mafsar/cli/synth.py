@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, voice
+from mafsar.cli import outputs, targets, voice
+from mafsar.cli.plain import say
 
 if TYPE_CHECKING:
     from mafsar.synthetic.sets.recipe import Recipe
@@ -107,7 +108,8 @@ def synth(
         photos=photos,
     )
     choose_classes(recipe)  # refuses what cannot be, before anything is removed
-    outputs.refuse_existing({"OUT": folder}, overwrite)
+    if not overwrite:
+        targets.refuse_existing({"OUT": folder})
     clear(folder)
     outputs.make_folder("OUT", folder)
     (_render_streams if streamed else _render_clips)(folder, recipe, workers, json_lines)
@@ -145,11 +147,12 @@ def _render_clips(folder: Path, recipe: Recipe, workers: int | None, json_lines:
         )
         return
     shares = ", ".join(f"{sizes[part]} {part}" for part in PARTS)
-    sys.stdout.write(
+    say(
+        sys.stdout,
         f"{folder}: {opt.count(len(parts), 'class')} ({shares}), {opt.count(count, 'clip')} of "
         f"{recipe.size}×{recipe.size} · {taken:.1f} s\n"
         f"  mafsar eval tiny --data {folder} --split {folder / 'split.json'}\n"
-        f"  mafsar train --data {folder} --split {folder / 'split.json'} --model vit-b-32\n"
+        f"  mafsar train --data {folder} --split {folder / 'split.json'} --model vit-b-32\n",
     )
 
 
@@ -179,10 +182,11 @@ def _render_streams(folder: Path, recipe: Recipe, workers: int | None, json_line
             sys.stdout, _summary(folder, recipe, taken) | {"streams": count, "events": events}
         )
         return
-    sys.stdout.write(
+    say(
+        sys.stdout,
         f"{folder}: {opt.count(count, 'long video')} of {recipe.seconds:g} s with "
         f"{opt.count(events, 'event')} in streams/, clips of {opt.count(recipe.classes, 'class')} "
-        f"in support/ · {taken:.1f} s\n"
+        f"in support/ · {taken:.1f} s\n",
     )
 
 

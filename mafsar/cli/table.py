@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from mafsar.cli.plain import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -64,7 +66,7 @@ def add_row(table: Table, *cells: str | Text) -> None:
     """Adds a row; a string is shown as it is, whatever brackets a label has."""
     from rich.text import Text
 
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+    table.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in cells))
 
 
 def bar(
@@ -95,5 +97,5 @@ def show(stream: TextIO, table: Table, *, after: Sequence[str] = ()) -> None:
             console.print(table)
         # Cells are padded to their column's width; a file needs no blanks at the end of a line.
         stream.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
-    stream.writelines(f"{line}\n" for line in after)
+    stream.writelines(f"{plain(line)}\n" for line in after)
     stream.flush()

@@ -14,6 +14,7 @@ import typer
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, voice
 from mafsar.cli.group import EXIT_FAILED
+from mafsar.cli.plain import say
 from mafsar.cli.wording import worded
 from mafsar.errors import InputError, LostProcessError
 
@@ -188,16 +189,18 @@ def _show(result: TrainResult, config: TrainConfig, json_lines: bool) -> None:
     kept = "the last weights (no validation)"
     if result.val_accuracy is not None:
         kept = f"step {result.best_step} (validation {result.val_accuracy:.2f} %)"
-    stream.write(
+    say(
+        stream,
         f"{result.run}: {opt.count(result.steps, 'step')}, {opt.count(result.episodes, 'episode')}"
         f" in {result.seconds:.0f} s; kept {kept}, alpha {result.match.alpha:g},"
-        f" visual scale {result.match.visual_scale:g}\n"
+        f" visual scale {result.match.visual_scale:g}\n",
     )
     from mafsar.training.choose_views import table
 
     stream.writelines(f"{line}\n" for line in table(result.candidates))
     sizes = f"--way {config.way} --shot {config.shot}"
-    stream.write(f"test it: mafsar eval {result.run} {_data_words(config, result.run)} {sizes}\n")
+    words = _data_words(config, result.run)
+    say(stream, f"test it: mafsar eval {result.run} {words} {sizes}\n")
 
 
 def _data_words(config: TrainConfig, run: Path) -> str:
@@ -217,18 +220,19 @@ def _show_dry_run(found: DryRun, json_lines: bool) -> None:
         outputs.print_json(sys.stdout, {"schema": 1, **found.to_json()})
         return
     stream: TextIO = sys.stdout
-    stream.write(found.config_toml)
-    stream.write(f"\n# {found.title}\n")
+    say(stream, found.config_toml)
+    say(stream, f"\n# {found.title}\n")
     stream.writelines(
         f"# {part}: {opt.count(classes, 'class')}, {opt.count(clips, 'clip')}\n"
         for part, (classes, clips) in found.parts.items()
     )
-    stream.write(
+    say(
+        stream,
         f"# tuned: {found.tuned:,} parameters of {found.parameters:,}\n"
         f"# measured {opt.count(found.measured, 'step')}: {found.seconds_step:.2f} s a step of"
         f" {opt.count(found.batch, 'episode')}, {100 * found.wait_share:.0f} % of it waiting for"
         f" clips, {_size(found.memory_bytes)} on {found.device}\n"
-        f"# all {found.steps:,} steps: about {_duration(found.seconds_all)} without validation\n"
+        f"# all {found.steps:,} steps: about {_duration(found.seconds_all)} without validation\n",
     )
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mafsar.files import exists
+
 # Verbs of ultralytics, timm, open_clip scripts and plain guesses → what to type instead.
 VERBS = {
     "predict": "match",
@@ -170,7 +172,7 @@ def pair_as_flag(word: str, options: Sequence[str]) -> str | None:
     if not pair:
         return None
     key, value = pair.groups()
-    if Path(value).exists() or Path(word).exists():
+    if exists(Path(value)) or exists(Path(word)):
         return None
     flag = suggest_option(f"--{key}", options) if _is_key(key, options) else None
     if flag is None:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from mafsar.cli.plain import plain
+
 PROGRESS_AFTER_SECONDS = 1.0
 LINE_EVERY_SECONDS = 10.0
 """Without a terminal, a line of progress is printed this often."""
@@ -66,7 +68,7 @@ def note(text: str | None) -> None:
     if not text or _state.quiet or text in _state.said:
         return
     _state.said.add(text)
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{plain(text)}\n")
     sys.stderr.flush()
 
 
@@ -77,7 +79,7 @@ def warn(text: str) -> None:
 
 def error(text: str) -> None:
     """Print an error in one line on stderr, always."""
-    line = " ".join(text.split())
+    line = plain(" ".join(text.split()))
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         sys.stderr.write(f"\x1b[1;31merror:\x1b[0m {line}\n")
     else:
@@ -95,7 +97,7 @@ class ProgressBar:
     """
 
     def __init__(self, label: str, total: int | None, *, lines: bool = True) -> None:
-        self._label = label
+        self._label = plain(label)
         self._total = total
         self._done = 0
         self._started = time.monotonic()
@@ -110,7 +112,7 @@ class ProgressBar:
         """One step further, or at `done` of `total`."""
         self._done = self._done + 1 if done is None else done
         self._total = self._total if total is None else total
-        self._label = label or self._label
+        self._label = plain(label) if label else self._label
         if self._lines:
             self._print_line()
         if not self._wanted:
@@ -153,7 +155,7 @@ class ProgressBar:
         )
 
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -192,4 +194,4 @@ class _StderrHandler(logging.Handler):
         text = " ".join(record.getMessage().split())
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{plain(text)}\n")

@@ -14,6 +14,7 @@ from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.splits import PARTS, Part, Split, read_split
 from mafsar.data.tables import read_texts
 from mafsar.errors import InputError, MissingError, option
+from mafsar.files import exists, is_folder
 from mafsar.video.find import check_chosen, choose_frames
 
 _LAYOUT = "expected DIR/CLASS/clip.mp4, DIR/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
@@ -34,9 +35,9 @@ def read_own(
         MissingError: The folder or file does not exist.
         InputError: It contains no class, or a line cannot be read.
     """
-    if not data.exists():
+    if not exists(data):
         raise MissingError(option(data=data), f": no such folder or file; {_LAYOUT}")
-    metadata = metadata_of(data) if data.is_dir() else data
+    metadata = metadata_of(data) if is_folder(data) else data
     if metadata is None:
         clips, notes = _folder_clips(data, frames_pattern)
     else:
@@ -45,7 +46,7 @@ def read_own(
     labels: dict[str, str] = {}
     for clip in clips:
         labels.setdefault(nfc(clip.label), clip.label)
-    texts = read_texts((data if data.is_dir() else data.parent) / TEXT_TABLE, labels)
+    texts = read_texts((data if is_folder(data) else data.parent) / TEXT_TABLE, labels)
     split = read_split(split) if isinstance(split, Path) else split
     parts, absent = _parts(labels, split)
     unused = [label for key, label in labels.items() if key not in parts]

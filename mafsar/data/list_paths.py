@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from mafsar.files import is_file, is_folder
 from mafsar.video.frame_folder import clip_exists
 from mafsar.video.source import VIDEO_SUFFIXES
 
@@ -33,12 +34,12 @@ class PathRule:
         if clip_exists(path):
             return path, True
         bare = path.with_suffix("")
-        if path.suffix.lower() in VIDEO_SUFFIXES and bare.is_dir():
+        if path.suffix.lower() in VIDEO_SUFFIXES and is_folder(bare):
             return bare, True  # frames of the video that is listed
         if path.suffix.lower() not in VIDEO_SUFFIXES and path.name:
             for ending in (".mp4", ".avi", ".webm", ".mkv", ".mov"):
                 ended = path.with_name(path.name + ending)
-                if ended.is_file():
+                if is_file(ended):
                     return ended, True
         return path, False
 

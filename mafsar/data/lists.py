@@ -22,7 +22,7 @@ FORMATS = (
     "train*.txt, val*.txt and test*.txt, with lines train8/78687, "
     "train0//videos/<class>/<file>.avi or <class name>/<video>"
 )
-_NUMBERED = re.compile(r"^(train|val|test)(\d+)//?(.+)$")
+_NUMBERED = re.compile(r"^(train|val|test)(\d{1,9})//?(.+)$")
 _SUFFIXES = {".txt", ".list"}
 
 

@@ -77,6 +77,23 @@ def is_store(path: Path) -> bool:
         return False
 
 
+def refuse_foreign(path: Path) -> None:
+    """Refuses a SQLite file that another program wrote; an empty file is nobody's.
+
+    Raises:
+        InputError: It is no store of any version of mafsar.
+    """
+    if path.stat().st_size == 0:
+        return
+    try:
+        with closing(_connect(path, "mode=ro")) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+    except sqlite3.Error as error:
+        raise InputError(f"{path}: no packed data set ({error}); name another file") from error
+    if application != APPLICATION_ID:
+        raise InputError(f"{path}: a SQLite file, but no packed data set; name another file")
+
+
 class Store:
     """Reads a packed data set; can be passed to other processes, which open the file themselves."""
 

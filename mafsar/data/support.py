@@ -22,6 +22,7 @@ from mafsar.data.splits import Part
 from mafsar.data.store import Store, is_store
 from mafsar.data.tables import read_texts
 from mafsar.errors import ArgumentTypeError, InputError, MissingError, option
+from mafsar.files import exists, is_folder
 from mafsar.video.array import MemoryClip, clip_source
 from mafsar.video.find import check_chosen, choose_frames
 from mafsar.video.frame_folder import clip_exists
@@ -112,9 +113,9 @@ def read_support(
             f"{type(support).__name__}",
         )
     path = Path(support)
-    if not path.exists():
+    if not exists(path):
         raise MissingError(f"{path}: no such support; {_LAYOUT}")
-    if path.is_dir():
+    if is_folder(path):
         return _read_folder(path, frames_pattern)
     if path.suffix.lower() in LIST_ENDINGS:
         return _read_list(path, frames_pattern)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -159,6 +160,16 @@ class Encoder(Protocol):
         ...
 
 
+def files_sha256(encoder: Encoder) -> str | None:
+    """Hash of the graph and weight files that an encoder really runs.
+
+    `ModelSpec.weights_sha256` is what a manifest says; this is what was read. An encoder says it by
+    an attribute of this name. One that runs no files, as an encoder of the caller's own, has none.
+    """
+    found = getattr(encoder, "files_sha256", None)
+    return None if found is None else str(found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Which model gave an answer and what it ran on; named as in the JSON of every command.
@@ -224,6 +235,25 @@ class BankModel:
             spec.scoring,
         )
 
+    def public(self, folder: Path) -> dict[str, str | None]:
+        """Name and path without names of users and machines, for a bank in a folder.
+
+        A path is kept where it is below the folder, relative to it; of a name that has a path in
+        it (`NAME:/path/weights`) only the last part stays. A model elsewhere is found by its hash.
+        """
+        head, colon, value = self.name.partition(":")
+        is_path = colon and head != "hf-hub" and ("/" in value or "\\" in value)
+        name = f"{head}:{value.replace(chr(92), '/').rsplit('/', 1)[-1]}" if is_path else self.name
+        path = None
+        if self.path is not None and Path(self.path).is_relative_to(folder):
+            path = Path(self.path).relative_to(folder).as_posix()
+        return {"name": name, "path": path}
+
+    @property
+    def place(self) -> str:
+        """What `load_model` takes for it on the machine that made the bank."""
+        return self.name if self.path is None else self.path
+
     def check(self, spec: ModelSpec, bank: str) -> None:
         """Raises an error if another model made the bank.
 
@@ -274,6 +304,31 @@ def checked_frames(spec: ModelSpec, frames: Frames) -> Frames:
     if len(frames) == 0:
         raise InputError("frames must hold at least one clip")
     return np.ascontiguousarray(frames)
+
+
+def checked_features(spec: ModelSpec, found: Features, clips: int, *, said: str) -> Features:
+    """What a graph or network gave, where it is what the model's features must be.
+
+    Args:
+        spec: The model.
+        found: What was computed.
+        clips: Clips that went in.
+        said: What messages call the graph, with its precision.
+
+    Raises:
+        MismatchError: Another number of clips, frames or values, or values that are not finite.
+    """
+    shape = (clips, spec.frames, spec.embed_dim)
+    if found.frames.shape != shape:
+        raise MismatchError(
+            f"{said} gave features of shape {found.frames.shape}, its manifest says {shape}; export "
+            "the model again"
+        )
+    if not (np.isfinite(found.frames).all() and np.isfinite(found.pooled).all()):
+        raise MismatchError(
+            f"{said} gave numbers that are not finite; use ", option(precision="fp32")
+        )
+    return found
 
 
 def checked_text(spec: ModelSpec, text: Float32, clips: int) -> Float32:

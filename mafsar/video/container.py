@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mafsar.errors import MissingError, VideoError
+from mafsar.video.source import refuse_irregular
 from mafsar.video.truncation import truncation
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def pixel_aspect(stream: VideoStream) -> float:
 
 def _check_file(path: Path) -> None:
     """Raises errors that the file system shows, and truncation that the file's structure shows."""
+    refuse_irregular(path)
     try:
         size = path.stat().st_size
         if path.is_file():
@@ -127,6 +129,8 @@ def _check_file(path: Path) -> None:
                 pass
     except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path}: no such file; check the path") from None
+    except ValueError as error:  # a NUL in the name
+        raise MissingError(f"{path}: no such file ({error}); check the path") from None
     except OSError as error:
         raise VideoError(
             f"{path}: cannot be read ({error.strerror}); make it readable for this user"

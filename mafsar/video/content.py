@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mafsar.errors import MissingError, VideoError
+from mafsar.errors import MafsarError, MissingError, VideoError
+from mafsar.files import is_folder
 from mafsar.video.frame_folder import frame_paths, split_pattern
+from mafsar.video.source import refuse_irregular
 
 _FIX_READING = "make it readable for this user"
 
@@ -26,9 +28,11 @@ def content_sha256(path: Path | str) -> str:
     """
     path = Path(path)
     digest = hashlib.sha256()
+    refuse_irregular(path)
     try:
-        if path.is_dir() or split_pattern(path) is not None:
+        if is_folder(path) or split_pattern(path) is not None:
             for picture in frame_paths(path):
+                refuse_irregular(picture)
                 name = picture.name.encode("utf-8", "surrogateescape")
                 content = picture.read_bytes()
                 digest.update(f"{len(name)} {len(content)} ".encode())
@@ -38,10 +42,12 @@ def content_sha256(path: Path | str) -> str:
             with path.open("rb") as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if isinstance(error, MissingError):
-            raise
+    except MafsarError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
         raise MissingError(f"{path}: no such file; check the path") from None
+    except ValueError as error:  # a NUL in the name
+        raise MissingError(f"{path}: no such file ({error}); check the path") from None
     except OSError as error:
         raise VideoError(f"{path}: cannot be read ({error.strerror}); {_FIX_READING}") from None
     return digest.hexdigest()

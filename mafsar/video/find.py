@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mafsar.errors import InputError, MissingError, option
+from mafsar.files import exists, is_file
 from mafsar.video.animated import is_moving_picture
 from mafsar.video.frame_folder import is_frame_folder, with_pattern
 from mafsar.video.frame_names import is_other_kind
@@ -54,8 +55,17 @@ def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
 
 def search_clips(folder: Path | str, *, images: bool = False) -> Found:
     """Returns the clips below a folder, as `find_clips` does, and what was skipped."""
+    folder = Path(folder)
     found = Found()
-    _search(Path(folder), images, found)
+    # No recursion, and each folder once: links may lead in circles, folders nest without end.
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        entry = waiting.pop()
+        if entry != folder and not entry.is_dir():
+            _judge(entry, images, found)
+        elif entry == folder or _is_new(entry, seen):
+            waiting += _look_into(entry, found, seen)[::-1]
     return found
 
 
@@ -104,13 +114,24 @@ def camera_folders(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list(folders), []
 
 
-def _search(folder: Path, images: bool, found: Found) -> None:
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder was not searched yet, by whatever path."""
+    state = folder.stat()
+    identity = (state.st_dev, state.st_ino)
+    is_new = identity not in seen
+    seen.add(identity)
+    return is_new
+
+
+def _look_into(folder: Path, found: Found, seen: set[tuple[int, int]]) -> list[Path]:
+    """What is still to be judged of a folder, in natural order; a clip is noted at once."""
     try:
-        if not folder.exists() and not is_frame_folder(folder):
+        if not exists(folder) and not is_frame_folder(folder):
             raise MissingError(f"{folder}: no such file or folder; check the path")
-        if folder.is_file() or is_frame_folder(folder):
+        if is_file(folder) or is_frame_folder(folder):
             found.clips.append(folder)
-            return
+            return []
+        _is_new(folder, seen)
         entries = sorted(_visible(folder.iterdir()), key=natural_key)
         folders = [entry for entry in entries if entry.is_dir()]
     except MissingError:
@@ -120,17 +141,17 @@ def _search(folder: Path, images: bool, found: Found) -> None:
             f"{folder}: cannot be listed ({error.strerror}); make it readable for this user"
         ) from None
     _, others = camera_folders(folders)
-    for entry in entries:
-        if entry in others:
-            found.skipped.append(entry)
-        elif entry in folders:
-            _search(entry, images, found)
-        else:
-            kind = clip_kind(entry)
-            if kind == "video" or (kind == "image" and (images or is_moving_picture(entry))):
-                found.clips.append(entry)
-            else:
-                found.skipped.append(entry)
+    found.skipped += others
+    return [entry for entry in entries if entry not in others]
+
+
+def _judge(file: Path, images: bool, found: Found) -> None:
+    """Notes a file as a clip or as skipped."""
+    kind = clip_kind(file)
+    if kind == "video" or (kind == "image" and (images or is_moving_picture(file))):
+        found.clips.append(file)
+    else:
+        found.skipped.append(file)
 
 
 def _visible(entries: Iterable[Path]) -> Iterable[Path]:

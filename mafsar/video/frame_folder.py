@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from mafsar.errors import InputError, MissingError, VideoError, option
+from mafsar.files import exists, is_folder
 from mafsar.video.animated import is_moving_picture
 from mafsar.video.frame_names import (
     Series,
@@ -108,13 +109,13 @@ def split_pattern(path: Path | str) -> tuple[Path, FramesPattern] | None:
 
 def clip_exists(path: Path | str) -> bool:
     """Returns whether a clip is there: a file, a folder, or a folder with a pattern of names."""
-    return Path(path).exists() or split_pattern(path) is not None
+    return exists(Path(path)) or split_pattern(path) is not None
 
 
 def is_frame_folder(path: Path | str) -> bool:
     """Returns whether this is a folder of still pictures, without videos, animations or folders."""
     path = Path(path)
-    if not path.is_dir():
+    if not is_folder(path):
         return split_pattern(path) is not None
     pictures: list[Path] = []
     for entry in path.iterdir():

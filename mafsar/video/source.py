@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
+
+from mafsar.errors import VideoError
+from mafsar.files import irregular
 
 _VIDEO_ENDINGS = (
     "264 265 3g2 3gp 3gp2 3gpp amv asf avc avi dav divx dv f4v flv gif h264 h265 hevc ivf m1v m2p "
@@ -28,8 +32,26 @@ def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
     name = path.name if isinstance(path, Path) else path
     parts = re.split(r"(\d+)", name)
     # The name itself breaks ties between names that differ only in case.
-    key = [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in parts]
-    return [*key, (0, 0, name)]
+    return [*(_part_key(part) for part in parts), (0, 0, name)]
+
+
+def _part_key(part: str) -> tuple[int, int, str]:
+    if not part.isdecimal():
+        return (0, 0, part.lower())
+    # By length, then digit by digit: `int` refuses thousands of digits.
+    digits = "".join(str(unicodedata.decimal(digit)) for digit in part).lstrip("0")
+    return (1, len(digits), digits)
+
+
+def refuse_irregular(path: Path) -> None:
+    """Refuses what may block or never end, before it is opened: pipes, devices, sockets.
+
+    Raises:
+        VideoError: It is one of these; says which.
+    """
+    kind = irregular(path)
+    if kind is not None:
+        raise VideoError(f"{path}: is {kind}, not a file; give a video file or a folder of frames")
 
 
 def is_video(path: Path | str) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from mafsar.errors import InputError, MissingError, VideoError
+from mafsar.video.source import refuse_irregular
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -59,6 +60,7 @@ def opened(path: Path) -> Iterator[PilImage]:
     """Opens a picture file; what goes wrong with it inside is said as `read_still` says it."""
     from PIL import Image
 
+    refuse_irregular(path)
     try:
         # Pillow warns of pictures that are large but read here. Filters belong to the process.
         with _opening, warnings.catch_warnings():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from mafsar.errors import InputError, VideoError
+from mafsar.files import beside
 from mafsar.video.container import quiet_av
 from mafsar.video.picture import reformat
 
@@ -50,14 +51,14 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float | Fra
     path = Path(path)
     if not (math.isfinite(fps) and fps > 0):
         raise InputError(f"fps must be > 0, got {fps}")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = beside(path, f".{os.getpid()}.part")
     av = quiet_av()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         options = {"movflags": "faststart"}
-        with av.open(f"file:{beside}", "w", format="mp4", options=options) as output:
+        with av.open(f"file:{temporary}", "w", format="mp4", options=options) as output:
             _write_frames(path, output, frames, Fraction(fps).limit_denominator(60_000))
-        beside.replace(path)
+        temporary.replace(path)
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VideoError(
@@ -66,7 +67,7 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float | Fra
         ) from None
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
     return path
 
 

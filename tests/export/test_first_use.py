@@ -287,18 +287,24 @@ def test_a_second_process_waits_and_makes_no_bundle(monkeypatch: pytest.MonkeyPa
 def test_the_cap_of_the_cache_includes_bundles() -> None:
     folder = model_bundles.bundles_folder()
     for age, name in ((30, "old"), (20, "middle"), (10, "new")):
-        bundle = folder / f"{name}.mafsar"
+        bundle = folder / f"{name}-0123456789ab.mafsar"
         bundle.mkdir(parents=True)
         (bundle / "bundle.json").write_bytes(bytes(1000))
         then = time.time() - age
         os.utime(bundle / "bundle.json", (then, then))
-    assert model_bundles.kept_bundles().names == ("old.mafsar", "middle.mafsar", "new.mafsar")
-    assert model_bundles.make_room(folder / "old.mafsar", cap_bytes=3000) == []
-    assert model_bundles.make_room(folder / "old.mafsar", cap_bytes=2000) == ["middle.mafsar"]
+    assert model_bundles.kept_bundles().names == (
+        "old-0123456789ab.mafsar",
+        "middle-0123456789ab.mafsar",
+        "new-0123456789ab.mafsar",
+    )
+    assert model_bundles.make_room(folder / "old-0123456789ab.mafsar", cap_bytes=3000) == []
+    assert model_bundles.make_room(folder / "old-0123456789ab.mafsar", cap_bytes=2000) == [
+        "middle-0123456789ab.mafsar"
+    ]
     runner, app = CliRunner(), build_app()
     listed = json.loads(runner.invoke(app, ["cache", "info", "--json"]).stdout)["bundles"]
-    assert listed["names"] == ["old.mafsar", "new.mafsar"]
+    assert listed["names"] == ["old-0123456789ab.mafsar", "new-0123456789ab.mafsar"]
     assert listed["size_bytes"] == 2000
-    assert "old.mafsar" in runner.invoke(app, ["cache", "info"]).stdout
+    assert "old-0123456789ab.mafsar" in runner.invoke(app, ["cache", "info"]).stdout
     assert "removed 2 bundles" in runner.invoke(app, ["cache", "clear"]).stdout
     assert model_bundles.kept_bundles().names == ()

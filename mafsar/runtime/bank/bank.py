@@ -5,20 +5,30 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import Branch, Metric, Scoring, TextUse, ViewsUse, check_views
+from mafsar import documents
+from mafsar.choices import Branch, Metric, Scoring, TextUse, ViewsUse
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
-from mafsar.errors import InputError, MissingError, Placeholder, call, option
-from mafsar.files import write_safetensors
+from mafsar.errors import InputError, MissingError, Placeholder, call
+from mafsar.files import is_folder, write_safetensors
+from mafsar.runtime.bank.layout import (
+    CHECKSUM,
+    check_document,
+    check_tensors,
+    checksum,
+    is_intact,
+)
+from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.text_choice import TextChoice
+from mafsar.runtime.cache.places import remember_place
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.engines.loading import load_bank_model
 from mafsar.runtime.scoring.verdict import Verdict
@@ -31,6 +41,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 SUFFIX = ".safetensors"
 _KEY = "mafsar"
+_OUTLINE = documents.record(
+    {"kind": documents.text(), "schema": documents.anything}, open_to_more=True
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,8 @@ class Bank:
         text_choice: Whether class names are used, and why.
         views: What features are matched by, as it was asked for; "auto" = the model's choice.
         verdict: How leave-one-out over the clips compares with chance; None in older banks.
+        maker: The files that made the features, with a probe of them; None for a bank of a version
+            that kept none, and for an encoder that runs no files.
         images: Small pictures of the clips, (n, T, 64, 64, 3), or None.
         path: The file it was read from, or None.
         notes: What was left out while enrolling, one sentence each; not saved.
@@ -96,6 +111,7 @@ class Bank:
     text_choice: TextChoice
     views: ViewsUse = "auto"
     verdict: Verdict | None = None
+    maker: Maker | None = None
     images: Frames | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
@@ -140,6 +156,14 @@ class Bank:
         """The same with the α that the model has where class names take part."""
         return self.model.scoring.with_choices(views=self.views)
 
+    def same_content(self, other: Bank) -> bool:
+        """Whether two banks hold the same clips under the same labels, and the same class texts."""
+        mine, its = (
+            ([(clip.label, clip.identity) for clip in bank.clips], bank.classes)
+            for bank in (self, other)
+        )
+        return mine == its
+
     def frames(self, *, use_text: bool) -> Float32:
         """Features to match queries with, (n, T, E): `support` with class text, else `query`."""
         return self.query if self.support is None or not use_text else self.support
@@ -155,6 +179,17 @@ class Bank:
             MismatchError: Weights, pre-processing or prompts differ; says which.
         """
         self.model.check(spec, self.name)
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Refuses an encoder whose features cannot be compared with this bank's.
+
+        Raises:
+            MismatchError: As `check_model`; or its files are others than those that made the bank
+                and compute other features of the bank's probe.
+        """
+        self.check_model(encoder.spec)
+        if self.maker is not None:
+            self.maker.check(encoder, self.name)
 
     @functools.cached_property
     def encoder(self) -> Encoder:
@@ -182,8 +217,6 @@ class Bank:
         path = Path(path)
         if path.suffix != SUFFIX:
             raise InputError(f"{path}: a bank's file ends in {SUFFIX}; name it {path.stem}{SUFFIX}")
-        if path.exists() and not overwrite:
-            raise InputError(f"{path}: exists already; replace it with ", option(overwrite=True))
         tensors = {
             "query": self.query,
             "pooled": self.pooled,
@@ -191,11 +224,17 @@ class Bank:
             "text": self.text,
             "images": self.images if images else None,
         }
-        write_safetensors(
-            path,
-            {name: tensor for name, tensor in tensors.items() if tensor is not None},
-            {_KEY: json.dumps(self._to_json(), ensure_ascii=False, sort_keys=True)},
-        )
+        if self.maker is not None:
+            tensors |= {f"{PROBE_PREFIX}{name}": each for name, each in self.maker.probe.items()}
+        kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        document = json.dumps(self._to_json(path), ensure_ascii=False, sort_keys=True)
+        metadata = {_KEY: document, CHECKSUM: checksum(document, kept)}
+        write_safetensors(path, kept, metadata, exclusive=not overwrite)
+        if self.model.public(path.parent.resolve()) != {
+            "name": self.model.name,
+            "path": self.model.path,
+        }:
+            remember_place(self.model.weights_sha256, self.model.place)
         return path
 
     def match(
@@ -275,15 +314,21 @@ class Bank:
             firsts.append((item.label, count, strip))
         return bank_cell(repr(self), firsts)
 
-    def _to_json(self) -> dict[str, Any]:
+    def _to_json(self, path: Path) -> dict[str, Any]:
+        """The document of a bank that is written to `path`."""
         added: dict[str, Any] = {} if self.views == "auto" else {"views": self.views}
         if self.verdict is not None:
             added["verdict"] = asdict(self.verdict)
+        made = asdict(self.model) | {"scoring": self.model.scoring.to_json()}
         return added | {
             "schema": SCHEMA,
             "kind": "bank",
             "made_by": __version__,
-            "model": asdict(self.model) | {"scoring": self.model.scoring.to_json()},
+            "checksum": CHECKSUM,
+            "model": made | self.model.public(path.parent.resolve()),
+            "maker": None
+            if self.maker is None
+            else {"files_sha256": self.maker.files_sha256, "precision": self.maker.precision},
             "geometry": self.geometry.to_json(),
             "text": asdict(self.text_choice),
             "classes": [
@@ -320,7 +365,7 @@ def clip_size(path: Path | None) -> int:
 def is_bank(path: str | Path) -> bool:
     """Whether a path is named like a bank file."""
     path = Path(path)
-    return path.suffix == SUFFIX and not path.is_dir()
+    return path.suffix == SUFFIX and not is_folder(path)
 
 
 def read_bank(path: str | Path) -> Bank:
@@ -338,32 +383,43 @@ def read_bank(path: str | Path) -> Bank:
         raise MissingError(f"{path}: no such bank; create it with ", enroll)
     fix = ("; enroll the clips again with ", enroll)
     try:
+        state = path.stat()
         with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY)
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: damaged or not a safetensors file ({error})", *fix) from error
-    if text is None:
+    if _KEY not in metadata:
         raise InputError(f"{path}: a safetensors file, but not a bank", *fix)
     try:
-        data = json.loads(text)
-        kind, schema, made_by = data["kind"], data["schema"], data.get("made_by")
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: damaged bank ({error!r})", *fix) from error
-    if kind != "bank":
-        raise InputError(f"{path}: holds {kind}, not a bank", *fix)
-    if schema != SCHEMA:
+        data = documents.parse_json(metadata[_KEY], "its description")
+        _OUTLINE(data, "")
+    except InputError as error:
+        raise InputError(f"{path}: damaged bank: {error}", *fix) from error
+    if data["kind"] != "bank":
+        raise InputError(f"{path}: holds {data['kind'][:40]!r}, not a bank", *fix)
+    if data["schema"] != SCHEMA:
         raise InputError(
-            f"{path}: written by mafsar {made_by} in schema {schema}, this version reads {SCHEMA}; "
-            "pip install -U mafsar, or enroll the clips again"
+            f"{path}: written by mafsar {str(data.get('made_by'))[:40]} in schema "
+            f"{str(data['schema'])[:40]}, this version reads {SCHEMA}; pip install -U mafsar, or "
+            "make it again",
         )
     try:
+        check_document(data)
+        found = metadata.get(CHECKSUM)
+        is_sealed = "checksum" in data or found is not None
+        if is_sealed and not is_intact(state, found or "", metadata[_KEY], tensors):
+            raise InputError("its checksum is another; copy it again")
+        check_tensors(data, tensors)
         bank = _from_json(path, data, tensors)
-        _check_tensors(bank)
-    except InputError as error:  # a value that this version does not know, as a metric
-        raise InputError(f"{path}: ", error, *fix) from error
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{path}: damaged bank ({error!r})", *fix) from error
+    except InputError as error:
+        raise InputError(f"{path}: damaged bank: ", error, *fix) from error
+    if "checksum" not in data:
+        note = (
+            f"{path}: written by mafsar {data['made_by']}, which kept no checksum and no probe of "
+            "its model: damage and another model of the same name go unnoticed; enroll again"
+        )
+        bank = replace(bank, notes=(note,))
     return bank
 
 
@@ -371,8 +427,9 @@ def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]
     model = dict(data["model"])
     model["prompts"] = tuple(model["prompts"])
     model["scoring"] = Scoring.from_json(model["scoring"])
-    views, verdict = data.get("views", "auto"), data.get("verdict")
-    check_views(views)
+    if model["path"] is not None:
+        model["path"] = str(path.parent.resolve() / model["path"])  # an old bank's is absolute
+    verdict = data.get("verdict")
     classes = tuple(SupportClass(item["label"], item["text"]) for item in data["classes"])
     return Bank(
         classes=classes,
@@ -385,47 +442,28 @@ def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]
         model=BankModel(**model),
         geometry=Geometry.from_json(data["geometry"]),
         text_choice=TextChoice(**data["text"]),
-        views=views,
+        views=data.get("views", "auto"),
         verdict=None if verdict is None else Verdict(**verdict),
+        maker=_maker_of(data, tensors),
         images=tensors.get("images"),
         path=path,
     )
 
 
+def _maker_of(data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Maker | None:
+    maker = data.get("maker")
+    if maker is None:
+        return None
+    probe = {
+        name.removeprefix(PROBE_PREFIX): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(PROBE_PREFIX)
+    }
+    return Maker(maker["files_sha256"], maker["precision"], probe)
+
+
 def _clip_of(entry: dict[str, Any], classes: Sequence[SupportClass]) -> EnrolledClip:
     values = dict(entry)
     owner = values.pop("owner")
-    if not -1 <= owner < len(classes):
-        raise ValueError(f"a clip of class {owner}, of {len(classes)} classes")
     label = NONE_FOLDER if owner < 0 else classes[owner].label
     return EnrolledClip(Path(values.pop("path")), label, **values)
-
-
-def _check_tensors(bank: Bank) -> None:
-    """Raises InputError if the tensors do not fit the lists of clips and classes."""
-    n, classes = len(bank.clips), len(bank.classes)
-    frames, width = bank.query.shape[1:] if bank.query.ndim == 3 else (-1, -1)
-    expected: list[tuple[str, NDArray[Any] | None, tuple[int, ...]]] = [
-        ("query", bank.query, (n, frames, width)),
-        ("pooled", bank.pooled, (n, width)),
-        ("support", bank.support, (n, frames, width)),
-        ("text", bank.text, (classes, width)),
-    ]
-    for name, tensor, shape in expected:
-        if tensor is None:
-            continue
-        if tensor.dtype != np.float32 or tensor.shape != shape or not np.isfinite(tensor).all():
-            raise InputError(
-                f"damaged bank: {name} is {tensor.dtype} {tensor.shape}, expected finite float32 "
-                f"{shape}"
-            )
-    pictures = bank.images
-    if pictures is not None and (
-        pictures.dtype != np.uint8 or pictures.ndim != 5 or pictures.shape[:2] != (n, frames)
-    ):
-        raise InputError(
-            f"damaged bank: images is {pictures.dtype} {pictures.shape}, expected uint8 "
-            f"({n}, {frames}, H, W, 3)"
-        )
-    if classes == 0 or set(range(classes)) - {int(index) for index in bank.class_index}:
-        raise InputError("damaged bank: a class has no clip")

@@ -68,6 +68,14 @@ def remove(bank: Bank, *, class_names: Sequence[str] = (), clip_names: Sequence[
     return settle(_take_classes(_take_clips(bank, kept), left))
 
 
+def added(before: Bank, after: Bank) -> Bank | None:
+    """The clips of one bank that another one lacks, with their classes; None where it lacks none."""
+    here = {(nfc(clip.label), clip.identity) for clip in before.clips}
+    kept = [i for i, clip in enumerate(after.clips) if (nfc(clip.label), clip.identity) not in here]
+    classes = sorted({int(after.class_index[i]) for i in kept} - {-1})
+    return _take_classes(_take_clips(after, kept), classes) if kept else None
+
+
 def merge_banks(*banks: Bank) -> Bank:
     """Joins banks; a clip that two banks have in the same class is kept once.
 
@@ -94,6 +102,11 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
         raise MismatchError(
             f"{names}: made by different models ({a.name}, {b.name}: weights, pre-processing or "
             "prompts differ); enroll the clips of one of them again"
+        )
+    if left.maker and right.maker and not left.maker.agrees(right.maker):
+        raise MismatchError(
+            f"{names}: made by files that compute different features of the same clip, though the "
+            "hash of their weights is the same; enroll the clips of one of them again"
         )
     if left.geometry != right.geometry:
         raise MismatchError(
@@ -142,6 +155,8 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
         text=None
         if left.text is None or right.text is None
         else np.concatenate([left.text, right.text[np.array(new_rows, np.intp)]]),
+        # A bank vouches for its features only where all of them have a known maker.
+        maker=left.maker if right.maker is not None else None,
         images=images,
         notes=left.notes + right.notes,
         repairs=left.repairs + right.repairs,

@@ -30,6 +30,7 @@ from mafsar.runtime.bank.bank import (
     read_bank,
 )
 from mafsar.runtime.bank.edit import merge_banks, settle
+from mafsar.runtime.bank.maker import make_maker
 from mafsar.runtime.bank.text_choice import TextChoice, check_text_use, known_classes
 from mafsar.runtime.cache.encoding import (
     EncodedClips,
@@ -103,7 +104,7 @@ def enroll(
     support = read_support(support, fps=fps, times=times, frames_pattern=frames_pattern)
     encoder = _encoder_for(model, add_to)
     if add_to is not None:
-        add_to.check_model(encoder.spec)
+        add_to.check_encoder(encoder)
         text, geometry = _of_bank(add_to, text, geometry)
         images = images and add_to.images is not None
         views = _views_of(add_to, views)
@@ -153,6 +154,7 @@ def enroll(
         encoded,
         text=encode_texts(encoder, texts, store) if use_text else None,
         geometry=geometry,
+        maker=make_maker(encoder, with_text=use_text, cache=store),
         text_choice=TextChoice(requested, False, 0.0, ""),
         views="auto" if views is None else views,
         notes=tuple(notes),
@@ -201,7 +203,7 @@ def open_support(
             progress=progress,
         )
     bank = read_bank(path)
-    bank.check_model(model.spec)
+    bank.check_encoder(model)
     check_geometry(bank, geometry)
     return bank
 

@@ -10,16 +10,26 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mafsar.files import file_sha256
+from mafsar.files import file_sha256, is_plain_folder, own_files, own_folders
 from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX, MANIFEST, parse_model_name
 from mafsar.runtime.cache.features import CAP_BYTES, FeatureCache, cache_folder
 from mafsar.version import __version__
 
+# What `kept_path` names, and the temporary folders beside it that a killed export leaves.
+_BUNDLE = rf"[\w.-]{{1,40}}-[0-9a-f]{{12}}{re.escape(BUNDLE_SUFFIX)}"
+_OWN_FOLDER = re.compile(rf"{_BUNDLE}|\.{_BUNDLE}\.\d+\.(part|fresh|old)")
+_OWN_REMAINS = re.compile(rf"\.{_BUNDLE}(\.lock|\.\d+\.tokenizer)")
+_OWN_FILE = re.compile(
+    r"\.?(bundle\.json|(query|support)-\w+\.onnx|text\.onnx|weights-\w+\.bin|tokenizer\.json|"
+    r"probe\.safetensors)(\.[\w.-]+\.part)?"
+)
+_OWN_ENGINE = re.compile(r"\.?[\w-][\w.-]*\.(engine|json)(\.[\w.-]+\.part)?")
+_ENGINES = re.compile("engines")
 _RECIPE = 1  # version of the graphs; a change makes new bundles
 
 
@@ -77,10 +87,12 @@ def kept_bundles() -> KeptBundles:
 
 
 def clear_kept() -> KeptBundles:
-    """Removes every bundle; returns what there was."""
+    """Removes every bundle and says what there was; other files and links stay."""
     before = kept_bundles()
     for path, _, _ in list(_entries()):
         discard_kept(path)
+    for path, _ in own_files(bundles_folder(), _OWN_REMAINS):
+        path.unlink(missing_ok=True)
     return before
 
 
@@ -107,10 +119,15 @@ def make_room(keep: Path, *, cap_bytes: int = CAP_BYTES) -> list[str]:
 
 
 def discard_kept(path: Path) -> None:
-    """Removes one bundle."""
-    # The manifest goes first: nothing reads a folder without one as a bundle.
-    (path / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
+    """Removes the files of one bundle, and its folder where nothing else is in it."""
+    # The manifest goes first: a folder without one is no bundle to anybody.
+    if is_plain_folder(path):
+        (path / MANIFEST).unlink(missing_ok=True)
+    for file, _ in _own_files(path):
+        file.unlink(missing_ok=True)
+    for folder in (*own_folders(path, _ENGINES), path):
+        with contextlib.suppress(OSError):  # not empty, or a link
+            folder.rmdir()
 
 
 def _identity(name: str) -> str:
@@ -136,14 +153,18 @@ def _identity(name: str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def _own_files(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yields the files of a bundle's folder that an export writes."""
+    yield from own_files(path, _OWN_FILE)
+    for folder in own_folders(path, _ENGINES):
+        yield from own_files(folder, _OWN_ENGINE)
+
+
 def _entries() -> Iterator[tuple[Path, float, int]]:
-    """Yields folder, time of last use and size; skips bundles removed meanwhile."""
-    folder = bundles_folder()
-    for path in folder.iterdir() if folder.is_dir() else ():
+    """Yields folder, time of last use and size; one that vanishes meanwhile is passed over."""
+    for path in own_folders(bundles_folder(), _OWN_FOLDER):
         try:
-            if not path.is_dir():
-                continue
-            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            size = sum(state.st_size for _, state in _own_files(path))
             manifest = path / MANIFEST
             yield path, (manifest if manifest.is_file() else path).stat().st_mtime, size
         except FileNotFoundError:

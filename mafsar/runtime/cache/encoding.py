@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from mafsar.data.labelled import LabelledClip
 from mafsar.data.store import Store
 from mafsar.errors import InputError, MafsarError, VideoError, option
 from mafsar.runtime.cache.features import FeatureCache, Tensors, clip_key, text_key
-from mafsar.runtime.encoder import Encoder, Float32, Frames
+from mafsar.runtime.encoder import Encoder, Float32, Frames, files_sha256
 from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
 from mafsar.video.guard import clip_errors
 
@@ -62,7 +61,12 @@ def encode_texts(
     """
     rows: list[Float32] = []
     for text in texts:
-        key = text_key(encoder.spec, precision=encoder.precision, text=text)
+        key = text_key(
+            encoder.spec,
+            precision=encoder.precision,
+            files_sha256=files_sha256(encoder),
+            text=text,
+        )
         entry = None if cache is None else cache.get(key)
         if entry is not None and "embedding" in entry:
             rows.append(entry["embedding"])
@@ -235,7 +239,8 @@ class _Work:
             branch: clip_key(
                 self.encoder.spec,
                 branch=branch,
-                precision="" if branch == "images" else self._precision,
+                precision="" if branch == "images" else self.encoder.precision,
+                files_sha256=None if branch == "images" else files_sha256(self.encoder),
                 geometry=self.geometry,
                 content_sha256=content,
                 start=clip.start,
@@ -245,15 +250,6 @@ class _Work:
             )
             for branch in branches
         }
-
-    @functools.cached_property
-    def _precision(self) -> str:
-        """The precision with a hash of its graphs: one set of weights can have several int8 graphs."""
-        precision = self.encoder.precision
-        bundle = getattr(self.encoder, "bundle", None)
-        if precision == "fp32" or bundle is None:
-            return precision
-        return f"{precision} {bundle.graphs_sha256(precision)}"
 
     def load(self, clips: Sequence[LabelledClip], workers: int) -> Iterator[Clip | VideoError]:
         """The clips as the model takes them, loaded ahead."""

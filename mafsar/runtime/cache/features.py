@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,14 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.choices import Branch
-from mafsar.files import write_safetensors
+from mafsar.files import own_files, own_folders, write_safetensors
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.version import __version__
 from mafsar.video import Geometry
 
 CAP_BYTES = 5 << 30
-_SCHEMA = 1
+_SCHEMA = 2  # from 2 on a key has the hash of the files that made the features
 _KEEP = 0.9  # share of the cap that remains after an eviction
+# An entry is named by the sha256 that is its key; a writer that was killed leaves its `.part`.
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_ENTRY = re.compile(r"[0-9a-f]{62}\.safetensors|\.[0-9a-f]{62}\.safetensors\.\d+-[0-9a-f]{8}\.part")
 _log = logging.getLogger("mafsar")
 Tensors = dict[str, NDArray[Any]]
 
@@ -65,6 +69,7 @@ def clip_key(
     *,
     branch: Branch | str,
     precision: str,
+    files_sha256: str | None,
     geometry: Geometry,
     content_sha256: str,
     start: float | None,
@@ -78,6 +83,7 @@ def clip_key(
         spec: The model: weights, pre-processing, frames and prompts.
         branch: "query", "support", or "images" for small pictures.
         precision: The engine's precision.
+        files_sha256: Hash of the graph and weight files that the encoder runs, or None.
         geometry: Which part of the picture the model sees.
         content_sha256: Hash of the clip's content.
         start: First second taken, or None.
@@ -90,6 +96,7 @@ def clip_key(
         weights=spec.weights_sha256,
         preprocess=spec.preprocess_json(),
         precision=precision,
+        files=files_sha256,
         geometry=geometry.to_json(),
         content=content_sha256,
         start=start,
@@ -101,13 +108,27 @@ def clip_key(
     )
 
 
-def text_key(spec: ModelSpec, *, precision: str, text: str) -> str:
-    """Key of a class text's embedding."""
+def text_key(spec: ModelSpec, *, precision: str, files_sha256: str | None, text: str) -> str:
+    """Key of a class text's embedding; arguments as `clip_key`."""
     return _key(
         branch="text",
         weights=spec.weights_sha256,
         precision=precision,
+        files=files_sha256,
         text=text,
+        prompts=list(spec.prompts),
+    )
+
+
+def probe_key(spec: ModelSpec, *, precision: str, files_sha256: str | None, with_text: bool) -> str:
+    """Key of the features of a bank's probe clip; arguments as `clip_key`."""
+    return _key(
+        branch="probe",
+        weights=spec.weights_sha256,
+        preprocess=spec.preprocess_json(),
+        precision=precision,
+        files=files_sha256,
+        with_text=with_text,
         prompts=list(spec.prompts),
     )
 
@@ -134,7 +155,7 @@ class FeatureCache:
 
         path = self._path(key)
         try:
-            if not path.is_file():
+            if self._is_linked(path) or not path.is_file():
                 return None
             with safe_open(path, framework="numpy") as file:
                 checksum = (file.metadata() or {}).get("crc32")
@@ -156,6 +177,8 @@ class FeatureCache:
         if not self._writable:
             return
         path = self._path(key)
+        if self._is_linked(path):
+            return
         try:
             if self._size_bytes is None:
                 self._size_bytes = sum(size for _, _, size in self._entries())
@@ -180,7 +203,7 @@ class FeatureCache:
         return CacheInfo(self.folder, len(sizes), sum(sizes), self.cap_bytes)
 
     def clear(self) -> CacheInfo:
-        """Removes all entries; returns what there was."""
+        """Removes all entries and says how many there were; other files and links stay."""
         before = self.info()
         for path, _, _ in list(self._entries()):
             path.unlink(missing_ok=True)
@@ -191,14 +214,14 @@ class FeatureCache:
         return self.folder / key[:2] / f"{key[2:]}.safetensors"
 
     def _entries(self) -> Iterator[tuple[Path, float, int]]:
-        """Yields path, time of last use and size; skips entries removed meanwhile."""
-        for path in self.folder.glob("??/*"):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                continue
-            # A killed writer leaves a `.part` file; glob's `*` finds these too.
-            yield path, stat.st_mtime, stat.st_size
+        """Yields path, time of last use and size of its own files, never through a link."""
+        for folder in own_folders(self.folder, _FOLDER):
+            for path, state in own_files(folder, _ENTRY):
+                yield path, state.st_mtime, state.st_size
+
+    def _is_linked(self, path: Path) -> bool:
+        """Whether a link leads to an entry: what is behind it is somebody else's."""
+        return self.folder.is_symlink() or path.parent.is_symlink() or path.is_symlink()
 
     def _evict(self) -> None:
         """Removes the least recently used entries until the rest is well below the cap."""

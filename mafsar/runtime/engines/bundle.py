@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mafsar.choices import PRECISIONS, Scoring, ViewPrior
+from mafsar.documents import parse_json
 from mafsar.errors import (
     InputError,
     MismatchError,
@@ -22,11 +23,13 @@ from mafsar.errors import (
 from mafsar.files import file_sha256
 from mafsar.model.names import BUNDLE_SUFFIX, MANIFEST, SHIPPED_BUNDLE, graph_file, weights_file
 from mafsar.runtime.encoder import ModelSpec
+from mafsar.runtime.engines.manifest import check_manifest
 from mafsar.video.sampling import segment_times
 
 SCHEMA = 1  # may get more entries: a bundle without them still opens
 ENGINES_FOLDER = "engines"  # TensorRT's; the hash of an engine is checked when it is loaded
 _ENGINE_NAME = re.compile(rf"{ENGINES_FOLDER}/[\w-][\w.-]*\.engine")
+_LOCATION = re.compile(rb"\x0a\x08location(?:\x12(.))?", re.DOTALL)
 _ENGINE_ENTRY = (
     "flavour", "version", "compute_capability", "branch", "precision",
     "graph", "graph_sha256", "weights", "weights_sha256", "sha256",
@@ -77,6 +80,12 @@ class Bundle:
         path = Path(path)
         manifest = read_manifest(path)
         try:
+            check_manifest(manifest)
+        except InputError as error:
+            raise InputError(
+                f"{path / MANIFEST}: damaged manifest: ", error, "; ", *fix(path)
+            ) from error
+        try:
             spec, tokenizer = spec_of(path, manifest), tokenizer_of(path, manifest)
             files = {
                 str(k): (str(v["sha256"]), int(v["bytes"])) for k, v in manifest["files"].items()
@@ -96,6 +105,8 @@ class Bundle:
             )
         for name, (sha256, size) in files.items():
             _check_file(path, name, sha256, size)
+            if name.endswith(".onnx"):
+                _check_weights_of(path, name, files)
         _check_engines(path, manifest.get("engines", {}))
         bundle = Bundle(path, spec, tokenizer, manifest)
         needed = [graph_file("query")]
@@ -125,13 +136,19 @@ class Bundle:
             *export_hint(self.path, precision=precision),
         )
 
-    def graphs_sha256(self, precision: str) -> str:
-        """Hash of all files that decide the features in a precision: graphs and weights."""
-        graphs = [graph_file(branch, precision) for branch in ("query", "support")]
-        names = (*graphs, weights_file(precision))
+    def files_sha256(self, precision: str) -> str:
+        """Hash of the files that features in a precision are computed from, which `open` checked.
+
+        The graphs and weights of the precision; of a model with text also the text graph, its
+        weights and the tokenizer.
+        """
+        names = [graph_file("query", precision), graph_file("support", precision)]
+        names.append(weights_file(precision))
+        if self.tokenizer is not None:
+            names += [graph_file("text"), weights_file("fp32"), self.tokenizer.path.name]
         files = self.manifest["files"]
-        parts = [files[name]["sha256"] for name in names if name in files]
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+        parts = [f"{name} {files[name]['sha256']}" for name in names if name in files]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def precisions(self) -> list[str]:
         """Precisions of the bundle, fp32 first."""
@@ -161,7 +178,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise MissingError(f"{file}: missing, so this is not a bundle; ", *fix(path))
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = parse_json(file.read_text(encoding="utf-8"), str(file))
         schema = manifest["schema"]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(f"{file}: cannot be read ({error!r}); ", *fix(path)) from error
@@ -219,6 +236,23 @@ def _check_file(path: Path, name: str, sha256: str, size_bytes: int) -> None:
         raise MismatchError(
             f"{file}: its sha256 differs from the manifest's: damaged or changed; ", *fix(path)
         )
+
+
+def _check_weights_of(path: Path, name: str, files: Mapping[str, object]) -> None:
+    """Refuses a graph whose weights are in a file that the manifest does not list.
+
+    ONNX names that file in an entry with the key `location`, the value behind it: in the bytes, key
+    and value are each a tag, a length and the text.
+    """
+    data = (path / name).read_bytes()
+    for found in _LOCATION.finditer(data):
+        length = found[1][0] if found[1] else 0
+        where = data[found.end() : found.end() + length].decode("utf-8", "replace")
+        if where not in files:
+            raise MismatchError(
+                f"{path / name}: takes weights from {where!r}, which the manifest does not list; ",
+                *fix(path),
+            )
 
 
 def _check_engines(path: Path, engines: Any) -> None:

@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Literal
 
 from mafsar.choices import ENGINES, PRECISIONS, Engine, EngineChoice, MakeBundle, Precision
-from mafsar.errors import MafsarError, Message, MissingError, UnavailableError, call, option
+from mafsar.errors import (
+    InputError,
+    MafsarError,
+    Message,
+    MissingError,
+    UnavailableError,
+    call,
+    option,
+)
 from mafsar.extras import require
+from mafsar.files import exists, irregular, is_file
 from mafsar.model.names import (
     ADAPTERS_FILE,
     BUNDLE_SUFFIX,
@@ -18,10 +27,10 @@ from mafsar.model.names import (
     SHIPPED,
     SHIPPED_BUNDLE,
     graph_file,
-    known_names,
     parse_model_name,
 )
 from mafsar.runtime.cache.bundles import bundles_folder, discard_kept, find_kept
+from mafsar.runtime.cache.places import recall_place
 from mafsar.runtime.encoder import BankModel, Encoder
 from mafsar.runtime.engines.bundle import Bundle, is_bundle, read_manifest
 
@@ -305,10 +314,19 @@ def load_bank_model(
     shown = "this bank" if bank is None else str(bank)
     name = _name_of(model, bank)
     if name is None:
+        fetched = (
+            (
+                "; nothing is downloaded for a name that a file gives: to do so, name it with ",
+                option(model=model.name),
+            )
+            if _is_fetched(model.name)
+            else ("; give its place with ", option("model"))
+        )
         raise MissingError(
-            f"{shown}: made by {model.name} (weights {model.weights_sha256[:12]}), which is not at "
-            f"{model.path}, beside the bank or in {bundles_folder()}; give its path with ",
-            option("model"),
+            f"{shown}: made by {model.name} (weights {model.weights_sha256[:12]}), which is not "
+            f"{'' if model.path is None else f'at {model.path}, '}beside the bank or in "
+            f"{bundles_folder()}",
+            *fetched,
         )
     encoder = open_model(name, choice or EngineChoice())
     model.check(encoder.spec, shown)
@@ -323,13 +341,34 @@ def _name_of(model: BankModel, bank: Path | None) -> str | None:
                 return str(path)
         except MafsarError:
             continue
-    trained = Path(model.path or "")
-    is_trained = trained.suffix == ".safetensors" or (trained / ADAPTERS_FILE).is_file()
-    if is_trained and trained.exists():
-        return str(trained)
-    if not Path(model.name).suffix and ":" in model.name:
-        return model.name
-    return model.name if model.name in known_names() else None
+    for place in (model.path, recall_place(model.weights_sha256)):
+        trained = Path(place or "")
+        is_trained = trained.suffix == ".safetensors" or is_file(trained / ADAPTERS_FILE)
+        if is_trained and exists(trained) and irregular(trained) is None:
+            return str(trained)
+        if place is not None and ":" in place and _is_here(place):
+            return place
+    return model.name if _is_here(model.name) else None
+
+
+def _is_here(name: str) -> bool:
+    """Whether a model's name stands for what can be opened without downloading anything."""
+    try:
+        parsed = parse_model_name(name)
+    except InputError:
+        return False
+    if parsed.source in ("file", "local-dir"):
+        place = Path(parsed.value).expanduser()
+        return exists(place) and irregular(place) is None
+    return parsed.source in ("shipped", "random")
+
+
+def _is_fetched(name: str) -> bool:
+    """Whether opening a model by this name may download its weights."""
+    try:
+        return parse_model_name(name).source in ("pretrained", "hf-hub")
+    except InputError:
+        return False
 
 
 def _bundles_near(model: BankModel, bank: Path | None) -> Iterator[Path]:
@@ -337,6 +376,8 @@ def _bundles_near(model: BankModel, bank: Path | None) -> Iterator[Path]:
     if model.path:
         yield Path(model.path)
     yield SHIPPED_BUNDLE
+    if (place := recall_place(model.weights_sha256)) is not None:
+        yield Path(place)
     folders = [bundles_folder()]
     if bank is not None:
         folders.insert(0, bank.resolve().parent)
@@ -347,7 +388,7 @@ def _bundles_near(model: BankModel, bank: Path | None) -> Iterator[Path]:
 
 def _of_source(bundle: Bundle, source: Path) -> Bundle:
     """A cached bundle with the path of its source, because the cache may be cleared."""
-    path = str(source.resolve()) if source.exists() else None
+    path = str(source.resolve()) if exists(source) else None
     return replace(bundle, spec=replace(bundle.spec, path=path))
 
 
@@ -374,7 +415,7 @@ def _torch_on_gpu(name: str, choice: EngineChoice, encoder: Encoder) -> Encoder 
 
 def _check_exists(name: str) -> None:
     """Raises an error if a name is neither a path nor the name of a model."""
-    if not Path(name).expanduser().exists():
+    if not exists(Path(name).expanduser()):
         if Path(name).suffix in (BUNDLE_SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")
         parse_model_name(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 from collections.abc import Sequence
@@ -13,7 +14,14 @@ from numpy.typing import NDArray
 
 from mafsar.choices import check_device
 from mafsar.errors import InputError, Message, MismatchError, UnavailableError, option
-from mafsar.runtime.encoder import Features, Float32, Frames, checked_frames, checked_text
+from mafsar.runtime.encoder import (
+    Features,
+    Float32,
+    Frames,
+    checked_features,
+    checked_frames,
+    checked_text,
+)
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.tokenizer import Tokenizer
 
@@ -73,6 +81,11 @@ class OnnxEncoder:
         self.device, why = self._choose_device(device)
         self.choice = Message.of(f"engine: onnx on {self.device} (", why, ")")
 
+    @functools.cached_property
+    def files_sha256(self) -> str:
+        """Hash of the graphs and weights that it runs."""
+        return self.bundle.files_sha256(self.precision)
+
     def __repr__(self) -> str:
         return f"OnnxEncoder({self.spec.name!r}, {self.device}, {self.precision})"
 
@@ -99,7 +112,13 @@ class OnnxEncoder:
                 [prompt.replace("{}", text) for prompt in self.spec.prompts]
             )
             (embedding,) = self._session("text").run(["embedding"], {"tokens": tokens})
-            rows.append(np.asarray(embedding, np.float64).mean(axis=0))
+            row = np.asarray(embedding, np.float64).mean(axis=0)
+            if row.shape != (self.spec.embed_dim,) or not np.isfinite(row).all():
+                raise MismatchError(
+                    f"{self.bundle.path}: the text graph gave an embedding of shape {row.shape}, "
+                    f"or numbers that are not finite; {self.spec.embed_dim} finite ones are wanted"
+                )
+            rows.append(row)
         shape = (len(rows), self.spec.embed_dim)
         return np.array(rows, np.float32).reshape(shape)
 
@@ -114,12 +133,8 @@ class OnnxEncoder:
             features, pooled = session.run(["features", "pooled"], inputs)
             parts.append(Features(np.asarray(features), np.asarray(pooled)))
         joined = parts[0] if len(parts) == 1 else Features.concatenate(parts)
-        if not np.isfinite(joined.frames).all():
-            raise MismatchError(
-                f"{self.bundle.path}: the {branch} graph gave NaN or infinity in {self.precision}; use ",
-                option(precision="fp32"),
-            )
-        return joined
+        said = f"{self.bundle.path}: the {branch} graph in {self.precision}"
+        return checked_features(self.spec, joined, len(frames), said=said)
 
     def _session(self, branch: str) -> onnxruntime.InferenceSession:
         if branch not in self._sessions:

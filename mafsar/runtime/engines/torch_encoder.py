@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,14 @@ from torch import Tensor
 
 from mafsar.choices import check_device
 from mafsar.errors import InputError, Message, MismatchError, UnavailableError, option
+from mafsar.files import file_sha256
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import parameter_counts
 from mafsar.model.names import SHIPPED, SHIPPED_BUNDLE, TOKENIZER_FILE, backbone
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
-from mafsar.runtime.encoder import Features, Float32, Frames, ModelSpec
+from mafsar.runtime.encoder import Features, Float32, Frames, ModelSpec, checked_features
 from mafsar.runtime.engines.bundle import Bundle, TokenizerSpec, is_bundle, read_manifest
 from mafsar.runtime.engines.tokenizer import Tokenizer
 
@@ -78,9 +81,19 @@ class TorchEncoder:
         self.choice = Message.of(f"engine: torch on {self.device} ({reason}; {why})")
         self._network = network.to(self.device).eval()
         self._tokenizer: Tokenizer | None = None
+        self._tokenizer_file: Path | None = None
         if bundle is not None and bundle.tokenizer is not None:
             self._tokenizer = Tokenizer(bundle.tokenizer)
+            self._tokenizer_file = bundle.tokenizer.path
         self._clip_tokenizer: Any = None  # open_clip's; takes 0.2 s to build
+
+    @functools.cached_property
+    def files_sha256(self) -> str:
+        """Hash of the network's weights, which were read, and of its tokenizer's file."""
+        parts = ["torch", self.spec.weights_sha256]
+        if self._tokenizer_file is not None:
+            parts.append(file_sha256(self._tokenizer_file))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"TorchEncoder({self.spec.name!r}, {self.device}, {self.precision})"
@@ -121,12 +134,8 @@ class TorchEncoder:
                 features, pooled = self._network.encode_support(clips, words)
             parts.append(Features(_numpy(features), _numpy(pooled)))
         joined = parts[0] if len(parts) == 1 else Features.concatenate(parts)
-        if not np.isfinite(joined.frames).all():
-            raise MismatchError(
-                f"{self.spec.name}: the features hold NaN or infinity in {self.precision}; use ",
-                option(precision="fp32"),
-            )
-        return joined
+        said = f"{self.spec.name}: torch in {self.precision}"
+        return checked_features(self.spec, joined, len(frames), said=said)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "fp32":

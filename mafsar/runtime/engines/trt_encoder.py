@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -12,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mafsar.choices import check_device
 from mafsar.errors import (
@@ -30,6 +29,7 @@ from mafsar.runtime.encoder import (
     Features,
     Float32,
     Frames,
+    checked_features,
     checked_frames,
     checked_text,
 )
@@ -141,6 +141,14 @@ class TrtEncoder:
             f"sm{entry['compute_capability'].replace('.', '')}, verified)"
         )
 
+    @functools.cached_property
+    def files_sha256(self) -> str:
+        """Hash of the engines that it runs and of the text tower's files."""
+        engines = self.bundle.manifest["engines"]
+        parts = [f"{branch} {engines[name]['sha256']}" for branch, name in self._names.items()]
+        parts.append(self._words.files_sha256)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
     def __repr__(self) -> str:
         return f"TrtEncoder({self.spec.name!r}, {self.device}, {self.precision})"
 
@@ -165,12 +173,8 @@ class TrtEncoder:
             self._engines[branch] = self._load(self._names[branch])
         found = self._engines[branch].run(inputs)
         features = Features(found["features"], found["pooled"])
-        if not np.isfinite(features.frames).all():
-            raise MismatchError(
-                f"{self.bundle.path}: the {branch} engine gave NaN or infinity in {self.precision}; use ",
-                option(precision="fp32"),
-            )
-        return features
+        said = f"{self.bundle.path}: the {branch} engine in {self.precision}"
+        return checked_features(self.spec, features, len(inputs["frames"]), said=said)
 
     def _find(self, branch: str) -> str:
         """The name of the branch's engine for this GPU and an installed TensorRT."""

@@ -95,7 +95,7 @@ class Matcher:
             )
         self.bank = bank
         self.encoder = bank.encoder if encoder is None else encoder
-        bank.check_model(self.encoder.spec)
+        bank.check_encoder(self.encoder)
         self.use_text, self.scoring = _choose_scoring(bank, text, alpha, metric, views)
         self._topk = topk
         self._keep_query = keep_query

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError
+from mafsar.files import is_folder
 from mafsar.video import MemoryClip, clip_source, find_clips, is_clip_source, is_frame_folder
 
 
@@ -61,7 +62,7 @@ def is_one_clip(source: Any) -> bool:
     """Whether a source is one clip, not a folder or list of clips."""
     if isinstance(source, (str, Path)):
         path = Path(source)
-        return not path.is_dir() or is_frame_folder(path)
+        return not is_folder(path) or is_frame_folder(path)
     return is_clip_source(source) or not isinstance(source, Iterable)
 
 

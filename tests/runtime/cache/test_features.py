@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +65,7 @@ def test_a_moved_clip_is_found_and_a_changed_one_is_not(encoder, support_folder,
     [
         {"branch": "support"},
         {"precision": "fp16"},
+        {"files_sha256": "e" * 64},
         {"geometry": Geometry(hflip=True)},
         {"content_sha256": "c" * 64},
         {"start": 0.5},
@@ -81,7 +81,7 @@ def test_a_moved_clip_is_found_and_a_changed_one_is_not(encoder, support_folder,
 )
 def test_the_key_depends_on_everything(change, make_encoder):
     asked = {
-        "branch": "query", "precision": "fp32", "geometry": Geometry(), "content_sha256": "a" * 64,
+        "branch": "query", "precision": "fp32", "files_sha256": "f" * 64, "geometry": Geometry(), "content_sha256": "a" * 64,
         "start": None, "end": None, "text": None,
     }  # fmt: skip
     spec = make_encoder().spec
@@ -93,7 +93,7 @@ def test_the_key_depends_on_everything(change, make_encoder):
 
 
 def test_prompts_matter_where_there_is_text(make_encoder):
-    asked = {"branch": "support", "precision": "fp32", "geometry": Geometry(),
+    asked = {"branch": "support", "precision": "fp32", "files_sha256": None, "geometry": Geometry(),
              "content_sha256": "a" * 64, "start": None, "end": None}  # fmt: skip
     specs = [make_encoder().spec, make_encoder(prompts=("{}",)).spec]
     worded = {clip_key(spec, **asked, text="wave") for spec in specs}
@@ -101,23 +101,25 @@ def test_prompts_matter_where_there_is_text(make_encoder):
     assert (len(worded), len(plain)) == (2, 1)
 
 
-@pytest.mark.parametrize(("precision", "again"), [("int8", 1), ("fp32", 0)])
-def test_other_graphs_of_the_same_weights_are_other_features(
-    precision, again, make_encoder, make_clip, tmp_path, cache
+@pytest.mark.parametrize("precision", ["int8", "fp32"])
+def test_other_files_of_the_same_weights_are_other_features(
+    precision, make_encoder, make_clip, tmp_path, cache
 ):
-    """An int8 graph depends on its calibration too; small pictures depend on no graph."""
+    """An int8 graph depends on its calibration too, and a manifest may name any hash of weights.
+
+    Small pictures depend on no graph.
+    """
     clip = LabelledClip(make_clip(tmp_path / "clip", 1), "wave")
 
-    def encode(graphs):
+    def encode(files):
         encoder = make_encoder()
-        encoder.precision = precision
-        encoder.bundle = SimpleNamespace(graphs_sha256=lambda _: graphs)
+        encoder.precision, encoder.files_sha256 = precision, files
         encode_clips(encoder, [clip], ["wave"], images=True, cache=cache)
-        return encoder.calls["query"], encoder.calls["support"], cache.info().entries
+        return *encoder.calls.values(), cache.info().entries
 
-    assert encode("a") == (1, 1, 4)  # query, support, images and the text
-    assert encode("a") == (0, 0, 4)
-    assert encode("b") == (again, again, 4 + 2 * again)
+    assert encode("a") == (1, 1, 1, 4)  # query, support, text; and the images
+    assert encode("a") == (0, 0, 0, 4)
+    assert encode("b") == (1, 1, 1, 7)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])

@@ -93,16 +93,8 @@ def write_bundle(path: Path, **changes: object) -> Path:
         path / "text.onnx", worded, [("tokens", "i8", ["n", CONTEXT])],
         [("embedding", "f4", ["n", E])], {"words": WORDS},
     )  # fmt: skip
-    vocabulary = {
-        "<pad>": 0,
-        "a": 1,
-        "clip": 2,
-        "of": 3,
-        "jump": 4,
-        "<unk>": 5,
-        "<s>": 6,
-        "</s>": 7,
-    }
+    words = ("<pad>", "a", "clip", "of", "jump", "<unk>", "<s>", "</s>")
+    vocabulary = {word: number for number, word in enumerate(words)}
     library = Library(models.WordLevel(vocabulary, unk_token="<unk>"))
     library.pre_tokenizer = pre_tokenizers.Whitespace()
     library.post_processor = processors.TemplateProcessing(
@@ -300,10 +292,10 @@ def test_damaged_files_are_refused(bundle, name, damage):
         (
             {"match": MATCH | {"metric": "dtw"}},
             InputError,
-            r"b\.mafsar/bundle\.json: metric must be one of otam, .*, got 'dtw'; copy it",
+            r"b\.mafsar/bundle\.json: damaged manifest: match\.metric must be one of otam, .*, got 'dtw'; copy it",
         ),
         ({"files": {}}, MissingError, "does not list query-fp32.onnx"),
-        ({"files": {"../x": {"sha256": "", "bytes": 0}}}, InputError, "outside the bundle"),
+        ({"files": {"../x": {"sha256": "0" * 64, "bytes": 0}}}, InputError, "outside the bundle"),
         ({"adapters": "some"}, InputError, "damaged manifest"),
         ({"engines": {"/etc/passwd": ENGINE}}, InputError, r"damaged manifest \(engines\)"),
         ({"engines": {"engines/../x.engine": ENGINE}}, InputError, r"damaged manifest \(engines"),
@@ -417,14 +409,15 @@ def test_a_cache_keeps_features_of_two_int8_graphs_apart(tmp_path, support_folde
 def test_every_file_that_shapes_the_features_is_in_their_hash(bundle):
     """The support graph and the weights file count; files of another precision do not."""
     opened = Bundle.open(bundle)
-    names = ("query-int8.onnx", "support-int8.onnx", "weights-int8.bin")
+    names = ("query-int8.onnx", "support-int8.onnx", "weights-int8.bin", "text.onnx",
+             "weights-fp32.bin", "tokenizer.json")  # fmt: skip
 
     def graphs(changed: str | None) -> str:
         files = {name: {"sha256": "9" if name == changed else name, "bytes": 1} for name in names}
         files["query-fp16.onnx"] = {"sha256": "9" if changed == "fp16" else "8", "bytes": 1}
-        return replace(opened, manifest=opened.manifest | {"files": files}).graphs_sha256("int8")
+        return replace(opened, manifest=opened.manifest | {"files": files}).files_sha256("int8")
 
-    assert len({graphs(changed) for changed in (None, *names)}) == 4
+    assert len({graphs(changed) for changed in (None, *names)}) == 7
     assert graphs("fp16") == graphs(None)
 
 

@@ -1,0 +1,162 @@
+"""One check of all outputs of a run, before any work: against its inputs and each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from mafsar.errors import InputError
+from mafsar.files import is_folder
+
+Kind = Literal["text", "picture", "video", "bank", "store"]
+Outputs = Mapping[str, Path | Sequence[Path] | None]
+_MOST_NAMED = 8  # files of one folder that a refusal names
+_HEAD = 4096  # bytes that tell what a file is
+_CONTROLS = frozenset(range(9)) | frozenset(range(14, 27))  # bytes that no text has
+_MODEL_FILES = ("bundle.json", "adapters.safetensors", "config.toml")
+_SUPPORT_FILES = ("labels.csv",)
+
+
+def check_outputs(
+    outputs: Outputs,
+    overwrite: bool,
+    *,
+    inputs: Mapping[str, Iterable[str | Path | None]] | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+) -> None:
+    """Stops before any work where an output would destroy something.
+
+    Args:
+        outputs: Output, or outputs in one folder, by flag. A folder exists where it is not empty.
+        overwrite: The user's ``--overwrite``.
+        inputs: What the run reads, by the word for it: "the query", "the support".
+        kinds: What each flag writes; "text" where it is not named. With ``--overwrite``, too, only
+            a file of the same kind is replaced.
+
+    Raises:
+        InputError: Two outputs are the same file; one is an input, or lies in a frame folder that
+            is one; one exists, and is something else or `overwrite` is False.
+    """
+    listed = [
+        (flag, path)
+        for flag, value in outputs.items()
+        for path in ([] if value is None else [value] if isinstance(value, Path) else value)
+    ]
+    _refuse_the_same(listed)
+    _refuse_inputs(listed, inputs or {})
+    if not overwrite:
+        refuse_existing(outputs)
+    for flag, path in listed:
+        _refuse_other_kind(flag, path, (kinds or {}).get(flag, "text"))
+
+
+def refuse_existing(outputs: Outputs) -> None:
+    """Raises one InputError that names all outputs that exist."""
+    found: list[str] = []
+    for flag, value in outputs.items():
+        each = [] if value is None else [value] if isinstance(value, Path) else list(value)
+        there = [str(path) for path in each if _exists(path)]
+        if there:
+            left = len(there) - _MOST_NAMED
+            more = f" and {left} more" if left > 0 else ""
+            found.append(f"{flag} {', '.join(there[:_MOST_NAMED])}{more}")
+    if found:
+        one = len(found) == 1 and "," not in found[0]
+        verb, them = ("exists", "it") if one else ("exist", "them")
+        raise InputError(
+            f"{'; '.join(found)}: {verb} already; add --overwrite (-y) to replace {them}"
+        )
+
+
+def identity(path: Path) -> object:
+    """The same for two paths of one file, whether it is there or not."""
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path)  # links of its folders are followed, it need not exist
+    return state.st_dev, state.st_ino
+
+
+def _exists(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and any(path.iterdir()))
+
+
+def _refuse_the_same(listed: Sequence[tuple[str, Path]]) -> None:
+    seen: dict[object, str] = {}
+    for flag, path in listed:
+        key = identity(path)
+        if key in seen:
+            raise InputError(f"{flag} {path}: the same file as that of {seen[key]}; name two files")
+        seen[key] = flag
+
+
+def _refuse_inputs(
+    listed: Sequence[tuple[str, Path]], inputs: Mapping[str, Iterable[str | Path | None]]
+) -> None:
+    if not listed:
+        return
+    held: dict[object, str] = {}
+    for word, paths in inputs.items():
+        for given in paths:
+            for each in _files_of(given):
+                held.setdefault(identity(each), word)
+    for flag, path in listed:
+        if identity(path) in held:
+            raise InputError(
+                f"{flag} {path}: would replace {held[identity(path)]}; name another "
+                f"{'folder' if flag in ('--plot', '--save-video') else 'file'}"
+            )
+        parent = path.parent
+        while parent != parent.parent:
+            what = held.get(identity(parent))
+            if what is not None and _is_frame_folder(path.parent):
+                raise InputError(
+                    f"{flag} {path}: would be written among the frames of {what}; name another "
+                    "folder"
+                )
+            parent = parent.parent
+
+
+def _files_of(path: str | Path | None) -> Iterator[Path]:
+    """An input, and the files in it that a text could replace."""
+    if path is None:
+        return
+    path = Path(path)
+    yield path
+    if is_folder(path):
+        yield from (path / name for name in (*_MODEL_FILES, *_SUPPORT_FILES))
+
+
+def _is_frame_folder(path: Path) -> bool:
+    from mafsar.video.frame_folder import is_frame_folder
+
+    try:
+        return is_frame_folder(path)
+    except OSError:
+        return False
+
+
+def _refuse_other_kind(flag: str, path: Path, kind: Kind) -> None:
+    try:
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except (OSError, ValueError):
+        return  # said when it is written
+    what, fits = _KINDS[kind]
+    if head and not fits(head):
+        raise InputError(
+            f"{flag} {path}: exists and is not {what}, so it is not replaced; name another file"
+        )
+
+
+_KINDS: dict[Kind, tuple[str, Callable[[bytes], bool]]] = {
+    "text": ("a text file", lambda head: not _CONTROLS & set(head)),
+    "picture": ("a PNG picture", lambda head: head.startswith(b"\x89PNG\r\n")),
+    "video": ("an MP4 video", lambda head: head[4:8] == b"ftyp"),
+    "bank": ("a bank", lambda head: b'"__metadata__":{"' in head and b'mafsar"' in head),
+    "store": ("a packed data set", lambda head: head.startswith(b"SQLite format 3\0")),
+}
