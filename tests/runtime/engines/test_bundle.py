@@ -93,16 +93,8 @@ def write_bundle(path: Path, **changes: object) -> Path:
         path / "text.onnx", worded, [("tokens", "i8", ["n", CONTEXT])],
         [("embedding", "f4", ["n", E])], {"words": WORDS},
     )  # fmt: skip
-    vocabulary = {
-        "<pad>": 0,
-        "a": 1,
-        "clip": 2,
-        "of": 3,
-        "jump": 4,
-        "<unk>": 5,
-        "<s>": 6,
-        "</s>": 7,
-    }
+    words = ("<pad>", "a", "clip", "of", "jump", "<unk>", "<s>", "</s>")
+    vocabulary = {word: number for number, word in enumerate(words)}
     library = Library(models.WordLevel(vocabulary, unk_token="<unk>"))
     library.pre_tokenizer = pre_tokenizers.Whitespace()
     library.post_processor = processors.TemplateProcessing(
