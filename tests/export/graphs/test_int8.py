@@ -151,7 +151,7 @@ def test_int8_runs_where_it_is_requested(eighth: Path, whole: Path) -> None:
     assert 1e-4 * np.abs(exact).max() < error < 0.2 * np.abs(exact).max()
     with pytest.raises(UnavailableError, match="int8 graphs are for CPUs; use device='cpu'"):
         load_model(eighth, precision="int8", device="cuda", engine="onnx")
-    with pytest.raises(UnavailableError, match=r"no query-int8\.onnx .* --precision int8"):
+    with pytest.raises(UnavailableError, match=r"no query-int8\.onnx .* precision='int8'"):
         load_model(whole, precision="int8")
 
 
