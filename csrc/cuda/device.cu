@@ -5,7 +5,8 @@ namespace mafsar {
 
 namespace {
 
-// Makes a device current, and lets calls through that a graph's capture in this thread would refuse.
+// Makes a device current, and lets calls through that a graph's capture in this thread would
+// refuse.
 class OnDevice {
  public:
   explicit OnDevice(int index) {

@@ -36,7 +36,8 @@ inline void allow_all_shared_memory(const void* kernel) {
   });
 }
 
-// Loads kernels onto the current device, so that a first launch may happen within a graph's capture.
+// Loads kernels onto the current device, so that a first launch may happen within a graph's
+// capture.
 template <class... Kernels>
 cudaError_t load_kernels(Kernels... kernels) {
   cudaError_t status = cudaSuccess;
