@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -85,7 +83,7 @@ def written_beside(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: not a regular file; choose another path")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path, f".{os.getpid()}-{secrets.token_hex(4)}.part")
+    temporary = beside(path, f".{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
         yield temporary
         if exclusive:
@@ -100,6 +98,8 @@ def beside(path: Path, ending: str) -> Path:
     """A hidden name in the same folder; a name too long for more letters is replaced by its hash."""
     name = path.name
     if len(os.fsencode(name)) + len(ending) + 1 > _LONGEST_NAME:
+        import hashlib
+
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
     return path.with_name(f".{name}{ending}")
 
@@ -235,6 +235,8 @@ def file_sha256(path: Path) -> str:
     state = path.stat()
     key = (str(path.resolve()), state.st_size, state.st_mtime_ns)
     if key not in _HASHES:
+        import hashlib  # slow to import; most commands hash nothing
+
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(1 << 20):

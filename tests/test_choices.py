@@ -26,8 +26,8 @@ def test_unknown_devices(device: str) -> None:
         ({"metric": "dtw"}, f"metric must be one of {', '.join(METRICS)}, got 'dtw'"),
         ({"alpha": 1.1}, "alpha must be between 0 and 1, got 1.1"),
         ({"alpha": float("nan")}, "alpha must be between 0 and 1, got nan"),
-        ({"lam": 0.0}, "lam must be > 0, got 0"),
-        ({"visual_scale": 0.0}, "visual_scale must be > 0, got 0"),
+        ({"lam": 0.0}, "lam must be > 0 and finite, got 0"),
+        ({"visual_scale": 0.0}, "visual_scale must be > 0 and finite, got 0"),
     ],
 )
 def test_scoring_refuses_values_out_of_range(values: dict[str, object], words: str) -> None:

@@ -76,8 +76,7 @@ def open_support(
     ignore_clock: float | None = None,
 ) -> tuple[Bank, Encoder]:
     """The bank and the encoder for SUPPORT, which is a bank, a folder or a CSV."""
-    from mafsar.runtime.bank.bank import is_bank, read_bank
-    from mafsar.runtime.bank.enroll import check_geometry, enroll
+    from mafsar.runtime.bank.bank import check_geometry, is_bank, read_bank
 
     if is_bank(support):
         bank = read_bank(support)
@@ -88,6 +87,8 @@ def open_support(
             f"SUPPORT {support}: no such file or folder; give a folder of class folders"
             " (support/CLASS/clip.mp4), a CSV path,label, or a bank (.safetensors)"
         )
+    from mafsar.runtime.bank.enroll import enroll
+
     encoder = load_encoder(model, choice)
     with voice.progress("encoding the support") as bar:
         bank = enroll(

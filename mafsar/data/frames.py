@@ -11,19 +11,21 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from mafsar.data.catalogue import Catalogue
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
-from mafsar.data.store import Store, is_store
 from mafsar.errors import MissingError
 from mafsar.video import Clip, Geometry, load_clip, load_raw_clip
 from mafsar.video.picture import Picture
 from mafsar.video.preprocess import resize, short_side_size, to_square
 from mafsar.video.sampling import segment_times
+
+if TYPE_CHECKING:
+    from mafsar.data.catalogue import Catalogue
+    from mafsar.data.store import Store
 
 SHORT_SIDE_SHARE = 256 / 224
 """Short side before the training crop, in units of the crop's side."""
@@ -97,6 +99,8 @@ class StoredFrames:
 
 def frames_of(catalogue: Catalogue) -> FrameSource:
     """The source of a catalogue's frames: its store if it is packed, else its clips."""
+    from mafsar.data.store import Store, is_store
+
     if is_store(catalogue.root):
         return StoredFrames(Store(catalogue.root))
     return DecodedFrames()

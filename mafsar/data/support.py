@@ -9,17 +9,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mafsar.data.catalogue import Catalogue
-from mafsar.data.class_folders import read_class_folders
-from mafsar.data.clip_lists import LIST_ENDINGS, metadata_of, read_clip_list
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
-from mafsar.data.splits import Part
-from mafsar.data.store import Store, is_store
 from mafsar.data.tables import read_texts
 from mafsar.errors import ArgumentTypeError, InputError, MissingError, option
 from mafsar.files import exists, is_folder
@@ -27,6 +22,11 @@ from mafsar.video.array import MemoryClip, clip_source
 from mafsar.video.find import check_chosen, choose_frames
 from mafsar.video.frame_folder import clip_exists
 from mafsar.video.source import natural_key
+
+if TYPE_CHECKING:
+    from mafsar.data.catalogue import Catalogue
+    from mafsar.data.splits import Part
+    from mafsar.data.store import Store
 
 _LAYOUT = (
     "expected SUPPORT/CLASS/clip.mp4, SUPPORT/CLASS/clip/*.jpg or a CSV path,label[,start,end]"
@@ -112,6 +112,8 @@ def read_support(
             ": must be a path, or a dict that gives each label a list of clips, got "
             f"{type(support).__name__}",
         )
+    from mafsar.data.clip_lists import LIST_ENDINGS
+
     path = Path(support)
     if not exists(path):
         raise MissingError(f"{path}: no such support; {_LAYOUT}")
@@ -123,6 +125,9 @@ def read_support(
 
 
 def _read_folder(root: Path, pattern: str | None) -> SupportSet:
+    from mafsar.data.class_folders import read_class_folders
+    from mafsar.data.clip_lists import metadata_of
+
     metadata = metadata_of(root)
     if metadata is not None:
         return _read_list(metadata, pattern)
@@ -152,6 +157,8 @@ def _read_folder(root: Path, pattern: str | None) -> SupportSet:
 
 
 def _read_list(path: Path, pattern: str | None) -> SupportSet:
+    from mafsar.data.clip_lists import read_clip_list
+
     clips: list[LabelledClip] = []
     none_clips: list[LabelledClip] = []
     found = read_clip_list(path)
@@ -259,6 +266,8 @@ def part_clips(catalogue: Catalogue, part: Part) -> tuple[SupportSet, bool]:
     Raises:
         InputError: The part has no class, or a class has no clip.
     """
+    from mafsar.data.store import Store, is_store
+
     data = catalogue.select(part)
     empty = set(data.labels) - {clip.label for clip in data.clips}
     if empty:

@@ -18,7 +18,12 @@ def make(folder: Path, rule: str) -> subprocess.CompletedProcess[str]:
     (macro,) = re.findall(r"^define step\n.*?^endef\n", text, re.MULTILINE | re.DOTALL)
     (folder / "Makefile").write_text(f"{macro}\nit:\n\t{rule}\n\t@echo next\n", encoding="utf-8")
     return subprocess.run(
-        ["make", "it"], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        ["make", "--no-print-directory", "it"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 

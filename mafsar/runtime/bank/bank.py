@@ -17,7 +17,7 @@ from mafsar.choices import Branch, Metric, Scoring, TextUse, ViewsUse
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
-from mafsar.errors import InputError, MissingError, Placeholder, call
+from mafsar.errors import InputError, MissingError, Placeholder, call, option
 from mafsar.files import is_folder, write_safetensors
 from mafsar.runtime.bank.layout import (
     CHECKSUM,
@@ -31,12 +31,12 @@ from mafsar.runtime.bank.text_choice import TextChoice
 from mafsar.runtime.cache.places import remember_place
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.engines.loading import load_bank_model
-from mafsar.runtime.scoring.verdict import Verdict
 from mafsar.version import __version__
 from mafsar.video import Geometry
 
 if TYPE_CHECKING:
     from mafsar.runtime.match.answers import Match
+    from mafsar.runtime.scoring.verdict import Verdict
 
 SCHEMA = 1
 SUFFIX = ".safetensors"
@@ -368,6 +368,25 @@ def is_bank(path: str | Path) -> bool:
     return path.suffix == SUFFIX and not is_folder(path)
 
 
+def check_geometry(bank: Bank, geometry: Geometry | None) -> None:
+    """Raises an error if a geometry is not that of a bank.
+
+    Raises:
+        InputError: `geometry` is not None and differs.
+    """
+    if geometry is None or geometry == bank.geometry:
+        return
+    held, asked = bank.geometry.to_json(), geometry.to_json()
+    differing = [name for name in held if held[name] != asked[name]]
+    raise InputError(
+        f"{bank.name}: enrolled with ",
+        option(**{name: held[name] for name in differing}),
+        ", not with ",
+        option(**{name: asked[name] for name in differing}),
+        "; omit these, or enroll the clips again",
+    )
+
+
 def read_bank(path: str | Path) -> Bank:
     """Reads and checks a bank file.
 
@@ -443,7 +462,7 @@ def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]
         geometry=Geometry.from_json(data["geometry"]),
         text_choice=TextChoice(**data["text"]),
         views=data.get("views", "auto"),
-        verdict=None if verdict is None else Verdict(**verdict),
+        verdict=None if verdict is None else _verdict_of(verdict),
         maker=_maker_of(data, tensors),
         images=tensors.get("images"),
         path=path,
@@ -460,6 +479,12 @@ def _maker_of(data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Maker |
         if name.startswith(PROBE_PREFIX)
     }
     return Maker(maker["files_sha256"], maker["precision"], probe)
+
+
+def _verdict_of(entry: dict[str, Any]) -> Verdict:
+    from mafsar.runtime.scoring.verdict import Verdict
+
+    return Verdict(**entry)
 
 
 def _clip_of(entry: dict[str, Any], classes: Sequence[SupportClass]) -> EnrolledClip:

@@ -13,9 +13,7 @@ import numpy as np
 from mafsar.data.labels import NONE_FOLDER, nfc
 from mafsar.errors import InputError, MismatchError, MissingError, option
 from mafsar.runtime.bank.bank import Bank
-from mafsar.runtime.bank.left_out import left_out_clips
 from mafsar.runtime.bank.text_choice import decide_text
-from mafsar.runtime.scoring.verdict import Verdict
 
 
 def settle(bank: Bank) -> Bank:
@@ -205,6 +203,9 @@ def _with_text_choice(bank: Bank) -> Bank:
 
 
 def _with_verdict(bank: Bank) -> Bank:
+    from mafsar.runtime.bank.left_out import left_out_clips
+    from mafsar.runtime.scoring.verdict import Verdict
+
     return replace(bank, verdict=Verdict.of(left_out_clips(bank)))
 
 

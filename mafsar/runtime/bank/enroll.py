@@ -24,6 +24,7 @@ from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import (
     Bank,
     EnrolledClip,
+    check_geometry,
     clip_identity,
     clip_size,
     is_bank,
@@ -206,25 +207,6 @@ def open_support(
     bank.check_encoder(model)
     check_geometry(bank, geometry)
     return bank
-
-
-def check_geometry(bank: Bank, geometry: Geometry | None) -> None:
-    """Raises an error if a geometry is not that of a bank.
-
-    Raises:
-        InputError: `geometry` is not None and differs.
-    """
-    if geometry is None or geometry == bank.geometry:
-        return
-    held, asked = bank.geometry.to_json(), geometry.to_json()
-    differing = [name for name in held if held[name] != asked[name]]
-    raise InputError(
-        f"{bank.name}: enrolled with ",
-        option(**{name: held[name] for name in differing}),
-        ", not with ",
-        option(**{name: asked[name] for name in differing}),
-        "; omit these, or enroll the clips again",
-    )
 
 
 def _encoder_for(model: Encoder | str | Path | None, add_to: Bank | None) -> Encoder:

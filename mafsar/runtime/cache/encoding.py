@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 from mafsar.choices import OnError, Progress
 from mafsar.data.frames import packed_clips, packed_hashes
 from mafsar.data.labelled import LabelledClip
-from mafsar.data.store import Store
 from mafsar.errors import InputError, MafsarError, VideoError, option
 from mafsar.runtime.cache.features import FeatureCache, Tensors, clip_key, text_key
 from mafsar.runtime.encoder import Encoder, Float32, Frames, files_sha256
 from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
 from mafsar.video.guard import clip_errors
+
+if TYPE_CHECKING:
+    from mafsar.data.store import Store
 
 _THUMBNAIL = 64  # pixels
 

@@ -14,8 +14,14 @@ from mafsar import kernels
 from mafsar.choices import TEXT_USES, Metric, Scoring, TextUse, ViewsUse, check_choice
 from mafsar.errors import InputError, MafsarError, UnavailableError, option
 from mafsar.model.names import SHIPPED
-from mafsar.runtime.bank.bank import Bank, clip_identity, clip_size, is_bank, read_bank
-from mafsar.runtime.bank.enroll import check_geometry, enroll
+from mafsar.runtime.bank.bank import (
+    Bank,
+    check_geometry,
+    clip_identity,
+    clip_size,
+    is_bank,
+    read_bank,
+)
 from mafsar.runtime.encoder import Encoder, Float32, provenance
 from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
@@ -397,6 +403,8 @@ def match(
     if isinstance(model, (str, Path)):
         model = load_model(model)
     if held is None:
+        from mafsar.runtime.bank.enroll import enroll
+
         model = load_model(SHIPPED) if model is None else model
         held = enroll(
             support, model, text=text, views=views, geometry=geometry, ignore_clock=ignore_clock
