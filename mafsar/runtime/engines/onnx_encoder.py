@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mafsar.choices import check_device
 from mafsar.errors import InputError, Message, MismatchError, UnavailableError, option
-from mafsar.runtime.encoder import (
-    Features,
-    Float32,
-    Frames,
-    checked_features,
-    checked_frames,
-    checked_text,
-)
+from mafsar.runtime.encoder import Features, Float32
 from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.graph_encoder import MAX_BATCH, GraphEncoder
 from mafsar.runtime.engines.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -35,12 +27,11 @@ _INSTALL_CUDA: tuple[object, ...] = (
     if platform.machine() == "aarch64"
     else ("pip install 'mafsar[cuda]'",)
 )
-_MAX_BATCH = 32  # clips per run; longer calls are split
 _BRIEF_SPIN = (1, 26)  # the first ONNX Runtime with a setting for the spin time
 _SPIN_MICROSECONDS = 20
 
 
-class OnnxEncoder:
+class OnnxEncoder(GraphEncoder):
     """A bundle on ONNX Runtime; follows `mafsar.runtime.encoder.Encoder`.
 
     Args:
@@ -64,41 +55,22 @@ class OnnxEncoder:
         device: str = "auto",
         precision: str = "fp32",
         threads: int | None = None,
-        max_batch: int = _MAX_BATCH,
+        max_batch: int = MAX_BATCH,
     ) -> None:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be ≥ 1, got {threads}")
         if max_batch < 1:
             raise InputError(f"max_batch must be ≥ 1, got {max_batch}")
-        self.bundle = bundle
-        self.spec = bundle.spec
-        self.precision = precision
+        super().__init__(bundle, precision, max_batch)
         self._threads = threads
-        self._max_batch = max_batch
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._tokenizer: Tokenizer | None = None
         bundle.graph("query", precision)  # raises now if the precision is missing
         self.device, why = self._choose_device(device)
         self.choice = Message.of(f"engine: onnx on {self.device} (", why, ")")
 
-    @functools.cached_property
-    def files_sha256(self) -> str:
-        """Hash of the graphs and weights that it runs."""
-        return self.bundle.files_sha256(self.precision)
-
     def __repr__(self) -> str:
         return f"OnnxEncoder({self.spec.name!r}, {self.device}, {self.precision})"
-
-    def encode_query(self, frames: Frames) -> Features:
-        """Encodes clips (B, T, S, S, 3), uint8 RGB, without class text."""
-        return self._encode("query", checked_frames(self.spec, frames), None)
-
-    def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
-        """Encodes support clips with their class's raw text embedding (B, E); None = as queries."""
-        frames = checked_frames(self.spec, frames)
-        if text is None:
-            return self._encode("query", frames, None)
-        return self._encode("support", frames, checked_text(self.spec, text, len(frames)))
 
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Raw embeddings of class texts, (n, E): means over the model's prompts."""
@@ -122,19 +94,9 @@ class OnnxEncoder:
         shape = (len(rows), self.spec.embed_dim)
         return np.array(rows, np.float32).reshape(shape)
 
-    def _encode(self, branch: str, frames: Frames, text: Float32 | None) -> Features:
-        session = self._session(branch)
-        parts = []
-        for start in range(0, len(frames), self._max_batch):
-            chunk = slice(start, start + self._max_batch)
-            inputs: dict[str, NDArray[Any]] = {"frames": frames[chunk]}
-            if text is not None:
-                inputs["text"] = text[chunk]
-            features, pooled = session.run(["features", "pooled"], inputs)
-            parts.append(Features(np.asarray(features), np.asarray(pooled)))
-        joined = parts[0] if len(parts) == 1 else Features.concatenate(parts)
-        said = f"{self.bundle.path}: the {branch} graph in {self.precision}"
-        return checked_features(self.spec, joined, len(frames), said=said)
+    def _run(self, branch: str, inputs: dict[str, Any]) -> Features:
+        features, pooled = self._session(branch).run(["features", "pooled"], inputs)
+        return Features(np.asarray(features), np.asarray(pooled))
 
     def _session(self, branch: str) -> onnxruntime.InferenceSession:
         if branch not in self._sessions:

@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 
 from mafsar.choices import EngineChoice, check_device
-from mafsar.errors import InputError, Message, MismatchError, UnavailableError, option
+from mafsar.errors import InputError, Message, UnavailableError, option
 from mafsar.extras import require
 from mafsar.files import written_beside
 from mafsar.runtime.cache.bundles import bundles_folder
 from mafsar.runtime.cache.speeds import measured_speeds
-from mafsar.runtime.encoder import Features, Float32, Frames, checked_frames, checked_text
+from mafsar.runtime.encoder import Features, Float32
 from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.graph_encoder import MAX_BATCH, GraphEncoder
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder, available_threads, has_cuda_driver
 
-_MAX_BATCH = 32  # clips per run; longer calls are split
 _DIGEST_BYTES = hashlib.sha256().digest_size  # a kept graph starts with the sha256 of the rest
 
 
-class OpenVinoEncoder:
+class OpenVinoEncoder(GraphEncoder):
     """A bundle on OpenVINO; follows `mafsar.runtime.encoder.Encoder`.
 
     Args:
@@ -57,7 +57,7 @@ class OpenVinoEncoder:
         precision: str = "fp32",
         threads: int | None = None,
         cache: bool = True,
-        max_batch: int = _MAX_BATCH,
+        max_batch: int = MAX_BATCH,
     ) -> None:
         check_device(device)
         if device not in ("auto", "cpu"):
@@ -74,10 +74,10 @@ class OpenVinoEncoder:
             raise InputError(f"max_batch must be ≥ 1, got {max_batch}")
         require(option(engine="openvino"), "openvino", extra="openvino")
         bundle.graph("query", precision)  # raises now if the precision is missing
-        self.bundle, self.spec, self.precision = bundle, bundle.spec, precision
+        super().__init__(bundle, precision, max_batch)
         self.choice = Message.of("engine: openvino on cpu (as requested)")
         self._threads = threads or available_threads()
-        self._cache, self._max_batch = cache, max_batch
+        self._cache = cache
         self._graphs: dict[str, Any] = {}
         self._one_at_a_time = threading.Lock()  # a compiled graph has one set of buffers
         # The text tower runs once per class: not worth compiling.
@@ -86,46 +86,17 @@ class OpenVinoEncoder:
     def __repr__(self) -> str:
         return f"OpenVinoEncoder({self.spec.name!r}, {self.precision})"
 
-    def encode_query(self, frames: Frames) -> Features:
-        """Encodes clips (B, T, S, S, 3), uint8 RGB, without class text."""
-        return self._encode("query", checked_frames(self.spec, frames), None)
-
-    def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
-        """Encodes support clips with their class's raw text embedding (B, E); None = as queries."""
-        frames = checked_frames(self.spec, frames)
-        if text is None:
-            return self._encode("query", frames, None)
-        return self._encode("support", frames, checked_text(self.spec, text, len(frames)))
-
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Raw embeddings of class texts, (n, E): means over the model's prompts."""
         return self._words.encode_text(texts)
 
-    def _encode(self, branch: str, frames: Frames, text: Float32 | None) -> Features:
-        parts = []
+    def _run(self, branch: str, inputs: dict[str, Any]) -> Features:
         with self._one_at_a_time:
-            graph = self._graph(branch)
-            for start in range(0, len(frames), self._max_batch):
-                chunk = slice(start, start + self._max_batch)
-                inputs: dict[str, Any] = {"frames": frames[chunk]}
-                if text is not None:
-                    inputs["text"] = text[chunk]
-                # Inputs are read in place; outputs are copied, because the next call reuses them.
-                found = graph(inputs, share_inputs=True)
-                parts.append(
-                    Features(
-                        np.asarray(found["features"], np.float32),
-                        np.asarray(found["pooled"], np.float32),
-                    )
-                )
-        joined = parts[0] if len(parts) == 1 else Features.concatenate(parts)
-        if not np.isfinite(joined.frames).all():
-            raise MismatchError(
-                f"{self.bundle.path}: the {branch} graph gave NaN or infinity in {self.precision}; "
-                "use ",
-                option(precision="fp32"),
-            )
-        return joined
+            # Inputs are read in place; outputs are copied, because the next call reuses them.
+            found = self._graph(branch)(inputs, share_inputs=True)
+        return Features(
+            np.asarray(found["features"], np.float32), np.asarray(found["pooled"], np.float32)
+        )
 
     def _graph(self, branch: str) -> Any:
         """The compiled graph of a branch, from the cache if it is there."""

@@ -28,13 +28,10 @@ from mafsar.files import write_text
 from mafsar.runtime.encoder import (
     Features,
     Float32,
-    Frames,
-    checked_features,
-    checked_frames,
-    checked_text,
 )
 from mafsar.runtime.engines.bundle import Bundle, export_hint
 from mafsar.runtime.engines.cuda_driver import Cuda
+from mafsar.runtime.engines.graph_encoder import GraphEncoder
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder, has_cuda_driver
 from mafsar.runtime.engines.probe import check_probe
 from mafsar.runtime.engines.trt_engine import TrtEngine
@@ -94,7 +91,7 @@ class Device:
         return cls(Cuda(index), index, capability, modules, gpu_name(index))
 
 
-class TrtEncoder:
+class TrtEncoder(GraphEncoder):
     """A bundle's engines; follows `mafsar.runtime.encoder.Encoder`.
 
     Args:
@@ -110,6 +107,7 @@ class TrtEncoder:
     """
 
     engine = "trt"
+    graph_word = "engine"
 
     def __init__(
         self,
@@ -126,8 +124,7 @@ class TrtEncoder:
                 _TRT, " runs on a GPU; ", option(device=device), " needs ", option(engine="onnx")
             )
         self._here = Device.here(int(index or 0)) if here is None else here
-        self.bundle, self.spec = bundle, bundle.spec
-        self.precision = precision
+        super().__init__(bundle, precision, max_batch=None)
         self.device = f"cuda:{self._here.index}"
         branches = ["query"] + (["support"] if self.spec.text_in_support else [])
         self._names = {branch: self._find(branch) for branch in branches}
@@ -152,18 +149,6 @@ class TrtEncoder:
     def __repr__(self) -> str:
         return f"TrtEncoder({self.spec.name!r}, {self.device}, {self.precision})"
 
-    def encode_query(self, frames: Frames) -> Features:
-        """Encodes clips (B, T, S, S, 3), uint8 RGB, without class text."""
-        return self._run("query", {"frames": checked_frames(self.spec, frames)})
-
-    def encode_support(self, frames: Frames, text: Float32 | None) -> Features:
-        """Encodes support clips with their class's raw text embedding (B, E); None = as queries."""
-        frames = checked_frames(self.spec, frames)
-        if text is None:
-            return self._run("query", {"frames": frames})
-        text = checked_text(self.spec, text, len(frames))
-        return self._run("support", {"frames": frames, "text": text})
-
     def encode_text(self, texts: Sequence[str]) -> Float32:
         """Raw embeddings of class texts, (n, E): means over the model's prompts."""
         return self._words.encode_text(texts)
@@ -172,9 +157,7 @@ class TrtEncoder:
         if branch not in self._engines:
             self._engines[branch] = self._load(self._names[branch])
         found = self._engines[branch].run(inputs)
-        features = Features(found["features"], found["pooled"])
-        said = f"{self.bundle.path}: the {branch} engine in {self.precision}"
-        return checked_features(self.spec, features, len(inputs["frames"]), said=said)
+        return Features(found["features"], found["pooled"])
 
     def _find(self, branch: str) -> str:
         """The name of the branch's engine for this GPU and an installed TensorRT."""
