@@ -20,13 +20,14 @@ from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX, MANIFEST, parse_mod
 from mafsar.runtime.cache.features import CAP_BYTES, FeatureCache, cache_folder
 from mafsar.version import __version__
 
-# What `kept_path` names, and the temporary folders beside it that a killed export leaves.
+# What `kept_path` names, the temporary folders beside it that a killed export leaves, and the
+# folders of graphs that OpenVINO compiled.
 _BUNDLE = rf"[\w.-]{{1,40}}-[0-9a-f]{{12}}{re.escape(BUNDLE_SUFFIX)}"
-_OWN_FOLDER = re.compile(rf"{_BUNDLE}|\.{_BUNDLE}\.\d+\.(part|fresh|old)")
+_OWN_FOLDER = re.compile(rf"{_BUNDLE}|\.{_BUNDLE}\.\d+\.(part|fresh|old)|\.openvino-[0-9a-f]{{32}}")
 _OWN_REMAINS = re.compile(rf"\.{_BUNDLE}(\.lock|\.\d+\.tokenizer)")
 _OWN_FILE = re.compile(
     r"\.?(bundle\.json|(query|support)-\w+\.onnx|text\.onnx|weights-\w+\.bin|tokenizer\.json|"
-    r"probe\.safetensors)(\.[\w.-]+\.part)?"
+    r"probe\.safetensors|graph\.blob)(\.[\w.-]+\.part)?"
 )
 _OWN_ENGINE = re.compile(r"\.?[\w-][\w.-]*\.(engine|json)(\.[\w.-]+\.part)?")
 _ENGINES = re.compile("engines")
