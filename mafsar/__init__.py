@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
 
 from mafsar.version import __version__
 
+TYPE_CHECKING = False  # the module typing takes longer to import than all the rest here
 if TYPE_CHECKING:
+    from typing import Any
+
     from mafsar.choices import Scoring
     from mafsar.errors import (
         ArgumentTypeError,

@@ -15,10 +15,10 @@ from pathlib import PurePath
 
 from mafsar.video.source import natural_key
 
-_NUMBER = re.compile(r"(?P<number>[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)(?P<unit>ms|us|ns|sec|s)?")
-_HEX = re.compile(r"(?:0[xX])?[0-9a-fA-F]+")
-_RUNS = re.compile(r"(\d+)")
-_WORDS = re.compile(r"[a-z]+")
+_NUMBER = r"(?P<number>[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)(?P<unit>ms|us|ns|sec|s)?"
+_HEX = r"(?:0[xX])?[0-9a-fA-F]+"
+_RUNS = r"(\d+)"
+_WORDS = r"[a-z]+"
 _UNITS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 # Words in the name of pictures that are not what a camera saw.
 _OTHER_WORDS = (
@@ -212,7 +212,9 @@ def _series(
 
 def _count_in_hex(stems: Sequence[str]) -> bool:
     """Whether all names are hexadecimal numbers, and not all decimal ones."""
-    if not all(_HEX.fullmatch(stem) for stem in stems) or all(stem.isdecimal() for stem in stems):
+    if not all(re.fullmatch(_HEX, stem) for stem in stems) or all(
+        stem.isdecimal() for stem in stems
+    ):
         return False
     digits = [stem[2:] if stem[:2].lower() == "0x" else stem for stem in stems]
     padded = len({len(text) for text in digits}) == 1
@@ -222,7 +224,7 @@ def _count_in_hex(stems: Sequence[str]) -> bool:
 
 def _read_numbers(lead: str, names: Sequence[str]) -> list[Series]:
     """One series where the rest of each name is one number with a sign, a fraction or a unit."""
-    rests = [_NUMBER.fullmatch(PurePath(name).stem[len(lead) :]) for name in names]
+    rests = [re.fullmatch(_NUMBER, PurePath(name).stem[len(lead) :]) for name in names]
     found = [match for match in rests if match is not None]
     if len(found) < len(names):
         return []
@@ -261,11 +263,11 @@ def _count_by_runs(names: Sequence[str]) -> list[Series]:
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         path = PurePath(name)
-        groups.setdefault((*_RUNS.split(path.stem)[::2], path.suffix), []).append(name)
+        groups.setdefault((*re.split(_RUNS, path.stem)[::2], path.suffix), []).append(name)
     series: list[Series] = []
     for key, group in groups.items():
         *literals, suffix = key
-        runs = [_RUNS.findall(PurePath(name).stem) for name in group]
+        runs = [re.findall(_RUNS, PurePath(name).stem) for name in group]
         columns = [[run[i] for run in runs] for i in range(len(literals) - 1)]
         varied = [i for i, column in enumerate(columns) if len({int(text) for text in column}) > 1]
         # The run that takes most values counts the frames; the last of several such.
@@ -339,7 +341,7 @@ def _join_endings(series: Sequence[Series]) -> list[Series]:
 
 def is_other_kind(name: str) -> bool:
     """Whether the words of a name say that its pictures are not what a camera saw."""
-    words = _WORDS.findall(re.sub(r"\{[^}]*\}", " ", PurePath(name).stem.lower()))
+    words = re.findall(_WORDS, re.sub(r"\{[^}]*\}", " ", PurePath(name).stem.lower()))
     return any(word in _OTHER_LETTERS or word.startswith(_OTHER_WORDS) for word in words)
 
 

@@ -23,14 +23,14 @@ from mafsar.version import __version__
 # What `kept_path` names, the temporary folders beside it that a killed export leaves, and the
 # folders of graphs that OpenVINO compiled.
 _BUNDLE = rf"[\w.-]{{1,40}}-[0-9a-f]{{12}}{re.escape(BUNDLE_SUFFIX)}"
-_OWN_FOLDER = re.compile(rf"{_BUNDLE}|\.{_BUNDLE}\.\d+\.(part|fresh|old)|\.openvino-[0-9a-f]{{32}}")
-_OWN_REMAINS = re.compile(rf"\.{_BUNDLE}(\.lock|\.\d+\.tokenizer)")
-_OWN_FILE = re.compile(
+_OWN_FOLDER = rf"{_BUNDLE}|\.{_BUNDLE}\.\d+\.(part|fresh|old)|\.openvino-[0-9a-f]{{32}}"
+_OWN_REMAINS = rf"\.{_BUNDLE}(\.lock|\.\d+\.tokenizer)"
+_OWN_FILE = (
     r"\.?(bundle\.json|(query|support)-\w+\.onnx|text\.onnx|weights-\w+\.bin|tokenizer\.json|"
     r"probe\.safetensors|graph\.blob)(\.[\w.-]+\.part)?"
 )
-_OWN_ENGINE = re.compile(r"\.?[\w-][\w.-]*\.(engine|json)(\.[\w.-]+\.part)?")
-_ENGINES = re.compile("engines")
+_OWN_ENGINE = r"\.?[\w-][\w.-]*\.(engine|json)(\.[\w.-]+\.part)?"
+_ENGINES = "engines"
 _RECIPE = 1  # version of the graphs; a change makes new bundles
 
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,8 +31,8 @@ CAP_BYTES = 5 << 30
 _SCHEMA = 2  # from 2 on a key has the hash of the files that made the features
 _KEEP = 0.9  # share of the cap that remains after an eviction
 # An entry is named by the sha256 that is its key; a writer that was killed leaves its `.part`.
-_FOLDER = re.compile(r"[0-9a-f]{2}")
-_ENTRY = re.compile(r"[0-9a-f]{62}\.safetensors|\.[0-9a-f]{62}\.safetensors\.\d+-[0-9a-f]{8}\.part")
+_FOLDER = r"[0-9a-f]{2}"
+_ENTRY = r"[0-9a-f]{62}\.safetensors|\.[0-9a-f]{62}\.safetensors\.\d+-[0-9a-f]{8}\.part"
 _log = logging.getLogger("mafsar")
 Tensors = dict[str, NDArray[Any]]
 

@@ -105,6 +105,10 @@ class ModelSource:
 
 
 def _trt_missing(source: ModelSource, choice: EngineChoice) -> Message | None:
+    from mafsar.runtime.engines.onnx_encoder import has_cuda_driver
+
+    if not has_cuda_driver():  # the TensorRT modules need not be imported
+        return Message.of()
     from mafsar.runtime.engines.trt_encoder import trt_missing
 
     return trt_missing(source.opened(), choice.device, choice.precision)
@@ -139,6 +143,8 @@ def _load_torch(source: ModelSource, choice: EngineChoice) -> Encoder:
 
 
 def _openvino_missing(source: ModelSource, choice: EngineChoice) -> Message | None:
+    if importlib.util.find_spec("openvino") is None:
+        return Message.of()
     from mafsar.runtime.engines.openvino_encoder import openvino_missing
 
     return openvino_missing(source.opened(), choice)
