@@ -90,7 +90,7 @@ def encode_clips(
 def _batches(
     network: MafsarNetwork, clips: Sequence[LabelledClip], source: FrameSource, workers: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    shape = {"frames": network.config.frames, "size": network.config.vision.image_size}
+    shape = {"frames": network.config.frames, "size": network.config.input_size}
 
     def load(clip: LabelledClip) -> np.ndarray:
         return source.testing(clip, **shape)

@@ -132,7 +132,7 @@ class Trainer:
             betas=(optim.beta1, optim.beta2),
         )
         source = frames_of(catalogue)
-        shape = {"frames": config.model.frames, "size": self.network.config.vision.image_size}
+        shape = {"frames": config.model.frames, "size": self.network.config.input_size}
         self._dataset = EpisodeDataset(
             train, episodes, source, train=True, flip=bool(config.data.flip), **shape
         )
