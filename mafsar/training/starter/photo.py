@@ -41,12 +41,16 @@ class PhotoPlan:
         places: Views of real places.
         things: Variance of the embedding of things, in units of the tower's.
         people: Variance of the embedding of people, in units of the tower's.
+        change: Weight of the change view.
+        lam: OTAM's λ.
     """
 
     clips: int = 4
     places: int = 120
     things: float = 1.0
     people: float = 0.35
+    change: float = 0.65
+    lam: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def join_photo(
     features = _see(joined, plan, seed=seed, workers=workers)
     total = _variance(features.tower)
     photo = joined.photo
-    assert photo is not None and config.photo is not None
+    assert photo is not None
     for layer, pooled, share in (
         (photo.things_proj, features.things, plan.things),
         (photo.people_proj, features.people, plan.people),
@@ -123,13 +127,16 @@ def _see(network: MafsarNetwork, plan: PhotoPlan, *, seed: int, workers: int) ->
     """Render the clips of the phase and keep what each part sees in them."""
     generator = torch.Generator().manual_seed(seed * 1_000 + 5)
     photo, stem = network.photo, network.visual.stem
-    assert photo is not None and stem is not None
+    assert photo is not None
+    assert stem is not None
     tower, things, people = [], [], []
     for frames in _batches(plan, network.config.frames, workers):
         pixels, _ = augment(frames, None, generator)  # (B, T, 3, S, S) in 0–255
         images = network.scale_pixels(pixels)
-        flat, lead = images.flatten(0, 1), pixels.shape[:2]
-        seen = photo.pooled(flat, pixels.flatten(0, 1) / 255, stem)
+        lead = pixels.shape[:2]
+        flat = images.flatten(0, 1).to(memory_format=torch.channels_last)  # twice as fast
+        plain = (pixels.flatten(0, 1) / 255).to(memory_format=torch.channels_last)
+        seen = photo.pooled(flat, plain, stem)
         things.append(torch.unflatten(seen[0], 0, lead))
         people.append(torch.unflatten(seen[1], 0, lead))
         small = torch.unflatten(F.avg_pool2d(flat, 2), 0, lead)
