@@ -115,9 +115,12 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/encoders.py
 
+POSE := 0.5.1675469404
 starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores)
 	$(PIP) install --quiet --group starter
-	mkdir -p build && cd build && $(abspath $(BIN))/python -m mafsar.training.starter --out tiny.mafsar
+	mkdir -p build && cd build && npm pack --silent @mediapipe/pose@$(POSE) && \
+	  tar xzf mediapipe-pose-$(POSE).tgz package/pose_landmark_lite.tflite && chmod u+r package/* && \
+	  $(abspath $(BIN))/python -m mafsar.training.starter --pose package/pose_landmark_lite.tflite --out tiny.mafsar
 
 clean:  ## remove what the other targets made
 	rm -rf build dist demo $(VENV)

@@ -173,6 +173,9 @@ class MafsarNetwork(nn.Module):
         """The photo embedding of normalised frames (B, T, 3, S, S), (B, T, photo.width)."""
         assert self.visual.stem is not None
         images = pixels.flatten(0, 1)
+        if not torch.compiler.is_exporting():
+            # Depthwise convolutions take half the time with channels last.
+            images = images.contiguous(memory_format=torch.channels_last)
         plain = (images - self.pixel_shift[:, None, None]) / (255 * self.pixel_scale[:, None, None])
         out: Tensor = torch.unflatten(photo(images, plain, self.visual.stem), 0, pixels.shape[:2])
         return out

@@ -63,7 +63,8 @@ def test_the_photo_embedding_is_behind_the_towers_features(network, frames):
     with torch.no_grad():
         features, pooled = network.encode_query(frames)
         wanted, means = plain.encode_query(plain.scale_pixels(half))
-    assert features.shape == (1, 8, 128 + 17) and pooled.shape == (1, 128 + 17)
+    assert features.shape == (1, 8, 128 + 17)
+    assert pooled.shape == (1, 128 + 17)
     torch.testing.assert_close(features[..., :128], wanted, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(pooled[:, :128], means, atol=1e-4, rtol=1e-4)
     assert not pooled[:, 128:].any(), "no text belongs to the photo embedding"
@@ -90,7 +91,8 @@ def test_frames_of_the_support_branch_are_seen_alike(network, frames):
         texts = network.encode_text(torch.ones(1, 32, dtype=torch.int64))
         query, _ = network.encode_query(frames)
         support, _ = network.encode_support(frames, texts)
-    assert texts.shape == (1, 145) and not texts[:, 128:].any()
+    assert texts.shape == (1, 145)
+    assert not texts[:, 128:].any()
     torch.testing.assert_close(query[..., 128:], support[..., 128:])
 
 

@@ -6,6 +6,7 @@ BlazePose lite is a TensorFlow Lite file of the npm package `@mediapipe/pose` (A
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mafsar.errors import InputError, MissingError, UnavailableError
 from mafsar.model.photo import PeopleNetwork
 
 _BUILTIN = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 4, "DEQUANTIZE": 6}
+_SHA256 = "f17bfbecadb61c3be1baa8b8d851cc6619c870a87167b32848ad20db306b9d61"
 _LAST = 285  # the tensor that `PeopleNetwork` ends with
 
 
@@ -29,10 +31,12 @@ def load_people_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         MissingError: There is no such file.
         UnavailableError: The package `tflite` is not installed.
-        InputError: The file has other layers.
+        InputError: Another file, or other layers in it.
     """
     if not path.is_file():
         raise MissingError(f"{path}: no such file; npm pack @mediapipe/pose has it")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != _SHA256:
+        raise InputError(f"{path}: not the file of @mediapipe/pose 0.5.1675469404; pack it again")
     network = PeopleNetwork()
     layers = [
         (name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)

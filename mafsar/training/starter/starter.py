@@ -235,7 +235,7 @@ def run(
     began = time.perf_counter()
     trained = train_starter(plan, seed=seed) if tower is None else open_tower(tower)
     started = time.perf_counter()
-    joined = join_photo(trained.network, plan.photo, pose=pose, seed=seed)
+    joined = join_photo(trained.network, plan.photo, pose=pose)
     seconds = trained.seconds | {"photo": time.perf_counter() - started}
     trained = dataclasses.replace(trained, network=joined, seconds=seconds)
     fit_on_validation(trained, plan, seed=seed)
