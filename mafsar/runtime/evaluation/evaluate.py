@@ -22,6 +22,7 @@ from mafsar.choices import (
     check_metric,
 )
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
+from mafsar.data.groups import read_groups
 from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.splits import Part, Split, labels_of_part, read_split
 from mafsar.data.store import Store, is_store
@@ -120,6 +121,7 @@ def evaluate(
     episodes: int = 10_000,
     seed: int = 0,
     episodes_file: str | Path | None = None,
+    groups: str | Path | None = None,
     metric: Metric | None = None,
     views: ViewsUse = "auto",
     text: TextUse = "auto",
@@ -147,6 +149,8 @@ def evaluate(
         episodes: Number of episodes.
         seed: Seed to draw them with.
         episodes_file: File of frozen episodes: read if it exists, else written.
+        groups: CSV with the columns path and group: no support clip of an episode shares a query's
+            group, as its person. Not used for episodes that are read from a file.
         metric: Visual metric: "otam", "bimhm" or "mean"; None = the model's.
         views: What features are matched by: "raw", the weight of the change view (0–1) or "auto"
             (the model's choice). The query's own features never enter their means.
@@ -185,7 +189,7 @@ def evaluate(
         metric=metric, alpha=alpha if use_text else 0.0, views=views
     )
     frozen = _frozen_episodes(
-        chosen, class_index, labels, episodes_file, way, shot, query, episodes, seed
+        chosen, class_index, labels, episodes_file, way, shot, query, episodes, seed, groups
     )
     store = open_cache(cache)
     words = [chosen.classes[index].text for index in class_index]
@@ -323,6 +327,7 @@ def _frozen_episodes(
     query: int,
     episodes: int,
     seed: int,
+    groups: str | Path | None,
 ) -> Episodes:
     """Reads the episodes from the file if it exists; else draws them and writes the file, if given."""
     names = [_clip_name(data, clip) for clip in data.clips]
@@ -331,12 +336,29 @@ def _frozen_episodes(
         frozen = read_episodes(path, labels, names)
         _check_frozen(path, frozen, way, shot, query, episodes, seed)
         return frozen
+    apart = None if groups is None else read_groups(Path(groups), _paths(data))
     drawn = draw_episodes(
-        class_index, labels, way=way, shot=shot, query=query, episodes=episodes, seed=seed
+        class_index,
+        labels,
+        way=way,
+        shot=shot,
+        query=query,
+        episodes=episodes,
+        seed=seed,
+        groups=apart,
     )
     if path is not None:
         write_text(path, episodes_to_json(drawn, labels, names))
     return drawn
+
+
+def _paths(data: SupportSet) -> list[Path]:
+    """The clips' paths; a packed data set has none."""
+    if data.store is not None:
+        raise InputError(
+            option("groups"), ": a packed data set has no paths; name the folder it was made from"
+        )
+    return [clip.path for clip in data.clips if clip.path is not None]
 
 
 def _check_frozen(
