@@ -150,7 +150,11 @@ class NoneJudge:
 
     def statistics(self, query: Float32) -> Float64:
         """The statistics of clips by the query graph, (Q, T, E), in the order of the weights."""
-        return self._rows(self._distances(self._view(query)), self._classes)
+        return self._rows(self.distances(query), self._classes)
+
+    def distances(self, query: Float32) -> Distances:
+        """Distances of clips by the query graph, (Q, T, E), to all that they are compared with."""
+        return self._distances(self._view(query))
 
     def threshold(self, far: float) -> float:
         """The p_none up to which a class is answered, so that about `far` of unknown clips are.
