@@ -22,7 +22,9 @@ Views = Literal["raw"] | float
 ViewsUse = Literal["auto", "raw"] | float
 """What users ask for; "auto" is the model's own choice."""
 
-NONE_STATISTICS = ("one", "to_negatives", "to_class", "runner_up", "shots", "classes", "alone")
+NONE_STATISTICS = (
+    "one", "to_negatives", "to_class", "runner_up", "to_own", "to_others", "shots", "classes", "alone",
+)  # fmt: skip
 """What p_none is computed from, see `mafsar.runtime.scoring.none`."""
 FAR = 0.05
 """Share of unknown clips that `threshold="auto"` takes for a class, where nothing else is asked."""
@@ -91,12 +93,14 @@ class NonePrior:
         strength: How firmly the constant holds against a bank's own clips, > 0.
         views: What features are compared by: "raw", or the weight of the change view, 0–1.
         lam: OTAM's λ, > 0.
+        noise: How many of the negatives, the last ones, are clips of noise.
     """
 
     weights: tuple[float, ...]
     strength: float
     views: Views
     lam: float
+    noise: int = 0
 
     def __post_init__(self) -> None:
         if len(self.weights) != len(NONE_STATISTICS):
@@ -113,11 +117,13 @@ class NonePrior:
             float(document["strength"]),
             "raw" if views == "raw" else float(views),
             float(document["lam"]),
+            int(document["noise"]),
         )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
+            "noise": self.noise,
             "weights": dict(zip(NONE_STATISTICS, self.weights, strict=True)),
             "strength": self.strength,
             "views": self.views,

@@ -39,6 +39,7 @@ SCORING = record(
 )
 NONE_PRIOR = {
     "weights": record({name: number(least=-1e6, most=1e6) for name in NONE_STATISTICS}),
+    "noise": whole(0, 1000),
     "strength": number(above=0.0, most=1e9),
     "views": either(one_of("raw"), number(least=0.0, most=1.0)),
     "lam": number(least=1e-6, most=1e6),

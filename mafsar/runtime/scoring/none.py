@@ -13,12 +13,16 @@ over the negatives n is the one that is tested, by a logistic regression on thes
     to_negatives   (d_c − mean of the nearest tenth of the d(q, n)) / σ_n d(q, n)
     to_class       (d_c − mean of the nearest fifth of the d(n, c)) / σ_n d(n, c)
     runner_up      s_c − the next s; 0 for one class
+    to_own         (d_c − mean distance of the class's clips, each left out) / σ_n d(n, c) · K / (K + 2);
+                   0 for one clip
+    to_others      (d_c − mean distance of the other classes' clips to c) / σ_n d(n, c); 0 for one
+                   class
     shots          log of the class's clips
     classes        log of the number of classes
     alone          1 for one class
 
-A background clip that is nearer to the query than the nearest negatives takes their place. The
-weights are the model's; the constant moves towards what the bank's own clips say: left out of their
+A background clip, or one of the clips of noise that come with the negatives, that is nearer to the
+query than the nearest negatives takes their place. The weights are the model's; the constant moves towards what the bank's own clips say: left out of their
 class they are known, without their class they are unknown. All distances are those of the query
 graph, whether class names are used or not.
 """
@@ -26,7 +30,7 @@ graph, whether class names are used or not.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,15 +71,19 @@ class _Classes:
         deviation: Standard deviation of it, (C,).
         nearest: Distances of the nearest fifth of the negatives and one more, ascending.
         counts: Clips of each class, (C,).
+        own: Mean distance of each class's clips, each left out, (C,); NaN for one clip.
+        between: Sums of the distances of the clips of one class to another, (C, C).
     """
 
     mean: Float64
     deviation: Float64
     nearest: Float64
     counts: Float64
+    own: Float64
+    between: Float64
 
     @classmethod
-    def of(cls, distances: Float64, counts: Float64) -> _Classes:
+    def of(cls, distances: Float64, counts: Float64, own: Float64, between: Float64) -> _Classes:
         """From the distances of N negatives to C classes, (N, C)."""
         near = max(1, len(distances) // _NEAR_CLASS)
         return cls(
@@ -83,7 +91,17 @@ class _Classes:
             np.maximum(distances.std(axis=0), NO_FLOOR),
             np.sort(distances, axis=0)[: near + 1],
             counts,
+            own,
+            between,
         )
+
+    @property
+    def others(self) -> Float64:
+        """Mean distance of the other classes' clips to each class, (C,); NaN for one class."""
+        if len(self.counts) == 1:
+            return np.full(1, np.nan)
+        sums = self.between.sum(axis=0) - np.diag(self.between)
+        return np.asarray(sums / (self.counts.sum() - self.counts))
 
     def without(self, index: int) -> _Classes:
         """The other classes."""
@@ -92,6 +110,8 @@ class _Classes:
             np.delete(self.deviation, index),
             np.delete(self.nearest, index, axis=1),
             np.delete(self.counts, index),
+            np.delete(self.own, index),
+            np.delete(np.delete(self.between, index, axis=0), index, axis=1),
         )
 
 
@@ -117,26 +137,37 @@ class NoneJudge:
             class_index: Classes, (n,), 0 … C − 1, each with at least one clip.
             prior: The model's.
             negatives: Clips of other classes by the query graph, (N, T, E), at least
-                `LEAST_NEGATIVES`.
+                `LEAST_NEGATIVES`, then the clips of noise.
             background: Background clips by the query graph, (B, T, E).
         """
         self._prior = prior
         self._weights = np.array(prior.weights)
         self._scoring = Scoring("otam", prior.lam)
+        actions = len(negatives) - prior.noise
+        negatives, noise = negatives[:actions], negatives[actions:]
         self._centre = negatives.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
         own = negatives - negatives.mean(axis=1, keepdims=True)
         self._floor = max(_FLOOR_SHARE * float(np.median(norms(own, 0.0))), NO_FLOOR)
         self._negatives = self._view(negatives)
         given = clips[:0] if background is None else background
-        self._background = self._view(given)
+        self._behind = self._view(given)
+        self._background = np.concatenate([self._behind, self._view(noise)])
         counts = np.bincount(class_index)
         views = self._view(clips)
         self._prototypes = class_prototypes(views, class_index, len(counts))
         of_negatives = class_distances(self._negatives, self._prototypes, self._scoring)
-        self._classes = _Classes.of(of_negatives, counts.astype(np.float64))
-        known, unknown = self._own_clips(views, class_index)
-        behind = self._behind()
-        unknown = np.concatenate([unknown, behind])
+        found = self._distances(views)
+        self._left_out = self._without_themselves(views, class_index, counts)
+        sums = [found.classes[class_index == c].sum(axis=0) for c in range(len(counts))]
+        own = [
+            self._left_out[class_index == c].mean() if count > 1 else np.nan
+            for c, count in enumerate(counts)
+        ]
+        self._classes = _Classes.of(
+            of_negatives, counts.astype(np.float64), np.array(own), np.stack(sums)
+        )
+        known, unknown = self._own_clips(found, class_index)
+        unknown = np.concatenate([unknown, self._background_rows()])
         self.shift = _shift(known @ self._weights, unknown @ self._weights, prior.strength)
         self._unknown, self._unknown_weights = self._all_unknown(of_negatives, unknown)
 
@@ -200,7 +231,7 @@ class NoneJudge:
     def _rows(
         self, found: Distances, classes: _Classes, *, negatives_themselves: bool = False
     ) -> Float64:
-        """The statistics of clips against classes, (Q, 7)."""
+        """The statistics of clips against classes, (Q, S)."""
         d, t = found.classes, found.negatives
         each = np.arange(len(d))
         deviation = np.maximum(np.nanstd(t, axis=1), NO_FLOOR)
@@ -222,51 +253,74 @@ class NoneJudge:
         if number > 1:
             two = np.partition(s, 1, axis=1)[:, :2]
             runner_up = two[:, 0] - two[:, 1]
+        counts = classes.counts[best]
+        to_own = (distance - classes.own[best]) / classes.deviation[best] * counts / (counts + 2)
+        to_others = (distance - classes.others[best]) / classes.deviation[best]
         return np.stack(
             [
                 np.ones(len(d)),
                 (distance - nearest) / deviation,
                 (distance - of_class) / classes.deviation[best],
                 runner_up,
-                np.log(classes.counts[best]),
+                np.nan_to_num(to_own, nan=0.0),
+                np.nan_to_num(to_others, nan=0.0),
+                np.log(counts),
                 np.full(len(d), math.log(number)),
                 np.full(len(d), float(number == 1)),
             ],
             axis=1,
         )
 
-    def _own_clips(self, views: Float32, class_index: NDArray[np.intp]) -> tuple[Float64, Float64]:
+    def _without_themselves(
+        self,
+        views: Float32,
+        class_index: NDArray[np.intp],
+        found: Distances,
+        counts: NDArray[np.intp],
+    ) -> Float64:
+        """Distance of each clip to the others of its class, (n,); NaN for a class's only clip."""
+        own = np.full(len(views), np.nan)
+        rows = np.flatnonzero(counts[class_index] > 1)
+        if len(rows):
+            number = counts[class_index[rows], None, None]
+            rest = (self._prototypes[class_index[rows]] * number - views[rows]) / (number - 1)
+            own[rows] = class_distances(
+                views[rows, None], rest[:, None].astype(np.float32), self._scoring
+            )[:, 0, 0]
+        return own
+
+    def _own_clips(
+        self, found: Distances, class_index: NDArray[np.intp]
+    ) -> tuple[Float64, Float64]:
         """Statistics of the support's clips: left out of their class, and without their class."""
-        found = self._distances(views)
-        counts = self._classes.counts
+        classes = self._classes
         known, unknown = [np.zeros((0, len(self._weights)))], [np.zeros((0, len(self._weights)))]
-        for c, count in enumerate(counts):
+        for c, count in enumerate(classes.counts):
             rows = np.flatnonzero(class_index == c)
-            here = Distances(found.classes[rows], found.negatives[rows], found.background[rows])
-            if len(counts) > 1:
+            if len(classes.counts) > 1:
                 others = Distances(
-                    np.delete(here.classes, c, axis=1), here.negatives, here.background
+                    np.delete(found.classes[rows], c, axis=1),
+                    found.negatives[rows],
+                    found.background[rows],
                 )
-                unknown.append(self._rows(others, self._classes.without(c)))
-            if count > 1:
-                rest = (self._prototypes[c] * count - views[rows]) / (count - 1)
-                here.classes[:, c] = class_distances(
-                    views[rows, None], rest[:, None].astype(np.float32), self._scoring
-                )[:, 0, 0]
-                fewer = counts.copy()
-                fewer[c] -= 1
-                less = _Classes(
-                    self._classes.mean, self._classes.deviation, self._classes.nearest, fewer
+                unknown.append(self._rows(others, classes.without(c)))
+            for row in rows if count > 1 else ():
+                here = Distances(
+                    found.classes[[row]], found.negatives[[row]], found.background[[row]]
                 )
-                known.append(self._rows(here, less))
+                here.classes[0, c] = self._left_out[row]
+                counts, own = classes.counts.copy(), classes.own.copy()
+                counts[c] -= 1
+                left = self._left_out[rows[rows != row]]
+                own[c] = left.mean() if count > 2 else np.nan
+                known.append(self._rows(here, replace(classes, counts=counts, own=own)))
         return np.concatenate(known), np.concatenate(unknown)
 
-    def _behind(self) -> Float64:
+    def _background_rows(self) -> Float64:
         """Statistics of the background clips, each without itself."""
-        if len(self._background) == 0:
+        if len(self._behind) == 0:
             return np.zeros((0, len(self._weights)))
-        found = self._distances(self._background, themselves=True)
-        return self._rows(found, self._classes)
+        return self._rows(self._distances(self._behind, themselves=True), self._classes)
 
     def _all_unknown(self, of_negatives: Float64, own: Float64) -> tuple[Float64, Float64]:
         """Logits, without the shift, of all clips that are known to be unknown, and their weights."""

@@ -41,7 +41,10 @@ _UNNAMED_SEEDS = 500_000  # from a part's first seed
 _CLIPS, _UNNAMED_CLASSES, _UNNAMED_CLIPS = 24, 40, 12
 _WAYS, _SHOTS, _LARGE_WAYS = (1, 2, 3, 5), (1, 2, 3, 5), (10, 20)
 _CANDIDATES: tuple[tuple[Views, float], ...] = (("raw", 0.5), ("raw", 0.1), (0.25, 0.1), (0.5, 0.1))
-_STRENGTHS = (3.0, 10.0, 30.0, 100.0)
+_STRENGTHS = (3.0, 10.0, 30.0)
+_GRAINS = (1, 2, 4, 8, 16, 28)  # pixels
+NOISE = 2 * len(_GRAINS)
+"""Clips of noise at the end of the negatives."""
 _RIDGE = 1e-3
 _AS_GOOD = 1.01
 
@@ -119,10 +122,24 @@ def _render(job: tuple[str, int, int, int]) -> NDArray[np.uint8]:
 
 
 def negatives_of(encoder: Encoder, *, workers: int = 2) -> Float32:
-    """One clip of each training class, (N, T, E), rounded as the bundle keeps them."""
+    """One clip of each training class, then `NOISE` of noise, rounded as the bundle keeps them."""
     names = class_names("train")
     clips = encode_classes(encoder, names, 1, _FIRST_SEEDS["negatives"], workers=workers)
-    return clips.features.astype(np.float16).astype(np.float32)
+    noise = encoder.encode_query(noise_clips(encoder.spec.frames, encoder.spec.image_size)).frames
+    return np.concatenate([clips.features, noise]).astype(np.float16).astype(np.float32)
+
+
+def noise_clips(frames: int, size: int) -> NDArray[np.uint8]:
+    """Clips of noise of every grain, in colour and grey, (`NOISE`, T, S, S, 3)."""
+    rng = np.random.default_rng(_FIRST_SEEDS["negatives"])
+    clips = []
+    for grain in _GRAINS:
+        cells = -(-size // grain)
+        for channels in (1, 3):
+            drawn = rng.integers(0, 256, (frames, cells, cells, channels), dtype=np.uint8)
+            large = drawn.repeat(grain, axis=1).repeat(grain, axis=2)[:, :size, :size]
+            clips.append(np.broadcast_to(large, (frames, size, size, 3)))
+    return np.stack(clips)
 
 
 def held_out(encoder: Encoder, part: str, *, workers: int = 2) -> tuple[Clips, Clips]:
@@ -197,7 +214,7 @@ def cross_entropy(p: Float64, truth: NDArray[Any]) -> float:
 
 
 def fit_prior(
-    named: Clips, many: Clips, negatives: Float32, *, rounds: int = 20, seed: int = 0
+    named: Clips, many: Clips, negatives: Float32, *, rounds: int = 12, seed: int = 0
 ) -> NonePrior:
     """Chooses views, weights and strength on validation classes, by cross-entropy.
 
@@ -214,7 +231,7 @@ def fit_prior(
     fitted, choosing = drawn[::2], drawn[1::2]
     best: tuple[float, NonePrior] | None = None
     for views, lam in _CANDIDATES:
-        start = NonePrior((0.0,) * len(NONE_STATISTICS), 1.0, views, lam)
+        start = NonePrior((0.0,) * len(NONE_STATISTICS), 1.0, views, lam, NOISE)
         rows = [
             episode.judge(clips, start, negatives).statistics(clips.features[episode.queries])
             for clips, episode in fitted
@@ -249,7 +266,7 @@ def _best_strength(
     return next(item for item in tried if item[0] <= _AS_GOOD * least)
 
 
-def add_negatives(bundle: Path, *, rounds: int = 20, seed: int = 0, workers: int = 2) -> NonePrior:
+def add_negatives(bundle: Path, *, rounds: int = 12, seed: int = 0, workers: int = 2) -> NonePrior:
     """Renders, encodes and fits, and adds the result to a bundle.
 
     Args:
@@ -278,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Add negatives to a bundle and fit p_none.",
     )
     parser.add_argument("bundle", type=Path, help="the bundle folder, which is changed")
-    parser.add_argument("--rounds", type=int, default=20, help="episodes of each size of bank")
+    parser.add_argument("--rounds", type=int, default=12, help="episodes of each size of bank")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args(arguments)

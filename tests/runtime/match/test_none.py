@@ -18,7 +18,7 @@ from mafsar.runtime.engines.negatives import read_negatives, write_negatives
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import write_video
 
-PRIOR = NonePrior((-1.0, 1.5, 0.7, -0.3, 0.4, 0.9, 0.5), 10.0, 0.5, 0.1)
+PRIOR = NonePrior((-1.0, 1.5, 0.7, -0.3, 0.2, 0.3, 0.4, 0.9, 0.5), 10.0, 0.5, 0.1)
 SIZE = 32
 
 

@@ -11,7 +11,7 @@ from mafsar.choices import NONE_STATISTICS, NonePrior
 from mafsar.kernels import frame_distances, otam
 from mafsar.runtime.scoring.none import NoneJudge
 
-WEIGHTS = (-1.0, 1.5, 0.7, -0.3, 0.4, 0.9, 0.5)
+WEIGHTS = (-1.0, 1.5, 0.7, -0.3, 0.2, 0.3, 0.4, 0.9, 0.5)
 T, E = 4, 6
 
 
@@ -35,7 +35,7 @@ def distance(a: np.ndarray, b: np.ndarray, lam: float) -> float:
 
 def stated(query: np.ndarray, shown: np.ndarray, index: np.ndarray, negatives: np.ndarray,
            background: np.ndarray, lam: float) -> list[float]:  # fmt: skip
-    """The seven statistics of one query, raw features."""
+    """The statistics of one query, raw features."""
     ways, far = int(index.max()) + 1, len(negatives)
     prototypes = [
         np.mean([s for s, i in zip(shown, index, strict=True) if i == c], axis=0)
@@ -55,11 +55,25 @@ def stated(query: np.ndarray, shown: np.ndarray, index: np.ndarray, negatives: n
     if len(background):
         nearest = min(nearest, min(distance(query, b, lam) for b in background))
     ordered = sorted(s)
+    mine = [i for i in range(len(shown)) if index[i] == best]
+    strange = [i for i in range(len(shown)) if index[i] != best]
+    own = others = 0.0
+    if len(mine) > 1:
+        left_out = [
+            distance(shown[i], np.mean([shown[k] for k in mine if k != i], axis=0), lam)
+            for i in mine
+        ]
+        own = (ds[best] - np.mean(left_out)) / of[best][1] * len(mine) / (len(mine) + 2)
+    if strange:
+        across = [distance(shown[i], prototypes[best], lam) for i in strange]
+        others = (ds[best] - np.mean(across)) / of[best][1]
     return [
         1.0,
         (ds[best] - nearest) / deviation,
         (ds[best] - of[best][0]) / of[best][1],
         ordered[0] - ordered[1] if ways > 1 else 0.0,
+        own,
+        others,
         math.log(int((index == best).sum())),
         math.log(ways),
         float(ways == 1),
@@ -135,7 +149,7 @@ def test_the_bank_s_own_clips_shift_the_constant_unless_it_is_held() -> None:
 
 
 def test_a_prior_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^weights must be 7 numbers, got 2"):
+    with pytest.raises(ValueError, match=r"^weights must be 9 numbers, got 2"):
         NonePrior((1.0, 2.0), 1.0, "raw", 0.5)
     prior = NonePrior(WEIGHTS, 3.0, 0.5, 0.1)
     assert NonePrior.from_json(prior.to_json()) == prior
