@@ -275,7 +275,6 @@ class NoneJudge:
         self,
         views: Float32,
         class_index: NDArray[np.intp],
-        found: Distances,
         counts: NDArray[np.intp],
     ) -> Float64:
         """Distance of each clip to the others of its class, (n,); NaN for a class's only clip."""
