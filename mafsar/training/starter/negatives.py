@@ -106,7 +106,7 @@ def encode_classes(
     spec = encoder.spec
     labels = np.repeat(np.arange(len(names)), each)
     jobs = [
-        (names[label], first_seed + i, spec.frames, spec.image_size)
+        (names[int(label)], first_seed + i, spec.frames, spec.image_size)
         for i, label in enumerate(labels)
     ]
     found = [
