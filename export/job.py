@@ -30,6 +30,7 @@ from mafsar.export.versions import GRAPHS, made_by
 from mafsar.extras import require
 from mafsar.model.names import MANIFEST, graph_file, weights_file
 from mafsar.runtime.engines.bundle import Bundle, read_manifest
+from mafsar.runtime.engines.negatives import NEGATIVES_FILE
 from mafsar.runtime.engines.probe import LIMITS, PROBE_FILE
 
 Say = Callable[[str], None]
@@ -335,6 +336,11 @@ def _keep_records(draft: BundleDraft, before: dict[str, Any]) -> None:
     `BundleDraft.finish` removes engines whose graphs changed. int8 graphs are removed here where
     the fp32 graphs changed, because their ranges and float32 products were found for the old ones.
     """
+    same = before.get("weights_sha256") == draft.manifest["weights_sha256"]
+    if "none" in before and same and draft.has(NEGATIVES_FILE):
+        draft.manifest["none"] = before["none"]
+    else:
+        (draft.folder / NEGATIVES_FILE).unlink(missing_ok=True)
     if "engines" in before:
         draft.manifest["engines"] = before["engines"]
     records = {

@@ -138,6 +138,13 @@ def views_line(scoring: Scoring, adapters: str) -> list[str]:
     return [line if adapters == "trained" else f"{line} (frozen CLIP; --views raw goes without)"]
 
 
+def none_line(bank: Bank) -> str:
+    """One line on whether the bank knows clips that show none of its classes."""
+    if bank.none is None:
+        return "none: not calibrated (the model brings no negatives); every clip gets a class"
+    return f"none: p_none calibrated, --threshold auto aims at {bank.none.far:.0%} false accepts"
+
+
 def text_line(bank: Bank) -> str:
     """One line on the text choice of a bank and its reason."""
     choice = bank.text_choice

@@ -44,9 +44,10 @@ def match(
             metavar="auto|off|X",
             callback=opt.check_threshold,
             autocompletion=opt.complete(("auto", "off")),
-            help="Answer none where p_none is above this; a number needs a calibrated bank.",
+            help="Answer none where p_none is above this; auto aims at the rate of --far.",
         ),
     ] = "auto",
+    far: opt.FarOption = None,
     alpha: Annotated[
         float | None,
         typer.Option(
@@ -151,7 +152,8 @@ def match(
         "text": text if is_bank(support) else "auto",
         "views": opt.views_of(views) if is_bank(support) else "auto",
         "metric": metric,
-        "threshold": threshold,
+        "threshold": opt.threshold_of(threshold),
+        "far": far,
     }
     matcher = Matcher(
         bank,

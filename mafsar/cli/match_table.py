@@ -163,7 +163,7 @@ def _rows(
         if layout.others:
             others = [
                 Text.assemble(plain(row.label), (f" {row.score:.2f}", "dim"))
-                for row in answer.topk[1:listed]
+                for row in answer.topk[answer.label is not None : listed]
             ]
             cells.append(Text("\n").join(others) if others else dash)
         if layout.seconds:

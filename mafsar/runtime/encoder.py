@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import Scoring
+from mafsar.choices import NonePrior, Scoring
 from mafsar.errors import InputError, Message, MismatchError, option
 
 Float32 = NDArray[np.float32]
@@ -79,6 +79,8 @@ class ModelSpec:
         std: Standard deviation of the pixel normalisation (R, G, B).
         resample: How frames are resized to `image_size`.
         fully_tuned: Whether training changed the vision tower's own weights.
+        none_prior: How p_none is computed, or None if the model does not know.
+        negatives_file: The file with features of clips of other classes, or None.
     """
 
     name: str
@@ -100,6 +102,8 @@ class ModelSpec:
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     resample: str = "bicubic"
     fully_tuned: bool = False
+    none_prior: NonePrior | None = None
+    negatives_file: str | None = None
 
     @property
     def tuned(self) -> Literal["none", "adapters", "full"]:

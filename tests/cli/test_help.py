@@ -26,9 +26,9 @@ ENCODER = "--engine --device --precision --text --no-cache"
 PICTURE = "--roi --fit --rotate --hflip"
 OUTPUT = "--out -o --overwrite -y"
 FLAGS = {
-    "match": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --topk --threshold --alpha --metric"
+    "match": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --topk --threshold --far --alpha --metric"
     " --batch --csv --save-video --plot --report --keep-query",
-    "enroll": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --add --none --report --no-images",
+    "enroll": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --add --none --far --report --no-images",
     "bank list": f"{COMMON} {OUTPUT} --class --clip",
     "bank remove": f"{COMMON} {OUTPUT} --class --clip",
     "bank merge": f"{COMMON} {OUTPUT} --class --clip",

@@ -61,7 +61,7 @@ def main() -> None:
     model = ("--model", str(bundle))
 
     answers = [json.loads(line) for line in mafsar("match", str(support), str(query), *model,
-               "--keep-query", "--json")[0].splitlines()]  # fmt: skip
+               "--keep-query", "--threshold", "off", "--json")[0].splitlines()]  # fmt: skip
     wanted(answers[0]["label"] == "class0", f"a clip among its own support is {answers}")
     wanted(answers[0]["engine"] == "onnx", f"the engine is {answers[0]['engine']}")
     mafsar("enroll", str(support), "-o", "bank.safetensors", *model, "--report", "enroll.html")

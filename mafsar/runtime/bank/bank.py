@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from mafsar import documents
 from mafsar.choices import Branch, Metric, Scoring, TextUse, ViewsUse
-from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
 from mafsar.errors import InputError, MissingError, Placeholder, call, option
 from mafsar.files import is_folder, write_safetensors
+from mafsar.runtime.bank.clips import EnrolledClip
 from mafsar.runtime.bank.layout import (
     CHECKSUM,
     check_document,
@@ -27,6 +27,7 @@ from mafsar.runtime.bank.layout import (
     is_intact,
 )
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
+from mafsar.runtime.bank.none import NEGATIVES, NoneBasis
 from mafsar.runtime.bank.text_choice import TextChoice
 from mafsar.runtime.cache.places import remember_place
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
@@ -44,31 +45,6 @@ _KEY = "mafsar"
 _OUTLINE = documents.record(
     {"kind": documents.text(), "schema": documents.anything}, open_to_more=True
 )
-
-
-@dataclass(frozen=True)
-class EnrolledClip(LabelledClip):
-    """One clip of a bank; `path` is where it was when it was enrolled.
-
-    Attributes:
-        content_sha256: Hash of the bytes of the file, of the frame folder or of the frames.
-        size_bytes: Size of the file; 0 for a frame folder and for frames in memory.
-        duration_seconds: Length of the part that was enrolled.
-    """
-
-    content_sha256: str = ""
-    size_bytes: int = 0
-    duration_seconds: float = 0.0
-
-    @property
-    def location(self) -> str:
-        """The path as text, or the name of frames that were in memory."""
-        return self.name if self.path is None else str(self.path)
-
-    @property
-    def identity(self) -> tuple[str, float, float]:
-        """Content and seconds taken: equal if the clips are the same."""
-        return clip_identity(self.content_sha256, self.start, self.end)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -94,6 +70,8 @@ class Bank:
         maker: The files that made the features, with a probe of them; None for a bank of a version
             that kept none, and for an encoder that runs no files.
         images: Small pictures of the clips, (n, T, 64, 64, 3), or None.
+        motion: How much moves in each clip, (n,), grey levels; −1 if unknown. None in older banks.
+        none: What p_none is calibrated from; None if the model brings nothing, and in older banks.
         path: The file it was read from, or None.
         notes: What was left out while enrolling, one sentence each; not saved.
         repairs: What was repaired in reading the clips, a sentence a clip; not in the file.
@@ -113,6 +91,8 @@ class Bank:
     verdict: Verdict | None = None
     maker: Maker | None = None
     images: Frames | None = None
+    motion: Float32 | None = None
+    none: NoneBasis | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
@@ -223,6 +203,8 @@ class Bank:
             "support": self.support,
             "text": self.text,
             "images": self.images if images else None,
+            "motion": self.motion,
+            NEGATIVES: None if self.none is None else self.none.negatives,
         }
         if self.maker is not None:
             tensors |= {f"{PROBE_PREFIX}{name}": each for name, each in self.maker.probe.items()}
@@ -248,6 +230,7 @@ class Bank:
         metric: Metric | None = None,
         views: ViewsUse = "auto",
         threshold: float | Literal["auto", "off"] = "auto",
+        far: float | None = None,
         keep_query: bool = False,
         fps: float | None = None,
         times: Sequence[float] | None = None,
@@ -264,6 +247,7 @@ class Bank:
             metric: See `mafsar.Matcher`.
             views: See `mafsar.Matcher`.
             threshold: See `mafsar.Matcher`.
+            far: See `mafsar.Matcher`.
             keep_query: See `mafsar.Matcher`.
             fps: Frame rate of frames in memory, frames per second.
             times: Instead of `fps`: when each frame is first shown, seconds.
@@ -285,6 +269,7 @@ class Bank:
             metric=metric,
             views=views,
             threshold=threshold,
+            far=far,
             keep_query=keep_query,
         )
         return matcher(source, fps=fps, times=times)
@@ -317,6 +302,8 @@ class Bank:
     def _to_json(self, path: Path) -> dict[str, Any]:
         """The document of a bank that is written to `path`."""
         added: dict[str, Any] = {} if self.views == "auto" else {"views": self.views}
+        if self.none is not None:
+            added["none"] = self.none.to_json()
         if self.verdict is not None:
             added["verdict"] = asdict(self.verdict)
         made = asdict(self.model) | {"scoring": self.model.scoring.to_json()}
@@ -348,18 +335,6 @@ class Bank:
                 for clip, index in zip(self.clips, self.class_index, strict=True)
             ],
         }
-
-
-def clip_identity(
-    content_sha256: str, start: float | None, end: float | None
-) -> tuple[str, float, float]:
-    """Content and seconds taken, as a key that can be sorted."""
-    return (content_sha256, start or 0.0, float("inf") if end is None else end)
-
-
-def clip_size(path: Path | None) -> int:
-    """Size of a clip's file in bytes; 0 for a frame folder and for frames in memory."""
-    return path.stat().st_size if path is not None and path.is_file() else 0
 
 
 def is_bank(path: str | Path) -> bool:
@@ -465,6 +440,8 @@ def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]
         verdict=None if verdict is None else _verdict_of(verdict),
         maker=_maker_of(data, tensors),
         images=tensors.get("images"),
+        motion=tensors.get("motion"),
+        none=NoneBasis.from_json(data.get("none"), tensors),
         path=path,
     )
 

@@ -14,6 +14,7 @@ from mafsar.choices import (
     TextUse,
     ViewsUse,
     check_choice,
+    check_far,
     check_views,
 )
 from mafsar.data.labelled import LabelledClip
@@ -21,17 +22,17 @@ from mafsar.data.labels import NONE_FOLDER, label_words, nfc
 from mafsar.data.support import SupportClass, SupportSet, read_support
 from mafsar.errors import InputError, MafsarError, Message, option
 from mafsar.model.names import SHIPPED
+from mafsar.runtime.bank.background import with_background
 from mafsar.runtime.bank.bank import (
     Bank,
-    EnrolledClip,
     check_geometry,
-    clip_identity,
-    clip_size,
     is_bank,
     read_bank,
 )
+from mafsar.runtime.bank.clips import EnrolledClip, clip_identity, clip_size
 from mafsar.runtime.bank.edit import merge_banks, settle
 from mafsar.runtime.bank.maker import make_maker
+from mafsar.runtime.bank.none import NoneBasis, merged
 from mafsar.runtime.bank.text_choice import TextChoice, check_text_use, known_classes
 from mafsar.runtime.cache.encoding import (
     EncodedClips,
@@ -54,6 +55,8 @@ def enroll(
     views: ViewsUse | None = None,
     geometry: Geometry | None = None,
     add_to: Bank | None = None,
+    none: Any = None,
+    far: float | None = None,
     fps: float | None = None,
     times: Sequence[float] | None = None,
     frames_pattern: str | None = None,
@@ -78,6 +81,11 @@ def enroll(
             (the model's choice); None = that of `add_to`, else "auto". Kept in the bank.
         geometry: Which part of the picture the model sees; None = that of `add_to`, else all of it.
         add_to: A bank to add the clips to. Clips that it holds are not encoded again.
+        none: Background clips, in which none of the actions happens: a video, a frame folder, a
+            folder of clips or frames in memory, or a list of these. Long videos are cut into windows
+            of the usual length of a support clip.
+        far: The share of clips of unknown actions, 0–1, that `threshold="auto"` may take for one of
+            the classes; None = that of `add_to`, else 0.05. Kept in the bank.
         fps: Frame rate of frames in memory, frames per second.
         times: Instead of `fps`: when each frame is first shown, seconds.
         frames_pattern: Which pictures are frames in folders that hold several kinds, for example
@@ -102,7 +110,11 @@ def enroll(
     if text is not None:
         check_choice("text", text, TEXT_USES)
     check_views("auto" if views is None else views)
+    if far is not None:
+        check_far(far)
     support = read_support(support, fps=fps, times=times, frames_pattern=frames_pattern)
+    if none is not None:
+        support = with_background(support, none, add_to, ignore_clock)
     encoder = _encoder_for(model, add_to)
     if add_to is not None:
         add_to.check_encoder(encoder)
@@ -138,7 +150,8 @@ def enroll(
     notes = [*support.notes, *notes, *(Message.of(error, "; left out") for error in unreadable)]
     clips = [clip for i, clip in enumerate(clips) if i not in encoded.failed]
     if not clips and add_to is not None:
-        return replace(add_to, notes=tuple(notes), repairs=())
+        kept = merged(add_to.none, NoneBasis.of(encoder.spec, far), far)
+        return replace(add_to, none=kept, notes=tuple(notes), repairs=())
     if not clips:
         refuse_unreadable(unreadable)
     repairs = [
@@ -158,12 +171,14 @@ def enroll(
         maker=make_maker(encoder, with_text=use_text, cache=store),
         text_choice=TextChoice(requested, False, 0.0, ""),
         views="auto" if views is None else views,
+        none=NoneBasis.of(encoder.spec, far),
         notes=tuple(notes),
         repairs=tuple(repairs),
     )
     if add_to is None:
         return settle(bank)
-    return merge_banks(replace(add_to, notes=(), repairs=()), bank)
+    kept = merged(add_to.none, bank.none, far)
+    return merge_banks(replace(add_to, none=kept, notes=(), repairs=()), bank)
 
 
 def open_support(
@@ -335,5 +350,6 @@ def _bank_of(
         support=encoded.support,
         model=BankModel.of(spec),
         images=encoded.images,
+        motion=encoded.motion,
         **rest,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mafsar.choices import METRICS
+from mafsar.choices import METRICS, NONE_STATISTICS
 from mafsar.documents import (
     anything,
     either,
@@ -37,6 +37,13 @@ SCORING = record(
         "view_prior": optional(record({"query": _PRIOR, "support": _PRIOR})),
     },
 )
+NONE_PRIOR = {
+    "weights": record({name: number(least=-1e6, most=1e6) for name in NONE_STATISTICS}),
+    "noise": whole(0, 1000),
+    "strength": number(above=0.0, most=1e9),
+    "views": either(one_of("raw"), number(least=0.0, most=1.0)),
+    "lam": number(least=1e-6, most=1e6),
+}
 PROMPTS = items(text(longest=1000), 1, 1000)
 PREPROCESS = {
     "size": whole(1, 8192),
@@ -79,6 +86,7 @@ _MANIFEST = record(
                 open_to_more=True,
             )
         ),
+        "none": record({**NONE_PRIOR, "file": text(pattern=_FILE_NAME)}, open_to_more=True),
         "temporal": anything,
     },
     open_to_more=True,

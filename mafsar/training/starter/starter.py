@@ -41,6 +41,7 @@ from mafsar.training.choose_views import branch_prior
 from mafsar.training.fit import fit_match
 from mafsar.training.starter.accuracy import draw_pool_episodes, encode_pool, episode_logits
 from mafsar.training.starter.episodic import train_episodes
+from mafsar.training.starter.negatives import add_negatives
 from mafsar.training.starter.photo import join_photo
 from mafsar.training.starter.plan import StarterPlan
 from mafsar.training.starter.pool import ClipPool, MapPool, map_pool, map_scenes, render_pool
@@ -328,6 +329,7 @@ def main(arguments: list[str] | None = None) -> int:
             tower=chosen.tower,
             overwrite=chosen.overwrite,
         )
+        add_negatives(chosen.out)
     except MafsarError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
