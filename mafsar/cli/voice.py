@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,11 @@ class ProgressBar:
             self._task, completed=self._done, total=self._total, description=self._label
         )
 
+    def tick(self) -> None:
+        """Prints a line if one is due, without a step."""
+        if self._lines:
+            self._print_line()
+
     @property
     def is_shown(self) -> bool:
         """Whether the bar is there, or will be: on a terminal."""
@@ -138,7 +144,7 @@ class ProgressBar:
 
     def _print_line(self) -> None:
         now = time.monotonic()
-        if now - self._line_at < LINE_EVERY_SECONDS:
+        if now - self._line_at < 0.99 * LINE_EVERY_SECONDS:  # a clock of the same period is late
             return
         self._line_at = now
         steps = "" if self._total is None else f" {self._done} of {self._total},"
@@ -167,12 +173,32 @@ class ProgressBar:
 
 
 @contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[ProgressBar]:
-    """A `ProgressBar` that is removed at the end, also after an error."""
+def progress(
+    label: str, total: int | None = None, *, by_clock: bool = False
+) -> Iterator[ProgressBar]:
+    """A `ProgressBar` that is removed at the end, also after an error.
+
+    Args:
+        label: See `ProgressBar`.
+        total: See `ProgressBar`.
+        by_clock: Print lines also while a single step takes long.
+    """
     bar = ProgressBar(label, total)
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(LINE_EVERY_SECONDS):
+            bar.tick()
+
+    clock = threading.Thread(target=tick, daemon=True)
+    if by_clock:
+        clock.start()
     try:
         yield bar
     finally:
+        ended.set()
+        if by_clock:
+            clock.join()
         bar.close()
 
 
