@@ -1,6 +1,6 @@
 """What a CPU-bound neighbour on every core costs training, against its fair share of the processor.
 
-    python benchmarks/busy_neighbour.py [--steps 4] [--rounds 3] [--model tiny] [--write]
+    python benchmarks/busy_neighbour.py [--steps 2] [--rounds 3] [--model tiny] [--write]
 
 Each measurement is a process of its own that trains on rendered clips, alone or beside one spinning
 process per core. The neighbours have the same priority, so each core is shared by halves: the fair
@@ -121,7 +121,7 @@ def main() -> None:
     """Prints the table, and stores it if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--steps", type=int, default=4, help="measured steps of 8 episodes")
+    parser.add_argument("--steps", type=int, default=2, help="measured steps of 8 episodes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="data.workers")
     parser.add_argument("--sides", default=",".join(SIDES))
