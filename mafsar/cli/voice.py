@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 from mafsar.cli.plain import plain
 
@@ -64,13 +64,14 @@ def is_quiet() -> bool:
     return _state.quiet
 
 
-def note(text: str | None) -> None:
-    """Print `text` once on stderr, unless ``-q``."""
+def note(text: str | None, stream: TextIO | None = None) -> None:
+    """Print `text` once on stderr, or on `stream`, unless ``-q``."""
     if not text or _state.quiet or text in _state.said:
         return
     _state.said.add(text)
-    sys.stderr.write(f"{plain(text)}\n")
-    sys.stderr.flush()
+    stream = stream or sys.stderr
+    stream.write(f"{plain(text)}\n")
+    stream.flush()
 
 
 def warn(text: str) -> None:
@@ -105,6 +106,8 @@ class ProgressBar:
         self._bar: Any = None
         self._wanted = sys.stderr.isatty() and not _state.quiet
         self._lines = lines and not self._wanted
+        # Held, because torch's exporter is run with another `sys.stderr`.
+        self._stream = sys.stderr
         self._line_at = self._started
 
     def __call__(
@@ -148,7 +151,7 @@ class ProgressBar:
             return
         self._line_at = now
         steps = "" if self._total is None else f" {self._done} of {self._total},"
-        note(f"{self._label}:{steps} {now - self._started:.0f} s")
+        note(f"{self._label}:{steps} {now - self._started:.0f} s", self._stream)
 
     def _open(self) -> None:
         from rich.console import Console
