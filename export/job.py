@@ -346,9 +346,9 @@ def _write_graphs(
         draft.reload()
         _keep_records(draft, before)
         made.append("fp32")
-    if options.engine == "onnx" and options.precision == "fp32":
-        return made
     has_half = draft.has(*draft.graph_files("fp16"))
+    if options.engine == "onnx" and options.precision == "fp32" and not has_half:
+        return made
     made_again = again and options.precision in (None, "fp16")
     if "fp32" in made or not has_half or made_again:
         if options.precision == "fp16" or options.engine == "onnx":
@@ -372,13 +372,19 @@ def _is_whole(begun: Path, source: ModelSource) -> bool:
     return all(manifest.get(key) == source.model[key] for key in MODEL_KEYS)
 
 
-def _trace(source: ModelSource, tokenizer: Path, out: Path) -> None:
-    """Writes the fp32 graphs of a network as a bundle, and compares them with the network."""
+def _trace(source: ModelSource, place: Path, out: Path) -> None:
+    """Writes the fp32 graphs of a network as a bundle, and compares them with the network.
+
+    Args:
+        source: With a network.
+        place: Where the tokenizer is written for the time being.
+        out: The bundle.
+    """
     from mafsar.export.graphs.network_bundle import export_bundle, write_tokenizer
 
     assert source.network is not None
+    tokenizer = write_tokenizer(source.network, place)
     try:
-        write_tokenizer(source.network, tokenizer)
         export_bundle(source.network, tokenizer, out, extra=source.extra, overwrite=True)
     finally:
         tokenizer.unlink(missing_ok=True)

@@ -83,11 +83,11 @@ def _kept(name: str, options: ExportOptions) -> Bundle | None:
 
     None too where fp32 graphs are to be made again or for another number of frames.
     """
-    found = None if options.overwrite else find_kept(name)
     try:
+        found = None if options.overwrite else find_kept(name)
         bundle = None if found is None else Bundle.open(found)
     except MafsarError:
-        return None  # damaged
+        return None  # a damaged bundle, or no model of this name, which loading it explains
     if bundle is None or options.frames not in (None, bundle.spec.frames):
         return None
     return bundle
