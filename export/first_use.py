@@ -119,14 +119,21 @@ def _precisions(path: Path) -> list[str]:
 
 def _has(path: Path, precision: str) -> bool:
     """Whether nothing is to be added to a bundle; int8 graphs are not made at first use."""
-    return precision != "fp16" or precision in _precisions(path)
+    try:
+        return precision != "fp16" or precision in _precisions(path)
+    except MafsarError:
+        return True  # damaged: opening it says so
 
 
 def _make(name: str, path: Path, step: Say) -> None:
     """Makes the fp32 bundle; graphs that were traced are kept until it is verified."""
     begun = begun_path(path)
     with locked(begun):
-        export_locked(name, path, say=step, precision="fp32", begun=begun)
+        try:
+            export_locked(name, path, say=step, precision="fp32", begun=begun)
+        except MafsarError:
+            discard_kept(begun)  # graphs that did not pass are not tried again
+            raise
         discard_kept(begun)
 
 
