@@ -146,23 +146,25 @@ class _Watch:
         self._bar = voice.ProgressBar("training", None, lines=False)
         self._out = out
         self._said = time.monotonic()
-        self._best = ""
+        self._validated = ""
 
     def __call__(self, report: StepReport) -> None:
         voice.note(f"run: {self._out}")
-        result, found = report.result, report.validation
+        found = report.validation
         if found is not None:
-            self._best = f" · val {found.accuracy:.1f} %"
+            self._validated = f" · validation {found.accuracy:.1f} % at step {report.step}"
         line = (
-            f"loss {result.loss:.3f} · {report.accuracy:.0f} %{self._best} ·"
-            f" {report.episodes_per_second:.1f} ep/s · {_size(report.memory_bytes)}"
+            f"mean of {opt.count(report.window, 'step')}: loss {report.loss:.3f}, accuracy"
+            f" {report.accuracy:.0f} %{self._validated} · {report.episodes_per_second:.1f} episodes/s"
+            f" · {_size(report.memory_bytes)}"
         )
+        left = f" · {_duration(report.seconds_left)} left" if report.step < report.steps else ""
         self._bar(report.step, report.steps, line)
         due = time.monotonic() - self._said > QUIET_LINES_SECONDS
         if due or found is not None or report.step == report.steps:
             self._said = time.monotonic()
             if not self._bar.is_shown:
-                voice.note(f"step {report.step}/{report.steps}: {line}")
+                voice.note(f"step {report.step}/{report.steps}: {line}{left}")
 
     def close(self) -> None:
         """Removes the bar."""

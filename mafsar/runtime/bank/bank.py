@@ -29,7 +29,7 @@ from mafsar.runtime.bank.layout import (
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.none import NEGATIVES, NoneBasis
 from mafsar.runtime.bank.text_choice import TextChoice
-from mafsar.runtime.cache.places import remember_place
+from mafsar.runtime.cache.places import recall_place, remember_place
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.engines.loading import load_bank_model
 from mafsar.version import __version__
@@ -158,7 +158,7 @@ class Bank:
         Raises:
             MismatchError: Weights, pre-processing or prompts differ; says which.
         """
-        self.model.check(spec, self.name)
+        self.model.check(spec, self.name, recall_place(self.model.weights_sha256))
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuses an encoder whose features cannot be compared with this bank's.
