@@ -26,6 +26,10 @@ from mafsar.video.sampling import segment_times
 from mafsar.video.scan import read_timeline
 from mafsar.video.timeline import Timeline
 
+READING_RULES = 2
+"""Version of the rules by which a clip becomes frames: which are taken, and their pixels. A change of
+either raises it, so that features that were made by older rules are not used."""
+
 _END_SLACK_SECONDS = 1.0
 _WHOLE = Geometry()
 
