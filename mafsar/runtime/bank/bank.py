@@ -54,11 +54,13 @@ class EnrolledClip(LabelledClip):
         content_sha256: Hash of the bytes of the file, of the frame folder or of the frames.
         size_bytes: Size of the file; 0 for a frame folder and for frames in memory.
         duration_seconds: Length of the part that was enrolled.
+        ignore_clock: Frames per second that replaced the file's timestamps, or None.
     """
 
     content_sha256: str = ""
     size_bytes: int = 0
     duration_seconds: float = 0.0
+    ignore_clock: float | None = None
 
     @property
     def location(self) -> str:
@@ -251,6 +253,7 @@ class Bank:
         keep_query: bool = False,
         fps: float | None = None,
         times: Sequence[float] | None = None,
+        ignore_clock: float | None = None,
     ) -> Match | list[Match]:
         """Names the action of one clip or of several; short for `mafsar.Matcher(bank, …)(source)`.
 
@@ -267,6 +270,7 @@ class Bank:
             keep_query: See `mafsar.Matcher`.
             fps: Frame rate of frames in memory, frames per second.
             times: Instead of `fps`: when each frame is first shown, seconds.
+            ignore_clock: See `mafsar.Matcher`.
 
         Returns:
             One `Match`, or a list in the order of the clips.
@@ -286,6 +290,7 @@ class Bank:
             views=views,
             threshold=threshold,
             keep_query=keep_query,
+            ignore_clock=ignore_clock,
         )
         return matcher(source, fps=fps, times=times)
 
@@ -345,6 +350,7 @@ class Bank:
                     "end": clip.end,
                     "duration_seconds": clip.duration_seconds,
                 }
+                | ({} if clip.ignore_clock is None else {"ignore_clock": clip.ignore_clock})
                 for clip, index in zip(self.clips, self.class_index, strict=True)
             ],
         }

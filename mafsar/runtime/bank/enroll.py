@@ -38,6 +38,7 @@ from mafsar.runtime.cache.encoding import (
     encode_clips,
     encode_texts,
     refuse_unreadable,
+    repairs_of,
     try_hash_clips,
 )
 from mafsar.runtime.cache.features import FeatureCache, open_cache
@@ -141,11 +142,6 @@ def enroll(
         return replace(add_to, notes=tuple(notes), repairs=())
     if not clips:
         refuse_unreadable(unreadable)
-    repairs = [
-        f"{clip.name}: {'; '.join(said)}"
-        for clip, said in zip(clips, encoded.repairs, strict=True)
-        if said
-    ]
     classes = _with_clips(classes, clips, add_to)
     texts = [item.text for item in classes]
     bank = _bank_of(
@@ -153,13 +149,14 @@ def enroll(
         classes,
         clips,
         encoded,
+        ignore_clock,
         text=encode_texts(encoder, texts, store) if use_text else None,
         geometry=geometry,
         maker=make_maker(encoder, with_text=use_text, cache=store),
         text_choice=TextChoice(requested, False, 0.0, ""),
         views="auto" if views is None else views,
         notes=tuple(notes),
-        repairs=tuple(repairs),
+        repairs=repairs_of(clips, encoded.repairs),
     )
     if add_to is None:
         return settle(bank)
@@ -310,6 +307,7 @@ def _bank_of(
     classes: tuple[SupportClass, ...],
     clips: Sequence[LabelledClip],
     encoded: EncodedClips,
+    ignore_clock: float | None,
     **rest: Any,
 ) -> Bank:
     label_of = {nfc(item.label): item.label for item in classes} | {NONE_FOLDER: NONE_FOLDER}
@@ -323,6 +321,7 @@ def _bank_of(
             content_sha256=encoded.content_sha256[i],
             size_bytes=clip_size(clip.path),
             duration_seconds=float(encoded.durations_seconds[i]),
+            ignore_clock=ignore_clock,
         )
         for i, clip in enumerate(clips)
     )
