@@ -62,6 +62,8 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
 def choose_stream(path: Path | str, container: InputContainer) -> VideoStream:
     """Returns the stream to read: the default one, else the largest that moves; no cover picture.
 
+    A default stream with a single frame is not read where another one moves.
+
     Raises:
         VideoError: There is no video stream.
     """
@@ -74,15 +76,17 @@ def choose_stream(path: Path | str, container: InputContainer) -> VideoStream:
         )
     if len(streams) == 1:
         return streams[0]
-    default = [stream for stream in streams if _has_disposition(stream, "default")]
-    if len(default) == 1:
-        return default[0]
     # PyAV has no context for a codec that FFmpeg does not know, whatever its annotation says.
-    usable = [stream for stream in default or streams if getattr(stream, "codec_context", None)]
+    usable = [stream for stream in streams if getattr(stream, "codec_context", None)]
     moving = _moving(path, [stream.index for stream in usable])
     return max(
         usable or streams,
-        key=lambda stream: (stream.index in moving, stream.width * stream.height, -stream.index),
+        key=lambda stream: (
+            stream.index in moving,
+            _has_disposition(stream, "default"),
+            stream.width * stream.height,
+            -stream.index,
+        ),
     )
 
 
