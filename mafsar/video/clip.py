@@ -16,6 +16,7 @@ from mafsar.video.container import open_video
 from mafsar.video.crop import crop_of
 from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
+from mafsar.video.deep import describe_span, frames_span
 from mafsar.video.geometry import Geometry
 from mafsar.video.guard import clip_errors
 from mafsar.video.large import LargeFrames, is_large
@@ -259,7 +260,8 @@ def _take_video(
         decoded = decode_moments(
             path, container, stream, timeline, moments, strategy=strategy, threads=threads
         )
-    timeline = decoded.timeline
+    span = frames_span(decoded.frames)
+    timeline = decoded.timeline.with_repairs(None if span is None else describe_span(span))
     return Taken(
         items=decoded.shown,
         convert=lambda shown, enough: picture_of(
@@ -268,6 +270,7 @@ def _take_video(
             transfer=transfer,
             short_side=enough,
             crop=crop,
+            span=span,
         ),
         times_seconds=decoded.times_seconds,
         duration_seconds=_part(path, timeline.duration_seconds, start, end)[1],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mafsar.errors import MissingError, VideoError
 from mafsar.video.source import refuse_irregular
-from mafsar.video.truncation import truncation
+from mafsar.video.truncation import data_end, truncation
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -44,7 +44,7 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
     try:
         # "file:", because FFmpeg would read "10:30.mp4" as a protocol; invalid bytes in metadata are
         # replaced, not an error.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        container = av.open(_address(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             f"{path}: is not a video that FFmpeg can read ({_reason(error)}); "
@@ -57,6 +57,12 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
                 f"{path}: its video codec is unknown to this FFmpeg; convert it to H.264"
             )
         yield container, stream
+
+
+def _address(path: Path) -> str:
+    """How FFmpeg is to open a file: without what follows the pictures of a GIF."""
+    end = data_end(path) if path.is_file() else None
+    return f"file:{path}" if end is None else f"subfile,,start,0,end,{end},,:file:{path}"
 
 
 def choose_stream(path: Path | str, container: InputContainer) -> VideoStream:

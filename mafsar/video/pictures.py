@@ -16,11 +16,12 @@ import numpy as np
 
 from mafsar.errors import VideoError
 from mafsar.video.animated import Animation, read_animation
+from mafsar.video.deep import Span, describe_span, span_of
 from mafsar.video.frame_folder import NOMINAL_FPS, read_frame_folder, split_pattern
 from mafsar.video.picture import Picture
 from mafsar.video.sampling import frames_shown
 from mafsar.video.sniff import clip_kind
-from mafsar.video.still import Span, deep_values, is_deep, opened, read_still, span_of
+from mafsar.video.still import deep_values, is_deep, opened, read_still
 
 _LOOKED_AT = 8
 """How many pictures of a clip tell the range of its deep values."""
@@ -78,10 +79,9 @@ class PictureClip:
                 found = deep_values(image)
             if found is not None:
                 values.append(found)
-        self._span = span_of(values, floats=floats)
+        self._span = span_of(values) if not floats else span_of(values, full=None)
         if self._span is not None:
-            low, high = self._span
-            self.notes += (f"its deep grey values from {low:g} to {high:g} become 0 to 255",)
+            self.notes += (describe_span(self._span),)
 
 
 def is_picture_clip(path: Path) -> bool:

@@ -207,8 +207,26 @@ def _is_before(file: BinaryIO, begin: int, place: int) -> bool:
     return True
 
 
+def data_end(path: Path) -> int | None:
+    """Where the pictures of a GIF end, if other data follows; FFmpeg would read all of it at once."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if not file.read(6).startswith((b"GIF87a", b"GIF89a")):
+            return None
+        end, _ = _gif_blocks(file, size)
+    return end if end < size else None
+
+
 def _gif(file: BinaryIO, size: int) -> str | None:
-    """Reads the blocks up to the trailer or other data (GIF89a, appendix A)."""
+    return _gif_blocks(file, size)[1]
+
+
+def _gif_blocks(file: BinaryIO, size: int) -> tuple[int, str | None]:
+    """Reads the blocks up to the trailer or other data (GIF89a, appendix A).
+
+    Returns:
+        The end of the last block, and how it is cut short.
+    """
     position = 13 + _gif_table(_at(file, 10, 1))
     while position < size:
         (kind,) = _at(file, position, 1)
@@ -217,7 +235,7 @@ def _gif(file: BinaryIO, size: int) -> str | None:
         elif kind == _GIF_IMAGE:
             position += 11 + _gif_table(_at(file, position + 9, 1))
         else:
-            return None
+            return position + (kind == _GIF_TRAILER), None
         block = b"\1"
         while (
             position < size and (block := _at(file, position, 1))[0]
@@ -225,9 +243,9 @@ def _gif(file: BinaryIO, size: int) -> str | None:
             position += 1 + block[0]
         position += 1
         if block[0]:
-            return "its last block is cut off"
+            return size, "its last block is cut off"
     # Only the trailer, one byte, is missing.
-    return None if position == size else "its last block is cut off"
+    return size, None if position == size else "its last block is cut off"
 
 
 def _at(file: BinaryIO, position: int, count: int) -> bytes:
@@ -235,7 +253,7 @@ def _at(file: BinaryIO, position: int, count: int) -> bytes:
     return file.read(count)
 
 
-_GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
+_GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
 
 def _gif_table(flags: bytes) -> int:
