@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mafsar.errors import MissingError, VideoError
+from mafsar.video.sniff import is_heif
 from mafsar.video.source import refuse_irregular
 from mafsar.video.truncation import data_end, truncation
 
@@ -149,9 +151,23 @@ def _check_file(path: Path) -> None:
         raise VideoError(f"{path}: is a folder; give a video file or a folder of frames")
     if path.is_file() and size == 0:
         raise VideoError(f"{path}: is empty (0 bytes); {_COPY}")
+    if is_heif(path) and _is_tiled(path):
+        raise VideoError(
+            f"{path}: its picture is stored in tiles, which are not joined here; convert it to JPEG"
+        )
     reason = truncation(path)
     if reason:
         raise VideoError(f"{path}: is truncated ({reason}); {_COPY}")
+
+
+def _is_tiled(path: Path) -> bool:
+    """Whether a HEIF file has a derived picture that joins others (ISO/IEC 23008-12, 6.6.2.3)."""
+    with path.open("rb") as file:
+        return _GRID_ITEM.search(file.read(_HEIF_HEAD_BYTES)) is not None
+
+
+_GRID_ITEM = re.compile(rb"infe(?:\x02.{7}|\x03.{9})grid", re.DOTALL)
+_HEIF_HEAD_BYTES = 1 << 18
 
 
 def _has_disposition(stream: VideoStream, name: str) -> bool:

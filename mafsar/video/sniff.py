@@ -148,7 +148,7 @@ def content_kind(path: str, size: int, changed_ns: int) -> Kind | None:  # noqa:
         return "video"
     if head.startswith(_IMAGE_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return "image"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
+    if head[4:8] == b"ftyp" and (head[8:12] in (b"avif", b"avis") or _is_heif(head)):
         return "image"
     if head[:4] == b"RIFF":
         return "video" if head[8:12] in (b"AVI ", b"AMV ") else None
@@ -161,6 +161,28 @@ def content_kind(path: str, size: int, changed_ns: int) -> Kind | None:  # noqa:
     if any(_is_transport_stream(head, size, start) for size, start in _TS_SIZES):
         return "video"
     return None
+
+
+def is_heif(path: Path) -> bool:
+    """Whether a file is a HEIF picture, which FFmpeg reads, and not an AVIF, which Pillow reads."""
+    try:
+        with path.open("rb") as file:
+            return _is_heif(file.read(_BRAND_BYTES))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_heif(head: bytes) -> bool:
+    """By the brands of a still picture (ISO/IEC 23008-12, annex B.4)."""
+    brands = head[8 : min(int.from_bytes(head[:4], "big"), _BRAND_BYTES)]
+    first = brands[:4]
+    return head[4:8] == b"ftyp" and (
+        first in (b"heic", b"heix", b"heim", b"heis")
+        or (first == b"mif1" and b"hei" in brands and b"avif" not in brands)
+    )
+
+
+_BRAND_BYTES = 64
 
 
 def _is_motion_jpeg(path: Path, head: bytes) -> bool:
