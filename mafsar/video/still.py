@@ -120,7 +120,7 @@ def deep_values(image: PilImage) -> Span | None:
     """The lowest and highest value of a deep picture; None where it has none."""
     if image.mode != "F":
         low, high = image.getextrema()
-        if high != FULL:  # type: ignore[comparison-overlap]
+        if high != FULL:
             return float(low), float(high)  # type: ignore[arg-type]
     return value_span(np.asarray(image))
 
