@@ -140,6 +140,11 @@ def _check_file(path: Path) -> None:
             with path.open("rb"):
                 pass
     except (FileNotFoundError, NotADirectoryError):
+        address = re.match(r"(https?|ftp):/+(.+)", str(path), re.IGNORECASE)
+        if address is not None:
+            raise MissingError(
+                f"{address[1]}://{address[2]}: is on the web; download it first, then give the file"
+            ) from None
         raise MissingError(f"{path}: no such file; check the path") from None
     except ValueError as error:  # a NUL in the name
         raise MissingError(f"{path}: no such file ({error}); check the path") from None

@@ -18,7 +18,7 @@ from mafsar.data.labelled import LabelledClip
 from mafsar.data.loader import EpisodeDataset, EpisodeLoader
 from mafsar.data.open_data import open_data
 from mafsar.errors import InputError
-from mafsar.video import load_raw_clip
+from mafsar.video import load_raw_clip, video_info
 
 runner = CliRunner()
 app = build_app()
@@ -137,6 +137,18 @@ def test_a_bank_keeps_the_clock_of_its_clips(damaged: Path, tmp_path: Path) -> N
     assert answer.clip.fps == 10
     assert "ignored" in answer.clip.repairs[0]
     assert {clip.ignore_clock for clip in mafsar.enroll(damaged).clips} == {None}
+
+
+def test_a_saved_video_has_the_clock_of_its_answer(damaged: Path, tmp_path: Path) -> None:
+    far = damaged / "goes_up" / "far.mkv"
+    run("enroll", damaged, "-o", tmp_path / "b.safetensors")
+    videos = tmp_path / "videos"
+    run("match", tmp_path / "b.safetensors", far, "--ignore-clock", 5, "--save-video", videos)
+    info = video_info(videos / "far.mp4")
+    assert info["fps"] == 5
+    assert info["duration_seconds"] == pytest.approx(
+        video_info(far, 5)["duration_seconds"], abs=0.3
+    )
 
 
 def test_training_ignores_a_clock_and_says_repairs_once(damaged: Path) -> None:
