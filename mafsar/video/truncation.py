@@ -214,6 +214,8 @@ def data_end(path: Path) -> int | None:
         if not file.read(6).startswith((b"GIF87a", b"GIF89a")):
             return None
         end, _ = _gif_blocks(file, size)
+        while _at(file, end, 6) in (b"GIF87a", b"GIF89a"):  # FFmpeg reads joined ones
+            end, _ = _gif_blocks(file, size, end)
     return end if end < size else None
 
 
@@ -221,13 +223,13 @@ def _gif(file: BinaryIO, size: int) -> str | None:
     return _gif_blocks(file, size)[1]
 
 
-def _gif_blocks(file: BinaryIO, size: int) -> tuple[int, str | None]:
+def _gif_blocks(file: BinaryIO, size: int, begin: int = 0) -> tuple[int, str | None]:
     """Reads the blocks up to the trailer or other data (GIF89a, appendix A).
 
     Returns:
         The end of the last block, and how it is cut short.
     """
-    position = 13 + _gif_table(_at(file, 10, 1))
+    position = begin + 13 + _gif_table(_at(file, begin + 10, 1))
     while position < size:
         (kind,) = _at(file, position, 1)
         if kind == _GIF_EXTENSION:
