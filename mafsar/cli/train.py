@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,7 @@ def train(
     data: opt.DataOption = None,
     split: opt.SplitOption = None,
     frames_pattern: opt.FramesPatternOption = None,
+    ignore_clock: opt.IgnoreClockOption = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="F.toml", help="TOML file with configuration fields."),
@@ -94,7 +96,8 @@ def train(
     flags = {
         "model.name": model, "data.dataset": dataset, "data.root": _text(root),
         "data.lists": _text(lists), "data.folder": _text(data), "data.split": _text(split),
-        "data.frames_pattern": frames_pattern, "episodes": episodes, "way": way, "shot": shot, "query": query, "seed": seed,
+        "data.frames_pattern": frames_pattern, "data.ignore_clock": ignore_clock,
+        "episodes": episodes, "way": way, "shot": shot, "query": query, "seed": seed,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     given |= parse_pairs(overrides or [])
@@ -210,11 +213,13 @@ def _data_words(config: TrainConfig, run: Path) -> str:
     from mafsar.data.auto_split import AUTO, SPLIT_FILE
 
     data = config.data
+    read = f" --frames-pattern {shlex.quote(data.frames_pattern)}" if data.frames_pattern else ""
+    read += f" --ignore-clock {data.ignore_clock:g}" if data.ignore_clock else ""
     if data.dataset:
         lists = f" --lists {data.lists}" if data.lists else ""
-        return f"--dataset {data.dataset} --root {data.root}{lists}"
+        return f"--dataset {data.dataset} --root {data.root}{lists}{read}"
     split = run / SPLIT_FILE if data.split == AUTO else data.split
-    return f"--data {data.folder}" + (f" --split {split}" if split else "")
+    return f"--data {data.folder}" + (f" --split {split}" if split else "") + read
 
 
 def _show_dry_run(found: DryRun, json_lines: bool) -> None:

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -21,6 +21,7 @@ from mafsar.cli.plain import plain
 PROGRESS_AFTER_SECONDS = 1.0
 LINE_EVERY_SECONDS = 10.0
 """Without a terminal, a line of progress is printed this often."""
+REPAIRS_SHOWN = 20
 
 
 @dataclass
@@ -77,6 +78,19 @@ def note(text: str | None, stream: TextIO | None = None) -> None:
 def warn(text: str) -> None:
     """Print a warning once on stderr, unless ``-q``."""
     note(f"warning: {text}")
+
+
+def warn_of_repairs(lines: Sequence[str], where: str = "") -> None:
+    """Print what was repaired in reading clips, of very many only the first.
+
+    Args:
+        lines: A sentence a clip.
+        where: What lists the others, as ``; F.csv has all``.
+    """
+    for line in lines[:REPAIRS_SHOWN]:
+        warn(line)
+    if len(lines) > REPAIRS_SHOWN:
+        warn(f"{len(lines) - REPAIRS_SHOWN:,} more clips were repaired in reading{where}")
 
 
 def error(text: str) -> None:

@@ -271,6 +271,7 @@ def _steps(
             found = run.validator.run(run.network, run.autocast, run.device)
             records.write("val", done.step, asdict(found) | {"match": found.match.to_json()})
             done = _keep_best(run, out, done, found)
+        run.say_repairs(loader)
         if found or is_last:
             records.draw()
         if done.step % config.run.save_every == 0 or found or is_last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from mafsar.training.start import (
 )
 from mafsar.training.validate import Validator, choose_clips
 
+log = logging.getLogger(__name__)
+
 _KNOWN_CLIPS = 512  # training clips, about, whose mean is the μ0 of the views
 
 
@@ -73,7 +76,7 @@ def open_clips(config: TrainConfig, split: Split | None = None) -> Catalogue:
     data = config.data
     split = split or run_split(config)
     if split is not None and data.folder is not None:
-        return read_own(Path(data.folder), split)
+        return read_own(Path(data.folder), split, frames_pattern=data.frames_pattern)
     paths = {
         name: None if value is None else Path(value)
         for name, value in (
@@ -133,7 +136,7 @@ class Trainer:
             lr=optim.learning_rate,
             betas=(optim.beta1, optim.beta2),
         )
-        source = frames_of(catalogue)
+        source = frames_of(catalogue, config.data.ignore_clock)
         shape = {"frames": config.model.frames, "size": self.network.config.vision.image_size}
         self._dataset = EpisodeDataset(
             train, episodes, source, train=True, flip=bool(config.data.flip), **shape
@@ -143,6 +146,7 @@ class Trainer:
             words = embed_texts_or_none(encoder, val.texts) if config.text else None
             self.validator = Validator(val, source, config, words)
         self._source = source
+        self._said: set[str] = set()
         self._known = choose_clips(train, config, max(1, _KNOWN_CLIPS // len(train.labels)))
         self._match = self.network.config.match
         encode: Encode = self.network.encode_support
@@ -197,6 +201,13 @@ class Trainer:
             # Forked workers would inherit locks that torch's and CUDA's threads hold.
             context="spawn" if self.device.startswith("cuda") else None,
         )
+
+    def say_repairs(self, loader: EpisodeLoader) -> None:
+        """Logs what was repaired in reading clips, each clip once."""
+        for name, said in (loader.repairs | self._source.repairs).items():
+            if name not in self._said:
+                self._said.add(name)
+                log.warning("%s: %s", name, "; ".join(said))
 
     def step(self, step: int, batches: Iterator[EpisodeBatch]) -> StepResult:
         """One optimiser step over `optim.batch` episodes of all processes.

@@ -234,6 +234,7 @@ class Bank:
         keep_query: bool = False,
         fps: float | None = None,
         times: Sequence[float] | None = None,
+        ignore_clock: float | None = None,
     ) -> Match | list[Match]:
         """Names the action of one clip or of several; short for `mafsar.Matcher(bank, …)(source)`.
 
@@ -251,6 +252,7 @@ class Bank:
             keep_query: See `mafsar.Matcher`.
             fps: Frame rate of frames in memory, frames per second.
             times: Instead of `fps`: when each frame is first shown, seconds.
+            ignore_clock: See `mafsar.Matcher`.
 
         Returns:
             One `Match`, or a list in the order of the clips.
@@ -271,6 +273,7 @@ class Bank:
             threshold=threshold,
             far=far,
             keep_query=keep_query,
+            ignore_clock=ignore_clock,
         )
         return matcher(source, fps=fps, times=times)
 
@@ -332,6 +335,7 @@ class Bank:
                     "end": clip.end,
                     "duration_seconds": clip.duration_seconds,
                 }
+                | ({} if clip.ignore_clock is None else {"ignore_clock": clip.ignore_clock})
                 for clip, index in zip(self.clips, self.class_index, strict=True)
             ],
         }
