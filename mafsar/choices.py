@@ -37,8 +37,11 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what is being done), as `progress(3, 12, "encoding clips")`."""
 
-MakeBundle = Callable[[str], Path]
-"""Takes a model's name, makes its bundle if there is none yet, and returns the bundle's folder."""
+MakeBundle = Callable[..., Path]
+"""Takes a model's name, makes its bundle if there is none yet, and returns the bundle's folder.
+
+Where fp16 graphs are needed it is called with "fp16" too, to add them.
+"""
 
 
 RAW_LAM, VIEWS_LAM = 0.5, 0.1

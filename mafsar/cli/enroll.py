@@ -214,7 +214,7 @@ def _show(judged: EnrollReport, bank: Bank, target: Path, encoder: Encoder, seco
     size = target.stat().st_size / 1e6
     summary = (
         f"wrote {target}: {opt.count(len(bank.classes), 'class')},"
-        f" {opt.count(len(bank.clips), 'clip')}, {size:.2f} MB · {encoder.spec.name},"
+        f" {opt.count(len(bank.clips), 'clip')}, {size:.2f} MB · {encoder.spec.shown},"
         f" {encoder.engine} on {encoder.device}, {encoder.precision} · {seconds:.2f} s"
     )
     said = [text_line(bank), none_line(bank), *views_line(bank.scoring, bank.model.adapters)]

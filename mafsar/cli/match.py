@@ -134,6 +134,7 @@ def match(
         save_video=save_video,
         json_lines=json_lines,
         overwrite=overwrite,
+        ignore_clock=ignore_clock,
         inputs={"the support": [support], "the model": [model]},
     )
     bank, encoder = open_support(

@@ -78,9 +78,13 @@ def config_of(name: ModelName) -> ModelConfig:
     if name.source == "local-dir":
         path = Path(name.value).expanduser() / _CONFIG_FILE
         if not path.is_file():
-            raise MissingError(
-                f"{name}: {path} does not exist; give the folder of an open_clip model"
-            )
+            hint = "give the folder of an open_clip model"
+            if (path.with_name("config.json")).is_file():
+                hint = (
+                    "a folder of Hugging Face's transformers is read by its file: "
+                    f"NAME:{path.with_name('model.safetensors')}, as vit-b-32 or ViT-B-32 for NAME"
+                )
+            raise MissingError(f"{name}: {path} does not exist; {hint}")
         return from_open_clip_json(json.loads(path.read_text(encoding="utf-8")), str(name))
     if name.base in (*OPEN_CLIP_NAMES, SHIPPED):
         return named_config(name.base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from mafsar.choices import NonePrior, Scoring
 from mafsar.errors import InputError, Message, MismatchError, option
+from mafsar.model.names import SHIPPED_BUNDLE
 
 Float32 = NDArray[np.float32]
 Frames = NDArray[np.uint8]
@@ -113,6 +115,11 @@ class ModelSpec:
         return "adapters" if self.adapters == "trained" else "none"
 
     @property
+    def shown(self) -> str:
+        """Its name for people, with its place: "tiny (runs/t2)"."""
+        return shown_model(self.name, self.path)
+
+    @property
     def text_in_support(self) -> bool:
         """Whether support clips have a graph of their own, which reads the class text."""
         return self.text and self.adapters == "trained"
@@ -126,6 +133,24 @@ class ModelSpec:
             "mean": [round(value, 8) for value in self.mean],
             "std": [round(value, 8) for value in self.std],
         }
+
+
+def shown_model(name: str, place: str | None) -> str:
+    """A model's name for people, with the place that tells it from others of the same name.
+
+    Args:
+        name: Its name; a run keeps that of the model it was trained from.
+        place: What `load_model` takes for it, or None. Only a path is shown, from the current
+            folder where it is inside.
+    """
+    if place is None or place == name or not Path(place).is_absolute():
+        return name
+    path = Path(place)
+    if path == SHIPPED_BUNDLE:
+        return name
+    with contextlib.suppress(ValueError, OSError):
+        path = path.relative_to(Path.cwd())
+    return f"{name} ({path})"
 
 
 @runtime_checkable
@@ -258,12 +283,13 @@ class BankModel:
         """What `load_model` takes for it on the machine that made the bank."""
         return self.name if self.path is None else self.path
 
-    def check(self, spec: ModelSpec, bank: str) -> None:
+    def check(self, spec: ModelSpec, bank: str, place: str | None = None) -> None:
         """Raises an error if another model made the bank.
 
         Args:
             spec: The model in use.
             bank: Name of the bank in messages.
+            place: Where the bank's model is on this machine, if that is known.
 
         Raises:
             MismatchError: Weights, pre-processing or prompts differ; says which.
@@ -275,8 +301,9 @@ class BankModel:
         )
         if self.weights_sha256 != spec.weights_sha256:
             raise MismatchError(
-                f"{bank}: made by {self.name} (weights {self.weights_sha256[:12]}), "
-                f"not by {spec.name} (weights {spec.weights_sha256[:12]})",
+                f"{bank}: made by {shown_model(self.name, place or self.path)}, weights "
+                f"{self.weights_sha256[:12]}, not by {spec.shown}, weights "
+                f"{spec.weights_sha256[:12]}",
                 *fix,
             )
         if self.preprocess != spec.preprocess_json():

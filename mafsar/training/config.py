@@ -23,6 +23,7 @@ from mafsar.model.names import parse_model_name
 from mafsar.model.open_clip_config import config_of
 from mafsar.training.fields import DataFields, ModelFields, OptimFields, RunFields, ValFields
 from mafsar.training.values import checked, typed
+from mafsar.video.scan import check_clock
 
 OWN_DATA_EPISODES = 1_000
 """Training episodes where no preset gives a number: enough for Kinetics (paper, table 9)."""
@@ -135,6 +136,7 @@ class TrainConfig:
         for name in ("lam", "visual_scale"):
             if not values[name] > 0:
                 raise InputError(f"{name} must be > 0, got {values[name]}")
+        check_clock(self.data.ignore_clock)
 
     @property
     def steps(self) -> int:

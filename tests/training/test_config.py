@@ -93,6 +93,7 @@ def test_the_choices_of_the_method_are_the_defaults() -> None:
         ("alpha=1.5", "alpha must be in 0–1, got 1.5"),
         ("model.gta=perhaps", "model.gta must be true or false"),
         ("lam=0", "lam must be > 0"),
+        ("data.ignore_clock=0", "must be frames per second, > 0"),
         ("lr", "expected key=value"),
     ],
 )

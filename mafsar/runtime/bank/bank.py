@@ -29,7 +29,7 @@ from mafsar.runtime.bank.layout import (
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.none import NEGATIVES, NoneBasis
 from mafsar.runtime.bank.text_choice import TextChoice
-from mafsar.runtime.cache.places import remember_place
+from mafsar.runtime.cache.places import recall_place, remember_place
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.engines.loading import load_bank_model
 from mafsar.version import __version__
@@ -158,7 +158,7 @@ class Bank:
         Raises:
             MismatchError: Weights, pre-processing or prompts differ; says which.
         """
-        self.model.check(spec, self.name)
+        self.model.check(spec, self.name, recall_place(self.model.weights_sha256))
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuses an encoder whose features cannot be compared with this bank's.
@@ -234,6 +234,7 @@ class Bank:
         keep_query: bool = False,
         fps: float | None = None,
         times: Sequence[float] | None = None,
+        ignore_clock: float | None = None,
     ) -> Match | list[Match]:
         """Names the action of one clip or of several; short for `mafsar.Matcher(bank, …)(source)`.
 
@@ -251,6 +252,7 @@ class Bank:
             keep_query: See `mafsar.Matcher`.
             fps: Frame rate of frames in memory, frames per second.
             times: Instead of `fps`: when each frame is first shown, seconds.
+            ignore_clock: See `mafsar.Matcher`.
 
         Returns:
             One `Match`, or a list in the order of the clips.
@@ -271,6 +273,7 @@ class Bank:
             threshold=threshold,
             far=far,
             keep_query=keep_query,
+            ignore_clock=ignore_clock,
         )
         return matcher(source, fps=fps, times=times)
 
@@ -332,6 +335,7 @@ class Bank:
                     "end": clip.end,
                     "duration_seconds": clip.duration_seconds,
                 }
+                | ({} if clip.ignore_clock is None else {"ignore_clock": clip.ignore_clock})
                 for clip, index in zip(self.clips, self.class_index, strict=True)
             ],
         }

@@ -39,6 +39,7 @@ from mafsar.runtime.cache.encoding import (
     encode_clips,
     encode_texts,
     refuse_unreadable,
+    repairs_of,
     try_hash_clips,
 )
 from mafsar.runtime.cache.features import FeatureCache, open_cache
@@ -154,11 +155,6 @@ def enroll(
         return replace(add_to, none=kept, notes=tuple(notes), repairs=())
     if not clips:
         refuse_unreadable(unreadable)
-    repairs = [
-        f"{clip.name}: {'; '.join(said)}"
-        for clip, said in zip(clips, encoded.repairs, strict=True)
-        if said
-    ]
     classes = _with_clips(classes, clips, add_to)
     texts = [item.text for item in classes]
     bank = _bank_of(
@@ -166,6 +162,7 @@ def enroll(
         classes,
         clips,
         encoded,
+        ignore_clock,
         text=encode_texts(encoder, texts, store) if use_text else None,
         geometry=geometry,
         maker=make_maker(encoder, with_text=use_text, cache=store),
@@ -173,7 +170,7 @@ def enroll(
         views="auto" if views is None else views,
         none=NoneBasis.of(encoder.spec, far),
         notes=tuple(notes),
-        repairs=tuple(repairs),
+        repairs=repairs_of(clips, encoded.repairs),
     )
     if add_to is None:
         return settle(bank)
@@ -325,6 +322,7 @@ def _bank_of(
     classes: tuple[SupportClass, ...],
     clips: Sequence[LabelledClip],
     encoded: EncodedClips,
+    ignore_clock: float | None,
     **rest: Any,
 ) -> Bank:
     label_of = {nfc(item.label): item.label for item in classes} | {NONE_FOLDER: NONE_FOLDER}
@@ -338,6 +336,7 @@ def _bank_of(
             content_sha256=encoded.content_sha256[i],
             size_bytes=clip_size(clip.path),
             duration_seconds=float(encoded.durations_seconds[i]),
+            ignore_clock=ignore_clock,
         )
         for i, clip in enumerate(clips)
     )

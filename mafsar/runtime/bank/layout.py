@@ -96,7 +96,8 @@ _DOCUMENT = record(
                     "start": optional(number(least=0.0)),
                     "end": optional(number(above=0.0)),
                     "duration_seconds": number(least=0.0),
-                }
+                },
+                {"ignore_clock": number(above=0.0)},
             ),
             1,
             _MOST_CLIPS,

@@ -216,6 +216,12 @@ def encode_clips(
     )
 
 
+def repairs_of(clips: Sequence[LabelledClip], repairs: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """One sentence for each clip that was repaired in reading it, with its name."""
+    named = zip(clips, repairs, strict=True)
+    return tuple(f"{clip.name}: {'; '.join(said)}" for clip, said in named if said)
+
+
 def _hash(source: Path | MemoryClip) -> str | MafsarError:
     try:
         if isinstance(source, MemoryClip):

@@ -25,7 +25,7 @@ from mafsar.choices import Branch
 from mafsar.files import own_files, own_folders, write_safetensors
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.version import __version__
-from mafsar.video import Geometry
+from mafsar.video import READING_RULES, Geometry
 
 CAP_BYTES = 5 << 30
 _SCHEMA = 2  # from 2 on a key has the hash of the files that made the features
@@ -102,7 +102,7 @@ def clip_key(
         end=end,
         text=text,
         prompts=None if text is None else list(spec.prompts),
-        # Left out where it says nothing: the keys of earlier entries hold.
+        reading=READING_RULES,
         **({} if ignore_clock is None else {"ignore_clock": ignore_clock}),
     )
 
@@ -133,7 +133,7 @@ def probe_key(spec: ModelSpec, *, precision: str, files_sha256: str | None, with
 
 
 def _key(**parts: Any) -> str:
-    # Decoding and sampling may change between versions, so entries belong to one version.
+    # What is around the encoder may change between versions, so entries belong to one version.
     parts |= {"schema": _SCHEMA, "mafsar": __version__}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
