@@ -97,7 +97,7 @@ VERBS = (
     ),
     _Entry(
         "watch",
-        "later.watch",
+        "watch.watch",
         ("mafsar watch my.safetensors 0", "mafsar watch support/ rtsp://camera/1 --jsonl e.jsonl"),
     ),
     _Entry(

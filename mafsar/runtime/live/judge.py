@@ -1,0 +1,83 @@
+"""From windows to readings: one call of the encoder for the windows of several sources."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from mafsar.runtime.live.extent import aligned_rows
+from mafsar.runtime.live.tracker import Reading
+from mafsar.runtime.live.windows import Window, WindowPlan
+from mafsar.runtime.match.answers import Match
+from mafsar.runtime.match.matcher import Matcher
+from mafsar.video import Clip
+
+HOLD = 0.75
+"""The p_none up to which a window holds an action that was accepted."""
+
+
+class Judge:
+    """Names the action of windows by a matcher and a plan.
+
+    Args:
+        matcher: Its answers have evidence, for the alignment.
+        plan: Which class is judged at which length.
+        hold: The p_none up to which a window holds an action that others have begun.
+    """
+
+    def __init__(self, matcher: Matcher, plan: WindowPlan, hold: float = HOLD) -> None:
+        self.matcher, self.plan, self._hold = matcher, plan, hold
+        self._class = {label: number for number, label in enumerate(matcher.bank.labels)}
+
+    def read(self, windows: Sequence[Window]) -> list[Reading]:
+        """A reading of each window, encoded as one batch."""
+        clips = [
+            Clip(
+                pixels=np.stack(window.frames),
+                times_seconds=np.array(window.times),
+                duration_seconds=window.end - window.start,
+                fps=None,
+                decode_seconds=0.0,
+                preprocess_seconds=0.0,
+            )
+            for window in windows
+        ]
+        answers = self.matcher.answer_clips(clips, "window")
+        return [self._reading(*pair) for pair in zip(windows, answers, strict=True)]
+
+    def _reading(self, window: Window, answer: Match) -> Reading:
+        best = answer.topk[0].label
+        own = bool(self.plan.own[window.length, self._class[best]])
+        first, last = window.start, window.end
+        if answer.evidence is not None:
+            begin, end = aligned_rows(answer.evidence.distances)
+            segment = (window.end - window.start) / self.plan.frames
+            first, last = window.start + begin * segment, window.start + (end + 1) * segment
+        return Reading(
+            window.length,
+            window.start,
+            window.end,
+            best,
+            own and not answer.none,
+            own and answer.p_none is not None and answer.p_none <= self._hold,
+            answer.score,
+            answer.p_none,
+            first,
+            last,
+        )
+
+    def seconds_per_window(self, batch: int) -> float:
+        """How long the encoder and the matching take for one window, the less of two calls."""
+        spec = self.matcher.encoder.spec
+        side = spec.image_size
+        blank = [np.zeros((side, side, 3), np.uint8)] * spec.frames
+        windows = [Window(0, 0, 0.0, 1.0, blank, [0.0] * spec.frames) for _ in range(batch)]
+        self.read(windows)  # graphs are opened at first use
+        taken = []
+        for _ in range(2):
+            began = time.perf_counter()
+            self.read(windows)
+            taken.append(time.perf_counter() - began)
+        return min(taken) / batch
