@@ -1,0 +1,72 @@
+"""Consensus, hysteresis and joining of events."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from mafsar.runtime.live.tracker import Reading, Tracker
+
+STRIDE, LENGTH = 0.5, 2.0
+
+
+def events(named: str, **options: float) -> list[tuple[str, str, float, float]]:
+    """What a tracker says of windows that name classes by letters; "." is none, "(a)" only held."""
+    settings = {"gap": 1.0, "min_duration": 0.3} | options
+    tracker = Tracker(**settings)
+    out = []
+    for k, letter in enumerate(named):
+        start = k * STRIDE
+        reading = Reading(
+            0, start, start + LENGTH, letter.lower(), letter.islower(), letter.isupper(),
+            0.9, 0.1, start + 0.5, start + 1.5,
+        )  # fmt: skip
+        out += [(word, s.label, s.t_start, s.t_end) for word, s in tracker.take(reading)]
+    out += [(word, s.label, s.t_start, s.t_end) for word, s in tracker.finish()]
+    return out
+
+
+def test_one_window_is_no_event_and_two_of_three_are() -> None:
+    assert events("..a......") == []
+    assert events("..a.a....")[0] == ("start", "a", 1.5, 3.5)
+    assert [word for word, *_ in events("..aaaa......")] == ["start", "end"]
+
+
+def test_start_and_end_are_those_of_the_alignment() -> None:
+    (_, _, begun, _), (_, _, same, ended) = events("..aaaa......")
+    assert (begun, same, ended) == (1.5, 1.5, 4.0)
+
+
+def test_a_short_pause_does_not_split_an_event_and_a_long_one_does() -> None:
+    assert len(events("aaa...aaa......")) == 2
+    assert len(events("aaa.......aaa......")) == 4
+
+
+def test_weak_answers_hold_an_event_and_begin_none() -> None:
+    assert events("AAAAAA") == []
+    held = events("aaaAAAAAAAA......")
+    assert len(held) == 2
+    assert held[1][3] > events("aaa.........")[1][3]
+
+
+def test_another_class_ends_the_event_before_it_and_they_do_not_overlap() -> None:
+    found = events("aaaaabbbbb......")
+    assert [(word, label) for word, label, *_ in found] == [
+        ("start", "a"), ("end", "a"), ("start", "b"), ("end", "b"),
+    ]  # fmt: skip
+    assert found[1][3] <= found[2][2]
+
+
+def test_events_shorter_than_the_shortest_are_left_out() -> None:
+    assert events("..aa......", min_duration=5.0) == []
+
+
+def test_events_never_overlap_and_always_end() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        found = events("".join(rng.choice(list("ab.A"), 60)))
+        assert [word for word, *_ in found] == ["start", "end"] * (len(found) // 2)
+        ends = [each for each in found if each[0] == "end"]
+        assert all(begun <= ended for _, _, begun, ended in ends)
+        assert all(a[3] <= b[2] for a, b in itertools.pairwise(ends))
