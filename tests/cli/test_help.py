@@ -47,7 +47,7 @@ FLAGS = {
     "watch": f"{COMMON} {PICTURE} --engine --device --precision --window --stride --threshold"
     " --gap --min-duration --jsonl --csv --save-video --show --serve --max-fps --heartbeat"
     " --webhook --mqtt --model",
-    "record": "-v -q --seconds --count --delay",
+    "record": "-v -q --seconds --count --delay --trim",
     "bench": f"{COMMON} {OUTPUT} --engine --device --precision --batch --runs --seconds --clip --markdown",
     "synth": f"{COMMON} {OUTPUT} --classes --clips --size --seed --set --seconds --fps --photos"
     " --workers",
