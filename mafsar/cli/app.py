@@ -96,7 +96,7 @@ VERBS = (
     _Entry(
         "record",
         "record.record",
-        ("mafsar record 0 support/wave", "mafsar record 0 support/wave --seconds 2 --count 10"),
+        ("mafsar record 0 support/wave", "mafsar record 0 support/wave --seconds 2 --trim"),
     ),
     _Entry(
         "data check",
