@@ -14,7 +14,7 @@ from mafsar.runtime.match.answers import Match
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Clip
 
-HOLD = 0.75
+HOLD = 0.5
 """The p_none up to which a window holds an action that was accepted."""
 
 

@@ -1,18 +1,25 @@
 """From the answers to windows to events: consensus, hysteresis, and when an action began and ended.
 
-An action is accepted when two of the last three windows of one length name it. From then on it is
-held by weaker answers too, and it ends when it has not been named for the gap. Where it began and
-ended is read from the alignment of the windows that named it, not from their borders.
+An action is accepted when two of the last three windows of one length name it. From then on weaker
+answers hold it, too, and it ends when it was not named for the gap. Each window that names it votes
+for the part in which the alignment finds the action; it lasts from the first to the last moment that
+has half as many votes as the moment with the most. Windows overlap, so that one that reaches beyond
+the action is outvoted by those around it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 
 WINDOWS, AGREEING = 3, 2
 """An action is accepted when so many of the last windows of one length agree."""
+SHARE = 0.5
+"""Of the most votes: what a moment of the action has at least."""
+_KEPT = 256  # votes from the beginning and from the end of a long action
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,11 @@ class Reading:
     first: float
     last: float
 
+    @property
+    def vote(self) -> tuple[float, float, float]:
+        """First, last, and the weight of its vote."""
+        return self.first, self.last, 1.0 if self.p_none is None else 1.0 - self.p_none
+
 
 @dataclass
 class Span:
@@ -54,22 +66,31 @@ class Span:
         t_end: Where it ends so far, seconds.
         score: The largest so far.
         p_none: The smallest so far.
-        number: The number of the action in its region.
+        named: End of the last part of a window that named it, seconds.
     """
 
     label: str
     t_start: float
     t_end: float
-    score: float
-    p_none: float | None
-    number: int
+    score: float = 0.0
+    p_none: float | None = None
+    named: float = 0.0
+    _early: list[tuple[float, float, float]] = field(default_factory=list)
+    _late: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def support(self, reading: Reading) -> None:
         """Takes in a window that names it."""
         self.score = max(self.score, reading.score)
         if reading.p_none is not None:
             self.p_none = min(reading.p_none, 1.0 if self.p_none is None else self.p_none)
-        self.t_end = max(self.t_end, reading.last)
+        self.named = max(self.named, reading.last)
+        (self._early if len(self._early) < _KEPT else self._late).append(reading.vote)
+
+    def settle(self, after: float, shortest: float) -> None:
+        """Sets start and end by the votes so far, the start not before `after`."""
+        begun, ended = extent([*self._early, *self._late])
+        self.t_start = max(begun, after)
+        self.t_end = max(ended, self.t_start + shortest)
 
 
 class Tracker:
@@ -84,7 +105,7 @@ class Tracker:
         self._gap, self._min_duration = gap, min_duration
         self._recent: dict[int, deque[Reading]] = {}
         self._span: Span | None = None
-        self._count = 0
+        self._free = -np.inf  # end of the action before
 
     @property
     def active(self) -> Span | None:
@@ -100,42 +121,56 @@ class Tracker:
         recent = self._recent.setdefault(reading.length, deque(maxlen=WINDOWS))
         recent.append(reading)
         span = self._span
-        if span is not None and reading.best == span.label and (reading.accepted or reading.held):
-            span.support(reading)
-        elif span is not None and reading.end - span.t_end > self._gap + _length(reading):
-            yield from self.finish()
+        if span is not None:
+            if reading.best == span.label and (reading.accepted or reading.held):
+                span.support(reading)
+            elif reading.end - span.named > self._gap + (reading.end - reading.start) / 2:
+                yield from self._end()
         agreeing = [each for each in recent if each.accepted and each.best == reading.best]
         if not reading.accepted or len(agreeing) < AGREEING:
             return
         if self._span is not None and self._span.label == reading.best:
             return
-        begun = min(each.first for each in agreeing)
-        if self._span is not None:
-            if self._span.t_end > begun:
-                self._span.t_end = max(begun, self._span.t_start)
-            yield from self.finish()
-        last = max(each.last for each in agreeing)
-        if last - begun < self._min_duration:
+        following = Span(reading.best, 0.0, 0.0)
+        for each in agreeing:
+            following.support(each)
+        following.settle(-np.inf, 0.0)
+        if following.t_end - following.t_start < self._min_duration:
             return
-        self._count += 1
-        p_nones = [each.p_none for each in agreeing if each.p_none is not None]
-        self._span = Span(
-            reading.best,
-            begun,
-            last,
-            max(each.score for each in agreeing),
-            min(p_nones) if p_nones else None,
-            self._count,
-        )
-        yield "start", self._span
+        if self._span is not None:
+            yield from self._end(following.t_start)
+        following.settle(self._free, self._min_duration)
+        self._span = following
+        yield "start", following
 
     def finish(self) -> Iterator[tuple[str, Span]]:
         """Ends the action that goes on: the source is over, or lost."""
-        span, self._span = self._span, None
         self._recent.clear()
+        yield from self._end()
+
+    def _end(self, before: float = np.inf) -> Iterator[tuple[str, Span]]:
+        """Ends the action that goes on, where another begins before its end at that one's start."""
+        span, self._span = self._span, None
         if span is not None:
+            span.settle(self._free, self._min_duration)
+            span.t_end = min(span.t_end, max(before, span.t_start + self._min_duration))
+            self._free = span.t_end
             yield "end", span
 
 
-def _length(reading: Reading) -> float:
-    return (reading.end - reading.start) / 2
+def extent(votes: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """The first and the last moment with at least `SHARE` of the most votes.
+
+    Args:
+        votes: Parts as first, last (seconds) and weight; at least one.
+    """
+    first, last, weight = np.array(votes, np.float64).T
+    edges = np.unique(np.concatenate([first, last]))
+    change = np.zeros(len(edges))
+    np.add.at(change, np.searchsorted(edges, first), weight)
+    np.add.at(change, np.searchsorted(edges, last), -weight)
+    total = np.cumsum(change)[:-1]  # of each interval between two edges
+    if len(total) == 0 or total.max() <= 0:
+        return float(edges[0]), float(edges[-1])
+    on = np.flatnonzero(total >= SHARE * total.max() - 1e-9)
+    return float(edges[on[0]]), float(edges[on[-1] + 1])

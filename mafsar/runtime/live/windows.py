@@ -17,7 +17,7 @@ from mafsar.video.sampling import segment_times
 
 MOST_LENGTHS = 3
 _APART = 1.5  # lengths are at least this factor apart
-_REACH = 1.25  # a class is judged at lengths within its clips' durations, and this factor beyond
+_USUAL = 2.0  # seconds, where no clip has a length
 SHORTEST = 0.2
 """The shortest window, seconds."""
 _STEPS = 2  # a window begins every so many of the T segments of its length
@@ -53,14 +53,14 @@ def plan_windows(
 ) -> WindowPlan:
     """Chooses lengths by the durations of a bank's clips.
 
-    They are spaced evenly between the shortest and the longest clip on a logarithmic scale, a
-    factor of 1.5 apart at least. A class is judged at those between its own shortest and longest
-    clip, and at least at the nearest to its median clip.
+    A class is judged in windows as long as its longest clip, which hold the whole action at any
+    tempo that was shown; the alignment finds it inside of them. Classes of similar lengths share the
+    longest of them: lengths are a factor of 1.5 apart at least, and three at most.
 
     Args:
         bank: The bank.
         frames: T.
-        lengths: Seconds; None = by the clips.
+        lengths: Seconds, of which each class is judged at the nearest; None = by the clips.
         stride: Seconds; None = a quarter of each length (two of eight frames).
 
     Raises:
@@ -68,27 +68,21 @@ def plan_windows(
     """
     if stride is not None and not (math.isfinite(stride) and stride > 0):
         raise InputError(option(stride=stride), ": must be > 0 seconds")
-    by_class = [
-        [
-            clip.duration_seconds
-            for clip, index in zip(bank.clips, bank.class_index, strict=True)
-            if index == number and clip.duration_seconds > 0
-        ]
-        for number in range(len(bank.classes))
+    longest = [0.0] * len(bank.classes)
+    for clip, index in zip(bank.clips, bank.class_index.tolist(), strict=True):
+        if index >= 0:
+            longest[index] = max(longest[index], clip.duration_seconds)
+    # A class of single pictures has no length.
+    wanted = [max(seconds or _USUAL, SHORTEST) for seconds in longest]
+    chosen = _checked(lengths) if lengths is not None else _lengths(wanted)
+    nearest = [
+        int(np.argmin([abs(math.log(length / seconds)) for length in chosen])) for seconds in wanted
     ]
-    chosen = _checked(lengths) if lengths is not None else _lengths(by_class)
-    own = np.zeros((len(chosen), len(bank.classes)), bool)
-    for number, durations in enumerate(by_class):
-        middle = float(np.median(durations)) if durations else chosen[0]
-        nearest = int(np.argmin([abs(math.log(length / middle)) for length in chosen]))
-        own[nearest, number] = True
-        if durations:
-            low, high = min(durations) / _REACH, max(durations) * _REACH
-            own[:, number] |= [low <= length <= high for length in chosen]
-    keep = np.asarray(own.any(axis=1))
-    kept = tuple(length for length, used in zip(chosen, keep.tolist(), strict=True) if used)
+    used = sorted(set(nearest))
+    kept = tuple(chosen[number] for number in used)
+    own = np.array([[each == number for each in nearest] for number in used])
     strides = tuple(stride or _stride(length, frames) for length in kept)
-    return WindowPlan(kept, strides, own[keep], frames)
+    return WindowPlan(kept, strides, own, frames)
 
 
 def _checked(lengths: Sequence[float]) -> list[float]:
@@ -101,15 +95,13 @@ def _checked(lengths: Sequence[float]) -> list[float]:
     return sorted(set(lengths))
 
 
-def _lengths(by_class: Sequence[Sequence[float]]) -> list[float]:
-    every = [duration for durations in by_class for duration in durations]
-    if not every:
-        return [2.0]  # single pictures have no length
-    low, high = max(min(every), SHORTEST), max(max(every), SHORTEST)
+def _lengths(wanted: Sequence[float]) -> list[float]:
+    """One to three lengths for classes that want these: the longest of each group of similar ones."""
+    low, high = min(wanted), max(wanted)
     count = min(MOST_LENGTHS, 1 + int(math.log(high / low) / math.log(_APART) + 1e-9))
-    if count == 1:
-        return [max(float(np.median(every)), SHORTEST)]
-    return [float(length) for length in np.geomspace(low, high, count)]
+    borders = np.geomspace(low, high, count + 1)[1:-1]
+    group = np.searchsorted(borders, np.array(wanted), side="right")
+    return [max(np.array(wanted)[group == number].tolist()) for number in np.unique(group)]
 
 
 def _stride(length: float, frames: int) -> float:

@@ -28,24 +28,32 @@ def bank_of(*durations: list[float]) -> SimpleNamespace:
     )
 
 
-def test_clips_of_one_length_give_one_window() -> None:
-    plan = plan_windows(bank_of([2.0, 2.1], [1.9]), 8)
+def test_clips_of_similar_lengths_share_the_longest() -> None:
+    plan = plan_windows(bank_of([1.2, 2.0], [1.6]), 8)
     assert plan.lengths == (2.0,)
     assert plan.strides == (0.5,)
     assert plan.own.tolist() == [[True, True]]
 
 
-def test_classes_are_judged_at_their_own_lengths() -> None:
+def test_classes_are_judged_at_the_length_of_their_longest_clip() -> None:
     plan = plan_windows(bank_of([0.8, 1.0], [3.0], [9.0, 10.0]), 8)
-    np.testing.assert_allclose(plan.lengths, np.geomspace(0.8, 10, 3))
+    assert plan.lengths == (1.0, 3.0, 10.0)
     assert plan.own.tolist() == [
         [True, False, False], [False, True, False], [False, False, True],
     ]  # fmt: skip
 
 
-def test_lengths_that_nobody_is_judged_at_are_left_out() -> None:
-    plan = plan_windows(bank_of([1.0], [10.0]), 8)
-    assert plan.lengths == pytest.approx((1.0, 10.0))
+def test_there_are_three_lengths_at_most_and_none_that_nobody_uses() -> None:
+    plan = plan_windows(bank_of(*[[float(2**k)] for k in range(7)]), 8)
+    assert len(plan.lengths) == 3
+    assert plan.own.any(axis=1).all()
+    assert (plan.own.sum(axis=0) == 1).all()
+    given = plan_windows(bank_of([1.0], [1.1]), 8, [1.0, 30.0])
+    assert given.lengths == (1.0,)
+
+
+def test_pictures_without_a_length_get_windows_of_two_seconds() -> None:
+    assert plan_windows(bank_of([0.0]), 8).lengths == (2.0,)
 
 
 @pytest.mark.parametrize("wrong", [[], [1.0, 2.0, 3.0, 4.0], [0.1], [float("nan")]])
