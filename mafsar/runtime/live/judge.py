@@ -14,8 +14,8 @@ from mafsar.runtime.match.answers import Match
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Clip
 
-HOLD = 0.5
-"""The p_none up to which a window holds an action that was accepted."""
+HOLD = 0.3
+"""A window holds an action that was accepted up to this part of the way from the threshold to 1."""
 
 
 class Judge:
@@ -24,11 +24,12 @@ class Judge:
     Args:
         matcher: Its answers have evidence, for the alignment.
         plan: Which class is judged at which length.
-        hold: The p_none up to which a window holds an action that others have begun.
     """
 
-    def __init__(self, matcher: Matcher, plan: WindowPlan, hold: float = HOLD) -> None:
-        self.matcher, self.plan, self._hold = matcher, plan, hold
+    def __init__(self, matcher: Matcher, plan: WindowPlan) -> None:
+        self.matcher, self.plan = matcher, plan
+        # A matcher of an uncalibrated bank has none.
+        self._threshold: float | None = getattr(matcher, "threshold", None)
         self._class = {label: number for number, label in enumerate(matcher.bank.labels)}
 
     def read(self, windows: Sequence[Window]) -> list[Reading]:
@@ -55,17 +56,20 @@ class Judge:
             begin, end = aligned_rows(answer.evidence.distances)
             segment = (window.end - window.start) / self.plan.frames
             first, last = window.start + begin * segment, window.start + (end + 1) * segment
+        limit, p_none = self._threshold, answer.p_none
+        held = p_none is not None and limit is not None and p_none <= limit + HOLD * (1 - limit)
         return Reading(
             window.length,
             window.start,
             window.end,
             best,
             own and not answer.none,
-            own and answer.p_none is not None and answer.p_none <= self._hold,
+            own and held,
             answer.score,
-            answer.p_none,
+            p_none,
             first,
             last,
+            0.0 if p_none is None or not limit else p_none / limit,
         )
 
     def seconds_per_window(self, batch: int) -> float:

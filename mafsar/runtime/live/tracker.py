@@ -1,6 +1,8 @@
 """From the answers to windows to events: consensus, hysteresis, and when an action began and ended.
 
-An action is accepted when two of the last three windows of one length name it. From then on weaker
+An action is accepted when two of the last three windows of one length name it, and are well below
+the threshold of p_none on average: that two windows that share most of their frames are barely below
+it says little. From then on weaker
 answers hold it, too, and it ends when it was not named for the gap. Each window that names it votes
 for the part in which the alignment finds the action; it lasts from the first to the last moment that
 has half as many votes as the moment with the most. Windows overlap, so that one that reaches beyond
@@ -16,7 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 WINDOWS, AGREEING = 3, 2
-"""An action is accepted when so many of the last windows of one length agree."""
+"""An action is accepted when so many of the last windows of one length agree,"""
+DOUBT = 0.7
+"""and their mean p_none is at most this share of the threshold."""
 SHARE = 0.5
 """Of the most votes: what a moment of the action has at least."""
 _KEPT = 256  # votes from the beginning and from the end of a long action
@@ -37,6 +41,7 @@ class Reading:
         p_none: None without calibration.
         first: Where the action begins in the window by the alignment, seconds.
         last: Where it ends.
+        doubt: p_none as a share of its threshold; 0 without calibration.
     """
 
     length: int
@@ -49,6 +54,7 @@ class Reading:
     p_none: float | None
     first: float
     last: float
+    doubt: float = 0.0
 
     @property
     def vote(self) -> tuple[float, float, float]:
@@ -130,6 +136,8 @@ class Tracker:
         if not reading.accepted or len(agreeing) < AGREEING:
             return
         if self._span is not None and self._span.label == reading.best:
+            return
+        if sum(each.doubt for each in agreeing) > DOUBT * len(agreeing):
             return
         following = Span(reading.best, 0.0, 0.0)
         for each in agreeing:
