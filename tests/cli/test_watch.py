@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -81,6 +82,21 @@ def test_all_files_hold_the_same_events(place: Path, tmp_path: Path) -> None:
 def test_a_table_is_printed_without_json(place: Path) -> None:
     out, _ = run(place / "support", place / "long.mp4", "--text", "off")
     assert any(" start " in line and " s " in line for line in out.splitlines())
+
+
+def test_two_people_in_two_regions_are_two_right_events(place: Path, tmp_path: Path) -> None:
+    left = load_raw_clip(place / "support" / CLASSES[0] / "1.mp4", frames=24).frames
+    right = load_raw_clip(place / "support" / CLASSES[1] / "2.mp4", frames=24).frames
+    both = [np.concatenate(pair, axis=1) for pair in zip(left, right, strict=True)]
+    write_video(tmp_path / "both.mp4", both, 12)
+    out, _ = run(
+        place / "bank.safetensors", tmp_path / "both.mp4", "--json",
+        "--roi", "left=0,0,0.5,1", "--roi", "right=112,0,112,112",
+    )  # fmt: skip
+    ends = [line for line in map(json.loads, out.splitlines()) if line["event"] == "end"]
+    assert {(line["region"], line["label"]) for line in ends} == {
+        ("left", CLASSES[0]), ("right", CLASSES[1]),
+    }  # fmt: skip
 
 
 def test_existing_files_are_refused_and_json_lines_grow(place: Path, tmp_path: Path) -> None:

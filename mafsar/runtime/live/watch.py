@@ -57,7 +57,7 @@ class WatchOptions:
             raise InputError(option(heartbeat=self.heartbeat), ": must be > 0 seconds")
 
 
-@dataclass
+@dataclass(eq=False)
 class _Source:
     """What is known of one source."""
 
@@ -91,7 +91,6 @@ class Watch(Iterator[Event]):
         watched_seconds: Seconds of source that were read so far, of all sources together.
         sustained: Windows a second that this machine encodes; None before it was measured, which is
             done for live sources.
-        errors: Sources that could not be read, with the error, so far.
         on_turn: Called between windows, a few times a second at least; None = nothing.
     """
 
@@ -109,7 +108,7 @@ class Watch(Iterator[Event]):
         if not places:
             raise InputError("no source was named; give at least one")
         self.places = tuple(places)
-        self.errors: list[tuple[str, MafsarError]] = []
+        self._failed: dict[int, MafsarError] = {}
         self.windows = 0
         self.sustained: float | None = None
         self._options = options or WatchOptions()
@@ -137,6 +136,11 @@ class Watch(Iterator[Event]):
     def matcher(self) -> Matcher:
         """What answers now."""
         return self._judge.matcher
+
+    @property
+    def errors(self) -> list[tuple[str, MafsarError]]:
+        """Sources that could not be read, with the error; of live ones those that never came."""
+        return [(self.places[number].name, error) for number, error in self._failed.items()]
 
     @property
     def watched_seconds(self) -> float:
@@ -222,8 +226,8 @@ class Watch(Iterator[Event]):
             for source in self._sources:
                 if source.intake is not None and source.place.kind not in ("frames", "stdin"):
                     source.intake.join(5.0)
-        if len(self.errors) == len(self._sources):
-            raise self.errors[0][1]
+        if len(self._failed) == len(self._sources):
+            raise next(iter(self._failed.values()))
 
     def _start(self, waiting: list[int]) -> list[int]:
         """Starts live sources, and files as others end; returns those that still wait."""
@@ -278,10 +282,14 @@ class Watch(Iterator[Event]):
         """What follows from the news of a source."""
         if news.state in ("lost", "ended", "dark", "frozen"):
             yield from self._finish(source)
+        number = self._sources.index(source)
         if news.error is not None:
-            self.errors.append((source.place.name, news.error))
-            if len(self._sources) == 1:
+            self._failed.setdefault(number, news.error)
+            # Sources that have been there come back; where none was ever there, that is an error.
+            if len(self._failed) == len(self._sources):
                 self._stopped = True
+        elif news.state == "open":
+            self._failed.pop(number, None)
         source.seconds = max(source.seconds, news.seconds)
         message = news.message or (None if news.error is None else str(news.error))
         source.state = news.state
