@@ -11,7 +11,8 @@ end from the alignment.
 
 Segment F1: a found event is right if its label and its overlap with a true one (intersection over
 union ≥ 0.5) are; each true event counts once. Delay: from the true start to the moment of the stream at
-which `start` was said, over found events of the right label that overlap the true one.
+which `start` was said, over found events of the right label that overlap the true one and were said after
+it began.
 """
 
 from __future__ import annotations
@@ -180,10 +181,11 @@ def scored(
                 if low <= each.end - each.start < high:
                     counts[0] += j in taken.values()
                     counts[1] += 1
+            # One that was said before the action began is another that was not ended in time.
             hits = [
                 one.said
                 for one in found
-                if one.label == each.label and one.start < each.end and one.end > each.start
+                if one.label == each.label and overlap(one, each) > 0 and one.said >= each.start
             ]
             if hits:
                 delays.append(min(hits) - each.start)
