@@ -68,7 +68,9 @@ def main() -> None:
     mafsar("match", "bank.safetensors", str(query), "--keep-query")
     watched = mafsar("watch", "bank.safetensors", str(query), "--json")[0].splitlines()
     wanted(json.loads(watched[-1])["state"] == "ended", f"watching ends with {watched[-1]}")
-    mafsar("record", str(query), "recorded/class0", "--seconds", "1", "--count", "1", "--delay", "0")
+    mafsar(
+        "record", str(query), "recorded/class0", "--seconds", "1", "--count", "1", "--delay", "0"
+    )
     listed = mafsar("bank", "list", "bank.safetensors", "--json")[0]
     wanted(json.loads(listed)["clips"] is not None, "the bank lists no clips")
     mafsar("bank", "remove", "bank.safetensors", "--class", "class2")

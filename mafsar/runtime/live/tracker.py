@@ -112,6 +112,7 @@ class Tracker:
         self._recent: dict[int, deque[Reading]] = {}
         self._span: Span | None = None
         self._free = -np.inf  # end of the action before
+        self._alone = True  # no length has had a second window
 
     @property
     def active(self) -> Span | None:
@@ -126,6 +127,7 @@ class Tracker:
         """
         recent = self._recent.setdefault(reading.length, deque(maxlen=WINDOWS))
         recent.append(reading)
+        self._alone = self._alone and len(recent) == 1
         span = self._span
         if span is not None:
             if reading.best == span.label and (reading.accepted or reading.held):
@@ -152,7 +154,18 @@ class Tracker:
         yield "start", following
 
     def finish(self) -> Iterator[tuple[str, Span]]:
-        """Ends the action that goes on: the source is over, or lost."""
+        """Ends the action that goes on: the source is over, or lost.
+
+        A source so short that it had one window of each length is named by that window alone.
+        """
+        named = [each for recent in self._recent.values() for each in recent if each.accepted]
+        if self._alone and named:
+            best = min(named, key=lambda each: each.doubt)
+            self._span = Span(best.best, 0.0, 0.0)
+            self._span.support(best)
+            self._span.settle(self._free, self._min_duration)
+            yield "start", self._span
+        self._alone = False
         self._recent.clear()
         yield from self._end()
 

@@ -385,7 +385,7 @@ def watch(
         sources: Paths, folders, cameras (`0`, "/dev/video0", "csi://0"), streams ("rtsp://…"), "-" for
             stdin, "NAME=SOURCE", or iterables of (seconds, frame) with frames uint8 RGB (H, W, 3).
         model: An encoder, or the name or path of a model; None = that of the bank, else `tiny`.
-        window: One to three lengths of the windows, seconds; None = by the bank's clips.
+        window: One to three lengths of the windows, seconds; None = the longest clip of each class.
         stride: Seconds from one window to the next; None = a quarter of their length, or what this
             machine sustains for the live sources.
         threshold: See `Matcher`.

@@ -99,3 +99,8 @@ def test_a_long_action_keeps_few_votes_and_both_its_ends() -> None:
     start, end = (events("." + "a" * 5000 + "......")[k] for k in (0, 1))
     assert start[2] == end[2] == 1.0
     assert end[3] == 5000 * STRIDE + 1.5
+
+
+def test_a_source_of_one_window_is_named_by_it() -> None:
+    assert events("a") == [("start", "a", 0.5, 1.5), ("end", "a", 0.5, 1.5)]
+    assert events(".") == events("A") == events("a.") == []
