@@ -75,6 +75,13 @@ def note(text: str | None, stream: TextIO | None = None) -> None:
     stream.flush()
 
 
+def tell(text: str) -> None:
+    """Print `text` on stderr each time, unless ``-q``: what happens again is news again."""
+    if not _state.quiet:
+        sys.stderr.write(f"{plain(text)}\n")
+        sys.stderr.flush()
+
+
 def warn(text: str) -> None:
     """Print a warning once on stderr, unless ``-q``."""
     note(f"warning: {text}")
