@@ -60,6 +60,7 @@ def watch(
             help="Answer none where p_none is above this.",
         ),
     ] = "auto",
+    far: opt.FarOption = None,
     gap: Annotated[
         float,
         typer.Option("--gap", metavar="S", min=0, help="Join events closer than this, seconds."),
@@ -166,6 +167,7 @@ def watch(
         views=views,
         metric=metric,
         threshold=threshold,
+        far=far,
         picture=(fit, rotate, hflip),
     )
     pictures = Pictures(places, save_video, show=show, serve=serve)
@@ -242,6 +244,7 @@ def _opener(
     views: str,
     metric: Any,
     threshold: str,
+    far: float | None,
     picture: tuple[str | None, str | None, bool | None],
 ) -> Callable[[], Matcher]:
     """What reads bank and model, at the start and again at each reload."""
@@ -270,6 +273,7 @@ def _opener(
             views=chosen_views if known else "auto",
             metric=metric,
             threshold=limit,
+            far=far,
             evidence=True,
         )
         say_bank(matcher)

@@ -128,7 +128,8 @@ class MafsarNetwork(nn.Module):
         if tokens.ndim != 2 or tokens.shape[1] != length:
             raise InputError(f"tokens must have shape (B, {length}), got {tuple(tokens.shape)}")
         out: Tensor = self.text(tokens)
-        return out if self.photo is None else F.pad(out, (0, self.config.photo.width))
+        beside = self.config.feature_dim - self.config.embed_dim
+        return F.pad(out, (0, beside)) if beside else out
 
     def scale_pixels(self, pixels: Tensor) -> Tensor:
         """Normalises pixels in [0, 255], (…, 3, S, S), floats.

@@ -29,7 +29,7 @@ class Judge:
     def __init__(self, matcher: Matcher, plan: WindowPlan) -> None:
         self.matcher, self.plan = matcher, plan
         # A matcher of an uncalibrated bank has none.
-        self._threshold: float | None = getattr(matcher, "threshold", None)
+        self._threshold = matcher.threshold
         self._class = {label: number for number, label in enumerate(matcher.bank.labels)}
 
     def read(self, windows: Sequence[Window]) -> list[Reading]:

@@ -360,6 +360,7 @@ def watch(
     window: Sequence[float] | None = None,
     stride: float | None = None,
     threshold: float | Literal["auto", "off"] = "auto",
+    far: float | None = None,
     gap: float = 1.0,
     min_duration: float = 0.3,
     roi: Mapping[str, Roi] | None = None,
@@ -389,6 +390,7 @@ def watch(
         stride: Seconds from one window to the next; None = a quarter of their length, or what this
             machine sustains for the live sources.
         threshold: See `Matcher`.
+        far: See `Matcher`.
         gap: An action that is named again within this is the same action, seconds.
         min_duration: Shorter actions are left out, seconds.
         roi: Regions by name, each (X, Y, width, height) in pixels or 0–1; each has events of its own.
@@ -432,12 +434,12 @@ def watch(
             used = load_model(SHIPPED) if encoder is None else encoder
             bank = enroll(support, used, text=text, views=views, geometry=geometry)
             return Matcher(
-                bank, used, metric=metric, threshold=threshold, evidence=True,
+                bank, used, metric=metric, threshold=threshold, far=far, evidence=True,
                 topk=len(bank.classes),
             )  # fmt: skip
         return Matcher(
-            bank, used, text=text, metric=metric, views=views, threshold=threshold, evidence=True,
-            topk=len(bank.classes),
+            bank, used, text=text, metric=metric, views=views, threshold=threshold, far=far,
+            evidence=True, topk=len(bank.classes),
         )  # fmt: skip
 
     return Watch(open_matcher, places, options, status=status)
