@@ -11,22 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import kernels
-from mafsar.choices import (
-    TEXT_USES,
-    Metric,
-    Scoring,
-    TextUse,
-    ViewsUse,
-    check_choice,
-)
+from mafsar.choices import TEXT_USES, Metric, Scoring, TextUse, ViewsUse, check_choice
 from mafsar.errors import InputError, MafsarError, option
 from mafsar.model.names import SHIPPED
-from mafsar.runtime.bank.bank import (
-    Bank,
-    check_geometry,
-    is_bank,
-    read_bank,
-)
+from mafsar.runtime.bank.bank import Bank, check_geometry, is_bank, read_bank
 from mafsar.runtime.bank.clips import clip_identity, clip_size
 from mafsar.runtime.encoder import Encoder, Float32, provenance
 from mafsar.runtime.engines.loading import load_model
