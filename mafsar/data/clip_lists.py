@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from mafsar.data.list_paths import PathRule, find_rule
 from mafsar.data.tables import read_seconds
+from mafsar.documents import parse_json
 from mafsar.errors import InputError
 from mafsar.video.source import is_video
 
@@ -238,7 +238,7 @@ def _read_jsonl(table: Path) -> Iterator[Row]:
         if not text.strip():
             continue
         try:
-            value = json.loads(text)
+            value = parse_json(text, "the line")
             row = {_COLUMN.get(_plain(key), _plain(key)): str(cell) for key, cell in value.items()}
         except (ValueError, AttributeError) as error:
             raise InputError(f"{table} line {line}: is not a JSON object ({error})") from error

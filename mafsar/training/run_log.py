@@ -8,11 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from mafsar.documents import number, one_of, optional, parse_json, read_text, record, whole
+from mafsar.errors import InputError
 from mafsar.files import written_beside
 
 METRICS_FILE = "metrics.jsonl"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
+_MOST_BYTES = 1 << 30
+_KINDS = record(
+    {"kind": one_of("train", "val"), "step": whole(0, 1_000_000_000)}, open_to_more=True
+)
+_TRAIN = record(
+    {"accuracy": number(), "loss": number()},
+    {"loss_visual": optional(number()), "loss_text": optional(number())},
+    open_to_more=True,
+)
+_VAL = record({"accuracy": number(), "accuracy_visual": number()}, open_to_more=True)
 
 
 class RunLog:
@@ -67,14 +79,25 @@ class RunLog:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics, without a last line that was cut short by a kill."""
+    """The lines of a run's metrics, without a last line that was cut short by a kill.
+
+    Raises:
+        InputError: Another line is not one of a run's.
+    """
     path = run / METRICS_FILE
     if not path.is_file():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    text = read_text(path, most_bytes=_MOST_BYTES)
+    for number_of, line in enumerate(text.splitlines(keepends=True), start=1):
         if line.endswith("\n"):
-            lines.append(json.loads(line))
+            try:
+                values = parse_json(line, "the line")
+                _KINDS(values, "")
+                (_VAL if values["kind"] == "val" else _TRAIN)(values, "")
+            except InputError as error:
+                raise InputError(f"{path} line {number_of}: {error}; remove the line") from error
+            lines.append(values)
     return lines
 
 

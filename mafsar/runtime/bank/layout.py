@@ -25,8 +25,9 @@ from mafsar.documents import (
     whole,
 )
 from mafsar.errors import InputError
+from mafsar.model.config_layout import MOST_FRAMES, SCORING
 from mafsar.runtime.bank.maker import PROBE_PREFIX
-from mafsar.runtime.engines.manifest import MOST_FRAMES, PREPROCESS, PROMPTS, SCORING
+from mafsar.runtime.engines.manifest import PREPROCESS, PROMPTS
 
 CHECKSUM = "sha256"  # of a file's metadata; `checksum` in the document says that it must be there
 _LARGE_BYTES = 64 << 20
