@@ -168,6 +168,11 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_bank_head(head: bytes) -> bool:
+    """Whether a file that begins with these bytes, some thousands, is a bank."""
+    return b'"__metadata__":{"' in head and b'mafsar"' in head
+
+
 def own_files(folder: Path, name: re.Pattern[str]) -> Iterator[tuple[Path, os.stat_result]]:
     """Yields the regular files of a folder whose whole name fits a pattern, with their state.
 

@@ -14,7 +14,8 @@ from mafsar.cli.plain import say
 from mafsar.errors import InputError, MissingError
 
 if TYPE_CHECKING:
-    from mafsar.runtime.bank.bank import Bank, EnrolledClip
+    from mafsar.runtime.bank.bank import Bank
+    from mafsar.runtime.bank.clips import EnrolledClip
 
 ClassOption = Annotated[
     str | None, typer.Option("--class", metavar="C[,C]", help="Only these classes.")

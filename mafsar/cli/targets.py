@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mafsar.errors import InputError
-from mafsar.files import is_folder
+from mafsar.files import is_bank_head, is_folder
 
 Kind = Literal["text", "picture", "video", "bank", "store"]
 Outputs = Mapping[str, Path | Sequence[Path] | None]
@@ -157,6 +157,6 @@ _KINDS: dict[Kind, tuple[str, Callable[[bytes], bool]]] = {
     "text": ("a text file", lambda head: not _CONTROLS & set(head)),
     "picture": ("a PNG picture", lambda head: head.startswith(b"\x89PNG\r\n")),
     "video": ("an MP4 video", lambda head: head[4:8] == b"ftyp"),
-    "bank": ("a bank", lambda head: b'"__metadata__":{"' in head and b'mafsar"' in head),
+    "bank": ("a bank", is_bank_head),
     "store": ("a packed data set", lambda head: head.startswith(b"SQLite format 3\0")),
 }

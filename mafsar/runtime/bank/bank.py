@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from mafsar import documents
 from mafsar.choices import Branch, Metric, Scoring, TextUse, ViewsUse
-from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
 from mafsar.errors import InputError, MissingError, Placeholder, call, option
 from mafsar.files import is_folder, write_safetensors
+from mafsar.runtime.bank.clips import EnrolledClip
 from mafsar.runtime.bank.layout import (
     CHECKSUM,
     check_document,
     check_tensors,
     checksum,
     is_intact,
+    refuse_other_kind,
 )
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.text_choice import TextChoice
@@ -44,31 +45,6 @@ _KEY = "mafsar"
 _OUTLINE = documents.record(
     {"kind": documents.text(), "schema": documents.anything}, open_to_more=True
 )
-
-
-@dataclass(frozen=True)
-class EnrolledClip(LabelledClip):
-    """One clip of a bank; `path` is where it was when it was enrolled.
-
-    Attributes:
-        content_sha256: Hash of the bytes of the file, of the frame folder or of the frames.
-        size_bytes: Size of the file; 0 for a frame folder and for frames in memory.
-        duration_seconds: Length of the part that was enrolled.
-    """
-
-    content_sha256: str = ""
-    size_bytes: int = 0
-    duration_seconds: float = 0.0
-
-    @property
-    def location(self) -> str:
-        """The path as text, or the name of frames that were in memory."""
-        return self.name if self.path is None else str(self.path)
-
-    @property
-    def identity(self) -> tuple[str, float, float]:
-        """Content and seconds taken: equal if the clips are the same."""
-        return clip_identity(self.content_sha256, self.start, self.end)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -97,6 +73,8 @@ class Bank:
         path: The file it was read from, or None.
         notes: What was left out while enrolling, one sentence each; not saved.
         repairs: What was repaired in reading the clips, a sentence a clip; not in the file.
+        added_to: The bank, read from a file, that clips were added to; not in the file. None for
+            every other bank.
     """
 
     classes: tuple[SupportClass, ...]
@@ -116,6 +94,7 @@ class Bank:
     path: Path | None = None
     notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
+    added_to: Bank | None = None
 
     def __repr__(self) -> str:
         labels = ", ".join(self.labels[:4]) + (", …" if len(self.labels) > 4 else "")
@@ -164,6 +143,10 @@ class Bank:
         )
         return mine == its
 
+    def is_at(self, path: Path) -> bool:
+        """Whether the bank was read from this file."""
+        return self.path is not None and self.path.resolve() == path.resolve()
+
     def frames(self, *, use_text: bool) -> Float32:
         """Features to match queries with, (n, T, E): `support` with class text, else `query`."""
         return self.query if self.support is None or not use_text else self.support
@@ -203,20 +186,31 @@ class Bank:
     def save(self, path: str | Path, *, images: bool = True, overwrite: bool = False) -> Path:
         """Writes the bank as one `.safetensors` file.
 
+        A bank of `mafsar.enroll(…, add_to=bank)` that replaces the file of that bank keeps what
+        other processes have added to the file and removed from it in the meantime.
+
         Args:
             path: The file to write.
             images: Whether to include the small pictures.
-            overwrite: Whether an existing file may be replaced.
+            overwrite: Whether an existing bank may be replaced.
 
         Returns:
             The path.
 
         Raises:
-            InputError: The path has another ending, or exists and `overwrite` is False.
+            InputError: The path has another ending, exists and `overwrite` is False, or is a file
+                that is not a bank.
         """
         path = Path(path)
         if path.suffix != SUFFIX:
             raise InputError(f"{path}: a bank's file ends in {SUFFIX}; name it {path.stem}{SUFFIX}")
+        if overwrite and self.added_to is not None and self.added_to.is_at(path):
+            from mafsar.runtime.bank.update import save_added
+
+            save_added(path, self.added_to, self, images=images)
+            return path
+        if overwrite:
+            refuse_other_kind(path)
         tensors = {
             "query": self.query,
             "pooled": self.pooled,
@@ -348,18 +342,6 @@ class Bank:
                 for clip, index in zip(self.clips, self.class_index, strict=True)
             ],
         }
-
-
-def clip_identity(
-    content_sha256: str, start: float | None, end: float | None
-) -> tuple[str, float, float]:
-    """Content and seconds taken, as a key that can be sorted."""
-    return (content_sha256, start or 0.0, float("inf") if end is None else end)
-
-
-def clip_size(path: Path | None) -> int:
-    """Size of a clip's file in bytes; 0 for a frame folder and for frames in memory."""
-    return path.stat().st_size if path is not None and path.is_file() else 0
 
 
 def is_bank(path: str | Path) -> bool:

@@ -90,7 +90,7 @@ def merge_banks(*banks: Bank) -> Bank:
     if not banks:
         raise InputError("no bank to merge; give one or more")
     merged = functools.reduce(_merge_two, banks)
-    return settle(replace(merged, path=None))
+    return settle(replace(merged, path=None, added_to=None))
 
 
 def _merge_two(left: Bank, right: Bank) -> Bank:

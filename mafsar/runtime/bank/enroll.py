@@ -23,13 +23,11 @@ from mafsar.errors import InputError, MafsarError, Message, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import (
     Bank,
-    EnrolledClip,
     check_geometry,
-    clip_identity,
-    clip_size,
     is_bank,
     read_bank,
 )
+from mafsar.runtime.bank.clips import EnrolledClip, clip_identity, clip_size
 from mafsar.runtime.bank.edit import merge_banks, settle
 from mafsar.runtime.bank.maker import make_maker
 from mafsar.runtime.bank.text_choice import TextChoice, check_text_use, known_classes
@@ -102,7 +100,9 @@ def enroll(
     if text is not None:
         check_choice("text", text, TEXT_USES)
     check_views("auto" if views is None else views)
-    support = read_support(support, fps=fps, times=times, frames_pattern=frames_pattern)
+    support = read_support(
+        support, fps=fps, times=times, frames_pattern=frames_pattern, on_error="skip"
+    )
     encoder = _encoder_for(model, add_to)
     if add_to is not None:
         add_to.check_encoder(encoder)
@@ -132,7 +132,7 @@ def enroll(
         progress=progress,
         ignore_clock=ignore_clock,
     )
-    unreadable = list(dict.fromkeys([*unreadable, *encoded.failed.values()]))
+    unreadable = list(dict.fromkeys([*support.missing, *unreadable, *encoded.failed.values()]))
     if on_error == "raise":
         refuse_unreadable(unreadable, can_skip=True)
     notes = [*support.notes, *notes, *(Message.of(error, "; left out") for error in unreadable)]
@@ -163,7 +163,8 @@ def enroll(
     )
     if add_to is None:
         return settle(bank)
-    return merge_banks(replace(add_to, notes=(), repairs=()), bank)
+    joined = merge_banks(replace(add_to, notes=(), repairs=()), bank)
+    return replace(joined, added_to=add_to if add_to.path is not None else add_to.added_to)
 
 
 def open_support(

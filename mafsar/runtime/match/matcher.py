@@ -17,11 +17,10 @@ from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import (
     Bank,
     check_geometry,
-    clip_identity,
-    clip_size,
     is_bank,
     read_bank,
 )
+from mafsar.runtime.bank.clips import clip_identity, clip_size
 from mafsar.runtime.encoder import Encoder, Float32, provenance
 from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK

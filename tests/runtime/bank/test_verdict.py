@@ -11,7 +11,8 @@ import pytest
 
 from mafsar.choices import Scoring
 from mafsar.data.support import SupportClass
-from mafsar.runtime.bank.bank import Bank, EnrolledClip, read_bank
+from mafsar.runtime.bank.bank import Bank, read_bank
+from mafsar.runtime.bank.clips import EnrolledClip
 from mafsar.runtime.bank.edit import remove, settle
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.bank.left_out import left_out_clips
