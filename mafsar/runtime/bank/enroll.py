@@ -97,6 +97,9 @@ def enroll(
             or use of text.
     """
     check_choice("on_error", on_error, get_args(OnError))
+    for name, value in (("batch", batch), ("workers", workers)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be ≥ 1, got {value}")
     if text is not None:
         check_choice("text", text, TEXT_USES)
     check_views("auto" if views is None else views)
