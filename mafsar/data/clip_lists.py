@@ -19,6 +19,7 @@ from mafsar.data.list_paths import PathRule, find_rule
 from mafsar.data.tables import read_seconds
 from mafsar.documents import parse_json
 from mafsar.errors import InputError
+from mafsar.files import exists
 from mafsar.video.source import is_video
 
 LIST_ENDINGS = frozenset({".csv", ".jsonl", ".list", ".lst", ".tsv", ".txt"})
@@ -171,7 +172,7 @@ def _is_header(table: Path, row: Sequence[str]) -> bool:
     known = {_COLUMN.get(_plain(cell)) for cell in row} - {None}
     if not known or any(is_video(cell) for cell in row):
         return False
-    return {"path", "label"} <= known or not (row[0] and (table.parent / row[0]).exists())
+    return {"path", "label"} <= known or not (row[0] and exists(table.parent / row[0]))
 
 
 def _check_header(table: Path, line: int, row: Sequence[str], order: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ _STEPS_AT_ONCE = 100_000
 _ROW_BYTES = 3  # a row of a page takes at least so many
 _LONGEST_VALUE = 64 << 20  # bytes
 _LONGEST_TEXT = 10_000
-_LAST_ID = 1 << 62
+_LAST_ID = 1 << 50
 _SETTINGS = record(
     {"frames": whole(1, 999), "short_side": whole(32, 4096), "quality": whole(1, 95)}
 )

@@ -60,7 +60,7 @@ RANGES: dict[str, Range] = {
     "model.joint_scale": Range(-1e6, 1e6),
     "model.frames": _COUNT,
     "data.workers": Range(0, 256),
-    "optim.learning_rate": Range(0, 1000),
+    "optim.learning_rate": Range(0, 1e38),
     "optim.weight_decay": Range(0, 1000),
     "optim.beta1": Range(0, 1, below=True),
     "optim.beta2": Range(0, 1, below=True),

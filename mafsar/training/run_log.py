@@ -16,15 +16,12 @@ METRICS_FILE = "metrics.jsonl"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
 _MOST_BYTES = 1 << 30
-_KINDS = record(
-    {"kind": one_of("train", "val"), "step": whole(0, 1_000_000_000)}, open_to_more=True
-)
-_TRAIN = record(
-    {"accuracy": number(), "loss": number()},
-    {"loss_visual": optional(number()), "loss_text": optional(number())},
+_DRAWN = ("loss", "loss_visual", "loss_text", "accuracy", "accuracy_visual")
+_LINE = record(
+    {"kind": one_of("train", "val"), "step": whole(0, 1_000_000_000)},
+    dict.fromkeys(_DRAWN, optional(number())),
     open_to_more=True,
 )
-_VAL = record({"accuracy": number(), "accuracy_visual": number()}, open_to_more=True)
 
 
 class RunLog:
@@ -93,8 +90,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         if line.endswith("\n"):
             try:
                 values = parse_json(line, "the line")
-                _KINDS(values, "")
-                (_VAL if values["kind"] == "val" else _TRAIN)(values, "")
+                _LINE(values, "")
             except InputError as error:
                 raise InputError(f"{path} line {number_of}: {error}; remove the line") from error
             lines.append(values)
@@ -114,24 +110,21 @@ def draw_curves(run: Path) -> None:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    steps = [line["step"] for line in train]
     for name, colour in (("loss", "#1f5a99"), ("loss_visual", "#2a9d62"), ("loss_text", "#c2691f")):
-        points = [(line["step"], line[name]) for line in train if line.get(name) is not None]
+        points = _points(train, name)
         if points:
             left.plot(*zip(*_smooth(points), strict=True), label=name, color=colour, lw=1.2)
     left.set(xlabel="step", title="training loss (running mean)")
-    accuracy = _smooth([(line["step"], line["accuracy"]) for line in train])
-    if steps:
+    accuracy = _smooth(_points(train, "accuracy"))
+    if accuracy:
         right.plot(*zip(*accuracy, strict=True), label="training, visual", color="#8aa5c2", lw=1)
-    if val:
-        right.plot(
-            [line["step"] for line in val], [line["accuracy"] for line in val], "o-",
-            label="validation, fused", color="#1f5a99", ms=3,
-        )  # fmt: skip
-        right.plot(
-            [line["step"] for line in val], [line["accuracy_visual"] for line in val], "o-",
-            label="validation, visual", color="#2a9d62", ms=3,
-        )  # fmt: skip
+    for name, label, colour in (
+        ("accuracy", "validation, fused", "#1f5a99"),
+        ("accuracy_visual", "validation, visual", "#2a9d62"),
+    ):
+        points = _points(val, name)
+        if points:
+            right.plot(*zip(*points, strict=True), "o-", label=label, color=colour, ms=3)
     right.set(xlabel="step", title="accuracy, %")
     # Fixed places: in a long run the search for the best one takes seconds, and warns.
     for axes, place in ((left, "upper right"), (right, "lower right")):
@@ -140,6 +133,11 @@ def draw_curves(run: Path) -> None:
             axes.legend(fontsize=8, loc=place)
     with written_beside(run / CURVES_FILE) as beside:
         figure.savefig(beside, format="png", dpi=110)
+
+
+def _points(lines: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+    """Steps and values of one curve, of the lines that have it."""
+    return [(line["step"], line[name]) for line in lines if line.get(name) is not None]
 
 
 def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

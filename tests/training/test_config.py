@@ -100,7 +100,7 @@ def test_the_choices_of_the_method_are_the_defaults() -> None:
         ("seed=1e3", "seed must be a whole number, got '1e3'"),
         ("seed=99999999999999999999", "seed must be from 0 to"),
         ("optim.beta1=1", "optim.beta1 must be ≥ 0 and < 1, got 1.0"),
-        ("optim.learning_rate=nan", "optim.learning_rate must be from 0 to 1000, got nan"),
+        ("optim.learning_rate=nan", "optim.learning_rate must be from 0 to 1e+38, got nan"),
         ("data.workers=1000000", "data.workers must be from 0 to 256"),
         ("model.frames=100000", "model.frames must be from 1 to 1000"),
         ("model.ratio=0", "model.ratio must be ≥ 0.0001"),

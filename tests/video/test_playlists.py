@@ -45,8 +45,12 @@ DASH = (
 )
 
 
-@pytest.mark.parametrize("ending", ["m3u8", "m3u", "ffconcat", "txt", "mp4", "ts", "mkv", "sdp", "mpd"])
-@pytest.mark.parametrize("text", [HLS, "\ufeff" + HLS, "ffconcat version 1.0\nfile {}\n", SDP, DASH])
+@pytest.mark.parametrize(
+    "ending", ["m3u8", "m3u", "ffconcat", "txt", "mp4", "ts", "mkv", "sdp", "mpd"]
+)
+@pytest.mark.parametrize(
+    "text", [HLS, "\ufeff" + HLS, "ffconcat version 1.0\nfile {}\n", SDP, DASH]
+)
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_file_that_names_files_shows_nothing(
     outside: Path, ending: str, text: str, relative: bool
@@ -82,7 +86,9 @@ def test_a_playlist_opens_no_connection(tmp_path: Path) -> None:
 
 
 def test_no_format_that_is_read_opens_other_files() -> None:
-    others = "hls applehttp concat dash imf sdp rtsp rtp sap lavfi image2 image2pipe vobsub avisynth"
+    others = (
+        "hls applehttp concat dash imf sdp rtsp rtp sap lavfi image2 image2pipe vobsub avisynth"
+    )
     others += " vapoursynth webm_dash_manifest smoothstreaming fbdev x11grab kmsgrab v4l2 alsa tty"
     assert not set(FORMATS) & set(others.split())
     assert len(set(FORMATS)) == len(FORMATS)

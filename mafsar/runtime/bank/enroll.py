@@ -14,6 +14,7 @@ from mafsar.choices import (
     TextUse,
     ViewsUse,
     check_choice,
+    check_count,
     check_views,
 )
 from mafsar.data.labelled import LabelledClip
@@ -98,8 +99,8 @@ def enroll(
     """
     check_choice("on_error", on_error, get_args(OnError))
     for name, value in (("batch", batch), ("workers", workers)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be ≥ 1, got {value}")
+        if value is not None:
+            check_count(name, value)
     if text is not None:
         check_choice("text", text, TEXT_USES)
     check_views("auto" if views is None else views)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import OnError, Progress
+from mafsar.choices import OnError, Progress, check_count
 from mafsar.data.frames import packed_clips, packed_hashes
 from mafsar.data.labelled import LabelledClip
 from mafsar.errors import InputError, MafsarError, VideoError, option
@@ -169,8 +169,8 @@ def encode_clips(
             f"{store.path}: the geometry of a packed data set is fixed; omit the geometry"
         )
     for name, value in (("batch", batch), ("workers", workers)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be ≥ 1, got {value}")
+        if value is not None:
+            check_count(name, value)
     hashes = hash_clips(clips, workers, store) if content is None else content
     work = _Work(encoder, geometry or Geometry(), cache, images, store, ignore_clock)
     keys = [

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import kernels
-from mafsar.choices import TEXT_USES, Metric, Scoring, TextUse, ViewsUse, check_choice
+from mafsar.choices import (
+    TEXT_USES,
+    Metric,
+    Scoring,
+    TextUse,
+    ViewsUse,
+    check_choice,
+    check_count,
+    check_number,
+)
 from mafsar.errors import InputError, MafsarError, UnavailableError, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import (
@@ -85,11 +94,13 @@ class Matcher:
         workers: int = 2,
         ignore_clock: float | None = None,
     ) -> None:
-        if topk < 1:
-            raise InputError(f"topk must be ≥ 1, got {topk}")
+        check_count("topk", topk)
+        check_count("workers", workers)
+        if alpha is not None:
+            check_number("alpha", alpha, 0.0, 1.0)
         check_choice("text", text, TEXT_USES)
-        if batch is not None and batch < 1:
-            raise InputError(f"batch must be ≥ 1, got {batch}")
+        if batch is not None:
+            check_count("batch", batch)
         if threshold not in ("auto", "off"):
             raise UnavailableError(
                 option(threshold=threshold),
