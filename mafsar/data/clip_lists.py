@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from mafsar.data.list_paths import PathRule, find_rule
 from mafsar.data.tables import read_seconds
-from mafsar.documents import parse_json
+from mafsar.documents import parse_json, shortened
 from mafsar.errors import InputError
 from mafsar.files import exists
 from mafsar.video.source import is_video
@@ -197,7 +197,7 @@ def _check_header(table: Path, line: int, row: Sequence[str], order: Sequence[st
 
 def _unknown_header(table: Path, line: int, text: str) -> InputError:
     return InputError(
-        f"{table} line {line}: {text!r} names no clip and is not a known header; expected {EXPECTED}"
+        f"{table} line {line}: {shortened(text)} names no clip and is not a known header; expected {EXPECTED}"
     )
 
 
@@ -217,7 +217,7 @@ def _spaced_rows(table: Path, lines: Sequence[str]) -> Iterator[Row]:
             label = PurePosixPath(text).parent.name
             if not label:
                 raise InputError(
-                    f"{table} line {line}: {text!r} names no class; expected {EXPECTED}"
+                    f"{table} line {line}: {shortened(text)} names no class; expected {EXPECTED}"
                 )
             yield line, {"path": text, "label": label}
         elif len(words) == 1:

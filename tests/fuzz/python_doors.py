@@ -14,9 +14,16 @@ from hypothesis.extra import numpy as arrays
 
 import mafsar
 from mafsar.errors import MafsarError
+from mafsar.files import is_folder
 
 EACH = 5  # examples of one number; the first of them is always the simplest
 OLD_FILES = Path(__file__).parents[1] / "compat" / "files-0.1.0.zip"
+
+
+def is_place(value: object) -> bool:
+    """Whether a text happens to be a folder, all of which would be searched."""
+    return isinstance(value, (str, Path)) and is_folder(Path(value))
+
 
 numbers = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True),
@@ -50,7 +57,7 @@ clips = st.one_of(
     st.lists(frames, max_size=4),
     things,
     words.map(Path),
-)
+).filter(lambda clip: not is_place(clip))
 supports = st.one_of(
     st.dictionaries(words, st.lists(clips, max_size=3), min_size=1, max_size=3),
     st.fixed_dictionaries(
@@ -58,7 +65,7 @@ supports = st.one_of(
     ),
     things,
     words.map(Path),
-)
+).filter(lambda support: not is_place(support))
 
 
 def options(**choices: Any) -> st.SearchStrategy[dict[str, Any]]:

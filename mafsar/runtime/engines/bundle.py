@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.choices import PRECISIONS, Scoring, ViewPrior
-from mafsar.documents import parse_json, read_text
+from mafsar.documents import parse_json, read_text, shortened
 from mafsar.errors import (
     InputError,
     MismatchError,
@@ -99,7 +99,7 @@ class Bundle:
         temporal = manifest.get("temporal")
         if temporal not in (None, temporal_contract(spec.frames)):
             raise MismatchError(
-                f"{path / MANIFEST}: needs frames of other moments of a clip ({temporal}) than this "
+                f"{path / MANIFEST}: needs frames of other moments of a clip ({shortened(temporal)}) than this "
                 "version takes; pip install -U mafsar, or ",
                 *fix(path),
             )
