@@ -9,7 +9,7 @@ SOURCES := $(shell find mafsar export csrc -type f ! -name '*.pyc') CMakeLists.t
 # Warnings are errors here and in CI, never for someone who installs the package.
 export MAFSAR_WERROR := 1
 
-.PHONY: help demo test fuzz test-slow test-edge test-aarch64 lint format typecheck docs bench wheel starter clean preflight
+.PHONY: help demo test fuzz kill test-slow test-edge test-aarch64 lint format typecheck docs bench wheel starter clean preflight
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ test: $(VENV)/.test  ## run the tests on the built wheel
 FUZZ_MINUTES ?= 20
 fuzz: $(VENV)/.test  ## give thousands of damaged inputs to every door, and note what became of them in docs/reliability.md
 	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES) --write docs/reliability.md
+
+kill: $(VENV)/.test  ## kill enroll, add, train, export and pack at 200 random moments; notes what was left in docs/reliability.md
+	$(BIN)/python -W ignore tests/faults/kill.py --write docs/reliability.md
 
 test-slow: $(VENV)/.test  ## run the tests that take minutes
 	$(BIN)/pytest -m slow --timeout 3600
