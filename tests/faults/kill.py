@@ -9,6 +9,7 @@ as unfinished; and the same call again must end with the result of a run that no
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import random
@@ -115,7 +116,9 @@ def train_result() -> Any:
     ]
     with safe_open("trained/adapters.safetensors", framework="numpy") as file:
         tensors = {name: file.get_tensor(name).tobytes() for name in sorted(file.keys())}
-        return tensors, file.metadata()["config"], lines
+        config = json.loads(file.metadata()["config"])
+    del config["name"]  # an absolute path
+    return tensors, config, lines
 
 
 def export_run(again: bool) -> None:
