@@ -123,7 +123,10 @@ def _open(path: Path | str) -> InputContainer:
     # "file:", because FFmpeg would read "10:30.mp4" as a protocol; invalid bytes in metadata are
     # replaced, not an error.
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
-    return quiet_av().open(f"file:{path}", metadata_errors="replace", options=options)
+    container: InputContainer = quiet_av().open(
+        f"file:{path}", metadata_errors="replace", options=options
+    )
+    return container
 
 
 def _check_file(path: Path) -> None:
