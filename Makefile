@@ -9,7 +9,7 @@ SOURCES := $(shell find mafsar export csrc -type f ! -name '*.pyc') CMakeLists.t
 # Warnings are errors here and in CI, never for someone who installs the package.
 export MAFSAR_WERROR := 1
 
-.PHONY: help demo test fuzz kill test-slow test-edge test-oldest test-aarch64 release figures lint format typecheck docs bench wheel starter clean preflight
+.PHONY: help demo test fuzz kill test-slow test-edge test-oldest test-aarch64 test-live release figures lint format typecheck docs bench wheel starter clean preflight
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -101,6 +101,16 @@ test-aarch64: $(VENV)/.test  ## cross-compile csrc and run its tests under qemu
 	$(PIP) install --quiet --group aarch64
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON310="$(PYTHON310)" $(BIN)/pytest -m aarch64 tests/edge/test_aarch64.py
 
+# Real servers: gst-rtsp-server for RTSP, mosquitto for MQTT. Installed where absent, as root or by sudo.
+LIVE_PACKAGES := mosquitto mosquitto-clients python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+
+test-live: $(VENV)/.test  ## run the tests with an RTSP server and an MQTT broker, installed where absent
+	@dpkg -s $(LIVE_PACKAGES) >/dev/null 2>&1 || { \
+		root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends $(LIVE_PACKAGES); } \
+		|| { echo "error: cannot install $(LIVE_PACKAGES); install them: sudo apt-get install $(LIVE_PACKAGES)" >&2; exit 1; }
+	$(BIN)/pytest -m live tests/live
+
 lint: $(VENV)/.lint  ## ruff and clang-format, check only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -135,9 +145,12 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/encoders.py
 
+POSE := 0.5.1675469404
 starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores)
 	$(PIP) install --quiet --group starter
-	mkdir -p build && cd build && $(abspath $(BIN))/python -m mafsar.training.starter --out tiny.mafsar
+	mkdir -p build && cd build && npm pack --silent @mediapipe/pose@$(POSE) && \
+	  tar xzf mediapipe-pose-$(POSE).tgz package/pose_landmark_lite.tflite && chmod u+r package/* && \
+	  $(abspath $(BIN))/python -m mafsar.training.starter --pose package/pose_landmark_lite.tflite --out tiny.mafsar
 
 clean:  ## remove what the other targets made
 	rm -rf build dist demo $(VENV)

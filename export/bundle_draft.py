@@ -19,6 +19,7 @@ from mafsar.files import file_sha256
 from mafsar.model.names import MANIFEST, graph_file, weights_file
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.runtime.engines.bundle import ENGINES_FOLDER, Bundle, spec_of, temporal_contract
+from mafsar.runtime.engines.negatives import NEGATIVES_FILE
 from mafsar.runtime.engines.probe import PROBE_FILE
 
 Manifest = dict[str, Any]
@@ -99,7 +100,11 @@ class BundleDraft:
     def _is_part(self, name: str) -> bool:
         """Whether a file belongs to the bundle; a file manager's own files do not."""
         tokenizer = (self.manifest.get("tokenizer") or {}).get("file")
-        return bool(_GRAPHS_AND_WEIGHTS.fullmatch(name)) or name in (tokenizer, PROBE_FILE)
+        return bool(_GRAPHS_AND_WEIGHTS.fullmatch(name)) or name in (
+            tokenizer,
+            PROBE_FILE,
+            NEGATIVES_FILE,
+        )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ torch is loaded only where the model is not a bundle.
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from mafsar.export.versions import GRAPHS, made_by
 from mafsar.extras import require
 from mafsar.model.names import MANIFEST, graph_file, weights_file
 from mafsar.runtime.engines.bundle import Bundle, read_manifest
+from mafsar.runtime.engines.negatives import NEGATIVES_FILE
 from mafsar.runtime.engines.probe import LIMITS, PROBE_FILE
 
 Say = Callable[[str], None]
@@ -115,13 +117,35 @@ def _say_nothing(_: str) -> None:
     pass
 
 
-def export_locked(name: str, target: Path, *, say: Say = _say_nothing) -> ExportResult:
-    """`export_model` with default options, for a caller that has locked `target` already."""
-    options = ExportOptions()
-    return _export(ModelSource.find(name, options), target, options, say)
+def export_locked(
+    name: str,
+    target: Path,
+    *,
+    say: Say = _say_nothing,
+    precision: Precision | None = None,
+    begun: Path | None = None,
+) -> ExportResult:
+    """`export_model` with default options, for a caller that has locked `target` already.
+
+    Args:
+        name: See `export_model`.
+        target: The bundle to write.
+        say: See `export_model`.
+        precision: See `export_model`.
+        begun: A folder where the traced graphs are kept, so that an export that is interrupted
+            later need not trace them again; the caller removes it. None keeps none.
+    """
+    options = ExportOptions(precision=precision)
+    return _export(ModelSource.find(name, options), target, options, say, begun)
 
 
-def _export(source: ModelSource, target: Path, options: ExportOptions, say: Say) -> ExportResult:
+def _export(
+    source: ModelSource,
+    target: Path,
+    options: ExportOptions,
+    say: Say,
+    begun: Path | None = None,
+) -> ExportResult:
     start = source.bundle
     if _can_be_added_to(target, source, options):
         start = target
@@ -129,7 +153,7 @@ def _export(source: ModelSource, target: Path, options: ExportOptions, say: Say)
     model_name = ""
     if options.engine == "onnx" or start != target or not _has_graphs(target, options):
         with bundle_draft(target, start) as draft:
-            artefacts += _make_graphs(draft, source, options, say)
+            artefacts += _make_graphs(draft, source, options, say, begun)
             if not artefacts and start == target and options.engine == "onnx":
                 raise _nothing_to_do(target, source, options)
             model_name = draft.manifest["name"]
@@ -194,10 +218,14 @@ def _has_graphs(bundle: Path, options: ExportOptions) -> bool:
 
 
 def _make_graphs(
-    draft: BundleDraft, source: ModelSource, options: ExportOptions, say: Say
+    draft: BundleDraft,
+    source: ModelSource,
+    options: ExportOptions,
+    say: Say,
+    begun: Path | None,
 ) -> list[Artefact]:
     """Makes the graphs that are wanted and missing, and verifies them."""
-    made = _write_graphs(draft, source, options, say)
+    made = _write_graphs(draft, source, options, say, begun)
     verifier = Verifier(
         draft, source.network, data=options.data, min_cosine=options.min_cosine, say=say
     )
@@ -290,7 +318,11 @@ def _make_engines(
 
 
 def _write_graphs(
-    draft: BundleDraft, source: ModelSource, options: ExportOptions, say: Say
+    draft: BundleDraft,
+    source: ModelSource,
+    options: ExportOptions,
+    say: Say,
+    begun: Path | None,
 ) -> list[str]:
     """Writes fp32 and fp16 graphs that are missing or to be made again; returns the precisions."""
     made: list[str] = []
@@ -298,23 +330,26 @@ def _write_graphs(
     if source.network is not None and (
         not draft.has(graph_file("query")) or (again and options.precision in (None, "fp32"))
     ):
-        from mafsar.export.graphs.network_bundle import export_bundle, write_tokenizer
-
-        say("exporting the fp32 graphs")
-        tokenizer = write_tokenizer(source.network, draft.folder.with_suffix(".tokenizer"))
         before = dict(draft.manifest)
-        try:
-            fresh = draft.folder.with_suffix(".fresh")
-            export_bundle(source.network, tokenizer, fresh, extra=source.extra, overwrite=True)
-            for path in fresh.iterdir():
+        fresh = begun or draft.folder.with_suffix(".fresh")
+        if begun is not None and _is_whole(begun, source):
+            say("taking the fp32 graphs that an interrupted export has left")
+        else:
+            say("exporting the fp32 graphs")
+            _trace(source, draft.folder.with_suffix(".tokenizer"), fresh)
+        for path in fresh.iterdir():
+            if begun is None:
                 path.replace(draft.folder / path.name)
+            else:
+                shutil.copyfile(path, draft.folder / path.name)
+        if begun is None:
             fresh.rmdir()
-        finally:
-            tokenizer.unlink(missing_ok=True)
         draft.reload()
         _keep_records(draft, before)
         made.append("fp32")
     has_half = draft.has(*draft.graph_files("fp16"))
+    if options.engine == "onnx" and options.precision == "fp32" and not has_half:
+        return made
     made_again = again and options.precision in (None, "fp16")
     if "fp32" in made or not has_half or made_again:
         if options.precision == "fp16" or options.engine == "onnx":
@@ -329,12 +364,44 @@ def _write_graphs(
     return made
 
 
+def _is_whole(begun: Path, source: ModelSource) -> bool:
+    """Whether a folder holds all traced graphs of the very model."""
+    try:
+        manifest = Bundle.open(begun).manifest
+    except MafsarError:
+        return False
+    return all(manifest.get(key) == source.model[key] for key in MODEL_KEYS)
+
+
+def _trace(source: ModelSource, place: Path, out: Path) -> None:
+    """Writes the fp32 graphs of a network as a bundle, and compares them with the network.
+
+    Args:
+        source: With a network.
+        place: Where the tokenizer is written for the time being.
+        out: The bundle.
+    """
+    from mafsar.export.graphs.network_bundle import export_bundle, write_tokenizer
+
+    assert source.network is not None
+    tokenizer = write_tokenizer(source.network, place)
+    try:
+        export_bundle(source.network, tokenizer, out, extra=source.extra, overwrite=True)
+    finally:
+        tokenizer.unlink(missing_ok=True)
+
+
 def _keep_records(draft: BundleDraft, before: dict[str, Any]) -> None:
     """Keeps the old manifest's records of engines and graphs that are still valid.
 
     `BundleDraft.finish` removes engines whose graphs changed. int8 graphs are removed here where
     the fp32 graphs changed, because their ranges and float32 products were found for the old ones.
     """
+    same = before.get("weights_sha256") == draft.manifest["weights_sha256"]
+    if "none" in before and same and draft.has(NEGATIVES_FILE):
+        draft.manifest["none"] = before["none"]
+    else:
+        (draft.folder / NEGATIVES_FILE).unlink(missing_ok=True)
     if "engines" in before:
         draft.manifest["engines"] = before["engines"]
     records = {

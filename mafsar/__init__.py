@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
 
 from mafsar.version import __version__
 
+TYPE_CHECKING = False  # the module typing takes longer to import than all the rest here
 if TYPE_CHECKING:
+    from typing import Any
+
     from mafsar.choices import Scoring
     from mafsar.errors import (
         ArgumentTypeError,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from mafsar.runtime.encoder import Encoder, Features, ModelSpec
     from mafsar.runtime.engines.loading import list_models, load_model
     from mafsar.runtime.evaluation.evaluate import evaluate
+    from mafsar.runtime.live.events import Event, Status
+    from mafsar.runtime.live.watch import Watch, watch
     from mafsar.runtime.match.answers import Match
     from mafsar.runtime.match.matcher import Matcher, match
     from mafsar.training.config import TrainConfig
@@ -45,6 +49,7 @@ _HOMES = {
     "ArgumentTypeError": "mafsar.errors",
     "Bank": "mafsar.runtime.bank.bank",
     "Encoder": "mafsar.runtime.encoder",
+    "Event": "mafsar.runtime.live.events",
     "Features": "mafsar.runtime.encoder",
     "Geometry": "mafsar.video",
     "InputError": "mafsar.errors",
@@ -56,10 +61,12 @@ _HOMES = {
     "MissingError": "mafsar.errors",
     "ModelSpec": "mafsar.runtime.encoder",
     "Scoring": "mafsar.choices",
+    "Status": "mafsar.runtime.live.events",
     "TrainConfig": "mafsar.training.config",
     "TrainingError": "mafsar.errors",
     "UnavailableError": "mafsar.errors",
     "VideoError": "mafsar.errors",
+    "Watch": "mafsar.runtime.live.watch",
     "enroll": "mafsar.runtime.bank.enroll",
     "evaluate": "mafsar.runtime.evaluation.evaluate",
     "export_model": "mafsar.export.job",
@@ -69,12 +76,14 @@ _HOMES = {
     "merge_banks": "mafsar.runtime.bank.edit",
     "read_bank": "mafsar.runtime.bank.bank",
     "train": "mafsar.training.loop",
+    "watch": "mafsar.runtime.live.watch",
 }
 
 __all__ = [
     "ArgumentTypeError",
     "Bank",
     "Encoder",
+    "Event",
     "Features",
     "Geometry",
     "InputError",
@@ -86,10 +95,12 @@ __all__ = [
     "MissingError",
     "ModelSpec",
     "Scoring",
+    "Status",
     "TrainConfig",
     "TrainingError",
     "UnavailableError",
     "VideoError",
+    "Watch",
     "__version__",
     "enroll",
     "evaluate",
@@ -100,6 +111,7 @@ __all__ = [
     "merge_banks",
     "read_bank",
     "train",
+    "watch",
 ]
 
 

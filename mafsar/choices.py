@@ -23,6 +23,13 @@ Views = Literal["raw"] | float
 ViewsUse = Literal["auto", "raw"] | float
 """What users ask for; "auto" is the model's own choice."""
 
+NONE_STATISTICS = (
+    "one", "to_negatives", "to_class", "runner_up", "to_own", "to_others", "shots", "classes", "alone",
+)  # fmt: skip
+"""What p_none is computed from, see `mafsar.runtime.scoring.none`."""
+FAR = 0.05
+"""Share of unknown clips that `threshold="auto"` takes for a class, where nothing else is asked."""
+
 METRICS: tuple[Metric, ...] = get_args(Metric)
 TEXT_USES: tuple[TextUse, ...] = get_args(TextUse)
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -31,8 +38,11 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what is being done), as `progress(3, 12, "encoding clips")`."""
 
-MakeBundle = Callable[[str], Path]
-"""Takes a model's name, makes its bundle if there is none yet, and returns the bundle's folder."""
+MakeBundle = Callable[..., Path]
+"""Takes a model's name, makes its bundle if there is none yet, and returns the bundle's folder.
+
+Where fp16 graphs are needed it is called with "fp16" too, to add them.
+"""
 
 
 RAW_LAM, VIEWS_LAM = 0.5, 0.1
@@ -73,6 +83,56 @@ class ViewPrior:
             for branch in ("query", "support")
         )
         return cls(query, support)
+
+
+@dataclass(frozen=True)
+class NonePrior:
+    """What a model knows of the clips that show none of a bank's classes; kept in its manifest.
+
+    A logistic regression on the statistics of `mafsar.runtime.scoring.none`, fitted to rendered
+    validation classes (docs/method.md, "None of the classes").
+
+    Attributes:
+        weights: Weight of each statistic, in the order of `NONE_STATISTICS`.
+        strength: How firmly the constant holds against a bank's own clips, > 0.
+        views: What features are compared by: "raw", or the weight of the change view, 0–1.
+        lam: OTAM's λ, > 0.
+        noise: How many of the negatives, the last ones, are clips of noise.
+    """
+
+    weights: tuple[float, ...]
+    strength: float
+    views: Views
+    lam: float
+    noise: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(NONE_STATISTICS):
+            raise InputError(
+                f"weights must be {len(NONE_STATISTICS)} numbers, got {len(self.weights)}"
+            )
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> NonePrior:
+        """Reads `to_json`'s form; KeyError or TypeError where it is damaged."""
+        views = document["views"]
+        return cls(
+            tuple(float(document["weights"][name]) for name in NONE_STATISTICS),
+            float(document["strength"]),
+            "raw" if views == "raw" else float(views),
+            float(document["lam"]),
+            int(document["noise"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "noise": self.noise,
+            "weights": dict(zip(NONE_STATISTICS, self.weights, strict=True)),
+            "strength": self.strength,
+            "views": self.views,
+            "lam": self.lam,
+        }
 
 
 @dataclass(frozen=True)
@@ -249,6 +309,21 @@ def check_views(views: object, words: tuple[str, ...] = ("auto", "raw")) -> None
     if isinstance(views, bool) or not isinstance(views, (int, float)) or not 0.0 <= views <= 1.0:
         allowed = ", ".join(words)
         raise InputError(f"views must be {allowed} or a number from 0 to 1, got {views!r}")
+
+
+def check_far(far: object) -> None:
+    """Raises InputError unless a false-accept rate is a number between 0 and 1."""
+    if isinstance(far, bool) or not isinstance(far, (int, float)) or not 0.0 < far < 1.0:
+        raise InputError(f"far must be a number between 0 and 1, got {far!r}")
+
+
+def check_threshold(threshold: object) -> None:
+    """Raises InputError unless a threshold is "auto", "off" or a number from 0 to 1."""
+    if threshold in ("auto", "off"):
+        return
+    number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if not number or not 0.0 <= float(threshold) <= 1.0:  # type: ignore[arg-type]
+        raise InputError(f"threshold must be auto, off or a number from 0 to 1, got {threshold!r}")
 
 
 def check_device(device: str) -> None:

@@ -185,23 +185,23 @@ def is_bank_head(head: bytes) -> bool:
     return b'"__metadata__":{"' in head and b'mafsar"' in head
 
 
-def own_files(folder: Path, name: re.Pattern[str]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yields the regular files of a folder whose whole name fits a pattern, with their state.
+def own_files(folder: Path, name: str) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yields the regular files of a folder whose whole name fits a regular expression, with their state.
 
     Links are passed over, and so is a folder that is one: what they lead to is somebody else's.
     """
     for path in plain_entries(folder):
-        if name.fullmatch(path.name):
+        if re.fullmatch(name, path.name):
             with contextlib.suppress(OSError):  # vanished meanwhile
                 state = path.lstat()
                 if stat.S_ISREG(state.st_mode):
                     yield path, state
 
 
-def own_folders(folder: Path, name: re.Pattern[str]) -> Iterator[Path]:
-    """Yields the folders in a folder whose whole name fits a pattern; links are passed over."""
+def own_folders(folder: Path, name: str) -> Iterator[Path]:
+    """Yields the folders in a folder whose whole name fits a regular expression; links are passed over."""
     for path in plain_entries(folder):
-        if name.fullmatch(path.name) and is_plain_folder(path):
+        if re.fullmatch(name, path.name) and is_plain_folder(path):
             yield path
 
 

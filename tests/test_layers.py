@@ -68,6 +68,7 @@ ROOMS = [
     "mafsar/runtime/engines",
     "mafsar/runtime/bank",
     "mafsar/runtime/match",
+    "mafsar/runtime/live",
     "mafsar/runtime/machine",
     "mafsar/runtime/evaluation",
     "mafsar/runtime/report",
@@ -315,9 +316,10 @@ def test_the_public_names_are_those_of_the_contract() -> None:
         if isinstance(value, type) and issubclass(value, errors.MafsarError)
     }
     assert set(dir(mafsar)) == kinds | {
-        "Bank", "Encoder", "Features", "Geometry", "Match", "Matcher", "ModelSpec", "Scoring",
-        "TrainConfig", "__version__", "enroll", "evaluate", "export_model", "list_models",
-        "load_model", "match", "merge_banks", "read_bank", "train",
+        "Bank", "Encoder", "Event", "Features", "Geometry", "Match", "Matcher", "ModelSpec",
+        "Scoring", "Status", "TrainConfig", "Watch", "__version__", "enroll", "evaluate",
+        "export_model", "list_models", "load_model", "match", "merge_banks", "read_bank", "train",
+        "watch",
     }  # fmt: skip
     for name in dir(mafsar):
         value = getattr(mafsar, name)

@@ -59,7 +59,8 @@ def count_engine(engine: Any, trt: Any, batch: int) -> Layers:
         The layers; empty where the inspector gives no types.
     """
     inspector = engine.create_engine_inspector()
-    context = engine.create_execution_context()
+    # Nothing runs, so the context needs no memory.
+    context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
     if context is not None:
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)

@@ -170,6 +170,7 @@ def build(request: BuildRequest, toolkit: Toolkit, *, local: int | None) -> dict
     _set_target(config, toolkit, request.compute_capability, local)
     pool = trt.MemoryPoolType.WORKSPACE
     config.set_memory_pool_limit(pool, int(request.workspace_gib * 2**30))
+    _set_flags(config, trt, request.precision)
     for bucket in request.buckets:
         if config.add_optimization_profile(_profile(builder, network, bucket)) < 0:
             raise MismatchError(
@@ -250,6 +251,16 @@ def _set_target(config: Any, toolkit: Toolkit, wanted: int, local: int | None) -
             raise cannot_build_for(wanted)
     elif wanted != local:
         raise cannot_build_for(wanted)
+
+
+def _set_flags(config: Any, trt: Any, precision: str) -> None:
+    if precision == "fp32":
+        # On by default: products of float32 rounded to 10 bits would not be fp32.
+        config.clear_flag(trt.BuilderFlag.TF32)
+    # Of tensorrt_rtx: contexts never allocate while they run, so that runs can be recorded.
+    user_allocation = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    if user_allocation is not None:
+        config.set_flag(user_allocation)
 
 
 def cannot_build_for(wanted: int, bundle: str = Placeholder("bundle")) -> UnavailableError:

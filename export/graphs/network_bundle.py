@@ -208,7 +208,7 @@ def describe_model(network: MafsarNetwork) -> dict[str, Any]:
     config = network.config
     return {
         "frames": config.frames,
-        "image_size": config.vision.image_size,
+        "image_size": config.input_size,
         "prompts": list(config.prompts),
         "match": config.match.to_json(),
         "weights_sha256": weights_sha256(network),
@@ -229,11 +229,11 @@ def bundle_manifest(network: MafsarNetwork, folder: Path, parity: Parity) -> dic
         "adapters": "none" if config.adapters is None else "trained",
         "fully_tuned": config.fully_tuned,
         **describe_model(network),
-        "embed_dim": config.embed_dim,
+        "embed_dim": config.feature_dim,
         "parameters_total": total,
         "parameters_tunable": tunable,
         "preprocess": {
-            "size": config.vision.image_size,
+            "size": config.input_size,
             "resample": "bicubic",
             "mean": list(config.mean),
             "std": list(config.std),

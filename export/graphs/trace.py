@@ -97,7 +97,7 @@ def example_inputs(network: MafsarNetwork, spec: GraphSpec, batch: int) -> tuple
     """
     config = network.config
     generator = torch.Generator().manual_seed(batch)
-    size, frames = config.vision.image_size, config.frames
+    size, frames = config.input_size, config.frames
     clips = torch.randint(
         0, 256, (batch, frames, size, size, 3), dtype=torch.uint8, generator=generator
     )
@@ -108,7 +108,7 @@ def example_inputs(network: MafsarNetwork, spec: GraphSpec, batch: int) -> tuple
             clips[index, frame] = edge[None, :, None] + (ramp[:, None, None] % 56).to(torch.uint8)
     made = {
         "frames": clips,
-        "text": torch.randn(batch, config.embed_dim, generator=generator),
+        "text": torch.randn(batch, config.feature_dim, generator=generator),
         "tokens": torch.randint(
             0, config.text.vocab_size, (batch, config.text.context_length), generator=generator
         ),

@@ -13,8 +13,6 @@ import typer
 from mafsar.cli.group import PairVerb, Verb, VerbGroup
 from mafsar.cli.options import QuietFlag, VerboseFlag
 
-LATER = "Not in this version (each names what works instead)"
-
 
 @dataclass(frozen=True)
 class _Entry:
@@ -24,11 +22,6 @@ class _Entry:
     home: str
     examples: tuple[str, str]
     cls: type[Verb] = Verb
-
-    @property
-    def later(self) -> bool:
-        """Whether it belongs to a later version."""
-        return self.home.startswith("later.")
 
 
 VERBS = (
@@ -97,13 +90,13 @@ VERBS = (
     ),
     _Entry(
         "watch",
-        "later.watch",
+        "watch.watch",
         ("mafsar watch my.safetensors 0", "mafsar watch support/ rtsp://camera/1 --jsonl e.jsonl"),
     ),
     _Entry(
         "record",
-        "later.record",
-        ("mafsar record 0 support/wave", "mafsar record 0 support/wave --seconds 2 --count 10"),
+        "record.record",
+        ("mafsar record 0 support/wave", "mafsar record 0 support/wave --seconds 2 --trim"),
     ),
     _Entry(
         "data check",
@@ -163,19 +156,17 @@ def build_app(only: str | None = None) -> typer.Typer:
         first, _, second = entry.words.partition(" ")
         if only not in (None, first):
             continue
-        panel = LATER if entry.later else None
         parent = app
         if second:
             if first not in groups:
                 groups[first] = _typer(help=GROUPS[first], epilog=_examples(*_of_group(first)))
-                app.add_typer(groups[first], name=first, rich_help_panel=panel)
-            parent, panel = groups[first], None
+                app.add_typer(groups[first], name=first)
+            parent = groups[first]
         module, name = entry.home.split(".")
         parent.command(
             second or first,
             cls=entry.cls,
             epilog=_examples(*entry.examples),
-            rich_help_panel=panel,
         )(getattr(importlib.import_module(f"mafsar.cli.{module}"), name))
     return app
 

@@ -204,10 +204,14 @@ def _json(path: Path, bank: Bank, indices: list[int] | None = None) -> dict[str,
 
 
 def _summary(path: Path, bank: Bank) -> str:
+    from mafsar.runtime.cache.places import recall_place
+    from mafsar.runtime.encoder import shown_model
+
+    model = shown_model(bank.model.name, recall_place(bank.model.weights_sha256))
     text = f"text on, alpha {bank.text_choice.alpha:g}" if bank.text_choice.used else "text off"
     return (
         f"{path}: {opt.count(len(bank.classes), 'class')}, {opt.count(len(bank.clips), 'clip')},"
-        f" made by {bank.model.name}, {text}"
+        f" made by {model}, {text}"
     )
 
 

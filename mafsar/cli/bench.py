@@ -148,7 +148,7 @@ def _open(
 
 
 def _show(stream: TextIO, result: BenchResult) -> None:
-    from mafsar.runtime.evaluation.bench import TITLES, table_rows
+    from mafsar.runtime.evaluation.bench import TITLES, memory_line, table_rows
 
     words = ("engine", "device", "precision", "stage")
     rows = table.new_table(*(name if name in words else (name, "right") for name in TITLES))
@@ -157,6 +157,6 @@ def _show(stream: TextIO, result: BenchResult) -> None:
     facts = ", ".join(f"{name} {value}" for name, value in result.system.items())
     how = (
         f"milliseconds a call; clip: {result.clip}; parity to {result.rows[0].reference}; "
-        f"peak memory {result.peak_mb} MB"
+        f"peak memory {memory_line(result)}"
     )
     table.show(stream, rows, after=["", how, facts])

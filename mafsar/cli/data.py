@@ -71,6 +71,7 @@ def check(
     )  # fmt: skip
     counts = checking.count_parts(catalogue)
     problems: list[ClipReport] = []
+    repairs: list[str] = []
     tally: Counter[str] = Counter()
     total = len(catalogue.clips) + len(catalogue.missing)
     csv_file = nullcontext(None) if out is None else outputs.results_to(out, overwrite=overwrite)
@@ -87,6 +88,8 @@ def check(
             tally[report.status] += 1
             if stream is not None:
                 checking.write_report(stream, report)
+            if report.repairs:
+                repairs.append(f"{report.clip.name}: {'; '.join(report.repairs)}")
             if report.status != "ok":
                 problems.append(report)
                 if json_lines:
@@ -98,6 +101,7 @@ def check(
         _show_counts(sys.stdout, catalogue, counts)
         _show_problems(sys.stdout, catalogue, problems, out)
         say(sys.stdout, f"{_verdict(tally, total)} · {seconds:.1f} s\n")
+    voice.warn_of_repairs(repairs, "" if out is None else f"; {out} has all")
     for note in catalogue.notes:
         voice.note(f"note: {note}")
     _fail_where_incomplete(catalogue, counts, tally, out)
@@ -133,6 +137,7 @@ def pack(
     quality: Annotated[
         int, typer.Option("--quality", metavar="Q", help="JPEG quality, from 1 to 95.")
     ] = 90,
+    ignore_clock: opt.IgnoreClockOption = None,
     workers: WorkersOption = None,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
@@ -148,7 +153,7 @@ def pack(
 
     if out is None:
         raise InputError("data pack: name the store to write: --out F.sqlite (-o)")
-    settings = StoreSettings(frames, short_side, quality)
+    settings = StoreSettings(frames, short_side, quality, ignore_clock)
     catalogue = open_data(
         dataset=dataset, root=root, lists=lists, data=data, split=split,
         frames_pattern=frames_pattern,
@@ -173,6 +178,8 @@ def pack(
     outputs.say_written(out)
     for note in catalogue.notes:
         voice.note(f"note: {note}")
+    lines = [f"{name}: {'; '.join(said)}" for name, said in result.repairs]
+    voice.warn_of_repairs(lines, "; --json lists all")
     for name, reason in result.unreadable[:SHOWN]:
         voice.warn(f"{name}: {reason}")
     if result.unreadable or result.missing:
@@ -310,6 +317,7 @@ def _pack_json(result: PackResult) -> dict[str, Any]:
         "size_bytes": result.size_bytes,
         "unreadable": [{"clip": name, "detail": why} for name, why in result.unreadable],
         "missing": list(result.missing),
+        "repairs": [{"clip": name, "repairs": list(said)} for name, said in result.repairs],
         "seconds": round(result.seconds, 3),
     }
 

@@ -42,9 +42,13 @@ def enroll(
     none: Annotated[
         list[str] | None,
         typer.Option(
-            "--none", metavar="SOURCE", help="Background clips, of no class (not in this version)."
+            "--none",
+            metavar="SOURCE",
+            help="Background clips, in which none of the actions happens: a video, which is cut into"
+            " windows, or a folder; repeatable.",
         ),
     ] = None,
+    far: opt.FarOption = None,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="F.html", help="Write the quality report as HTML."),
@@ -93,22 +97,28 @@ def enroll(
 ) -> None:
     """Encode support clips into a bank and report how good they are."""
     from mafsar.cli.inputs import engine_choice, geometry_of, load_encoder
+    from mafsar.cli.queries import is_live
     from mafsar.runtime.bank.bank import read_bank
     from mafsar.runtime.bank.enroll import enroll as run
     from mafsar.runtime.bank.quality import judge
     from mafsar.runtime.encoder import provenance
 
-    if none:
-        raise UnavailableError(
-            f"--none {none[0]}: not in this version; put such clips into SUPPORT/_none/, where"
-            " they are kept for later"
-        )
+    for word in none or ():
+        if is_live(word):
+            raise UnavailableError(
+                f"--none {word}: a camera or stream; record a minute of it to a file and give that"
+            )
     target = _target(out, add)
     same = out is not None and add is not None and out.resolve() == add.resolve()
     targets.check_outputs(
         {"--out": None if same else out, "--report": report},
         overwrite,
-        inputs={"the support": [support], "the bank of --add": [add], "the model": [model]},
+        inputs={
+            "the support": [support],
+            "--none": none or [],
+            "the bank of --add": [add],
+            "the model": [model],
+        },
         kinds={"--out": "bank"},
     )
     began = time.perf_counter()
@@ -125,6 +135,8 @@ def enroll(
             support,
             encoder,
             add_to=held,
+            none=none or None,
+            far=far,
             on_error="skip" if skip_bad else "raise",
             frames_pattern=frames_pattern,
             cache=not no_cache,
@@ -183,7 +195,7 @@ def _target(out: Path | None, add: Path | None) -> Path:
 
 
 def _show(judged: EnrollReport, bank: Bank, target: Path, encoder: Encoder, seconds: float) -> None:
-    from mafsar.cli.inputs import text_line, views_line
+    from mafsar.cli.inputs import none_line, text_line, views_line
 
     encoding = getattr(sys.stdout, "encoding", None)
     rows = table.new_table(
@@ -197,16 +209,14 @@ def _show(judged: EnrollReport, bank: Bank, target: Path, encoder: Encoder, seco
         bar.append(f" {item.right} of {item.clips}")
         table.add_row(rows, item.label, item.text, str(item.clips), bar)
     if judged.none_clips:
-        table.add_row(
-            rows, "_none", "", str(judged.none_clips), "– (background clips, kept, not used yet)"
-        )
+        table.add_row(rows, "_none", "", str(judged.none_clips), "– (background clips)")
     lines = [f"- {worded(line)}" for line in (*judged.notes, *judged.advice)]
     size = target.stat().st_size / 1e6
     summary = (
         f"wrote {target}: {opt.count(len(bank.classes), 'class')},"
-        f" {opt.count(len(bank.clips), 'clip')}, {size:.2f} MB · {encoder.spec.name},"
+        f" {opt.count(len(bank.clips), 'clip')}, {size:.2f} MB · {encoder.spec.shown},"
         f" {encoder.engine} on {encoder.device}, {encoder.precision} · {seconds:.2f} s"
     )
-    said = [text_line(bank), *views_line(bank.scoring, bank.model.adapters)]
+    said = [text_line(bank), none_line(bank), *views_line(bank.scoring, bank.model.adapters)]
     sys.stdout.write(f"{judged.verdict}\n\n")
     table.show(sys.stdout, rows, after=["", *lines, *said, summary])

@@ -9,6 +9,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, targets, voice
+from mafsar.cli.wording import worded
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ def evaluate(
             help="Read the episodes from F if it exists, else write them to F.",
         ),
     ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            "--groups",
+            metavar="F.csv",
+            help="CSV path,group: no support clip of an episode shares a query's group.",
+        ),
+    ] = None,
     metric: opt.MetricOption = None,
     views: opt.ViewsOption = "auto",
     text: opt.TextOption = "auto",
@@ -80,6 +89,9 @@ def evaluate(
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without clips that cannot be read.")
+    ] = False,
     ignore_clock: opt.IgnoreClockOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
@@ -113,6 +125,7 @@ def evaluate(
             "the data": [data],
             "the split": [split],
             "the episodes": [episodes_file],
+            "the groups": [groups],
             "the model": [model, named],
         },
         kinds={"--confusion": "picture"},
@@ -142,18 +155,21 @@ def evaluate(
                 episodes=episodes,
                 seed=seed,
                 episodes_file=episodes_file,
+                groups=groups,
                 frames_pattern=frames_pattern,
                 cache=not no_cache,
                 progress=bar,
                 ignore_clock=ignore_clock,
+                on_error="skip" if skip_bad else "raise",
                 **options,
             )
         if views == "auto":
             for line in views_line(encoder.spec.scoring, encoder.spec.adapters):
                 voice.note(line)
         voice.note(f"text: {'on' if result.text else 'off'} ({result.why_text})")
+        voice.warn_of_repairs(result.repairs)
         for line in result.notes:
-            voice.note(f"note: {line}")
+            voice.note(f"note: {worded(line)}")
         if result.clips_again:
             again = opt.count(result.clips_again, "clip")
             voice.note(f"note: {again} left out: the same content as another")

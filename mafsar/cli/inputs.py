@@ -13,7 +13,7 @@ from mafsar.files import exists
 from mafsar.model.names import SHIPPED
 
 if TYPE_CHECKING:
-    from mafsar.choices import Scoring
+    from mafsar.choices import Precision, Scoring
     from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.match.matcher import Matcher
@@ -40,13 +40,19 @@ def load_encoder(model: str | None, choice: EngineChoice, bank: Bank | None = No
     return encoder
 
 
-def make_bundle(name: str) -> Path:
+def make_bundle(name: str, precision: Precision = "fp32") -> Path:
     """The bundle in the cache of a model that is not one; a first use makes it, and says so."""
     from mafsar.export.first_use import make_kept
 
-    with voice.progress(f"first use of {name}", total=None) as bar:
-        made: list[str] = []
-        kept = make_kept(name, say=made.append, step=lambda label: bar(label=label))
+    def begin(seconds: float | None) -> None:
+        time = "" if seconds is None else f", about {max(5, 5 * round(seconds / 5))} s"
+        voice.note(f"first use of {name}: making its bundle in the cache, once{time}")
+
+    made: list[str] = []
+    with voice.progress(f"first use of {name}", total=None, by_clock=True) as bar:
+        kept = make_kept(
+            name, precision, say=made.append, step=lambda label: bar(label=label), begin=begin
+        )
     for line in made:
         voice.note(line)
     return kept
@@ -136,6 +142,13 @@ def views_line(scoring: Scoring, adapters: str) -> list[str]:
         return []
     line = f"views: change weight {scoring.views:g}, lambda {scoring.lam:g}"
     return [line if adapters == "trained" else f"{line} (frozen CLIP; --views raw goes without)"]
+
+
+def none_line(bank: Bank) -> str:
+    """One line on whether the bank knows clips that show none of its classes."""
+    if bank.none is None:
+        return "none: not calibrated (the model brings no negatives); every clip gets a class"
+    return f"none: p_none calibrated, --threshold auto aims at {bank.none.far:.0%} false accepts"
 
 
 def text_line(bank: Bank) -> str:

@@ -44,9 +44,10 @@ def match(
             metavar="auto|off|X",
             callback=opt.check_threshold,
             autocompletion=opt.complete(("auto", "off")),
-            help="Answer none where p_none is above this; a number needs a calibrated bank.",
+            help="Answer none where p_none is above this; auto aims at the rate of --far.",
         ),
     ] = "auto",
+    far: opt.FarOption = None,
     alpha: Annotated[
         float | None,
         typer.Option(
@@ -133,6 +134,7 @@ def match(
         save_video=save_video,
         json_lines=json_lines,
         overwrite=overwrite,
+        ignore_clock=ignore_clock,
         inputs={"the support": [support], "the model": [model]},
     )
     bank, encoder = open_support(
@@ -151,7 +153,8 @@ def match(
         "text": text if is_bank(support) else "auto",
         "views": opt.views_of(views) if is_bank(support) else "auto",
         "metric": metric,
-        "threshold": threshold,
+        "threshold": opt.threshold_of(threshold),
+        "far": far,
     }
     matcher = Matcher(
         bank,

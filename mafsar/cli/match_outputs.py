@@ -36,6 +36,7 @@ class MatchFiles:
         videos: The MP4 of each query, or none.
         json_lines: JSON Lines instead of a table.
         overwrite: Existing files may be replaced.
+        ignore_clock: Frames per second of the queries instead of their timestamps.
     """
 
     files: Mapping[str, Path | None]
@@ -43,6 +44,7 @@ class MatchFiles:
     videos: Sequence[Path]
     json_lines: bool
     overwrite: bool
+    ignore_clock: float | None = None
 
     @classmethod
     def plan(
@@ -54,6 +56,7 @@ class MatchFiles:
         save_video: Path | None,
         json_lines: bool,
         overwrite: bool,
+        ignore_clock: float | None = None,
         inputs: Mapping[str, Sequence[str | Path | None]],
     ) -> MatchFiles:
         """Names every file before any work, and refuses those that would destroy something."""
@@ -69,7 +72,7 @@ class MatchFiles:
         for flag, folder in (("--plot", plot), ("--save-video", save_video)):
             if folder is not None:
                 outputs.make_folder(flag, folder)
-        return cls(files, pictures, videos, json_lines, overwrite)
+        return cls(files, pictures, videos, json_lines, overwrite, ignore_clock)
 
     @property
     def needs_evidence(self) -> bool:
@@ -241,6 +244,7 @@ class _Run:
                 self._wanted.videos[number],
                 Caption(answer.label, answer.score, others),
                 self._bank.geometry,
+                ignore_clock=self._wanted.ignore_clock,
             )
             self._videos.append(self._wanted.videos[number])
 

@@ -163,7 +163,7 @@ def _rows(
         if layout.others:
             others = [
                 Text.assemble(plain(row.label), (f" {row.score:.2f}", "dim"))
-                for row in answer.topk[1:listed]
+                for row in answer.topk[answer.label is not None : listed]
             ]
             cells.append(Text("\n").join(others) if others else dash)
         if layout.seconds:
@@ -219,6 +219,6 @@ def _summary(answers: Sequence[Match | QueryError], bank: Bank, encoder: Encoder
         opt.count(len(good), "query")
         + (f" answered, {failed} failed" if failed else "")
         + f" · {opt.count(len(bank.classes), 'class')}, {opt.count(len(bank.clips), 'support clip')}"
-        f" · {seconds:.2f} s · {encoder.spec.name}, {encoder.engine} on {encoder.device},"
+        f" · {seconds:.2f} s · {encoder.spec.shown}, {encoder.engine} on {encoder.device},"
         f" {encoder.precision}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -61,6 +61,20 @@ def check_threshold(value: str | None) -> str | None:
         number = -1.0
     if not 0.0 <= number <= 1.0:
         raise typer.BadParameter(f"{value!r} is not auto, off or a number from 0 to 1")
+    return value
+
+
+def threshold_of(value: str) -> float | Literal["auto", "off"]:
+    """The value of ``--threshold`` as the Python interface takes it."""
+    if value in ("auto", "off"):
+        return "auto" if value == "auto" else "off"
+    return float(value)
+
+
+def check_far(value: float | None) -> float | None:
+    """A false-accept rate: above 0 and below 1."""
+    if value is not None and not 0.0 < value < 1.0:
+        raise typer.BadParameter(f"{value} is not a number between 0 and 1")
     return value
 
 
@@ -181,6 +195,16 @@ ViewsOption = Annotated[
         autocompletion=complete(("auto", "raw")),
         help="What features are matched by: as they are (raw), or two views of them, the change view"
         " with the weight W from 0 to 1. auto: the bank's or the model's choice.",
+    ),
+]
+FarOption = Annotated[
+    float | None,
+    typer.Option(
+        "--far",
+        metavar="X",
+        callback=check_far,
+        help="Share of clips of unknown actions that --threshold auto may take for a class, from 0"
+        " to 1. Default: the bank's, else 0.05.",
     ),
 ]
 DatasetOption = Annotated[

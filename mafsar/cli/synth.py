@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +23,8 @@ SETS = ("motions", "people", "objects", "stream")
 CLIPS, STREAMS = 20, 2
 """Clips a class and long videos, where ``--clips`` does not say."""
 CLIP_SECONDS, STREAM_SECONDS = 2.0, 120.0
+USUAL_WAY = 5
+"""Classes of an episode in `eval` and `train`, where ``--way`` does not say."""
 
 
 def synth(
@@ -151,9 +155,30 @@ def _render_clips(folder: Path, recipe: Recipe, workers: int | None, json_lines:
         sys.stdout,
         f"{folder}: {opt.count(len(parts), 'class')} ({shares}), {opt.count(count, 'clip')} of "
         f"{recipe.size}×{recipe.size} · {taken:.1f} s\n"
-        f"  mafsar eval tiny --data {folder} --split {folder / 'split.json'}\n"
-        f"  mafsar train --data {folder} --split {folder / 'split.json'} --model vit-b-32\n",
+        + "".join(f"  {line}\n" for line in _next_commands(folder, sizes, recipe)),
     )
+
+
+def _next_commands(folder: Path, sizes: Mapping[str, int], recipe: Recipe) -> list[str]:
+    """Commands that take this very set: with as many classes as its parts have."""
+    if recipe.clips < 2:
+        return []  # an episode needs a support clip and a query of each class
+    data = f"--data {shlex.quote(str(folder))}"
+    split = f"{data} --split {shlex.quote(str(folder / 'split.json'))}"
+    lines = []
+    if sizes["test"] >= 2:
+        lines.append(f"mafsar eval tiny {split}{_way(sizes['test'])}")
+    elif sum(sizes.values()) >= 2:
+        lines.append(f"mafsar eval tiny {data}{_way(sum(sizes.values()))}")
+    if sizes["train"] >= 2:
+        without = "" if sizes["val"] >= 2 else " val.every=0"
+        lines.append(f"mafsar train {split}{_way(sizes['train'])}{without}")
+    return lines
+
+
+def _way(classes: int) -> str:
+    """The flag for episodes of fewer classes than the usual five."""
+    return f" --way {classes}" if classes < USUAL_WAY else ""
 
 
 def _render_streams(folder: Path, recipe: Recipe, workers: int | None, json_lines: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,7 @@ def train(
     data: opt.DataOption = None,
     split: opt.SplitOption = None,
     frames_pattern: opt.FramesPatternOption = None,
+    ignore_clock: opt.IgnoreClockOption = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="F.toml", help="TOML file with configuration fields."),
@@ -94,7 +96,8 @@ def train(
     flags = {
         "model.name": model, "data.dataset": dataset, "data.root": _text(root),
         "data.lists": _text(lists), "data.folder": _text(data), "data.split": _text(split),
-        "data.frames_pattern": frames_pattern, "episodes": episodes, "way": way, "shot": shot, "query": query, "seed": seed,
+        "data.frames_pattern": frames_pattern, "data.ignore_clock": ignore_clock,
+        "episodes": episodes, "way": way, "shot": shot, "query": query, "seed": seed,
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     given |= parse_pairs(overrides or [])
@@ -148,23 +151,25 @@ class _Watch:
         self._bar = voice.ProgressBar("training", None, lines=False)
         self._out = out
         self._said = time.monotonic()
-        self._best = ""
+        self._validated = ""
 
     def __call__(self, report: StepReport) -> None:
         voice.note(f"run: {self._out}")
-        result, found = report.result, report.validation
+        found = report.validation
         if found is not None:
-            self._best = f" · val {found.accuracy:.1f} %"
+            self._validated = f" · validation {found.accuracy:.1f} % at step {report.step}"
         line = (
-            f"loss {result.loss:.3f} · {report.accuracy:.0f} %{self._best} ·"
-            f" {report.episodes_per_second:.1f} ep/s · {_size(report.memory_bytes)}"
+            f"mean of {opt.count(report.window, 'step')}: loss {report.loss:.3f}, accuracy"
+            f" {report.accuracy:.0f} %{self._validated} · {report.episodes_per_second:.1f} episodes/s"
+            f" · {_size(report.memory_bytes)}"
         )
+        left = f" · {_duration(report.seconds_left)} left" if report.step < report.steps else ""
         self._bar(report.step, report.steps, line)
         due = time.monotonic() - self._said > QUIET_LINES_SECONDS
         if due or found is not None or report.step == report.steps:
             self._said = time.monotonic()
             if not self._bar.is_shown:
-                voice.note(f"step {report.step}/{report.steps}: {line}")
+                voice.note(f"step {report.step}/{report.steps}: {line}{left}")
 
     def close(self) -> None:
         """Removes the bar."""
@@ -210,11 +215,13 @@ def _data_words(config: TrainConfig, run: Path) -> str:
     from mafsar.data.auto_split import AUTO, SPLIT_FILE
 
     data = config.data
+    read = f" --frames-pattern {shlex.quote(data.frames_pattern)}" if data.frames_pattern else ""
+    read += f" --ignore-clock {data.ignore_clock:g}" if data.ignore_clock else ""
     if data.dataset:
         lists = f" --lists {data.lists}" if data.lists else ""
-        return f"--dataset {data.dataset} --root {data.root}{lists}"
+        return f"--dataset {data.dataset} --root {data.root}{lists}{read}"
     split = run / SPLIT_FILE if data.split == AUTO else data.split
-    return f"--data {data.folder}" + (f" --split {split}" if split else "")
+    return f"--data {data.folder}" + (f" --split {split}" if split else "") + read
 
 
 def _show_dry_run(found: DryRun, json_lines: bool) -> None:

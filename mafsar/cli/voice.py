@@ -9,17 +9,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 from mafsar.cli.plain import plain
 
 PROGRESS_AFTER_SECONDS = 1.0
 LINE_EVERY_SECONDS = 10.0
 """Without a terminal, a line of progress is printed this often."""
+REPAIRS_SHOWN = 20
 
 
 @dataclass
@@ -63,18 +65,39 @@ def is_quiet() -> bool:
     return _state.quiet
 
 
-def note(text: str | None) -> None:
-    """Print `text` once on stderr, unless ``-q``."""
+def note(text: str | None, stream: TextIO | None = None) -> None:
+    """Print `text` once on stderr, or on `stream`, unless ``-q``."""
     if not text or _state.quiet or text in _state.said:
         return
     _state.said.add(text)
-    sys.stderr.write(f"{plain(text)}\n")
-    sys.stderr.flush()
+    stream = stream or sys.stderr
+    stream.write(f"{plain(text)}\n")
+    stream.flush()
+
+
+def tell(text: str) -> None:
+    """Print `text` on stderr each time, unless ``-q``: what happens again is news again."""
+    if not _state.quiet:
+        sys.stderr.write(f"{plain(text)}\n")
+        sys.stderr.flush()
 
 
 def warn(text: str) -> None:
     """Print a warning once on stderr, unless ``-q``."""
     note(f"warning: {text}")
+
+
+def warn_of_repairs(lines: Sequence[str], where: str = "") -> None:
+    """Print what was repaired in reading clips, of very many only the first.
+
+    Args:
+        lines: A sentence a clip.
+        where: What lists the others, as ``; F.csv has all``.
+    """
+    for line in lines[:REPAIRS_SHOWN]:
+        warn(line)
+    if len(lines) > REPAIRS_SHOWN:
+        warn(f"{len(lines) - REPAIRS_SHOWN:,} more clips were repaired in reading{where}")
 
 
 def error(text: str) -> None:
@@ -104,6 +127,8 @@ class ProgressBar:
         self._bar: Any = None
         self._wanted = sys.stderr.isatty() and not _state.quiet
         self._lines = lines and not self._wanted
+        # Held, because torch's exporter is run with another `sys.stderr`.
+        self._stream = sys.stderr
         self._line_at = self._started
 
     def __call__(
@@ -125,6 +150,11 @@ class ProgressBar:
             self._task, completed=self._done, total=self._total, description=self._label
         )
 
+    def tick(self) -> None:
+        """Prints a line if one is due, without a step."""
+        if self._lines:
+            self._print_line()
+
     @property
     def is_shown(self) -> bool:
         """Whether the bar is there, or will be: on a terminal."""
@@ -138,11 +168,11 @@ class ProgressBar:
 
     def _print_line(self) -> None:
         now = time.monotonic()
-        if now - self._line_at < LINE_EVERY_SECONDS:
+        if now - self._line_at < 0.99 * LINE_EVERY_SECONDS:  # a clock of the same period is late
             return
         self._line_at = now
         steps = "" if self._total is None else f" {self._done} of {self._total},"
-        note(f"{self._label}:{steps} {now - self._started:.0f} s")
+        note(f"{self._label}:{steps} {now - self._started:.0f} s", self._stream)
 
     def _open(self) -> None:
         from rich.console import Console
@@ -167,12 +197,32 @@ class ProgressBar:
 
 
 @contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[ProgressBar]:
-    """A `ProgressBar` that is removed at the end, also after an error."""
+def progress(
+    label: str, total: int | None = None, *, by_clock: bool = False
+) -> Iterator[ProgressBar]:
+    """A `ProgressBar` that is removed at the end, also after an error.
+
+    Args:
+        label: See `ProgressBar`.
+        total: See `ProgressBar`.
+        by_clock: Print lines also while a single step takes long.
+    """
     bar = ProgressBar(label, total)
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(LINE_EVERY_SECONDS):
+            bar.tick()
+
+    clock = threading.Thread(target=tick, daemon=True)
+    if by_clock:
+        clock.start()
     try:
         yield bar
     finally:
+        ended.set()
+        if by_clock:
+            clock.join()
         bar.close()
 
 

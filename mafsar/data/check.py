@@ -12,11 +12,12 @@ from mafsar.data.catalogue import Catalogue
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
 from mafsar.data.splits import PARTS, Part
-from mafsar.data.store import Store, is_store
+from mafsar.data.store import Store, is_store, refuse_clock
 from mafsar.errors import MafsarError
 from mafsar.video import load_raw_clip, video_info
 from mafsar.video.guard import clip_errors
 from mafsar.video.pictures import is_picture_clip, open_pictures, picture_size
+from mafsar.video.scan import check_clock
 
 _SHORT_SIDE = 64
 
@@ -118,10 +119,15 @@ def check_clips(
 
     Yields:
         Reports on the missing clips, then on the others in the catalogue's order.
+
+    Raises:
+        InputError: A clock is given for a packed data set, or it is no rate.
     """
+    check_clock(ignore_clock)
     for clip in catalogue.missing:
         yield ClipReport(clip, "missing", "named by the lists, but not found")
     if is_store(catalogue.root):
+        refuse_clock(catalogue.root, ignore_clock)
         yield from _check_store(catalogue, frames)
         return
     yield from in_order(

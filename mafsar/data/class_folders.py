@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from mafsar.video.frame_folder import is_frame_folder
 from mafsar.video.sniff import clip_kind
 from mafsar.video.source import is_system_file
 
-_PARTS = frozenset(
-    ["dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation"]
+_PARTS = re.compile(
+    r"(dev|eval|test|testing|train|training|trainval|val|valid|validation)"
+    r"([ _-]?(clips|data|frames|images|list|lists|set|split|videos|\d+))?"
+    r"|(fold|split)[ _-]?\d+",
+    re.IGNORECASE,
 )
 _CAMERA_NAMES = frozenset(["color", "colour", "frames", "images", "img", "image", "rgb"])
 
@@ -62,7 +66,14 @@ def read_class_folders(root: Path, *, argument: str) -> ClassFolders:
     notes: list[str] = []
     inner = _inner_level(root, argument)
     while inner is not None:
-        notes.append(f"{root}: only {inner.name} contains clips; its folders are the classes")
+        _, others = camera_folders([entry for entry in _entries(root) if entry.is_dir()])
+        beside = ", ".join(other.name for other in others)
+        where = (
+            f"skipped {beside} beside {inner.name}"
+            if others
+            else f"only {inner.name} contains clips"
+        )
+        notes.append(f"{root}: {where}; its folders are the classes")
         root, inner = inner, _inner_level(inner, argument)
     entries = _entries(root)
     folders = []
@@ -90,15 +101,17 @@ def read_class_folders(root: Path, *, argument: str) -> ClassFolders:
 def _inner_level(root: Path, argument: str) -> Path | None:
     """The one folder that holds the class folders, where ``root`` is a level above them."""
     levels = []
-    for folder in _entries(root):
-        if not folder.is_dir() or folder.name == NONE_FOLDER:
-            continue
-        if _is_level(folder):
+    folders = [entry for entry in _entries(root) if entry.is_dir() and entry.name != NONE_FOLDER]
+    # Classes of frame folders look like clips of frame folders: here the names decide.
+    are_parts = len(folders) > 1 and all(_PARTS.fullmatch(folder.name) for folder in folders)
+    shown, others = camera_folders(folders)
+    for folder in shown if others and _is_level(shown[0]) else folders:
+        if _is_level(folder) or (are_parts and _has_folders(folder)):
             levels.append(folder)
         elif search_clips(folder).clips:
             return None  # a class
     names = [folder.name for folder in levels]
-    if len(levels) > 1 and all(name.lower() in _PARTS for name in names):
+    if len(levels) > 1 and all(_PARTS.fullmatch(name) for name in names):
         raise InputError(
             f"{root}: its folders {' and '.join(names)} are parts of a data set, not classes; pass "
             "one of them: ",
@@ -109,6 +122,13 @@ def _inner_level(root: Path, argument: str) -> Path | None:
     # One folder inside is a class with its clips in folders, unless it is itself a level.
     below = _classes_in(levels[0]) > 1 or _inner_level(levels[0], argument) is not None
     return levels[0] if below else None
+
+
+def _has_folders(folder: Path) -> bool:
+    entries = _entries(folder)
+    return any(entry.is_dir() for entry in entries) and not any(
+        clip_kind(entry) == "video" for entry in entries if entry.is_file()
+    )
 
 
 def _is_level(folder: Path) -> bool:

@@ -36,6 +36,13 @@ _NAMES = {
     "end": "end end_time time_end t_end stop",
 }
 _COLUMN = {alias: name for name, aliases in _NAMES.items() for alias in aliases.split()}
+# Names that count where no column has one of the above.
+_OTHER_NAMES = {
+    "path": "clip_name video_id clip_id name uri id",
+    "label": "activity_label action_label label_text category_name action_name activity_name gesture "
+    "verb label_id class_id class_index class_idx label_index category_id action_id target",
+}
+_OTHER_COLUMN = {alias: name for name, aliases in _OTHER_NAMES.items() for alias in aliases.split()}
 _CLASS_FILES = (
     "classInd.txt", "class_ind.txt", "classes.txt", "class_names.txt", "label_map.txt",
     "label_names.txt", "labels.txt", "categories.txt",
@@ -145,7 +152,7 @@ def _table_rows(table: Path, cells: Iterator[tuple[int, list[str]]]) -> Iterator
     headed = False
     for number, (line, row) in enumerate(cells):
         if number == 0 and _is_header(table, row):
-            order = [_COLUMN.get(_plain(cell), _plain(cell)) for cell in row]
+            order = _columns(row)
             headed = True
             _check_header(table, line, row, order)
             continue
@@ -169,10 +176,22 @@ def _table_rows(table: Path, cells: Iterator[tuple[int, list[str]]]) -> Iterator
 
 def _is_header(table: Path, row: Sequence[str]) -> bool:
     """Whether a first line names columns: it has known names and no clip."""
-    known = {_COLUMN.get(_plain(cell)) for cell in row} - {None}
+    known = {"path", "label", "start", "end"}.intersection(_columns(row))
     if not known or any(is_video(cell) for cell in row):
         return False
     return {"path", "label"} <= known or not (row[0] and exists(table.parent / row[0]))
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    """What each column is: path, label, start or end, else its own name."""
+    order = [_COLUMN.get(_plain(name), _plain(name)) for name in names]
+    for column in ("path", "label"):
+        if column not in order:
+            others = [i for i, name in enumerate(order) if _OTHER_COLUMN.get(name) == column]
+            if others:
+                aliases = _OTHER_NAMES[column].split()
+                order[min(others, key=lambda i: aliases.index(order[i]))] = column
+    return order
 
 
 def _check_header(table: Path, line: int, row: Sequence[str], order: Sequence[str]) -> None:
@@ -207,7 +226,7 @@ def _lacking(found: dict[str, str], headed: bool) -> str:
 
 
 def _spaced_rows(table: Path, lines: Sequence[str]) -> Iterator[Row]:
-    """``path label``, ``path frames label``, ``path label label``'s first, or ``path`` alone."""
+    """``path label``, ``path frames label``, or ``path`` alone; a label may have several words."""
     for line, text in enumerate(lines, start=1):
         if not _counts(text):
             continue
@@ -223,11 +242,22 @@ def _spaced_rows(table: Path, lines: Sequence[str]) -> Iterator[Row]:
         elif len(words) == 1:
             raise _unknown_header(table, line, text)
         else:
-            head, label = text.rsplit(maxsplit=1)
+            head, label = _after_video(text) or text.rsplit(maxsplit=1)
             before = head.rsplit(maxsplit=1)
             if label.isdecimal() and len(before) == 2 and before[1].isdecimal():
                 head = before[0]  # how many frames the clip has
             yield line, {"path": head, "label": label}
+
+
+def _after_video(text: str) -> tuple[str, str] | None:
+    """A line apart behind the last word that ends like a video's name; None where none does."""
+    for space in reversed([match.start() for match in re.finditer(r"\s", text)]):
+        if is_video(text[:space]):
+            path, label = text[:space], text[space:].strip()
+            words = label.split()
+            numbered = len(words) == 2 and all(word.isdecimal() for word in words)
+            return path, words[-1] if numbered else label
+    return None
 
 
 def _read_jsonl(table: Path) -> Iterator[Row]:
@@ -240,7 +270,7 @@ def _read_jsonl(table: Path) -> Iterator[Row]:
             continue
         try:
             value = parse_json(text, "the line")
-            row = {_COLUMN.get(_plain(key), _plain(key)): str(cell) for key, cell in value.items()}
+            row = dict(zip(_columns(list(value)), map(str, value.values()), strict=True))
         except (ValueError, AttributeError) as error:
             raise InputError(f"{table} line {line}: is not a JSON object ({error})") from error
         for column in ("path", "label"):

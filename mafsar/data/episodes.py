@@ -21,6 +21,7 @@ from mafsar.errors import InputError, MismatchError, Option, option
 
 SCHEMA = 1
 _MOST_BYTES = 256 << 20  # of a file of episodes: some millions of them
+_TRIES = 1000  # draws of an episode whose groups are apart
 Indices = NDArray[np.int32]
 
 
@@ -62,6 +63,7 @@ def draw_episodes(
     query: int = 1,
     episodes: int = 10_000,
     seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> Episodes:
     """Draws episodes; episode i depends only on the seed, i and the clips.
 
@@ -73,6 +75,8 @@ def draw_episodes(
         query: Query clips of a class.
         episodes: How many.
         seed: ≥ 0.
+        groups: Group of each clip, as its person or its camera: no support clip of an episode is
+            of the group of a query. None = every clip is a group of its own.
 
     Returns:
         The episodes. No clip is both support and query of one episode.
@@ -112,12 +116,41 @@ def draw_episodes(
         raw = stream.random_raw(way * (1 + needed)).tolist()
         chosen = _choose(len(labels), raw[:way])
         classes[episode] = chosen
+        if groups is not None:
+            own = [members[index] for index in chosen]
+            support[episode], queries[episode] = _apart(own, groups, shot, query, stream, labels)
+            continue
         for position, index in enumerate(chosen):
             start = way + position * needed
             clips = members[index][_choose(len(members[index]), raw[start : start + needed])]
             support[episode, position] = clips[:shot]
             queries[episode, position] = clips[shot:]
     return Episodes(way, shot, query, seed, classes, support, queries)
+
+
+def _apart(
+    members: Sequence[NDArray[np.intp]],
+    groups: Sequence[str],
+    shot: int,
+    query: int,
+    stream: np.random.PCG64,
+    labels: Sequence[str],
+) -> tuple[Indices, Indices]:
+    """Draws support and query clips of some classes so that no group is on both sides."""
+    for _ in range(_TRIES):
+        orders = [
+            clips[_choose(len(clips), stream.random_raw(len(clips)).tolist())] for clips in members
+        ]
+        taken = {groups[clip] for order in orders for clip in order[:shot]}
+        free = [[c for c in order[shot:] if groups[c] not in taken][:query] for order in orders]
+        if all(len(found) == query for found in free):
+            support = np.array([order[:shot] for order in orders], np.int32)
+            return support, np.array(free, np.int32)
+    raise InputError(
+        f"groups: found no {len(members)}-way episode with {shot} support clips and {query} queries"
+        f" of each class whose groups differ; {len(set(groups))} groups in {len(labels)} classes"
+        " are too few, use fewer classes or shots"
+    )
 
 
 def _choose(count: int, raw: Sequence[int]) -> list[int]:

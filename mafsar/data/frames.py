@@ -37,7 +37,13 @@ _WHOLE = Geometry()
 
 
 class FrameSource(Protocol):
-    """Gives the T frames of a clip, one from each of T equal segments."""
+    """Gives the T frames of a clip, one from each of T equal segments.
+
+    Attributes:
+        repairs: What was repaired in reading the clips so far, sentences by the clip's name.
+    """
+
+    repairs: dict[str, tuple[str, ...]]
 
     def training(
         self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
@@ -53,11 +59,20 @@ class FrameSource(Protocol):
 class DecodedFrames:
     """Decodes the clips themselves, at each call."""
 
+    def __init__(self, ignore_clock: float | None = None) -> None:
+        """Reads nothing yet.
+
+        Args:
+            ignore_clock: Frames per second that replace the timestamps of video files.
+        """
+        self.ignore_clock = ignore_clock
+        self.repairs: dict[str, tuple[str, ...]] = {}
+
     def training(
         self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
     ) -> np.ndarray:
         """See `FrameSource`; every moment of a segment is equally likely."""
-        return load_raw_clip(
+        raw = load_raw_clip(
             _path(clip),
             frames=frames,
             short_side=short_side,
@@ -65,13 +80,28 @@ class DecodedFrames:
             end=clip.end,
             rng=rng,
             threads=1,
-        ).frames
+            ignore_clock=self.ignore_clock,
+        )
+        self._note(clip, raw.repairs)
+        return raw.frames
 
     def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
         """See `FrameSource`; byte for byte the frames of matching."""
-        return load_clip(
-            _path(clip), frames=frames, size=size, start=clip.start, end=clip.end, threads=1
-        ).pixels
+        loaded = load_clip(
+            _path(clip),
+            frames=frames,
+            size=size,
+            start=clip.start,
+            end=clip.end,
+            threads=1,
+            ignore_clock=self.ignore_clock,
+        )
+        self._note(clip, loaded.repairs)
+        return loaded.pixels
+
+    def _note(self, clip: LabelledClip, repairs: tuple[str, ...]) -> None:
+        if repairs:
+            self.repairs[clip.name] = repairs
 
 
 class StoredFrames:
@@ -80,6 +110,7 @@ class StoredFrames:
     def __init__(self, store: Store) -> None:
         """Takes an opened store."""
         self.store = store
+        self.repairs: dict[str, tuple[str, ...]] = {}  # said when it was packed
 
     def training(
         self, clip: LabelledClip, *, frames: int, short_side: int, rng: np.random.Generator
@@ -122,13 +153,22 @@ class StoredFrames:
             ) from error
 
 
-def frames_of(catalogue: Catalogue) -> FrameSource:
-    """The source of a catalogue's frames: its store if it is packed, else its clips."""
-    from mafsar.data.store import Store, is_store
+def frames_of(catalogue: Catalogue, ignore_clock: float | None = None) -> FrameSource:
+    """The source of a catalogue's frames: its store if it is packed, else its clips.
+
+    Args:
+        catalogue: The data set.
+        ignore_clock: As for `DecodedFrames`.
+
+    Raises:
+        InputError: A clock is given for a packed data set.
+    """
+    from mafsar.data.store import Store, is_store, refuse_clock
 
     if is_store(catalogue.root):
+        refuse_clock(catalogue.root, ignore_clock)
         return StoredFrames(Store(catalogue.root))
-    return DecodedFrames()
+    return DecodedFrames(ignore_clock)
 
 
 def training_crop(

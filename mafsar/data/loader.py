@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,17 +33,24 @@ class EpisodeBatch:
         support: Clips, (N, K, T, S, S, 3), uint8 RGB.
         query: Clips, (N, Q, T, S, S, 3), uint8 RGB, Q per class; query[n] are of class n.
         classes: Index of each class in the part, (N,), int64.
+        repairs: What was repaired in reading clips that no earlier episode of the same worker had,
+            sentences by the clip's name.
     """
 
     index: int
     support: Tensor
     query: Tensor
     classes: Tensor
+    repairs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def pin_memory(self) -> EpisodeBatch:
         """Copies the pictures to page-locked memory; a `DataLoader` calls this."""
         return EpisodeBatch(
-            self.index, self.support.pin_memory(), self.query.pin_memory(), self.classes
+            self.index,
+            self.support.pin_memory(),
+            self.query.pin_memory(),
+            self.classes,
+            self.repairs,
         )
 
 
@@ -99,6 +106,7 @@ class EpisodeDataset(Dataset[Any]):
         support, query = self.episodes.support[index], self.episodes.queries[index]
         shot = support.shape[1]
         numbers = np.concatenate([support, query], axis=1)  # (N, K + Q)
+        known = set(self.source.repairs)
         clips = np.stack([self._clip(index, i, n) for i, n in enumerate(numbers.ravel().tolist())])
         shaped = torch.from_numpy(clips.reshape(*numbers.shape, *clips.shape[1:]))
         return EpisodeBatch(
@@ -106,6 +114,7 @@ class EpisodeDataset(Dataset[Any]):
             support=shaped[:, :shot].contiguous(),
             query=shaped[:, shot:].contiguous(),
             classes=torch.from_numpy(self.episodes.classes[index].astype(np.int64)),
+            repairs={n: said for n, said in self.source.repairs.items() if n not in known},
         )
 
     def _clip(self, episode: int, position: int, number: int) -> np.ndarray:
@@ -128,6 +137,7 @@ class EpisodeLoader:
         wait_seconds: How long the consumer has waited for episodes so far, without the start of the
             workers.
         busy_seconds: How long it has worked on them.
+        repairs: What was repaired in reading the clips so far, sentences by the clip's name.
     """
 
     def __init__(
@@ -158,6 +168,7 @@ class EpisodeLoader:
         self.numbers = range(start + rank, len(dataset), world)
         self.wait_seconds = 0.0
         self.busy_seconds = 0.0
+        self.repairs: dict[str, tuple[str, ...]] = {}
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_size=None,
@@ -182,6 +193,7 @@ class EpisodeLoader:
             if isinstance(batch, MafsarError):
                 raise batch
             self.wait_seconds += ended - began
+            self.repairs.update(batch.repairs)
             yield batch
             self.busy_seconds += time.perf_counter() - ended
 

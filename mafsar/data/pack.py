@@ -39,6 +39,7 @@ class PackResult:
         kept: Clips that were in the store before.
         unreadable: Clips that cannot be decoded, with the reason.
         missing: Clips that lists name but that were not found.
+        repairs: What was repaired in reading clips of this call: name and sentences.
         frames: Frames in the store.
         size_bytes: Of the store.
         seconds: Wall time.
@@ -52,6 +53,7 @@ class PackResult:
     frames: int
     size_bytes: int
     seconds: float
+    repairs: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class _Packed:
     duration_seconds: float = 0.0
     fps: float | None = None
     problem: str | None = None
+    repairs: tuple[str, ...] = ()
 
 
 def pack(
@@ -104,7 +107,7 @@ def pack(
         reader.release()
         waiting = [clip for clip in catalogue.clips if (classes[clip.label], clip.name) not in done]
         connection.execute("UPDATE meta SET value = '0' WHERE key = 'complete'")
-        unreadable = _fill(connection, classes, waiting, settings, workers, progress)
+        unreadable, repairs = _fill(connection, classes, waiting, settings, workers, progress)
         connection.execute("BEGIN")
         for clip in catalogue.missing:
             _insert(connection, classes, settings, _Packed(clip, problem=MISSING))
@@ -120,6 +123,7 @@ def pack(
         frames=frames,
         size_bytes=path.stat().st_size,
         seconds=time.perf_counter() - began,
+        repairs=tuple(repairs),
     )
 
 
@@ -179,13 +183,14 @@ def _check_same(
     remedy = ("name another file, or replace this one with ", option(overwrite=True))
     reader = Reader(path, connection)
     meta = reader.meta()
-    packed = StoreSettings(**json.loads(meta["settings"]))
-    if packed != settings:
+    if meta["settings"] != settings_json(settings):
+        packed, now = asdict(StoreSettings(**json.loads(meta["settings"]))), asdict(settings)
+        shown = [name for name in now if packed[name] is not None or now[name] is not None]
         raise MismatchError(
             f"{path}: was packed with ",
-            option(**asdict(packed)),
+            option(**{name: packed[name] for name in shown}),
             ", not ",
-            option(**asdict(settings)),
+            option(**{name: now[name] for name in shown}),
             "; use the same settings, ",
             *remedy,
         )
@@ -220,9 +225,14 @@ def _fill(
     settings: StoreSettings,
     workers: int,
     progress: Progress | None,
-) -> list[tuple[str, str]]:
-    """Decodes in threads and writes in this one; commits every second and when interrupted."""
+) -> tuple[list[tuple[str, str]], list[tuple[str, tuple[str, ...]]]]:
+    """Decodes in threads and writes in this one; commits every second and when interrupted.
+
+    Returns:
+        The clips that cannot be decoded with the reason, and those that were repaired.
+    """
     unreadable: list[tuple[str, str]] = []
+    repairs: list[tuple[str, tuple[str, ...]]] = []
     results = in_order(lambda clip: _pack_clip(clip, settings), waiting, workers=workers)
     connection.execute("BEGIN")
     committed = time.monotonic()
@@ -231,6 +241,8 @@ def _fill(
             _insert(connection, classes, settings, packed)
             if packed.problem:
                 unreadable.append((packed.clip.name, packed.problem))
+            if packed.repairs:
+                repairs.append((packed.clip.name, packed.repairs))
             if time.monotonic() - committed > COMMIT_SECONDS:
                 connection.execute("COMMIT")
                 connection.execute("BEGIN")
@@ -241,7 +253,7 @@ def _fill(
         results.close()
         if connection.in_transaction:
             connection.execute("COMMIT")
-    return unreadable
+    return unreadable, repairs
 
 
 def _insert(
@@ -282,6 +294,7 @@ def _pack_clip(clip: LabelledClip, settings: StoreSettings) -> _Packed:
             start=clip.start,
             end=clip.end,
             threads=1,
+            ignore_clock=settings.ignore_clock,
         )
     except MafsarError as error:
         return _Packed(clip, problem=str(error))
@@ -292,7 +305,7 @@ def _pack_clip(clip: LabelledClip, settings: StoreSettings) -> _Packed:
         if not again:
             jpegs.append(_jpeg(pixels, settings.quality))
         shown.append(len(jpegs) - 1)
-    return _Packed(clip, jpegs, shown, raw.duration_seconds, raw.fps)
+    return _Packed(clip, jpegs, shown, raw.duration_seconds, raw.fps, repairs=raw.repairs)
 
 
 def _jpeg(pixels: np.ndarray, quality: int) -> bytes:

@@ -26,6 +26,7 @@ from mafsar.data.presets import preset
 from mafsar.data.splits import Part
 from mafsar.data.store_file import APPLICATION_ID, ClipRow, Reader
 from mafsar.errors import InputError, MismatchError, MissingError, option
+from mafsar.video.scan import check_clock
 
 MAGIC = b"SQLite format 3\x00"
 
@@ -38,11 +39,13 @@ class StoreSettings:
         frames: F, the most frames kept of a clip, 1 to 999.
         short_side: Short side of the kept frames, pixels, 32 to 4096; smaller clips are enlarged.
         quality: JPEG quality, 1 to 95.
+        ignore_clock: Frames per second that replaced the timestamps of video files, or None.
     """
 
     frames: int = 24
     short_side: int = 256
     quality: int = 90
+    ignore_clock: float | None = None
 
     def __post_init__(self) -> None:
         for name, value, least, most in (
@@ -52,6 +55,7 @@ class StoreSettings:
         ):
             if not least <= value <= most:
                 raise InputError(option(**{name: value}), f": must be from {least} to {most}")
+        check_clock(self.ignore_clock)
 
 
 def is_store(path: Path) -> bool:
@@ -80,6 +84,19 @@ def refuse_foreign(path: Path) -> None:
         raise InputError(f"{path}: no packed data set ({error}); name another file") from error
     if application != APPLICATION_ID:
         raise InputError(f"{path}: a SQLite file, but no packed data set; name another file")
+
+
+def refuse_clock(path: Path, ignore_clock: float | None) -> None:
+    """Refuses another clock for a packed data set, whose frames are chosen already.
+
+    Raises:
+        InputError: A clock is given.
+    """
+    if ignore_clock is not None:
+        raise InputError(
+            option(ignore_clock=ignore_clock),
+            f": {path} is packed, and its frames are chosen already; pack the videos again with it",
+        )
 
 
 class Store:
@@ -229,8 +246,11 @@ class Store:
 
 
 def settings_json(settings: StoreSettings) -> str:
-    """Settings as the store keeps them."""
-    return json.dumps(asdict(settings))
+    """Settings as the store keeps them; earlier versions know no `ignore_clock`."""
+    kept = asdict(settings)
+    if settings.ignore_clock is None:
+        del kept["ignore_clock"]
+    return json.dumps(kept)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

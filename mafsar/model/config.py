@@ -15,6 +15,7 @@ from mafsar.choices import FROZEN_WEIGHT, VIEWS_LAM, Scoring, ViewPrior
 from mafsar.errors import InputError
 from mafsar.model.config_layout import CONFIG
 from mafsar.model.names import ModelName, known_names, parse_model_name
+from mafsar.model.photo_table import PHOTO_SIZE, PhotoConfig
 from mafsar.model.resnet_config import ResNetConfig
 from mafsar.model.stem_table import STEM_CHANNELS, STEM_NAMES, STEM_STRIDE, stem_parameters
 
@@ -22,6 +23,7 @@ __all__ = [
     "AdapterConfig",
     "ModelConfig",
     "ModelName",
+    "PhotoConfig",
     "ResNetConfig",
     "TextConfig",
     "VisionConfig",
@@ -127,7 +129,7 @@ class ModelConfig:
     """One model: two towers, their adapters (None: plain frozen CLIP), prompts and pixels."""
 
     name: str
-    embed_dim: int  # E, the joint embedding
+    embed_dim: int  # of the joint embedding
     vision: VisionConfig  # or a ResNetConfig; code that uses tokens runs for the former only
     text: TextConfig
     frames: int = 8  # T; fixed by the model
@@ -137,6 +139,7 @@ class ModelConfig:
     prompts: tuple[str, ...] = ("a photo of {}",)
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    photo: PhotoConfig | None = None  # frozen embeddings beside the tower's
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -146,6 +149,10 @@ class ModelConfig:
                 raise InputError(f"each prompt must contain one {{}}, got {prompt!r}")
         if not self.prompts:
             raise InputError("prompts must not be empty")
+        if self.photo and (not self.vision.stem or 2 * self.vision.image_size != PHOTO_SIZE):
+            raise InputError(
+                f"photo needs a vision tower with a stem and pictures of {PHOTO_SIZE // 2} pixels"
+            )
         adapters = self.adapters
         if adapters and not self.has_tokens and adapters != adapters.prototypes_only():
             raise InputError(
@@ -167,6 +174,16 @@ class ModelConfig:
     def has_tokens(self) -> bool:
         """Whether the vision tower is a transformer, whose blocks can be adapted."""
         return isinstance(self.vision, VisionConfig)
+
+    @property
+    def feature_dim(self) -> int:
+        """E, numbers of a frame's feature: the joint embedding, and the photo embedding behind it."""
+        return self.embed_dim + (self.photo.width if self.photo else 0)
+
+    @property
+    def input_size(self) -> int:
+        """S, the side of the frames that the network reads, pixels."""
+        return PHOTO_SIZE if self.photo else self.vision.image_size
 
     @property
     def adapter_width(self) -> int:
@@ -194,6 +211,8 @@ class ModelConfig:
         document = dataclasses.asdict(self) | {"match": self.match.to_json()}
         for name in ("prompts", "mean", "std"):
             document[name] = list(document[name])
+        if self.photo is None:
+            del document["photo"]
         return document
 
     @classmethod
@@ -213,6 +232,8 @@ class ModelConfig:
                 values[name] = _from_mapping(kind, values[name], f"{name}.")
         if isinstance(values.get("adapters"), Mapping):
             values["adapters"] = _from_mapping(AdapterConfig, values["adapters"], "adapters.")
+        if isinstance(values.get("photo"), Mapping):
+            values["photo"] = _from_mapping(PhotoConfig, values["photo"], "photo.")
         if isinstance(values.get("match"), Mapping):
             match = dict(values["match"])
             if match.get("view_prior") is not None:
@@ -313,6 +334,7 @@ def parameter_counts(config: ModelConfig) -> tuple[int, int]:
     """
     vision, embed_dim, added = config.vision, config.embed_dim, _added(config)
     frozen = stem_parameters() if vision.stem else 0  # always frozen
+    frozen += config.photo.parameters if config.photo else 0
     if isinstance(vision, ResNetConfig):
         tower = vision.parameters(embed_dim)
     else:

@@ -62,4 +62,4 @@ def _standard_deviation(name: str, shape: tuple[int, ...]) -> float | None:
         return 1 / math.sqrt(shape[1 if name.endswith("embedding") else 0])
     fan_in = math.prod(shape[1:])
     # The factor 2 keeps the scale through the stem's thirty layers of ReLU6 (He et al. 2015).
-    return math.sqrt((2 if ".stem." in name else 1) / fan_in)
+    return math.sqrt((2 if ".stem." in name or name.startswith("photo.") else 1) / fan_in)

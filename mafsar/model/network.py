@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -13,6 +14,7 @@ from mafsar.model.adapters import VideoAdapters
 from mafsar.model.config import ModelConfig, ResNetConfig
 from mafsar.model.encoder import encode_frames
 from mafsar.model.initial import random_state
+from mafsar.model.photo import PhotoEmbedding
 from mafsar.model.prototypes import PrototypeModule
 from mafsar.model.resnet import ResNetTower
 from mafsar.model.stem_table import STEM_CHANNELS, STEM_STRIDE
@@ -49,6 +51,7 @@ class MafsarNetwork(nn.Module):
         self.tpcm = (
             PrototypeModule(config.embed_dim, parts.tpcm_heads) if parts and parts.tpcm else None
         )
+        self.photo = PhotoEmbedding(config.photo) if config.photo else None
         # On an explicit device: they have values even while the parameters are on `meta`.
         std = torch.tensor(config.std, device="cpu", dtype=torch.float64)
         mean = torch.tensor(config.mean, device="cpu", dtype=torch.float64)
@@ -80,7 +83,8 @@ class MafsarNetwork(nn.Module):
 
         Returns:
             Frame features F̃ for matching, (B, T, E), and the time mean of the raw features F for
-            the text score, (B, E). Without a prototype module, F̃ = F.
+            the text score, (B, E). Without a prototype module, F̃ = F. A photo embedding is the
+            last part of F̃, and 0 in the time mean, because no text belongs to it.
 
         Raises:
             InputError: Another dtype or shape, or another number of frames than the model's.
@@ -101,9 +105,9 @@ class MafsarNetwork(nn.Module):
         Raises:
             InputError: As `encode_query`, or a text of another shape.
         """
-        if text is not None and text.shape != (frames.shape[0], self.config.embed_dim):
+        if text is not None and text.shape != (frames.shape[0], self.config.feature_dim):
             raise InputError(
-                f"text must have shape {(frames.shape[0], self.config.embed_dim)}, "
+                f"text must have shape {(frames.shape[0], self.config.feature_dim)}, "
                 f"one row for each clip, got {tuple(text.shape)}"
             )
         return self._encode(frames, text)
@@ -115,7 +119,7 @@ class MafsarNetwork(nn.Module):
             tokens: Token ids (B, context_length), int64.
 
         Returns:
-            Raw embeddings, (B, E).
+            Raw embeddings, (B, E); 0 in the place of a photo embedding.
 
         Raises:
             InputError: Another shape.
@@ -124,7 +128,8 @@ class MafsarNetwork(nn.Module):
         if tokens.ndim != 2 or tokens.shape[1] != length:
             raise InputError(f"tokens must have shape (B, {length}), got {tuple(tokens.shape)}")
         out: Tensor = self.text(tokens)
-        return out
+        beside = self.config.feature_dim - self.config.embed_dim
+        return F.pad(out, (0, beside)) if beside else out
 
     def scale_pixels(self, pixels: Tensor) -> Tensor:
         """Normalises pixels in [0, 255], (…, 3, S, S), floats.
@@ -135,6 +140,25 @@ class MafsarNetwork(nn.Module):
 
     def _encode(self, frames: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
         pixels = self._normalise(frames)  # (B, T, 3, S, S)
+        beside = None if self.photo is None else self._see(self.photo, pixels)
+        if beside is not None:
+            text = None if text is None else text[:, : self.config.embed_dim]
+            pixels = torch.unflatten(F.avg_pool2d(pixels.flatten(0, 1), 2), 0, pixels.shape[:2])
+        features, pooled = self.encode_tower(pixels, text)
+        if beside is None:
+            return features, pooled
+        return torch.cat([features, beside], dim=-1), F.pad(pooled, (0, beside.shape[-1]))
+
+    def encode_tower(self, pixels: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Encodes clips by the adapted tower alone, without a photo embedding.
+
+        Args:
+            pixels: Normalised frames of the tower's own size, (B, T, 3, S, S), or its stem's maps.
+            text: As for `encode_support`, (B, embed_dim), or None for the query branch.
+
+        Returns:
+            F̃, (B, T, embed_dim), and the time mean of F, (B, embed_dim).
+        """
         tower: nn.Module = self.visual
         if isinstance(tower, ResNetTower):
             single = tower(pixels.flatten(0, 1), recompute=self.recompute)  # (B·T, E)
@@ -146,14 +170,30 @@ class MafsarNetwork(nn.Module):
         features = raw if self.tpcm is None else self.tpcm(raw, text)  # (B, T, E)
         return features, raw.mean(dim=1)
 
+    def _see(self, photo: PhotoEmbedding, pixels: Tensor) -> Tensor:
+        """The photo embedding of normalised frames (B, T, 3, S, S), (B, T, photo.width)."""
+        assert self.visual.stem is not None
+        images = pixels.flatten(0, 1)
+        if not torch.compiler.is_exporting():
+            # Depthwise convolutions take half the time with channels last.
+            images = images.contiguous(memory_format=torch.channels_last)
+        plain = (images - self.pixel_shift[:, None, None]) / (255 * self.pixel_scale[:, None, None])
+        out: Tensor = torch.unflatten(photo(images, plain, self.visual.stem), 0, pixels.shape[:2])
+        return out
+
     def _normalise(self, frames: Tensor) -> Tensor:
         vision = self.config.vision
-        size = vision.image_size
+        size = self.config.input_size
         if frames.dtype == torch.uint8:
             shape: tuple[int, ...] = (self.config.frames, size, size, 3)
         elif frames.is_floating_point():
             shape = (self.config.frames, 3, size, size)
-            if vision.stem and frames.ndim == 5 and frames.shape[2] == STEM_CHANNELS:
+            if (
+                vision.stem
+                and not self.photo
+                and frames.ndim == 5
+                and frames.shape[2] == STEM_CHANNELS
+            ):
                 grid = size // STEM_STRIDE
                 shape = (self.config.frames, STEM_CHANNELS, grid, grid)
         else:

@@ -80,9 +80,13 @@ def config_of(name: ModelName) -> ModelConfig:
     if name.source == "local-dir":
         path = Path(name.value).expanduser() / _CONFIG_FILE
         if not path.is_file():
-            raise MissingError(
-                f"{name}: {path} does not exist; give the folder of an open_clip model"
-            )
+            hint = "give the folder of an open_clip model"
+            if (path.with_name("config.json")).is_file():
+                hint = (
+                    "a folder of Hugging Face's transformers is read by its file: "
+                    f"NAME:{path.with_name('model.safetensors')}, as vit-b-32 or ViT-B-32 for NAME"
+                )
+            raise MissingError(f"{name}: {path} does not exist; {hint}")
         try:
             return from_open_clip_json(parse_json(read_text(path), "the file"), str(name))
         except InputError as error:

@@ -20,6 +20,7 @@ from mafsar.choices import Scoring
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import AdapterConfig, ModelConfig
+from mafsar.model.foreign import stated_activation
 from mafsar.model.initial import random_state
 from mafsar.model.names import (
     ADAPTERS_FILE,
@@ -44,6 +45,8 @@ from mafsar.model.weights import (
     load_network,
     read_safetensors,
 )
+
+log = logging.getLogger(__name__)
 
 _HUB_CONFIG = "open_clip_config.json"
 _HUB_WEIGHTS = "open_clip_model.safetensors"
@@ -72,6 +75,7 @@ def create_network(name: str, *, seed: int = 0, adapters: bool = False) -> Mafsa
         if "config" in metadata:
             return _own_file(parsed, adapters=adapters, seed=seed)
         config = config_of(parsed)
+        _check_activation(parsed, config)
     elif parsed.source == "random":
         config = dataclasses.replace(config_of(parsed), name=str(parsed))
         return build_network(config if adapters else config.plain(), seed=seed)
@@ -194,6 +198,26 @@ def _tagged(name: ModelName) -> tuple[ModelConfig, Path]:
         )
     file = str(Path(file).with_suffix(".safetensors")) if file else _HUB_WEIGHTS
     return with_pixels(config, details), _download(name, repository, file)
+
+
+def _check_activation(name: ModelName, config: ModelConfig) -> None:
+    """Compares a file's activation with the name's, where a configuration beside it has one.
+
+    Raises:
+        InputError: They differ.
+    """
+    wanted = config.text.activation
+    relative = name.open_clip.removesuffix("-quickgelu")
+    relative += "" if relative != name.open_clip else "-quickgelu"
+    found = stated_activation(Path(name.value))
+    if found is None:
+        log.warning(
+            "%s: the file does not say which activation it was trained with, and %s computes %s; if "
+            "it needs the other one (OpenAI's weights need quickgelu, most others gelu), use %s:%s",
+            name.value, name.base, wanted, relative, name.value,
+        )  # fmt: skip
+    elif found != wanted:
+        raise _activation_error(name, wanted, found, relative)
 
 
 def _activation_error(name: ModelName, wanted: str, found: str, relative: str) -> InputError:

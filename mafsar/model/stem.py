@@ -33,15 +33,30 @@ class SamePadConv(nn.Conv2d):
         return super().forward(x)
 
 
+class CentredConv(nn.Conv2d):
+    """A convolution with the same padding on all sides."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups
+        )
+
+
 class InvertedBottleneckBlock(nn.Module):
     """An inverted bottleneck with ReLU6 and, if the sizes allow, a skip connection."""
 
-    def __init__(self, sizes: InvertedBottleneck) -> None:
+    def __init__(
+        self,
+        sizes: InvertedBottleneck,
+        conv: type[SamePadConv | CentredConv] = SamePadConv,
+    ) -> None:
         super().__init__()
         hidden = sizes.hidden
-        self.expand = None if sizes.expand == 1 else SamePadConv(sizes.in_channels, hidden, 1)
-        self.depthwise = SamePadConv(hidden, hidden, sizes.kernel, sizes.stride, groups=hidden)
-        self.project = SamePadConv(hidden, sizes.out_channels, 1)
+        self.expand = None if sizes.expand == 1 else conv(sizes.in_channels, hidden, 1)
+        self.depthwise = conv(hidden, hidden, sizes.kernel, sizes.stride, groups=hidden)
+        self.project = conv(hidden, sizes.out_channels, 1)
         self.skip = sizes.stride == 1 and sizes.in_channels == sizes.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,10 +84,16 @@ class ConvStem(nn.Module):
             (M, STEM_CHANNELS, S / 16, S / 16): channels of the coarse map, then those of the fine
             map's 2×2 cells.
         """
-        x = F.relu6(self.first(images))
+        fine, coarse = self.maps(images)
+        cells = F.pixel_unshuffle(fine, 2)  # (M, 4·40, S/16, S/16)
+        return torch.cat([coarse, cells], dim=1)
+
+    def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps of stride 8, (M, 40, S/8, S/8), and of stride 16, (M, 112, S/16, S/16)."""
+        fine: Tensor = F.relu6(self.first(images))
         for block in self.fine:
-            x = block(x)
-        cells = F.pixel_unshuffle(x, 2)  # (M, 4·40, S/16, S/16)
+            fine = block(fine)
+        coarse = fine
         for block in self.coarse:
-            x = block(x)
-        return torch.cat([x, cells], dim=1)
+            coarse = block(coarse)
+        return fine, coarse

@@ -35,20 +35,21 @@ class InvertedBottleneck:
         return expand + (self.kernel**2 + 1) * self.hidden + (self.hidden + 1) * self.out_channels
 
 
-def _stage(
+def stage(
     in_channels: int, out_channels: int, kernel: int, stride: int, expand: int, repeats: int
 ) -> list[InvertedBottleneck]:
+    """Blocks of one width; the first changes the number of channels and has the stride."""
     first = InvertedBottleneck(in_channels, out_channels, kernel, stride, expand)
     rest = InvertedBottleneck(out_channels, out_channels, kernel, 1, expand)
     return [first, *[rest] * (repeats - 1)]
 
 
 FINE_BLOCKS = (
-    *_stage(32, 16, 3, 1, 1, 1),
-    *_stage(16, 24, 3, 2, 6, 2),
-    *_stage(24, 40, 5, 2, 6, 2),
+    *stage(32, 16, 3, 1, 1, 1),
+    *stage(16, 24, 3, 2, 6, 2),
+    *stage(24, 40, 5, 2, 6, 2),
 )
-COARSE_BLOCKS = (*_stage(40, 80, 3, 2, 6, 3), *_stage(80, 112, 5, 1, 6, 3))
+COARSE_BLOCKS = (*stage(40, 80, 3, 2, 6, 3), *stage(80, 112, 5, 1, 6, 3))
 
 # A token reads its cell of the coarse map and the four cells of the fine map at the same place.
 STEM_CHANNELS = COARSE_BLOCKS[-1].out_channels + 4 * FINE_BLOCKS[-1].out_channels

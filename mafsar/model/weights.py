@@ -21,6 +21,7 @@ from torch import Tensor
 from mafsar.documents import parse_json
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.model.config import ModelConfig
+from mafsar.model.foreign import as_open_clip, unreadable
 from mafsar.model.network import TUNABLE_PREFIXES, MafsarNetwork, empty_network
 
 _LISTED = 8
@@ -40,7 +41,7 @@ def from_open_clip(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str
     """Renames the tensors of an open_clip state dict (3.x or 4.x, flat or with a `text.` prefix).
 
     Args:
-        state: Tensors by open_clip's names, any float dtype.
+        state: Tensors by open_clip's names or those of `mafsar.model.foreign`, any float dtype.
         config: The configuration that they must fit; its adapters are ignored.
 
     Returns:
@@ -50,8 +51,7 @@ def from_open_clip(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str
         MismatchError: Keys that are missing or extra, or tensors of another shape.
     """
     renamed: dict[str, Tensor] = {}
-    for key, value in _joined_projections(state).items():
-        name = key.removeprefix("module.")
+    for name, value in _joined_projections(as_open_clip(state)).items():
         if name in _CONSTANTS or name.endswith(".num_batches_tracked"):
             continue
         name = f"text.{name}" if name.startswith(_FLAT_TEXT) else name
@@ -202,15 +202,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         MissingError: No such file.
-        InputError: Another format; pickled weights are refused.
+        InputError: Another format; of pickles and programs, the line that converts them.
     """
     if not path.is_file():
         raise MissingError(f"{path}: no such weights file")
     if path.suffix != ".safetensors":
-        raise InputError(
-            f"{path}: only safetensors weights are read, because a pickle can run code; "
-            "convert it with safetensors.torch.save_file"
-        )
+        raise unreadable(path)
     try:
         with safe_open(path, framework="pt") as opened:
             names: list[str] = list(opened.keys())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import Scoring
+from mafsar.choices import NonePrior, Scoring
 from mafsar.errors import InputError, Message, MismatchError, option
+from mafsar.model.names import SHIPPED_BUNDLE
 
 Float32 = NDArray[np.float32]
 Frames = NDArray[np.uint8]
@@ -79,6 +81,8 @@ class ModelSpec:
         std: Standard deviation of the pixel normalisation (R, G, B).
         resample: How frames are resized to `image_size`.
         fully_tuned: Whether training changed the vision tower's own weights.
+        none_prior: How p_none is computed, or None if the model does not know.
+        negatives_file: The file with features of clips of other classes, or None.
     """
 
     name: str
@@ -100,6 +104,8 @@ class ModelSpec:
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     resample: str = "bicubic"
     fully_tuned: bool = False
+    none_prior: NonePrior | None = None
+    negatives_file: str | None = None
 
     @property
     def tuned(self) -> Literal["none", "adapters", "full"]:
@@ -107,6 +113,11 @@ class ModelSpec:
         if self.fully_tuned:
             return "full"
         return "adapters" if self.adapters == "trained" else "none"
+
+    @property
+    def shown(self) -> str:
+        """Its name for people, with its place: "tiny (runs/t2)"."""
+        return shown_model(self.name, self.path)
 
     @property
     def text_in_support(self) -> bool:
@@ -122,6 +133,24 @@ class ModelSpec:
             "mean": [round(value, 8) for value in self.mean],
             "std": [round(value, 8) for value in self.std],
         }
+
+
+def shown_model(name: str, place: str | None) -> str:
+    """A model's name for people, with the place that tells it from others of the same name.
+
+    Args:
+        name: Its name; a run keeps that of the model it was trained from.
+        place: What `load_model` takes for it, or None. Only a path is shown, from the current
+            folder where it is inside.
+    """
+    if place is None or place == name or not Path(place).is_absolute():
+        return name
+    path = Path(place)
+    if path == SHIPPED_BUNDLE:
+        return name
+    with contextlib.suppress(ValueError, OSError):
+        path = path.relative_to(Path.cwd())
+    return f"{name} ({path})"
 
 
 @runtime_checkable
@@ -254,12 +283,13 @@ class BankModel:
         """What `load_model` takes for it on the machine that made the bank."""
         return self.name if self.path is None else self.path
 
-    def check(self, spec: ModelSpec, bank: str) -> None:
+    def check(self, spec: ModelSpec, bank: str, place: str | None = None) -> None:
         """Raises an error if another model made the bank.
 
         Args:
             spec: The model in use.
             bank: Name of the bank in messages.
+            place: Where the bank's model is on this machine, if that is known.
 
         Raises:
             MismatchError: Weights, pre-processing or prompts differ; says which.
@@ -271,8 +301,9 @@ class BankModel:
         )
         if self.weights_sha256 != spec.weights_sha256:
             raise MismatchError(
-                f"{bank}: made by {self.name} (weights {self.weights_sha256[:12]}), "
-                f"not by {spec.name} (weights {spec.weights_sha256[:12]})",
+                f"{bank}: made by {shown_model(self.name, place or self.path)}, weights "
+                f"{self.weights_sha256[:12]}, not by {spec.shown}, weights "
+                f"{spec.weights_sha256[:12]}",
                 *fix,
             )
         if self.preprocess != spec.preprocess_json():

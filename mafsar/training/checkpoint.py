@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from mafsar.model.weights import check_keys, read_safetensors
 FOLDER = "checkpoints"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
-_NAME = re.compile(r"step-\d{8,}")
+_NAME = r"step-\d{8,}"
 _STATE = record(
     {
         "step": whole(1, 1_000_000_000),

@@ -53,10 +53,11 @@ class Candidate:
 def view_prior(features: ClipFeatures) -> ViewPrior:
     """μ0 and ε of both branches, from training clips by the final weights."""
     query, support = features.arrays()
-    return ViewPrior(_branch_prior(query), _branch_prior(support))
+    return ViewPrior(branch_prior(query), branch_prior(support))
 
 
-def _branch_prior(features: Float32) -> BranchPrior:
+def branch_prior(features: Float32) -> BranchPrior:
+    """μ0 and ε of one branch, from features of training clips (n, T, E)."""
     frames = features.astype(np.float64)
     changes = np.linalg.norm(frames - frames.mean(axis=1, keepdims=True), axis=-1)
     mean = tuple(float(f"{value:.7g}") for value in frames.mean(axis=(0, 1)))

@@ -25,6 +25,7 @@ from mafsar.model.open_clip_config import config_of
 from mafsar.training.fields import DataFields, ModelFields, OptimFields, RunFields, ValFields
 from mafsar.training.ranges import LONGEST_TEXT, MOST_DRAWN, MOST_PROMPTS, RANGES
 from mafsar.training.values import checked, typed
+from mafsar.video.scan import check_clock
 
 OWN_DATA_EPISODES = 1_000
 """Training episodes where no preset gives a number: enough for Kinetics (paper, table 9)."""
@@ -140,6 +141,7 @@ class TrainConfig:
                 f"episodes × way × (1 + shot + query) must be ≤ {MOST_DRAWN:,}, got {drawn:,}; "
                 "lower episodes"
             )
+        check_clock(self.data.ignore_clock)
 
     @property
     def steps(self) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.encoder import Float32
+from mafsar.training.learner import is_small, one_thread_each
 
 _BATCH = 16  # clips per call of the network
 
@@ -70,8 +71,15 @@ def encode_clips(
     was_training = network.training
     network.eval()
     guided = texts is not None and network.config.adapters is not None
-    kept: list[list[Tensor]] = [[], [], []]
-    for start, pixels in _batches(network, clips, source, workers):
+    at_once = 1
+    if device == "cpu" and is_small(network.config, _BATCH):
+        at_once = torch.get_num_threads()
+
+    @torch.inference_mode()
+    def encode(batch: tuple[int, np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+        start, pixels = batch
+        if at_once > 1:
+            torch.set_num_threads(1)  # a new thread starts with the default, one per core
         frames = torch.from_numpy(pixels).to(device)
         with autocast():
             query, pooled = network.encode_query(frames)
@@ -79,18 +87,38 @@ def encode_clips(
             if guided and texts is not None:
                 words = texts[torch.from_numpy(class_index[start : start + len(pixels)])]
                 support, _ = network.encode_support(frames, words)
-        for rows, found in zip(kept, (query, support, pooled), strict=True):
-            rows.append(found.float())
+        return query.float(), support.float(), pooled.float()
+
+    kept: list[list[Tensor]] = [[], [], []]
+    for found in _each(encode, _batches(network, clips, source, workers), at_once):
+        for rows, part in zip(kept, found, strict=True):
+            rows.append(part)
     network.train(was_training)
     query_rows, support_rows, pooled_rows = (torch.cat(rows) for rows in kept)
     branch: Branch = "support" if guided else "query"
     return ClipFeatures(query_rows, support_rows, pooled_rows.cpu().numpy(), branch)
 
 
+_Encoded = tuple[Tensor, Tensor, Tensor]
+
+
+def _each(
+    encode: Callable[[tuple[int, np.ndarray]], _Encoded],
+    batches: Iterator[tuple[int, np.ndarray]],
+    at_once: int,
+) -> Generator[_Encoded, None, None]:
+    """The results in order; batches of a small network side by side, as episodes are."""
+    if at_once == 1:
+        yield from map(encode, batches)
+        return
+    with one_thread_each(), closing(in_order(encode, batches, workers=at_once)) as results:
+        yield from results
+
+
 def _batches(
     network: MafsarNetwork, clips: Sequence[LabelledClip], source: FrameSource, workers: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    shape = {"frames": network.config.frames, "size": network.config.vision.image_size}
+    shape = {"frames": network.config.frames, "size": network.config.input_size}
 
     def load(clip: LabelledClip) -> np.ndarray:
         return source.testing(clip, **shape)

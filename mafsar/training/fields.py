@@ -55,6 +55,7 @@ class DataFields:
         folder: The user's own clips: class folders, a CSV or a packed data set.
         split: JSON with the train, val and test classes of `folder`, or "auto": drawn by the seed.
         frames_pattern: Which pictures are frames in folders that hold several kinds.
+        ignore_clock: Frames per second that replace the timestamps of video files.
         flip: Mirror half of the training clips. None: as the preset says; no for own clips.
         workers: Processes that load clips ahead; 0 loads them in this process.
     """
@@ -65,6 +66,7 @@ class DataFields:
     folder: str | None = None
     split: str | None = None
     frames_pattern: str | None = None
+    ignore_clock: float | None = None
     flip: bool | None = None
     workers: int = 2
 

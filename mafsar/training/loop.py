@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import math
 import os
 import shutil
 import time
@@ -45,6 +44,7 @@ from mafsar.training.run_log import RunLog
 from mafsar.training.run_split import run_split
 from mafsar.training.trainer import StepResult, Trainer, open_clips
 from mafsar.training.validate import ValResult
+from mafsar.training.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,11 @@ class StepReport:
         step: Steps done.
         steps: Steps of the whole run.
         result: What this step gave.
-        accuracy: Running mean of the training accuracy, %.
-        episodes_per_second: Since this process started training.
+        window: Number of steps, the last ones, that the next four are taken over.
+        loss: Mean loss.
+        accuracy: Mean accuracy on the training queries, %.
+        episodes_per_second: Validations included.
+        seconds_left: Time that the remaining steps take at this pace.
         memory_bytes: The most memory used.
         wait_share: Share of the time spent waiting for clips, 0–1.
         validation: What validation found after this step, or None.
@@ -69,8 +72,11 @@ class StepReport:
     step: int
     steps: int
     result: StepResult
+    window: int
+    loss: float
     accuracy: float
     episodes_per_second: float
+    seconds_left: float
     memory_bytes: int
     wait_share: float
     validation: ValResult | None
@@ -248,13 +254,10 @@ def _steps(
     config = run.config
     loader = run.episodes_from(done.step)
     batches = iter(loader)
-    before, began, first = done.seconds, time.perf_counter(), done.step
-    running = math.nan
+    before, began = done.seconds, time.perf_counter()
+    window = Window(began)
     for step in range(done.step, config.steps):
         result = run.step(step, batches)
-        running = (
-            result.accuracy if math.isnan(running) else 0.95 * running + 0.05 * result.accuracy
-        )
         done = dataclasses.replace(
             done, step=step + 1, seconds=before + time.perf_counter() - began
         )
@@ -268,19 +271,29 @@ def _steps(
             found = run.validator.run(run.network, run.autocast, run.device)
             records.write("val", done.step, asdict(found) | {"match": found.match.to_json()})
             done = _keep_best(run, out, done, found)
+        run.say_repairs(loader)
         if found or is_last:
             records.draw()
         if done.step % config.run.save_every == 0 or found or is_last:
             records.sync()
             _save(run, out, done)
         if report is not None:
-            per_second = (done.step - first) * config.optim.batch / (done.seconds - before)
+            window.add(result.loss, result.accuracy, time.perf_counter())
             report(
                 StepReport(
-                    done.step, config.steps, result, running, per_second, run.memory_bytes(),
-                    loader.wait_share, found,
+                    step=done.step,
+                    steps=config.steps,
+                    result=result,
+                    window=len(window),
+                    loss=window.loss,
+                    accuracy=window.accuracy,
+                    episodes_per_second=config.optim.batch / window.seconds_step,
+                    seconds_left=(config.steps - done.step) * window.seconds_step,
+                    memory_bytes=run.memory_bytes(),
+                    wait_share=loader.wait_share,
+                    validation=found,
                 )
-            )  # fmt: skip
+            )
     return done
 
 

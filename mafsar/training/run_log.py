@@ -100,54 +100,81 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 def draw_curves(run: Path) -> None:
     """Draws loss and accuracy over the steps into `curves.png`, if matplotlib is installed."""
     lines = read_metrics(run)
-    train = [line for line in lines if line["kind"] == "train"]
-    val = [line for line in lines if line["kind"] == "val"]
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
     except ImportError:
         return
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure = curves(lines)
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    for name, colour in (("loss", "#1f5a99"), ("loss_visual", "#2a9d62"), ("loss_text", "#c2691f")):
-        points = _points(train, name)
-        if points:
-            left.plot(*zip(*_smooth(points), strict=True), label=name, color=colour, lw=1.2)
-    left.set(xlabel="step", title="training loss (running mean)")
-    accuracy = _smooth(_points(train, "accuracy"))
-    if accuracy:
-        right.plot(*zip(*accuracy, strict=True), label="training, visual", color="#8aa5c2", lw=1)
-    for name, label, colour in (
-        ("accuracy", "validation, fused", "#1f5a99"),
-        ("accuracy_visual", "validation, visual", "#2a9d62"),
-    ):
-        points = _points(val, name)
-        if points:
-            right.plot(*zip(*points, strict=True), "o-", label=label, color=colour, ms=3)
-    right.set(xlabel="step", title="accuracy, %")
-    # Fixed places: in a long run the search for the best one takes seconds, and warns.
-    for axes, place in ((left, "upper right"), (right, "lower right")):
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=8, loc=place)
     with written_beside(run / CURVES_FILE) as beside:
         figure.savefig(beside, format="png", dpi=110)
 
 
-def _points(lines: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
-    """Steps and values of one curve, of the lines that have it."""
-    return [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+def curves(lines: list[dict[str, Any]]) -> Any:
+    """Loss and accuracy over the steps, as a matplotlib figure.
+
+    Args:
+        lines: The run's metrics.
+
+    Returns:
+        The figure: steps are whole numbers, and the legends stand below the axes.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    train = [line for line in lines if line["kind"] == "train"]
+    val = [line for line in lines if line["kind"] == "val"]
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    width = _width(len(train))
+    over = "each step" if width == 1 else f"mean of {width} steps"
+    for name, label, colour in _LOSSES:
+        points = [(line["step"], line[name]) for line in train if line.get(name) is not None]
+        if points:
+            left.plot(*_smoothed(points, width), label=label, color=colour, lw=1.2)
+    left.set(title=f"training loss ({over})")
+    if train:
+        points = [(line["step"], line["accuracy"]) for line in train]
+        label = f"training, visual ({over})"
+        right.plot(*_smoothed(points, width), label=label, color="#8aa5c2", lw=1)
+    for name, label, colour in _ACCURACIES if val else ():
+        steps = [line["step"] for line in val]
+        right.plot(steps, [line[name] for line in val], "o-", label=label, color=colour, ms=3)
+    right.set(title="accuracy, %")
+    for axes in (left, right):
+        axes.set_xlabel("step")
+        axes.set_xlim(0, 1.03 * max((line["step"] for line in lines), default=1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            # Below the axes, where it hides nothing.
+            axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    return figure
 
 
-def _smooth(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """A running mean over a fiftieth of the points."""
-    width = max(1, len(points) // 50)
+_LOSSES = (
+    ("loss", "whole loss", "#1f5a99"),
+    ("loss_visual", "visual term", "#2a9d62"),
+    ("loss_text", "text terms", "#c2691f"),
+)
+_ACCURACIES = (
+    ("accuracy", "validation, fused", "#1f5a99"),
+    ("accuracy_visual", "validation, visual", "#2a9d62"),
+)
+
+
+def _width(points: int) -> int:
+    """Steps of the running mean: a fiftieth of all."""
+    return max(1, points // 50)
+
+
+def _smoothed(points: list[tuple[int, float]], width: int) -> tuple[list[int], list[float]]:
+    """Steps, and running means over `width` points."""
     values = [value for _, value in points]
-    return [
-        (step, sum(values[max(0, i + 1 - width) : i + 1]) / min(width, i + 1))
-        for i, (step, _) in enumerate(points)
+    means = [
+        sum(values[max(0, i + 1 - width) : i + 1]) / min(width, i + 1) for i in range(len(values))
     ]
+    return [step for step, _ in points], means
 
 
 def _open_board(folder: Path, step: int) -> Any:

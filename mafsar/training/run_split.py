@@ -25,5 +25,5 @@ def run_split(config: TrainConfig, run: Path | None = None) -> Split | None:
     path = SPLIT_FILE if run is None else run / SPLIT_FILE
     if run is not None and (run / SPLIT_FILE).is_file():
         return read_split(run / SPLIT_FILE)
-    found = read_own(Path(data.folder))
+    found = read_own(Path(data.folder), frames_pattern=data.frames_pattern)
     return draw_split(Counter(clip.label for clip in found.clips), config.seed, Path(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from mafsar.training.choose_views import Candidate, choose_views, view_prior
 from mafsar.training.config import TrainConfig
 from mafsar.training.decay import parameter_groups
 from mafsar.training.encode import encode_clips
-from mafsar.training.episode import Encode, drops_text, run_episode
+from mafsar.training.episode import Encode
+from mafsar.training.learner import Learner
 from mafsar.training.precision import autocast
 from mafsar.training.processes import Processes
 from mafsar.training.run_split import run_split
@@ -37,6 +39,8 @@ from mafsar.training.start import (
     start_network,
 )
 from mafsar.training.validate import Validator, choose_clips
+
+log = logging.getLogger(__name__)
 
 _KNOWN_CLIPS = 512  # training clips, about, whose mean is the μ0 of the views
 
@@ -72,7 +76,7 @@ def open_clips(config: TrainConfig, split: Split | None = None) -> Catalogue:
     data = config.data
     split = split or run_split(config)
     if split is not None and data.folder is not None:
-        return read_own(Path(data.folder), split)
+        return read_own(Path(data.folder), split, frames_pattern=data.frames_pattern)
     paths = {
         name: None if value is None else Path(value)
         for name, value in (
@@ -91,6 +95,7 @@ class Trainer:
         network: On this process's device.
         tuned: The parameters that the optimiser changes, by name, in its order.
         optimizer: AdamW over `tuned`.
+        learner: Adds the gradients of episodes to the parameters.
         validator: None where `val.every` is 0.
         base_sha256: Hash of the towers that the run starts from.
         device: As torch names it.
@@ -131,8 +136,8 @@ class Trainer:
             lr=optim.learning_rate,
             betas=(optim.beta1, optim.beta2),
         )
-        source = frames_of(catalogue)
-        shape = {"frames": config.model.frames, "size": self.network.config.vision.image_size}
+        source = frames_of(catalogue, config.data.ignore_clock)
+        shape = {"frames": config.model.frames, "size": self.network.config.input_size}
         self._dataset = EpisodeDataset(
             train, episodes, source, train=True, flip=bool(config.data.flip), **shape
         )
@@ -141,12 +146,21 @@ class Trainer:
             words = embed_texts_or_none(encoder, val.texts) if config.text else None
             self.validator = Validator(val, source, config, words)
         self._source = source
+        self._said: set[str] = set()
         self._known = choose_clips(train, config, max(1, _KNOWN_CLIPS // len(train.labels)))
         self._match = self.network.config.match
-        self._guided = self.network.config.adapters is not None
-        self._encode: Encode = self.network.encode_support
+        encode: Encode = self.network.encode_support
         if config.run.compile:
-            self._encode = torch.compile(self.network.encode_support)
+            encode = torch.compile(self.network.encode_support)
+        self.learner = Learner(
+            self.network,
+            encode,
+            config,
+            self._texts,
+            autocast=self.autocast,
+            device=self.device,
+            share=-(-optim.batch // processes.world),
+        )
         self.network.train()
 
     def choose_views(self, match: Scoring) -> list[Candidate]:
@@ -188,6 +202,13 @@ class Trainer:
             context="spawn" if self.device.startswith("cuda") else None,
         )
 
+    def say_repairs(self, loader: EpisodeLoader) -> None:
+        """Logs what was repaired in reading clips, each clip once."""
+        for name, said in (loader.repairs | self._source.repairs).items():
+            if name not in self._said:
+                self._said.add(name)
+                log.warning("%s: %s", name, "; ".join(said))
+
     def step(self, step: int, batches: Iterator[EpisodeBatch]) -> StepResult:
         """One optimiser step over `optim.batch` episodes of all processes.
 
@@ -203,34 +224,13 @@ class Trainer:
         first, last = step * batch, min((step + 1) * batch, len(self._dataset))
         processes = self.processes
         start = first + (processes.rank - first) % processes.world
-        # loss, visual loss, text loss, episodes with text, correct queries, queries
         totals = torch.zeros(6, dtype=torch.float64, device=self.device)
         losses: list[tuple[int, Tensor]] = []
         self.optimizer.zero_grad(set_to_none=True)
-        for episode in range(start, last, processes.world):
-            found = next(batches)
-            assert found.index == episode
-            texts = None
-            if self._texts is not None and not drops_text(config, episode):
-                texts = self._texts[found.classes.to(self.device)]
-            with self.autocast():
-                result = run_episode(
-                    self._encode,
-                    self._moved(found),
-                    texts,
-                    self._match,
-                    guided=self._guided,
-                    smooth=config.smooth,
-                )
-            (result.loss / (last - first)).backward()  # type: ignore[no-untyped-call]
-            losses.append((episode, result.loss.detach()))
-            totals[0] += result.loss.detach()
-            totals[1] += result.visual
-            if result.text is not None:
-                totals[2] += result.text
-                totals[3] += 1
-            totals[4] += result.right
-            totals[5] += result.queries
+        numbers = range(start, last, processes.world)
+        for learned in self.learner.learn(numbers, batches, last - first):
+            losses.append((learned.index, learned.loss))
+            totals += learned.sums
         loss, visual, text, with_text, right, queries = processes.sum(totals).tolist()
         if not math.isfinite(loss):
             self._refuse(step, losses)
@@ -271,12 +271,6 @@ class Trainer:
 
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-    def _moved(self, batch: EpisodeBatch) -> EpisodeBatch:
-        support, query = (
-            frames.to(self.device, non_blocking=True) for frames in (batch.support, batch.query)
-        )
-        return EpisodeBatch(batch.index, support, query, batch.classes)
 
     def _refuse(self, step: int, losses: list[tuple[int, Tensor]]) -> None:
         """Raises an error that names the episode with this loss, if it is this process's."""

@@ -9,7 +9,7 @@ from mafsar.video.array import (
     is_clip_source,
     load_memory_clip,
 )
-from mafsar.video.clip import Clip, RawClip, load_clip, load_raw_clip
+from mafsar.video.clip import READING_RULES, Clip, RawClip, load_clip, load_raw_clip
 from mafsar.video.content import content_sha256, frames_sha256
 from mafsar.video.find import find_clips
 from mafsar.video.frame_folder import clip_exists, frame_paths, is_frame_folder
@@ -28,6 +28,7 @@ from mafsar.video.write import write_video
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "READING_RULES",
     "VIDEO_SUFFIXES",
     "Clip",
     "ClipRequest",

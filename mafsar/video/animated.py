@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF_ENDINGS = frozenset({b"II*\x00": "<", b"MM\x00*": ">"}.items())
+# First bytes → order of bytes, and whether offsets have 64 bits (BigTIFF).
+_TIFF_KINDS = {
+    b"II*\x00": ("<", False), b"MM\x00*": (">", False), b"II+\x00": ("<", True),
+    b"MM\x00+": (">", True),
+}  # fmt: skip
 _MAX_FRAMES = 1_000_000
+_MAX_TAGS = 65_536
 _HEAD_BYTES = 64
 _STILL_ENDINGS = frozenset({".bmp", ".jfif", ".jpeg", ".jpg"})
 
@@ -54,9 +59,8 @@ def read_animation(path: Path | str) -> Animation | None:
                 return _apng(file)
             if head[4:8] == b"ftyp" and b"avis" in head[8 : int.from_bytes(head[:4], "big")]:
                 return _avif(file)
-            for mark, order in _TIFF_ENDINGS:
-                if head.startswith(mark):
-                    return _tiff(file, order)
+            if head[:4] in _TIFF_KINDS:
+                return _tiff(file, *_TIFF_KINDS[head[:4]])
     except (OSError, struct.error, ValueError, IndexError):
         pass
     return None
@@ -128,24 +132,26 @@ def _avif(file: BinaryIO) -> Animation | None:
     return _timed(durations)
 
 
-def _tiff(file: BinaryIO, order: str) -> Animation | None:
+def _tiff(file: BinaryIO, order: str, big: bool) -> Animation | None:
     """The pages of a TIFF that have the first page's size; pages that are thumbnails are not."""
-    file.seek(4)
-    (offset,) = struct.unpack(order + "I", file.read(4))
+    wide, count_form, entry, value = ("Q", "Q", 20, 12) if big else ("I", "H", 12, 8)
+    width, count_width = struct.calcsize(wide), struct.calcsize(count_form)
+    file.seek(8 if big else 4)
+    (offset,) = struct.unpack(order + wide, file.read(width))
     sizes: list[tuple[int, int, int]] = []
     seen: set[int] = set()
     while offset and offset not in seen and len(sizes) < _MAX_FRAMES:
         seen.add(offset)
         file.seek(offset)
-        (count,) = struct.unpack(order + "H", file.read(2))
-        block = file.read(12 * count + 4)
+        (count,) = struct.unpack(order + count_form, file.read(count_width))
+        block = file.read(min(count, _MAX_TAGS) * entry + width)
         tags: dict[int, int] = {}
         for i in range(count):
-            tag, kind = struct.unpack_from(order + "HH", block, 12 * i)
+            tag, kind = struct.unpack_from(order + "HH", block, entry * i)
             if tag in (254, 256, 257):
                 form = "H" if kind == 3 else "I"
-                (tags[tag],) = struct.unpack_from(order + form, block, 12 * i + 8)
+                (tags[tag],) = struct.unpack_from(order + form, block, entry * i + value)
         sizes.append((tags.get(256, 0), tags.get(257, 0), tags.get(254, 0) & 5))
-        (offset,) = struct.unpack_from(order + "I", block, 12 * count)
+        (offset,) = struct.unpack_from(order + wide, block, entry * count)
     pages = tuple(i for i, size in enumerate(sizes) if size == (*sizes[0][:2], 0))
     return Animation(pages, None) if len(pages) > 1 else None

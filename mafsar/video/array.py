@@ -15,11 +15,12 @@ import numpy as np
 from mafsar.errors import InputError
 from mafsar.video.clip import Clip, Taken, converted, still_picture
 from mafsar.video.content import frames_sha256
+from mafsar.video.deep import Span, describe_span, span_of
 from mafsar.video.frame_folder import NOMINAL_FPS
 from mafsar.video.geometry import Geometry
 from mafsar.video.preprocess import to_square
 from mafsar.video.sampling import frames_shown, segment_times
-from mafsar.video.still import image_pixels, is_pil_image
+from mafsar.video.still import deep_values, image_pixels, is_deep, is_pil_image
 
 _WHOLE = Geometry()
 _FRAME = "a uint8 RGB array of shape (H, W, 3)"
@@ -49,6 +50,8 @@ class MemoryClip:
     """Average frame rate; None without ``fps`` and ``times``."""
     name: str = "array"
     """What messages call the clip."""
+    repairs: tuple[str, ...] = ()
+    """What was changed in converting the frames, plain sentences."""
 
     def __repr__(self) -> str:
         height, width = self.frames[0].shape[:2]
@@ -101,7 +104,7 @@ def clip_source(
                 "fps and times are for arrays and lists of frames; a video file has its own clock"
             )
         return source if isinstance(source, MemoryClip) else Path(source)
-    frames = _checked_frames(source, name)
+    frames, span = _checked_frames(source, name)
     clock, duration = _clock(len(frames), fps, times, name)
     has_clock = fps is not None or times is not None
     return MemoryClip(
@@ -110,6 +113,7 @@ def clip_source(
         duration_seconds=duration,
         fps=len(frames) / duration if has_clock else None,
         name=name,
+        repairs=() if span is None else (describe_span(span),),
     )
 
 
@@ -136,6 +140,7 @@ def load_memory_clip(
         times_seconds=clip.times_seconds[indices],
         duration_seconds=clip.duration_seconds,
         fps=clip.fps,
+        repairs=clip.repairs,
     )
     pixels = converted(clip.name, taken, lambda shown: to_square(shown, size, geometry))
     return Clip(
@@ -145,6 +150,7 @@ def load_memory_clip(
         fps=taken.fps,
         decode_seconds=0.0,
         preprocess_seconds=time.perf_counter() - began,
+        repairs=taken.repairs,
     )
 
 
@@ -168,8 +174,10 @@ def clip_from_array(
     return load_memory_clip(clip, frames=frames, size=size, geometry=geometry)
 
 
-def _checked_frames(source: Any, name: str) -> tuple[np.ndarray, ...]:
-    """The frames of an array or a list, each (H, W, 3) uint8 and all of one size."""
+def _checked_frames(source: Any, name: str) -> tuple[tuple[np.ndarray, ...], Span | None]:
+    """The frames of an array or a list, each (H, W, 3) uint8 and all of one size; and the span of
+    the values that deep grey images are shown with.
+    """
     if isinstance(source, np.ndarray):
         if (
             source.dtype != np.uint8
@@ -178,7 +186,7 @@ def _checked_frames(source: Any, name: str) -> tuple[np.ndarray, ...]:
             or 0 in source.shape
         ):
             raise InputError(f"{name}: must be {_CLIP}, got {source.dtype} {source.shape}")
-        return tuple(source)
+        return tuple(source), None
     if not isinstance(source, (list, tuple)):
         raise InputError(
             f"{name}: a clip is a path, {_CLIP}, a list of frames or a list of PIL images, "
@@ -186,7 +194,8 @@ def _checked_frames(source: Any, name: str) -> tuple[np.ndarray, ...]:
         )
     if not source:
         raise InputError(f"{name}: the list of frames is empty; give at least one frame")
-    frames = tuple(_checked_frame(item, index, name) for index, item in enumerate(source))
+    span = _deep_span(source)
+    frames = tuple(_checked_frame(item, index, name, span) for index, item in enumerate(source))
     first = frames[0].shape
     for index, frame in enumerate(frames):
         if frame.shape != first:
@@ -194,13 +203,26 @@ def _checked_frames(source: Any, name: str) -> tuple[np.ndarray, ...]:
                 f"{name}: frame {index} is {frame.shape[1]}x{frame.shape[0]} pixels and frame 0 is "
                 f"{first[1]}x{first[0]}; all frames must have one size"
             )
-    return frames
+    return frames, span
 
 
-def _checked_frame(item: Any, index: int, name: str) -> np.ndarray:
+def _deep_span(source: Sequence[Any]) -> Span | None:
+    """The span of values of a list of deep grey images; None for every other list."""
+    images = [item for item in source if is_pil_image(item) and 0 not in item.size]
+    if len(images) < len(source) or not all(is_deep(item) for item in images):
+        return None
+    try:
+        found = [deep_values(item) for item in images]
+    except (OSError, ValueError, SyntaxError):
+        return None  # converting it names the image
+    spans = [span for span in found if span is not None]
+    return span_of(spans, full=None) if images[0].mode == "F" else span_of(spans)
+
+
+def _checked_frame(item: Any, index: int, name: str, span: Span | None) -> np.ndarray:
     if is_pil_image(item):
         try:
-            return image_pixels(item)
+            return image_pixels(item, span)
         except InputError as error:
             raise InputError(f"{name}: frame {index} ", error) from None
     if not isinstance(item, np.ndarray):

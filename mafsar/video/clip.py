@@ -16,6 +16,7 @@ from mafsar.video.container import open_video
 from mafsar.video.crop import crop_of
 from mafsar.video.decode import decode_moments
 from mafsar.video.decode_plan import Strategy
+from mafsar.video.deep import describe_span, frames_span
 from mafsar.video.geometry import Geometry
 from mafsar.video.guard import clip_errors
 from mafsar.video.large import LargeFrames, is_large
@@ -25,6 +26,10 @@ from mafsar.video.preprocess import arrange, fitted, resize, short_side_size, to
 from mafsar.video.sampling import segment_times
 from mafsar.video.scan import read_timeline
 from mafsar.video.timeline import Timeline
+
+READING_RULES = 2
+"""Version of the rules by which a clip becomes frames: which are taken, and their pixels. A change of
+either raises it, so that features that were made by older rules are not used."""
 
 _END_SLACK_SECONDS = 1.0
 _WHOLE = Geometry()
@@ -255,7 +260,8 @@ def _take_video(
         decoded = decode_moments(
             path, container, stream, timeline, moments, strategy=strategy, threads=threads
         )
-    timeline = decoded.timeline
+    span = frames_span(decoded.frames)
+    timeline = decoded.timeline.with_repairs(None if span is None else describe_span(span))
     return Taken(
         items=decoded.shown,
         convert=lambda shown, enough: picture_of(
@@ -264,6 +270,7 @@ def _take_video(
             transfer=transfer,
             short_side=enough,
             crop=crop,
+            span=span,
         ),
         times_seconds=decoded.times_seconds,
         duration_seconds=_part(path, timeline.duration_seconds, start, end)[1],

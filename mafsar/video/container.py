@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from mafsar.errors import MissingError, VideoError
 from mafsar.video.formats import FORMATS, is_playlist
+from mafsar.video.sniff import is_heif
 from mafsar.video.source import refuse_irregular
-from mafsar.video.truncation import truncation
+from mafsar.video.truncation import data_end, truncation
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -58,8 +60,16 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
         yield container, stream
 
 
+def _address(path: Path) -> str:
+    """How FFmpeg is to open a file: without what follows the pictures of a GIF."""
+    end = data_end(path) if path.is_file() else None
+    return f"file:{path}" if end is None else f"subfile,,start,0,end,{end},,:file:{path}"
+
+
 def choose_stream(path: Path | str, container: InputContainer) -> VideoStream:
     """Returns the stream to read: the default one, else the largest that moves; no cover picture.
+
+    A default stream with a single frame is not read where another one moves.
 
     Raises:
         VideoError: There is no video stream.
@@ -73,15 +83,17 @@ def choose_stream(path: Path | str, container: InputContainer) -> VideoStream:
         )
     if len(streams) == 1:
         return streams[0]
-    default = [stream for stream in streams if _has_disposition(stream, "default")]
-    if len(default) == 1:
-        return default[0]
     # PyAV has no context for a codec that FFmpeg does not know, whatever its annotation says.
-    usable = [stream for stream in default or streams if getattr(stream, "codec_context", None)]
+    usable = [stream for stream in streams if getattr(stream, "codec_context", None)]
     moving = _moving(path, [stream.index for stream in usable])
     return max(
         usable or streams,
-        key=lambda stream: (stream.index in moving, stream.width * stream.height, -stream.index),
+        key=lambda stream: (
+            stream.index in moving,
+            _has_disposition(stream, "default"),
+            stream.width * stream.height,
+            -stream.index,
+        ),
     )
 
 
@@ -122,9 +134,9 @@ def _open(path: Path | str) -> InputContainer:
     """Opens a file by a format that stands for itself, and nothing that it may refer to."""
     # "file:", because FFmpeg would read "10:30.mp4" as a protocol; invalid bytes in metadata are
     # replaced, not an error.
-    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+    options = {"protocol_whitelist": "file,subfile", "format_whitelist": ",".join(FORMATS)}
     container: InputContainer = quiet_av().open(
-        f"file:{path}", metadata_errors="replace", options=options
+        _address(Path(path)), metadata_errors="replace", options=options
     )
     return container
 
@@ -138,6 +150,11 @@ def _check_file(path: Path) -> None:
             with path.open("rb"):
                 pass
     except (FileNotFoundError, NotADirectoryError):
+        address = re.match(r"(https?|ftp):/+(.+)", str(path), re.IGNORECASE)
+        if address is not None:
+            raise MissingError(
+                f"{address[1]}://{address[2]}: is on the web; download it first, then give the file"
+            ) from None
         raise MissingError(f"{path}: no such file; check the path") from None
     except ValueError as error:  # a NUL in the name
         raise MissingError(f"{path}: no such file ({error}); check the path") from None
@@ -151,9 +168,23 @@ def _check_file(path: Path) -> None:
         raise VideoError(f"{path}: is empty (0 bytes); {_COPY}")
     if is_playlist(path):
         raise VideoError(f"{path}: is a playlist, which only names other files; give those")
+    if is_heif(path) and _is_tiled(path):
+        raise VideoError(
+            f"{path}: its picture is stored in tiles, which are not joined here; convert it to JPEG"
+        )
     reason = truncation(path)
     if reason:
         raise VideoError(f"{path}: is truncated ({reason}); {_COPY}")
+
+
+def _is_tiled(path: Path) -> bool:
+    """Whether a HEIF file has a derived picture that joins others (ISO/IEC 23008-12, 6.6.2.3)."""
+    with path.open("rb") as file:
+        return _GRID_ITEM.search(file.read(_HEIF_HEAD_BYTES)) is not None
+
+
+_GRID_ITEM = re.compile(rb"infe(?:\x02.{7}|\x03.{9})grid", re.DOTALL)
+_HEIF_HEAD_BYTES = 1 << 18
 
 
 def _has_disposition(stream: VideoStream, name: str) -> bool:

@@ -5,21 +5,18 @@ Neither FFmpeg's decoders nor PyAV apply it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from mafsar.video.truncation import vint
+from mafsar.video import ebml
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-_SEGMENT, _TRACKS, _TRACK, _VIDEO = 0x18538067, 0x1654AE6B, 0xAE, 0xE0
-_CLUSTER = 0x1F43B675
 _SIDES = {0x54CC: "left", 0x54BB: "top", 0x54DD: "right", 0x54AA: "bottom"}
 _MAX_TRACKS_BYTES = 1 << 20
 
@@ -59,46 +56,27 @@ def crop_of(path: Path | str, container: InputContainer, stream: VideoStream) ->
 def _crops(file: BinaryIO) -> list[Crop]:
     """The crop of each track, in the order of the file."""
     size = file.seek(0, 2)
-    for name, begin, end in _elements(file, 0, size):
-        if name != _SEGMENT:
+    for name, begin, end in ebml.elements(file, 0, size):
+        if name != ebml.SEGMENT:
             continue
-        for inner, start, stop in _elements(file, begin, end):
-            if inner == _CLUSTER:
+        for inner, start, stop in ebml.elements(file, begin, end):
+            if inner == ebml.CLUSTER:
                 return []
-            if inner == _TRACKS and stop - start <= _MAX_TRACKS_BYTES:
+            if inner == ebml.TRACKS and stop - start <= _MAX_TRACKS_BYTES:
                 return [
                     _track(file, first, last)
-                    for kind, first, last in _elements(file, start, stop)
-                    if kind == _TRACK
+                    for kind, first, last in ebml.elements(file, start, stop)
+                    if kind == ebml.TRACK
                 ]
     return []
 
 
 def _track(file: BinaryIO, begin: int, end: int) -> Crop:
     sides: dict[str, int] = {}
-    for name, start, stop in _elements(file, begin, end):
-        if name != _VIDEO:
+    for name, start, stop in ebml.elements(file, begin, end):
+        if name != ebml.VIDEO:
             continue
-        for side, first, last in _elements(file, start, stop):
+        for side, first, last in ebml.elements(file, start, stop):
             if side in _SIDES and last - first <= 8:
-                file.seek(first)
-                sides[_SIDES[side]] = int.from_bytes(file.read(last - first), "big")
+                sides[_SIDES[side]] = ebml.number(file, first, last)
     return Crop(**sides)
-
-
-def _elements(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yields (id, begin, end of the content) of the EBML elements in a range of the file."""
-    while begin < end:
-        file.seek(begin)
-        head = file.read(12)
-        if len(head) < 2 or not head[0]:
-            return
-        width = 9 - head[0].bit_length()
-        length, used = vint(head[width:])
-        start = begin + width + used
-        if not used:
-            return
-        # A recording that was not finished states no length: it goes to the end.
-        stop = end if length is None else min(start + length, end)
-        yield int.from_bytes(head[:width], "big"), start, stop
-        begin = stop

@@ -15,17 +15,20 @@ from pathlib import PurePath
 
 from mafsar.video.source import natural_key
 
-_NUMBER = re.compile(r"(?P<number>[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)(?P<unit>ms|us|ns|sec|s)?")
-_HEX = re.compile(r"(?:0[xX])?[0-9a-fA-F]+")
-_RUNS = re.compile(r"(\d+)")
-_WORDS = re.compile(r"[a-z]+")
+_NUMBER = r"(?P<number>[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)(?P<unit>ms|us|ns|sec|s)?"
+_HEX = r"(?:0[xX])?[0-9a-fA-F]+"
+_RUNS = r"(\d+)"
+_WORDS = r"[a-z]+"
 _UNITS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 # Words in the name of pictures that are not what a camera saw.
 _OTHER_WORDS = (
     "flow", "depth", "mask", "seg", "thumb", "disp", "normal", "infra", "annot", "label", "matte",
     "alpha", "preview", "poster", "cover", "heat", "edge", "skel", "pose", "thermal", "trimap",
-    "warp", "albedo", "optical",
+    "warp", "albedo", "optical", "semantic", "instance", "panoptic", "parsing", "salien", "lidar",
+    "radar", "event", "confidence", "keypoint", "landmark", "silhouette", "contour", "overlay",
+    "matting", "pointcloud", "lwir", "nir", "swir",
 )  # fmt: skip
+_CAMERA_WORDS = frozenset({"rgb", "color", "colour"})
 _OTHER_LETTERS = frozenset({"x", "y", "u", "v", "ir", "gt", "of", "flo"})
 _FEW = 4
 """Pictures without a number are skipped where the series has this many times as many."""
@@ -93,6 +96,8 @@ def order_frames(names: Iterable[str]) -> FrameOrder:
     if len(counted) > 1:
         shown = [item for item in counted if not is_other_kind(item.pattern)]
         # Series that only continue each other (a camera's A_0001 … B_0051 …) are one clip.
+        if len(shown) > 1 and _overlap(shown):
+            shown = [item for item in shown if _says_camera(item.pattern)] or shown
         if not shown or _overlap(shown):
             raise SeveralKindsError(sorted(shown or counted, key=lambda s: -len(s.names)))
         chosen = shown
@@ -121,9 +126,10 @@ def find_series(names: Sequence[str]) -> tuple[list[Series], list[str]]:
         The series, and the names without any number.
     """
     stems = [PurePath(name).stem for name in names]
-    if _count_in_hex(stems):
-        numbers = [(float(int(stem, 16)),) for stem in stems]
-        return [_series("{:x}" + PurePath(names[0]).suffix, names, numbers)], []
+    lead = _hex_lead(stems)
+    if lead is not None:
+        numbers = [(float(int(stem[len(lead) :], 16)),) for stem in stems]
+        return [_series(f"{lead}{{:x}}{PurePath(names[0]).suffix}", names, numbers)], []
     groups: dict[str, list[str]] = {}
     loose: list[str] = []
     for name, stem in zip(names, stems, strict=True):
@@ -210,19 +216,38 @@ def _series(
     return Series(pattern, tuple(names[i] for i in order), ranked, seconds)
 
 
+def _hex_lead(stems: Sequence[str]) -> str | None:
+    """What stands before the number where all names count in hexadecimal; None where they do not."""
+    if _count_in_hex(stems):
+        return ""
+    low, high = min(stems), max(stems)
+    pairs = enumerate(zip(low, high, strict=False))
+    lead = low[: next((i for i, (a, b) in pairs if a != b), len(low))]
+    cut = re.fullmatch(r"(.*[^0-9A-Za-z])[0-9A-Za-z]*", lead)
+    if cut is None:
+        return None
+    rests = [stem[len(cut[1]) :] for stem in stems]
+    # Behind a word, letters may also be marks of the pictures (1a, 1b, 2a): a number's last place
+    # has both digits and letters.
+    last = {rest[-1:].isdecimal() for rest in rests}
+    return cut[1] if len(last) == 2 and _count_in_hex(rests) else None
+
+
 def _count_in_hex(stems: Sequence[str]) -> bool:
-    """Whether all names are hexadecimal numbers, and not all decimal ones."""
-    if not all(_HEX.fullmatch(stem) for stem in stems) or all(stem.isdecimal() for stem in stems):
+    """Whether all are hexadecimal numbers, padded to one width or to none, and not all decimal."""
+    if not all(re.fullmatch(_HEX, stem) for stem in stems) or all(
+        stem.isdecimal() for stem in stems
+    ):
         return False
     digits = [stem[2:] if stem[:2].lower() == "0x" else stem for stem in stems]
-    padded = len({len(text) for text in digits}) == 1
-    bare = all(text == "0" or not text.startswith("0") for text in digits)
-    return any(any(c.isdecimal() for c in text) for text in digits) and (padded or bare)
+    least = min(map(len, digits))
+    padded = all(len(text) == least or not text.startswith("0") for text in digits)
+    return any(any(c.isdecimal() for c in text) for text in digits) and padded
 
 
 def _read_numbers(lead: str, names: Sequence[str]) -> list[Series]:
     """One series where the rest of each name is one number with a sign, a fraction or a unit."""
-    rests = [_NUMBER.fullmatch(PurePath(name).stem[len(lead) :]) for name in names]
+    rests = [re.fullmatch(_NUMBER, PurePath(name).stem[len(lead) :]) for name in names]
     found = [match for match in rests if match is not None]
     if len(found) < len(names):
         return []
@@ -261,11 +286,11 @@ def _count_by_runs(names: Sequence[str]) -> list[Series]:
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         path = PurePath(name)
-        groups.setdefault((*_RUNS.split(path.stem)[::2], path.suffix), []).append(name)
+        groups.setdefault((*re.split(_RUNS, path.stem)[::2], path.suffix), []).append(name)
     series: list[Series] = []
     for key, group in groups.items():
         *literals, suffix = key
-        runs = [_RUNS.findall(PurePath(name).stem) for name in group]
+        runs = [re.findall(_RUNS, PurePath(name).stem) for name in group]
         columns = [[run[i] for run in runs] for i in range(len(literals) - 1)]
         varied = [i for i, column in enumerate(columns) if len({int(text) for text in column}) > 1]
         # The run that takes most values counts the frames; the last of several such.
@@ -337,10 +362,18 @@ def _join_endings(series: Sequence[Series]) -> list[Series]:
     return [item for fitting in joined.values() for item in fitting]
 
 
+def _says_camera(name: str) -> bool:
+    return not _CAMERA_WORDS.isdisjoint(_words(name))
+
+
 def is_other_kind(name: str) -> bool:
     """Whether the words of a name say that its pictures are not what a camera saw."""
-    words = _WORDS.findall(re.sub(r"\{[^}]*\}", " ", PurePath(name).stem.lower()))
-    return any(word in _OTHER_LETTERS or word.startswith(_OTHER_WORDS) for word in words)
+    return any(word in _OTHER_LETTERS or word.startswith(_OTHER_WORDS) for word in _words(name))
+
+
+def _words(name: str) -> list[str]:
+    """The words in the name of a picture or in a pattern."""
+    return re.findall(_WORDS, re.sub(r"\{[^}]*\}", " ", PurePath(name).stem.lower()))
 
 
 def _overlap(series: Sequence[Series]) -> bool:

@@ -42,7 +42,14 @@ class Caption:
     others: tuple[tuple[str, float], ...] = ()
 
 
-def write_overlay(source: Path, out: Path, caption: Caption, geometry: Geometry) -> Path:
+def write_overlay(
+    source: Path,
+    out: Path,
+    caption: Caption,
+    geometry: Geometry,
+    *,
+    ignore_clock: float | None = None,
+) -> Path:
     """Writes a clip as MP4 with the caption under every frame.
 
     Args:
@@ -51,6 +58,7 @@ def write_overlay(source: Path, out: Path, caption: Caption, geometry: Geometry)
         caption: What is written under it.
         geometry: Region, crop and turns: the clip is turned and mirrored as the model saw it, and what
             lies outside its region and crop is darkened.
+        ignore_clock: As for `load_raw_clip`.
 
     Returns:
         `out`.
@@ -58,7 +66,7 @@ def write_overlay(source: Path, out: Path, caption: Caption, geometry: Geometry)
     Raises:
         VideoError: The clip cannot be decoded or the file cannot be written.
     """
-    frames, fps = _steady_frames(source, replace(geometry, roi=None))
+    frames, fps = _steady_frames(source, replace(geometry, roi=None), ignore_clock)
     pictures = (draw_caption(frame, caption, seen_box(frame, geometry)) for frame in frames)
     return write_video(out, pictures, fps)
 
@@ -77,7 +85,9 @@ def seen_box(frame: np.ndarray, geometry: Geometry) -> tuple[int, int, int, int]
     return left, top, left + side, top + side
 
 
-def _steady_frames(source: Path, geometry: Geometry) -> tuple[Iterator[np.ndarray], float]:
+def _steady_frames(
+    source: Path, geometry: Geometry, ignore_clock: float | None
+) -> tuple[Iterator[np.ndarray], float]:
     """The frames of a clip at a constant rate, and that rate."""
     if is_picture_clip(source):
         clip = open_pictures(source)
@@ -85,26 +95,30 @@ def _steady_frames(source: Path, geometry: Geometry) -> tuple[Iterator[np.ndarra
         moments = np.arange(max(round(clip.duration_seconds * fps), 1)) / fps
         items = [clip.items[index] for index in clip.shown(moments).tolist()]
         return (_still(clip.convert(item, None), geometry) for item in items), fps
-    first = load_raw_clip(source, frames=1, geometry=geometry)
+    first = load_raw_clip(source, frames=1, geometry=geometry, ignore_clock=ignore_clock)
     fps = min(first.fps or NOMINAL_FPS, _MOST_FPS)
     height, width = first.frames.shape[1:3]
-    frames = _video_frames(source, geometry, first.duration_seconds, fps)
+    frames = _video_frames(source, geometry, first.duration_seconds, fps, ignore_clock)
     # A stream may change its size; the written video has one.
     return (fitted(frame, width, height) for frame in frames), fps
 
 
 def _video_frames(
-    source: Path, geometry: Geometry, duration: float, fps: float
+    source: Path, geometry: Geometry, duration: float, fps: float, ignore_clock: float | None
 ) -> Iterator[np.ndarray]:
     total = max(round(duration * fps), 1)
     chunk = max(round(_CHUNK_SECONDS * fps), 1)
     for begin in range(0, total, chunk):
         count = min(chunk, total - begin)
         start, end = begin / fps, (begin + count) / fps
-        if begin + count == total:
-            raw = load_raw_clip(source, frames=count, geometry=geometry, start=start)
-        else:
-            raw = load_raw_clip(source, frames=count, geometry=geometry, start=start, end=end)
+        raw = load_raw_clip(
+            source,
+            frames=count,
+            geometry=geometry,
+            start=start,
+            end=None if begin + count == total else end,
+            ignore_clock=ignore_clock,
+        )
         yield from raw.frames
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mafsar.video.crop import Crop
+from mafsar.video.deep import Span, frame_values, to_grey
 from mafsar.video.hdr import Transfer, to_sdr
 from mafsar.video.side_data import display_matrix
 from mafsar.video.ycgco import YCGCO, ycgco_to_rgb
@@ -22,7 +23,8 @@ _KR_2020, _KB_2020 = 0.2627, 0.0593
 _BT601, _BT709 = 5, 1
 _LIMITED, _FULL = 1, 2
 _HD_HEIGHT = 720
-_AREA = 0x20  # swscale's flag
+AREA = 0x20
+"""The flag of FFmpeg's scaler for averaging over areas."""
 LARGE_PIXELS = 48_000_000
 """Frames with more pixels than this (8K has 33 million) are reduced as they become RGB."""
 
@@ -51,6 +53,7 @@ def picture_of(
     transfer: int | None = None,
     short_side: int | None = None,
     crop: Crop | None = None,
+    span: Span | None = None,
 ) -> Picture:
     """Converts a decoded frame to the picture that a player would show.
 
@@ -66,13 +69,19 @@ def picture_of(
             what is kept, as tone mapping is slow, and very large ones to this. Other pictures are
             not: it would change them for no gain.
         crop: What the file removes at the sides of the coded picture.
+        span: The values of deep grey frames that become black and white; None = their whole scale.
 
     Returns:
         The picture, turned by the frame's display matrix (to the nearest quarter turn).
     """
     number = getattr(frame, "color_trc", None)
     kind = _TRANSFERS.get(number if number is not None else transfer or 0)
-    if kind:
+    deep = frame_values(frame)
+    if deep is not None:
+        values, full = deep
+        grey = to_grey(values, span) if full is None else to_grey(values, span, full=full)
+        pixels = np.repeat(grey[..., None], 3, axis=-1)
+    elif kind:
         kept = None if short_side is None else short_side // 2
         pixels = to_sdr(_rgb16(frame, _reduced_size(frame, kept)), kind)
     else:
@@ -190,7 +199,7 @@ def _resizing(frame: VideoFrame, size: tuple[int, int] | None) -> dict[str, Any]
     """The options of `reformat` for a size."""
     if size is None or size == (frame.width, frame.height):
         return {}
-    return {"width": size[0], "height": size[1], "interpolation": _AREA}
+    return {"width": size[0], "height": size[1], "interpolation": AREA}
 
 
 def _has_chroma(frame: VideoFrame) -> bool:

@@ -17,11 +17,13 @@ import numpy as np
 from mafsar.errors import VideoError
 from mafsar.files import is_folder
 from mafsar.video.animated import Animation, read_animation
+from mafsar.video.deep import Span, describe_span, span_of
 from mafsar.video.frame_folder import NOMINAL_FPS, read_frame_folder, split_pattern
+from mafsar.video.heif import read_heif
 from mafsar.video.picture import Picture
 from mafsar.video.sampling import frames_shown
-from mafsar.video.sniff import clip_kind
-from mafsar.video.still import Span, deep_values, is_deep, opened, read_still, span_of
+from mafsar.video.sniff import clip_kind, is_heif
+from mafsar.video.still import deep_values, is_deep, opened, read_still
 
 _LOOKED_AT = 8
 """How many pictures of a clip tell the range of its deep values."""
@@ -59,9 +61,13 @@ class PictureClip:
         """Reads a frame; a large one may be reduced to no less than a short side in pixels."""
         began = time.perf_counter()
         path, page = item
-        pixels = read_still(path, page=page, short_side=short_side, span=self._span)
+        if is_heif(path):
+            picture = read_heif(path, short_side)
+        else:
+            pixels = read_still(path, page=page, short_side=short_side, span=self._span)
+            picture = Picture.of(pixels)
         self.read_seconds += time.perf_counter() - began
-        return Picture.of(pixels)
+        return picture
 
     def scale_depth(self) -> None:
         """Sets the span of values by some frames at equal steps, where they have over 8 bits."""
@@ -70,6 +76,8 @@ class PictureClip:
         floats = False
         for index in np.rint(steps).astype(int).tolist():
             path, page = self.items[index]
+            if is_heif(path):
+                return
             with opened(path) as image:
                 if page:
                     image.seek(page)
@@ -79,10 +87,9 @@ class PictureClip:
                 found = deep_values(image)
             if found is not None:
                 values.append(found)
-        self._span = span_of(values, floats=floats)
+        self._span = span_of(values) if not floats else span_of(values, full=None)
         if self._span is not None:
-            low, high = self._span
-            self.notes += (f"its deep grey values from {low:g} to {high:g} become 0 to 255",)
+            self.notes += (describe_span(self._span),)
 
 
 def is_picture_clip(path: Path) -> bool:
@@ -90,6 +97,8 @@ def is_picture_clip(path: Path) -> bool:
     if is_folder(path) or split_pattern(path) is not None:
         return True
     if clip_kind(path) != "image":
+        return False
+    if is_heif(path):
         return False
     # FFmpeg reads AVIF where this Pillow does not.
     return path.suffix.lower() not in (".avif", ".avifs") or _pillow_reads_avif()
@@ -132,6 +141,9 @@ def check_part(path: Path, clip: PictureClip, start: float | None, end: float | 
 def picture_size(item: Item) -> tuple[int, int]:
     """Width and height at which a frame is shown, from its header."""
     path, page = item
+    if is_heif(path):
+        picture = read_heif(path)
+        return picture.width, picture.height
     with opened(path) as image:
         if page:
             image.seek(page)

@@ -15,6 +15,7 @@ from mafsar.video.container import open_video, pixel_aspect, quiet_av, video_str
 from mafsar.video.crop import Crop, crop_of
 from mafsar.video.decoder import decode_packet, decoder_of, is_reordered
 from mafsar.video.guard import clip_errors
+from mafsar.video.streamed import has_last_row, may_end_in_frame
 from mafsar.video.timeline import (
     Packets,
     Timeline,
@@ -39,6 +40,9 @@ _UNKNOWN_MATRICES = {
     11: "SMPTE ST 2085", 12: "chroma-derived", 13: "chroma-derived", 14: "ICtCp", 15: "IPT-PQ-C2",
     16: "YCgCo-Re", 17: "YCgCo-Ro",
 }  # fmt: skip
+# Containers without an index that is needed to read them, and how much may be missing unsaid.
+_STATING = frozenset({"matroska", "avi", "flv"})
+_LACKS_SECONDS, _LACKS_SHARE = 0.5, 0.2
 _LEAD_PACKETS = 32  # after the first key frame: a decoder returns what came before by then
 
 
@@ -76,11 +80,15 @@ def read_timeline(
     if not count:
         raise VideoError(f"{path}: has no frames in its video stream; {_COPY}")
     short = cut_short(path)
-    if short and short.listed and (found.cut or count < (stream.frames or 0)):
+    if short and short.listed and (found.cut or count + found.empty < (stream.frames or 0)):
         raise VideoError(f"{path}: is truncated ({short.reason}); {_COPY}")
+    if not found.cut and not short and may_end_in_frame(Path(path)):
+        found = replace(found, cut=not _decodes_to_the_end(path, found.packets))
     if found.cut or (short and not short.listed):
         reason = short.reason if short and not short.listed else "it ends inside a frame"
         said.append(f"the file is cut short ({reason}): its end is missing")
+    else:
+        said.append(_less_than_stated(container, stream, found, base))
     if ignore_clock is not None:
         shown = np.arange(int(found.packets.shown.sum()))
         steady = Fraction(ignore_clock).limit_denominator(60_000)
@@ -147,16 +155,19 @@ class _Scanned:
     are reordered only the packet without a successor has a presentation duration."""
     cut: bool
     """Whether the file lacks a part of the last packet."""
+    empty: int
+    """Packets without content, which repeat the frame before."""
 
 
 def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
     rows: list[tuple[int, int, bool, bool, bool]] = []
-    untimed, last_duration = 0, 0
+    untimed, last_duration, empty = 0, 0, 0
     last: Packet[VideoStream] | None = None
     av = quiet_av()
     try:
         for packet in container.demux(stream):
             if packet.size == 0:
+                empty += packet.pts is not None or packet.dts is not None
                 continue
             pts = packet.pts
             if pts is None:
@@ -184,6 +195,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scanned:
         untimed,
         last_duration,
         last is not None and last.is_corrupt,
+        empty,
     )
 
 
@@ -272,6 +284,53 @@ def _unshown_beginning(path: Path | str, packets: Packets) -> np.ndarray:
     lost[:stop] = before[:stop]
     lost[[number for number in returned if number is not None and number < len(lost)]] = False
     return lost
+
+
+def _less_than_stated(
+    container: InputContainer, stream: VideoStream, found: _Scanned, base: Fraction
+) -> str | None:
+    """Says that a file has fewer frames than its header states, as one that was damaged inside.
+
+    Only where the header speaks of the video: that of a file with sound may be longer.
+    """
+    name = container.format.name.partition(",")[0]
+    if name not in _STATING or found.untimed:
+        return None
+    stated = stream.frames or 0
+    count = len(found.packets.pts) + found.empty
+    if stated > count:
+        return f"its header states {stated} frames, but only {count} are there"
+    seconds = float(stream.duration * base) if stream.duration else 0.0
+    if not seconds and len(container.streams) == 1 and container.duration:
+        seconds = container.duration / 1e6
+    pts = found.packets.pts
+    # Some headers count from the first frame, some from 0.
+    there = float(max(int(pts.max()) - int(pts.min()), int(pts.max())) * base)
+    step = there / max(count - 1, 1)
+    if seconds - there > max(_LACKS_SECONDS, _LACKS_SHARE * seconds) + step:
+        return f"its header states {seconds:.2f} s, but its frames end after {there + step:.2f} s"
+    return None
+
+
+def _decodes_to_the_end(path: Path | str, packets: Packets) -> bool:
+    """Whether the last frames can be decoded without an error, which is not concealed here."""
+    start = int(np.flatnonzero(packets.key)[-1]) if packets.key.any() else 0
+    with open_video(path) as (container, stream):
+        context = decoder_of(stream).context
+        context.options = {"err_detect": "explode"}
+        context.thread_count = 1
+        rows = -(-stream.height // 16) if context.name in ("mpeg1video", "mpeg2video") else 0
+        last: Packet[VideoStream] | None = None
+        try:
+            for number, packet in enumerate(container.demux(stream)):
+                if number >= start or not packet.size:
+                    context.decode(packet if packet.size else None)
+                if not packet.size:
+                    break
+                last = packet
+        except quiet_av().error.FFmpegError:
+            return False
+    return last is None or not rows or has_last_row(bytes(last), rows)
 
 
 def _choice(container: InputContainer, stream: VideoStream) -> str | None:

@@ -17,7 +17,6 @@ _OTHER_ENDINGS = frozenset(
         ".7z",
         ".aac",
         ".ass",
-        ".bin",
         ".bz2",
         ".c",
         ".cfg",
@@ -96,14 +95,17 @@ _OTHER_ENDINGS = frozenset(
     ]
 )
 _IMAGE_HEADS = (
-    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*",
+    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+",
     b"\x00\x00\x00\x0cjP  \r\n", b"\xff\x4f\xff\x51", b"P5\n", b"P6\n", b"P5 ", b"P6 ",
 )  # fmt: skip
 _VIDEO_HEADS = (
-    b"GIF8", b"\x1aE\xdf\xa3", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\x00\x00\x01\xba",
-    b"\x00\x00\x01\xb3", b"\x00\x00\x00\x01", b"\x00\x00\x01\x67", b"\x00\x00\x01\x09", b"DHAV",
-    b"DKIF", b"YUV4MPEG2", b".RMF", b"\x06\x0e\x2b\x34",
+    b"GIF8", b"\x1aE\xdf\xa3", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\x00\x00\x00\x01", b"DHAV",
+    b"DKIF", b"YUV4MPEG2", b".RMF", b"\x06\x0e\x2b\x34", b"\x1f\x07\x00",
 )  # fmt: skip
+# What follows a start code 00 00 01 in a raw stream: MPEG-1, -2 and -4 (B0-BA), H.264 (06, 09, 27,
+# 67), HEVC (40, 46), VC-1 (0F). An icon has 00 there.
+_START_CODES = frozenset([*range(0xB0, 0xBB), 0x06, 0x09, 0x0F, 0x27, 0x40, 0x46, 0x67])
+_JPEG_BYTES = 1 << 22
 _BOXES = frozenset(
     {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof", b"uuid"}
 )
@@ -142,19 +144,53 @@ def content_kind(path: str, size: int, changed_ns: int) -> Kind | None:  # noqa:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return None
+    if head.startswith(b"\xff\xd8\xff") and _is_motion_jpeg(Path(path), head):
+        return "video"
     if head.startswith(_IMAGE_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return "image"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
+    if head[4:8] == b"ftyp" and (head[8:12] in (b"avif", b"avis") or _is_heif(head)):
         return "image"
     if head[:4] == b"RIFF":
-        return "video" if head[8:12] == b"AVI " else None
+        return "video" if head[8:12] in (b"AVI ", b"AMV ") else None
     if head[:4] == b"OggS":
         return "video" if b"theora" in head or b"video" in head else None
     if head[4:8] in _BOXES or head.startswith(_VIDEO_HEADS):
         return "video"
+    if head.startswith(b"\x00\x00\x01") and head[3:4] and head[3] in _START_CODES:
+        return "video"
     if any(_is_transport_stream(head, size, start) for size, start in _TS_SIZES):
         return "video"
     return None
+
+
+def is_heif(path: Path) -> bool:
+    """Whether a file is a HEIF picture, which FFmpeg reads, and not an AVIF, which Pillow reads."""
+    try:
+        with path.open("rb") as file:
+            return _is_heif(file.read(_BRAND_BYTES))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_heif(head: bytes) -> bool:
+    """By the brands of a still picture (ISO/IEC 23008-12, annex B.4)."""
+    brands = head[8 : min(int.from_bytes(head[:4], "big"), _BRAND_BYTES)]
+    first = brands[:4]
+    return head[4:8] == b"ftyp" and (
+        first in (b"heic", b"heix", b"heim", b"heis")
+        or (first == b"mif1" and b"hei" in brands and b"avif" not in brands)
+    )
+
+
+_BRAND_BYTES = 64
+
+
+def _is_motion_jpeg(path: Path, head: bytes) -> bool:
+    """Whether JPEGs follow each other, as a camera's stream has them; two are a stereo picture."""
+    if b"MPF\x00" in head:
+        return False
+    with path.open("rb") as file:
+        return file.read(_JPEG_BYTES).count(b"\xff\xd9\xff\xd8\xff") > 1
 
 
 def _is_transport_stream(head: bytes, size: int, start: int) -> bool:

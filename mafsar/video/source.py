@@ -14,9 +14,7 @@ _VIDEO_ENDINGS = (
     "m2t m2ts m2v m4p m4v mjpeg mjpg mkv mov mp4 mp4v mpe mpeg mpg mpv mts mxf nsv nut ogm ogv qt rm "
     "rmvb ts vob webm wmv wtv y4m"
 )
-_IMAGE_ENDINGS = (
-    "apng avif avifs bmp dib j2k jfif jp2 jpe jpeg jpf jpg jpx pbm pgm png pnm ppm tif tiff webp"
-)
+_IMAGE_ENDINGS = "apng avif avifs bmp dib heic heif hif j2k jfif jp2 jpe jpeg jpf jpg jpx pbm pgm png pnm ppm tif tiff webp"
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEO_ENDINGS.split())
 IMAGE_SUFFIXES = frozenset(f".{ending}" for ending in _IMAGE_ENDINGS.split())
 _SYSTEM_NAMES = frozenset({"thumbs.db", "desktop.ini", "__macosx"})

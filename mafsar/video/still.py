@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import warnings
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from mafsar.errors import InputError, MissingError, VideoError
+from mafsar.video.deep import FULL, Span, to_grey, value_span
 from mafsar.video.source import refuse_irregular
 
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ _LARGE_PIXELS = 16_000_000
 """Pictures with more pixels are reduced by a whole factor before they leave Pillow."""
 
 _opening = threading.Lock()
-
-Span = tuple[float, float]
-"""The lowest and highest value of a clip's deep pictures, which become black and white."""
 
 
 def read_still(
@@ -52,7 +51,7 @@ def read_still(
     with opened(path) as image:
         if page:
             image.seek(page)
-        return _rgb(image, short_side, span)
+        return _rgb(image, short_side, span, path)
 
 
 @contextmanager
@@ -118,40 +117,25 @@ def is_deep(image: PilImage) -> bool:
 
 
 def deep_values(image: PilImage) -> Span | None:
-    """The lowest and highest finite value of a deep picture; None where it has none."""
+    """The lowest and highest value of a deep picture; None where it has none."""
     if image.mode != "F":
         low, high = image.getextrema()
-        return float(low), float(high)  # type: ignore[arg-type]
-    values = np.asarray(image)
-    values = values[np.isfinite(values)]
-    return (float(values.min()), float(values.max())) if values.size else None
+        if high != FULL:
+            return float(low), float(high)  # type: ignore[arg-type]
+    return value_span(np.asarray(image))
 
 
-def span_of(values: list[Span], *, floats: bool) -> Span | None:
-    """The span that a clip's deep pictures are shown with; None for the upper 8 of 16 bits.
-
-    Pictures that use half of 16 bits or more are shown as they are: their scale is that of the file.
-
-    Args:
-        values: Lowest and highest value of each picture looked at.
-        floats: The pictures are float.
-    """
-    if not values:
-        return None
-    low, high = min(low for low, _ in values), max(high for _, high in values)
-    fills = not floats and low >= 0 and high <= 65535 and high - low >= 32768
-    return None if high <= low or fills else (low, high)
-
-
-def _rgb(image: Any, short_side: int | None, span: Span | None) -> np.ndarray:
+def _rgb(
+    image: Any, short_side: int | None, span: Span | None, path: Path | None = None
+) -> np.ndarray:
     from PIL import ImageOps
 
     pixels = image.width * image.height
     if short_side is not None and pixels > _LARGE_PIXELS:
-        image = _reduced(image, short_side)
+        image = _reduced(image, short_side, path)
     image = ImageOps.exif_transpose(image)
     if is_deep(image):
-        grey = _grey(np.asarray(image), span)
+        grey = to_grey(np.asarray(image), span)
         return np.repeat(grey[..., None], 3, axis=-1)
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA")).astype(np.uint16)
@@ -159,21 +143,25 @@ def _rgb(image: Any, short_side: int | None, span: Span | None) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _reduced(image: Any, short_side: int) -> Any:
+def _reduced(image: Any, short_side: int, path: Path | None) -> Any:
     """The picture, averaged over squares of a whole number of pixels."""
     from PIL import Image
 
     factor = min(image.size) // max(short_side, 1)
     if factor < 2:
         return image
+    if path is not None and _is_plain_png(image, path):
+        return _reduced_by_ffmpeg(image, factor, path)
     turn = image.getexif().get(0x0112)
     if image.format == "JPEG":
         # The decoder itself reduces by 2, 4 or 8.
         image.draft(image.mode, (image.width // factor, image.height // factor))
-        factor = min(image.size) // max(short_side, 1)
-    if image.mode in ("P", "PA", "1") or (image.has_transparency_data and image.mode == "RGB"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    if image.mode.startswith("I;"):
+        factor = max(min(image.size) // max(short_side, 1), 1)
+    if image.mode in ("P", "PA", "1", "LA", "RGBA") or (
+        image.has_transparency_data and image.mode == "RGB"
+    ):
+        image = _reduced_in_strips(image, factor)
+    elif image.mode.startswith("I;"):
         # Pillow reduces no 16-bit picture; every n-th pixel is taken.
         size = (image.width // factor, image.height // factor)
         image = image.resize(size, Image.Resampling.NEAREST)
@@ -184,18 +172,61 @@ def _reduced(image: Any, short_side: int) -> Any:
     return image
 
 
-def _grey(values: np.ndarray, span: Span | None) -> np.ndarray:
-    """8-bit grey of deep values, (H, W)."""
-    if span is None:
-        if values.dtype.kind == "f":
-            values = np.nan_to_num(values, nan=0.0)
-        else:
-            values = values.astype(np.int64) >> 8
-        return np.asarray(values.clip(0, 255), np.uint8)
-    low, high = span
-    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
-    scaled = np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0)
-    return np.asarray(np.rint(scaled.clip(0, 255)), np.uint8)
+def _reduced_in_strips(image: Any, factor: int) -> Any:
+    """Reduces a picture of which a whole copy would be made first, of four bytes a pixel."""
+    from PIL import Image
+
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    size = (-(-image.width // factor), -(-image.height // factor))
+    result = Image.new(mode, size)
+    rows = max(_STRIP_PIXELS // (image.width * factor), 1) * factor
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image.crop((0, top, image.width, bottom)).convert(mode)
+        result.paste(strip.reduce(factor), (0, top // factor))
+    return result
+
+
+def _is_plain_png(image: Any, path: Path) -> bool:
+    """Whether a PNG, not decoded yet, has three bytes a pixel, of which Pillow makes four.
+
+    One that is to be turned is not: what says so may stand at its end.
+    """
+    tile = image.tile[0] if image.format == "PNG" and image.mode == "RGB" and image.tile else None
+    if tile is None or tile[3] != "RGB" or image.has_transparency_data or "exif" in image.info:
+        return False
+    with path.open("rb") as file:
+        file.seek(-min(_PNG_TAIL, path.stat().st_size), 2)
+        return b"eXIf" not in file.read()
+
+
+def _reduced_by_ffmpeg(image: Any, factor: int, path: Path) -> Any:
+    """The same by FFmpeg; by Pillow where that cannot."""
+    from PIL import Image
+
+    from mafsar.video.container import quiet_av
+    from mafsar.video.picture import AREA, reformat
+
+    av = quiet_av()
+    size = (-(-image.width // factor), -(-image.height // factor))
+    try:
+        with av.open(f"file:{path}", format="png_pipe") as container:
+            context = container.streams.video[0].codec_context
+            context.thread_count, context.options = 1, {"err_detect": "explode"}
+            frame = next(container.decode(video=0))
+            pixels = reformat(
+                frame, format="rgb24", width=size[0], height=size[1], interpolation=AREA
+            ).to_ndarray()
+    except (av.error.FFmpegError, StopIteration):
+        return image.reduce(factor)
+    del frame, context, container
+    # PyAV's containers and streams hold each other, and with them the decoder's frames.
+    gc.collect()
+    return Image.fromarray(pixels)
+
+
+_STRIP_PIXELS = 1 << 20
+_PNG_TAIL = 1 << 16
 
 
 def _too_large(size: tuple[int, int] | None) -> list[object]:

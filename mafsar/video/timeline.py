@@ -207,6 +207,7 @@ def ranked_timeline(ticks: np.ndarray, rate: Fraction, packets: Packets | None =
     """Frames are shown in the order in which the decoder returns them, the k-th at ticks[k] / rate."""
     ticks = ticks - ticks[0]
     last = float(np.median(np.diff(ticks))) if len(ticks) > 1 else 1.0
+    ticks, gaps = _cut(ticks, max(round(last), 1), 1 / Fraction(rate))
     duration = (float(ticks[-1]) + last) / float(rate)
     return Timeline(
         duration_seconds=duration,
@@ -214,6 +215,7 @@ def ranked_timeline(ticks: np.ndarray, rate: Fraction, packets: Packets | None =
         frame_count=len(ticks),
         times=ticks / float(rate),
         packets=packets,
+        repairs=tuple(gaps),
     )
 
 

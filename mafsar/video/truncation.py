@@ -1,24 +1,25 @@
 """Whether a file is shorter than its own structure states.
 
 FFmpeg reads what is left of such a file without a message, and a clip cut off in the middle would
-be matched as if it were complete. MP4/MOV, Matroska/WebM, AVI and GIF are refused (`truncation`); of
-FLV, MPEG-TS, MPEG-PS, ASF/WMV and Y4M, which are made to be read while they are written, what is there
-is read and the shortfall said (`cut_short`).
+be matched as if it were complete. MP4/MOV, Matroska/WebM, AVI and GIF are refused where pictures are
+missing (`truncation`, and `cut_short` where only the frames themselves tell); of FLV, MPEG-TS,
+MPEG-PS, ASF/WMV and Y4M, which are made to be read while they are written, what is there is read and
+the shortfall said (`cut_short`).
 """
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-_MATROSKA_MAGIC = b"\x1aE\xdf\xa3"
-_SEGMENT_ID = b"\x18S\x80g"
+from mafsar.video import ebml
+from mafsar.video.streamed import bytes_missing, streamed_shortfall
+
 _MP4_FIRST = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp"})
 _MAX_BOXES = 100_000
+_MAX_MOOF_BYTES = 1 << 24
 
 
 def truncation(path: Path | str) -> str | None:
@@ -33,13 +34,10 @@ def truncation(path: Path | str) -> str | None:
             reason, listed = _mp4(file, size)
             # Where the index is there, whether its frames are all there decides; see `cut_short`.
             return None if listed else reason
-        if head.startswith(_MATROSKA_MAGIC):
+        if head.startswith(ebml.MAGIC):
             return _matroska(file, size)
-        if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-            return _short(8 + int.from_bytes(head[4:8], "little"), size)
         if head.startswith((b"GIF87a", b"GIF89a")):
-            file.seek(0)
-            return _gif(file.read())
+            return _gif(file, size)
     return None
 
 
@@ -63,15 +61,11 @@ def cut_short(path: Path | str) -> Shortfall | None:
         if head[4:8] in _MP4_FIRST:
             reason, listed = _mp4(file, size)
             return Shortfall(reason, True) if reason and listed else None
-        for fits, check in _STREAMED:
-            if fits(head):
-                reason = check(file, head, size)
-                return Shortfall(reason, False) if reason else None
-    return None
-
-
-def _short(stated: int, size: int) -> str | None:
-    return f"{size} of {stated} bytes are present" if stated > size else None
+        if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+            reason = bytes_missing(8 + int.from_bytes(head[4:8], "little"), size)
+            return Shortfall(reason, True) if reason else None
+        reason = streamed_shortfall(file, head, size)
+    return Shortfall(reason, False) if reason else None
 
 
 def _mp4(file: BinaryIO, size: int) -> tuple[str | None, bool]:
@@ -81,6 +75,7 @@ def _mp4(file: BinaryIO, size: int) -> tuple[str | None, bool]:
     """
     position = 0
     names = set()
+    moof: tuple[int, int] | None = None
     for _ in range(_MAX_BOXES):
         file.seek(position)
         head = file.read(16)
@@ -94,9 +89,15 @@ def _mp4(file: BinaryIO, size: int) -> tuple[str | None, bool]:
         if length < 8 or not name.isascii():  # not a box: other data after the last box
             break
         names.add(name)
+        if name == b"moof":
+            moof = (position + 8, min(length - 8, _MAX_MOOF_BYTES))
         if position + length > size and name in {b"mdat", b"moov", b"moof"}:
             whole_index = name == b"mdat" and b"moov" in names and b"moof" not in names
-            return _short(position + length, size), whole_index
+            if name == b"mdat" and moof is not None:
+                listed = _fragment_bytes(_at(file, *moof))
+                if listed is not None and position + 8 + listed <= size:
+                    return None, False
+            return bytes_missing(position + length, size), whole_index
         position += length
     # HEIF and AVIF keep the index of their pictures in the box meta.
     if b"mdat" in names and not names & {b"moov", b"meta"}:
@@ -104,168 +105,159 @@ def _mp4(file: BinaryIO, size: int) -> tuple[str | None, bool]:
     return None, False
 
 
+def _fragment_bytes(moof: bytes) -> int | None:
+    """Size of the samples that a movie fragment lists, all tracks (ISO/IEC 14496-12, 8.8.7-8.8.8).
+
+    Returns:
+        None where it leaves their sizes to the track.
+    """
+    total = 0
+    for _, traf in _boxes(moof, b"traf"):
+        default: int | None = None
+        for name, box in _boxes(traf, b"tfhd", b"trun"):
+            flags = int.from_bytes(box[1:4], "big")
+            if name == b"tfhd":
+                at = 8 + (8 if flags & 1 else 0) + (4 if flags & 2 else 0) + (4 if flags & 8 else 0)
+                default = int.from_bytes(box[at : at + 4], "big") if flags & 0x10 else None
+                continue
+            count = int.from_bytes(box[4:8], "big")
+            fields = [flag for flag in (0x100, 0x200, 0x400, 0x800) if flags & flag]
+            if 0x200 not in fields:
+                if default is None:
+                    return None
+                total += count * default
+                continue
+            first = 8 + (4 if flags & 1 else 0) + (4 if flags & 4 else 0)
+            step, at = 4 * len(fields), 4 * fields.index(0x200)
+            for start in range(first + at, min(len(box), first + count * step), step):
+                total += int.from_bytes(box[start : start + 4], "big")
+    return total
+
+
+def _boxes(data: bytes, *names: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The boxes of these names in the content of a box: name and content."""
+    at = 0
+    while at + 8 <= len(data):
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if length < 8:
+            return
+        if name in names:
+            yield name, data[at + 8 : at + length]
+        at += length
+
+
 def _matroska(file: BinaryIO, size: int) -> str | None:
-    """Checks the size of the Segment; live recordings do not state it (RFC 8794, RFC 9559)."""
+    """Checks the size of the Segment; live recordings do not state it (RFC 8794, RFC 9559).
+
+    What is written behind the pictures may lack: the first part of a file says where its index is,
+    and all pictures are there where that begins.
+    """
     file.seek(4)
-    header_length, header_width = vint(file.read(8))
+    header_length, header_width = ebml.vint(file.read(8))
     if header_length is None:
         return None
     position = 4 + header_width + header_length
     file.seek(position)
     head = file.read(12)
-    if head[:4] != _SEGMENT_ID:
+    if int.from_bytes(head[:4], "big") != ebml.SEGMENT:
         return None
-    length, width = vint(head[4:])
-    return None if length is None else _short(position + 4 + width + length, size)
+    length, width = ebml.vint(head[4:])
+    begin = position + 4 + width
+    reason = None if length is None else bytes_missing(begin + length, size)
+    return reason if reason and not _past_pictures(file, begin, size) else None
 
 
-def _gif(data: bytes) -> str | None:
-    """Reads the blocks up to the trailer or other data (GIF89a, appendix A)."""
-    position = 13 + _gif_table(data[10:11])
-    while position < len(data):
-        kind = data[position]
+def _past_pictures(file: BinaryIO, begin: int, size: int) -> bool:
+    """Whether a Matroska file reaches beyond its last picture."""
+    clusters = 0
+    for name, start, stop in ebml.elements(file, begin, size):
+        if name == ebml.CLUSTER:
+            clusters += 1
+        elif clusters:
+            return True
+        elif name == ebml.SEEK_HEAD:
+            index = _place_of(file, start, stop, ebml.CUES)
+            # Where it is not behind the pictures, it is reached before the first of them.
+            if index is not None and begin + index <= size and not _is_before(file, begin, index):
+                return True
+    return False
+
+
+def _place_of(file: BinaryIO, begin: int, end: int, wanted: int) -> int | None:
+    """Where a SeekHead says that an element is, from the beginning of the Segment."""
+    for name, start, stop in ebml.elements(file, begin, end):
+        if name != ebml.SEEK:
+            continue
+        found = {
+            inner: ebml.number(file, first, last)
+            for inner, first, last in ebml.elements(file, start, stop)
+        }
+        if found.get(ebml.SEEK_ID) == wanted:
+            return found.get(ebml.SEEK_POSITION)
+    return None
+
+
+def _is_before(file: BinaryIO, begin: int, place: int) -> bool:
+    """Whether a place in a Segment is before its first cluster."""
+    for name, start, _ in ebml.elements(file, begin, begin + place + 1):
+        if name == ebml.CLUSTER:
+            return False
+        if start > begin + place:
+            return True
+    return True
+
+
+def data_end(path: Path) -> int | None:
+    """Where the pictures of a GIF end, if other data follows; FFmpeg would read all of it at once."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if not file.read(6).startswith((b"GIF87a", b"GIF89a")):
+            return None
+        end, _ = _gif_blocks(file, size)
+        while _at(file, end, 6) in (b"GIF87a", b"GIF89a"):  # FFmpeg reads joined ones
+            end, _ = _gif_blocks(file, size, end)
+    return end if end < size else None
+
+
+def _gif(file: BinaryIO, size: int) -> str | None:
+    return _gif_blocks(file, size)[1]
+
+
+def _gif_blocks(file: BinaryIO, size: int, begin: int = 0) -> tuple[int, str | None]:
+    """Reads the blocks up to the trailer or other data (GIF89a, appendix A).
+
+    Returns:
+        The end of the last block, and how it is cut short.
+    """
+    position = begin + 13 + _gif_table(_at(file, begin + 10, 1))
+    while position < size:
+        (kind,) = _at(file, position, 1)
         if kind == _GIF_EXTENSION:
             position += 2
         elif kind == _GIF_IMAGE:
-            position += 11 + _gif_table(data[position + 9 : position + 10])
+            position += 11 + _gif_table(_at(file, position + 9, 1))
         else:
-            return None
-        while position < len(data) and data[position]:  # sub-blocks, the last is empty
-            position += 1 + data[position]
+            return position + (kind == _GIF_TRAILER), None
+        block = b"\1"
+        while (
+            position < size and (block := _at(file, position, 1))[0]
+        ):  # sub-blocks, the last empty
+            position += 1 + block[0]
         position += 1
-    return "its last block is cut off"
+        if block[0]:
+            return size, "its last block is cut off"
+    # Only the trailer, one byte, is missing.
+    return size, None if position == size else "its last block is cut off"
 
 
-_GIF_EXTENSION, _GIF_IMAGE = 0x21, 0x2C
+def _at(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(position)
+    return file.read(count)
+
+
+_GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
 
 def _gif_table(flags: bytes) -> int:
     """Size in bytes of the colour table, from the flags."""
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
-
-
-def vint(data: bytes) -> tuple[int | None, int]:
-    """Reads an EBML number: (value, bytes read); the value is None if it is "unknown"."""
-    if not data or data[0] == 0:
-        return None, 0
-    width = 9 - data[0].bit_length()
-    value = int.from_bytes(data[:width], "big") & ((1 << (7 * width)) - 1)
-    unknown = value == (1 << (7 * width)) - 1
-    return (None if unknown else value), width
-
-
-def _flv(file: BinaryIO, head: bytes, size: int) -> str | None:
-    """Each tag is followed by its own length; the first may state the file's (FLV 10.1, E.3-E.5)."""
-    stated = re.search(rb"\x08filesize\x00(.{8})", head, re.DOTALL)
-    if stated is not None and (length := _double(stated[1])) > size:
-        return _short(length, size)
-    if size < _FLV_LEAST:
-        return "its first tag is cut off"
-    file.seek(size - 4)
-    tag = int.from_bytes(file.read(4), "big")
-    begin = size - 4 - tag
-    if tag >= 11 and begin >= 13:
-        file.seek(begin + 1)
-        if int.from_bytes(file.read(3), "big") + 11 == tag:
-            return None
-    return "its last tag is cut off"
-
-
-_FLV_LEAST = 13 + 11 + 4
-
-
-def _double(data: bytes) -> int:
-    """A big-endian double as a whole number; 0 where it is none."""
-    (value,) = struct.unpack(">d", data)
-    return int(value) if 0 < value < 1 << 60 else 0
-
-
-def _transport(_: BinaryIO, head: bytes, size: int) -> str | None:
-    """Packets are 188 bytes long, with 4 before or 16 after in some files (ISO/IEC 13818-1)."""
-    packet = _packet_size(head)
-    rest = size % packet if packet else 0
-    return f"its last packet has {rest} of {packet} bytes" if rest else None
-
-
-def _packet_size(head: bytes) -> int:
-    """The packet size of a transport stream, 0 if this is none."""
-    for packet, begin in ((188, 0), (192, 4), (204, 0)):
-        marks = head[begin : begin + 4 * packet + 1 : packet]
-        if len(marks) > 1 and set(marks) == {0x47}:
-            return packet
-    return 0
-
-
-def _program(file: BinaryIO, _: bytes, size: int) -> str | None:
-    """Walks the packets of the last pack; each states its length (ISO/IEC 13818-1, 2.5.3)."""
-    begin = max(size - _TAIL, 0)
-    file.seek(begin)
-    tail = file.read()
-    at = tail.rfind(b"\x00\x00\x01\xba")
-    if at < 0:
-        return None
-    at += (
-        12
-        if len(tail) > at + 4 and tail[at + 4] >> 4 == 2
-        else 14 + (tail[at + 13 : at + 14] or b"\0")[0] % 8
-    )
-    while at + 6 <= len(tail) and tail[at : at + 3] == b"\x00\x00\x01":
-        if tail[at + 3] == _PROGRAM_END:
-            return None
-        at += 6 + int.from_bytes(tail[at + 4 : at + 6], "big")
-    # What is left is padding, or the beginning of a packet.
-    if at > len(tail) or tail[at:].strip(b"\0"):
-        return "its last packet is cut off"
-    return None
-
-
-_TAIL = 1 << 18
-_PROGRAM_END = 0xB9
-
-
-def _asf(_: BinaryIO, head: bytes, size: int) -> str | None:
-    """The file properties object states the file's size, unless it is a broadcast (ASF 3.2)."""
-    at = head.find(_ASF_PROPERTIES)
-    if at < 0 or len(head) < at + 92:
-        return None
-    broadcast = int.from_bytes(head[at + 88 : at + 92], "little") & 1
-    return None if broadcast else _short(int.from_bytes(head[at + 40 : at + 48], "little"), size)
-
-
-_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-
-
-def _y4m(_: BinaryIO, head: bytes, size: int) -> str | None:
-    """Frames have one size, which the header gives (yuv4mpeg(5))."""
-    line, _newline, rest = head.partition(b"\n")
-    if not rest.startswith(b"FRAME\n"):
-        return None
-    fields = {part[:1]: part[1:].decode("ascii", "replace") for part in line.split()[1:]}
-    if not (fields.get(b"W", "").isdecimal() and fields.get(b"H", "").isdecimal()):
-        return None
-    width, height = int(fields[b"W"]), int(fields[b"H"])
-    layout = fields.get(b"C", "420")
-    half, quarter = -(-width // 2), -(-width // 4)
-    low = -(-height // 2)
-    chroma = {
-        "420": 2 * half * low, "422": 2 * half * height, "411": 2 * quarter * height,
-        "444": (3 if "alpha" in layout else 2) * width * height, "mon": 0,
-    }.get(layout[:3])  # fmt: skip
-    if chroma is None:
-        return None
-    deep = re.search(r"(?:p|mono)(9|1[0246])$", layout) is not None
-    frame = (width * height + chroma) * (1 + deep) + len(b"FRAME\n")
-    rest_bytes = (size - len(line) - 1) % frame
-    return f"its last frame has {rest_bytes} of {frame} bytes" if rest_bytes else None
-
-
-_STREAMED: tuple[
-    tuple[Callable[[bytes], bool], Callable[[BinaryIO, bytes, int], str | None]], ...
-] = (
-    (lambda head: head.startswith(b"FLV"), _flv),
-    (lambda head: _packet_size(head) > 0, _transport),
-    (lambda head: head.startswith(b"\x00\x00\x01\xba"), _program),
-    (lambda head: head.startswith(_ASF_HEADER), _asf),
-    (lambda head: head.startswith(b"YUV4MPEG2 "), _y4m),
-)

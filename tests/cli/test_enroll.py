@@ -91,7 +91,8 @@ def test_adding_in_place_and_elsewhere(scene: Path, tmp_path: Path) -> None:
     [
         ([], "no place for the bank; add -o BANK.safetensors"),
         (["-o", "b.bank"], "name it b.safetensors"),
-        (["-o", "b.safetensors", "--none", "x"], "--none x: not in this version"),
+        (["-o", "b.safetensors", "--none", "x"], "--none x: no such file or folder"),
+        (["-o", "b.safetensors", "--none", "rtsp://camera/1"], "--none rtsp://camera/1: a camera"),
         (["-o", "b.safetensors", "--roi", "1,2"], "--roi 1,2"),
     ],
 )

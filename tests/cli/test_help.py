@@ -26,9 +26,9 @@ ENCODER = "--engine --device --precision --text --no-cache"
 PICTURE = "--roi --fit --rotate --hflip"
 OUTPUT = "--out -o --overwrite -y"
 FLAGS = {
-    "match": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --topk --threshold --alpha --metric"
+    "match": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --topk --threshold --far --alpha --metric"
     " --batch --csv --save-video --plot --report --keep-query",
-    "enroll": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --add --none --report --no-images",
+    "enroll": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --add --none --far --report --no-images",
     "bank list": f"{COMMON} {OUTPUT} --class --clip",
     "bank remove": f"{COMMON} {OUTPUT} --class --clip",
     "bank merge": f"{COMMON} {OUTPUT} --class --clip",
@@ -46,8 +46,8 @@ FLAGS = {
     "data pack": f"{COMMON} {OUTPUT} --dataset --root --lists --data --split",
     "watch": f"{COMMON} {PICTURE} --engine --device --precision --window --stride --threshold"
     " --gap --min-duration --jsonl --csv --save-video --show --serve --max-fps --heartbeat"
-    " --webhook --model",
-    "record": "-v -q --seconds --count --delay",
+    " --webhook --mqtt --model",
+    "record": "-v -q --seconds --count --delay --trim",
     "bench": f"{COMMON} {OUTPUT} --engine --device --precision --batch --runs --seconds --clip --markdown",
     "synth": f"{COMMON} {OUTPUT} --classes --clips --size --seed --set --seconds --fps --photos"
     " --workers",
@@ -119,7 +119,12 @@ def test_help_pages_fit_and_show_no_raw_types(
         text = runner.invoke(app, [*path.split()[1:], "--help"]).stdout
         assert max(map(len, text.splitlines())) <= columns, path
         for slip in ("[[", "]]", "<", "{", " .", "..."):
-            rest = text.replace("QUERY...", "").replace("BANK...", "").replace("ARGS]...", "")
+            rest = (
+                text.replace("QUERY...", "")
+                .replace("BANK...", "")
+                .replace("SOURCE...", "")
+                .replace("ARGS]...", "")
+            )
             rest = rest.replace("key=value]...", "")
             assert slip not in rest, f"{path}: {slip}"
 

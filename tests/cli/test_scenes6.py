@@ -48,7 +48,7 @@ def mafsar(cache: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 def test_scenes_are_named_rightly(scenes: tuple[Path, list[Path]], cache: Path) -> None:
     support, queries = scenes
-    done = mafsar(cache, "match", support, *queries, "--json")
+    done = mafsar(cache, "match", support, *queries, "--threshold", "off", "--json")
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(answers) == 24

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,31 @@ def test_stream_has_truth_and_support(tmp_path: Path) -> None:
 
 def test_processes_answer_in_order() -> None:
     assert list(in_processes(abs, [-3, -1, -2], workers=2)) == [3, 1, 2]
+
+
+@pytest.mark.parametrize("classes", [2, 6])
+def test_the_commands_that_it_prints_work_as_printed(
+    classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run as they stand, but for fewer episodes; the folder's name has a space."""
+    monkeypatch.chdir(tmp_path)
+    words = ["my clips", "--classes", str(classes), "--clips", "2", *SMALL]
+    done = runner.invoke(app, ["synth", *words])
+    assert done.exit_code == 0, done.output
+    lines = [line.strip() for line in done.stdout.splitlines() if line.startswith("  mafsar ")]
+    verbs = [line.split()[1] for line in lines]
+    assert verbs == ["eval", "train"]
+    for line in lines:
+        less = {"eval": ["--episodes", "3"], "train": ["--episodes", "2", "--dry-run"]}
+        program, *given = shlex.split(line)
+        assert program == "mafsar"
+        done = runner.invoke(app, [*given, *less[given[0]]])
+        assert done.exit_code == 0, f"{line}: {done.output}"
+
+
+def test_one_clip_a_class_makes_no_episodes(tmp_path: Path) -> None:
+    done = runner.invoke(
+        app, ["synth", str(tmp_path / "c"), "--classes", "3", "--clips", "1", *SMALL]
+    )
+    assert done.exit_code == 0, done.output
+    assert "mafsar" not in done.stdout

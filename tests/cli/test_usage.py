@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli import voice
-from mafsar.cli.app import VERBS, build_app
+from mafsar.cli.app import build_app
 
 runner = CliRunner()
 app = build_app()
@@ -81,27 +81,6 @@ def test_wrong_usage_names_what_is_wrong(line: str, says: str) -> None:
     assert result.stderr.count("\n") == 1
     assert says in result.stderr
     assert "--help" in result.stderr
-
-
-# Whole lines with every flag of these verbs; a verb that has come needs its line here no more.
-LATER = {
-    "watch": "watch bank.safetensors 0 --window auto --stride 0.5 --threshold off --gap 1.0"
-    " --min-duration 0.3 --jsonl f --csv f --save-video f --show --serve 8080 --max-fps 10"
-    " --heartbeat 60 --webhook http://x --roi a=0,0,1,1 --roi b=0,0,1,1 --fit pad --rotate 90"
-    " --hflip --json",
-    "record": "record 0 support/wave --seconds 3 --count 5 --delay 3",
-}
-
-
-@pytest.mark.parametrize("verb", [entry.words for entry in VERBS if entry.later])
-def test_verbs_of_later_versions_take_their_flags_and_say_so(verb: str) -> None:
-    result = runner.invoke(app, LATER.get(verb, f"{verb} a b").split())
-    assert result.exit_code == 1, result.output
-    assert result.stdout == ""
-    assert result.stderr.startswith(f"error: mafsar {verb} is not in this version; ")
-    assert result.stderr.count("\n") == 1
-    help_text = runner.invoke(app, [*verb.split(), "--help"]).stdout
-    assert "Not in this version" in help_text
 
 
 @pytest.mark.parametrize(

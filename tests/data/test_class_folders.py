@@ -29,6 +29,32 @@ def test_parts_of_a_data_set_are_not_classes(tmp_path: Path, touch: Touch) -> No
     assert read_support(tmp_path / "train").labels == ("golf", "run")
 
 
+@pytest.mark.parametrize(
+    "parts", [("train_set", "test_set"), ("fold_1", "fold_2"), ("split1", "split2")]
+)
+@pytest.mark.parametrize("clip", ["a.mp4", "1.jpg"])
+def test_other_names_of_parts(
+    tmp_path: Path, touch: Touch, parts: tuple[str, str], clip: str
+) -> None:
+    """Also where the pictures of each class are one clip."""
+    for part in parts:
+        for label in ("golf", "run"):
+            touch(tmp_path / part / label / clip)
+    with pytest.raises(InputError, match="are parts of a data set, not classes"):
+        read_support(tmp_path)
+
+
+def test_flow_beside_the_classes(tmp_path: Path, touch: Touch) -> None:
+    for kind in ("rgb", "flow"):
+        for label in ("golf", "run"):
+            touch(tmp_path / kind / label / "clip1" / "1.jpg")
+            touch(tmp_path / kind / label / "clip2" / "1.jpg")
+    support = read_support(tmp_path)
+    assert support.labels == ("golf", "run")
+    assert all("rgb" in str(clip.path) for clip in support.clips)
+    assert f"{tmp_path}: skipped flow beside rgb; its folders are the classes" in support.notes
+
+
 def test_classes_may_be_called_train(tmp_path: Path, touch: Touch) -> None:
     for label in ("train", "test"):
         touch(tmp_path / label / "a.mp4")

@@ -49,6 +49,8 @@ ROWS = "golf/a.avi,golf\ngolf/b b.avi,golf\nrun/c.avi,run\n"
         "Video,Class\n" + ROWS,
         "video path,class-name\n" + ROWS,
         "path,label,,\n" + ROWS,
+        "id,clip_name,activity_label\n" + "".join(f"7,{p},{label}\n" for p, label in CLIPS.items()),
+        "video_id,label_id,action\n" + "".join(f"{p},3,{label}\n" for p, label in CLIPS.items()),
         "label,file,split\n" + "".join(f"{label},{p},train\n" for p, label in CLIPS.items()),
         ROWS.replace(",", ";"),
         "path\tlabel\n" + ROWS.replace(",", "\t"),
@@ -69,6 +71,13 @@ def test_lists_beside_the_videos(tree: Path) -> None:
     assert read(tree / "lists" / "train.txt", ROWS) == {
         str(tree.absolute() / name): label for name, label in CLIPS.items()
     }
+
+
+def test_labels_of_several_words_without_a_delimiter(tree: Path) -> None:
+    found = read(
+        tree / "list.txt", "golf/a.avi golf swing\ngolf/b b.avi golf swing\nrun/c.avi run\n"
+    )
+    assert sorted(found.values()) == ["golf swing", "golf swing", "run"]
 
 
 def test_numbers_are_named_by_a_file(tree: Path) -> None:

@@ -61,11 +61,16 @@ def main() -> None:
     model = ("--model", str(bundle))
 
     answers = [json.loads(line) for line in mafsar("match", str(support), str(query), *model,
-               "--keep-query", "--json")[0].splitlines()]  # fmt: skip
+               "--keep-query", "--threshold", "off", "--json")[0].splitlines()]  # fmt: skip
     wanted(answers[0]["label"] == "class0", f"a clip among its own support is {answers}")
     wanted(answers[0]["engine"] == "onnx", f"the engine is {answers[0]['engine']}")
     mafsar("enroll", str(support), "-o", "bank.safetensors", *model, "--report", "enroll.html")
     mafsar("match", "bank.safetensors", str(query), "--keep-query")
+    watched = mafsar("watch", "bank.safetensors", str(query), "--json")[0].splitlines()
+    wanted(json.loads(watched[-1])["state"] == "ended", f"watching ends with {watched[-1]}")
+    mafsar(
+        "record", str(query), "recorded/class0", "--seconds", "1", "--count", "1", "--delay", "0"
+    )
     listed = mafsar("bank", "list", "bank.safetensors", "--json")[0]
     wanted(json.loads(listed)["clips"] is not None, "the bank lists no clips")
     mafsar("bank", "remove", "bank.safetensors", "--class", "class2")
@@ -84,6 +89,7 @@ def main() -> None:
         (("export", str(bundle), "--engine", "trt"), "no TensorRT is installed"),
         (("export", str(bundle), "--precision", "fp16"), "pip install 'mafsar[graphs]'"),
         (("match", str(support), str(query), "--model", "vit-b-32:random"), "mafsar[train]"),
+        (("watch", "bank.safetensors", str(query), "--mqtt", "mqtt://127.0.0.1"), "mafsar[mqtt]"),
     ):
         told = mafsar(*words, code=1)[1]
         line = told.splitlines()[-1]

@@ -33,6 +33,7 @@ class FakeCuda:
         self.graphs = []
         self.launched = 0
         self.streams, self.activated = 0, set()
+        self.peak_bytes = 0
         self._records = records
 
     def activate(self):
@@ -42,6 +43,7 @@ class FakeCuda:
         # Real device memory is not zeroed.
         buffer = (ctypes.c_uint8 * size_bytes)(*b"\xa5" * size_bytes)
         self.buffers[ctypes.addressof(buffer)] = buffer
+        self.peak_bytes = max(self.peak_bytes, sum(map(ctypes.sizeof, self.buffers.values())))
         return ctypes.addressof(buffer)
 
     allocate_pinned = allocate
@@ -105,9 +107,22 @@ class DataType(IntEnum):
         return f"DataType.{self.name}"
 
 
+class ExecutionContextAllocationStrategy(IntEnum):
+    STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
+
+
+class BuilderFlag(IntEnum):
+    FP16, INT8, TF32 = 0, 1, 7
+
+
 class IExecutionContext:
     def __init__(self, engine):
         self._engine, self._profile, self._shapes, self._addresses = engine, 0, {}, {}
+        self._memory = None
+
+    def set_device_memory(self, memory, size):
+        # Read when a run is enqueued, as its address stays in a recorded graph.
+        self._memory = memory, size
 
     def set_optimization_profile_async(self, index, stream):
         self._profile = index
@@ -129,11 +144,15 @@ class IExecutionContext:
         recording = self._engine._cuda.recording is not None
         if self._engine._plan.get("broken") or (recording and self._engine._plan.get("no_capture")):
             return False
-        self._engine._cuda.do(self._run)
+        memory = self._memory
+        self._engine._cuda.do(lambda: self._run(*memory))
         return True
 
-    def _run(self):
+    def _run(self, memory, size):
         engine = self._engine
+        assert ctypes.sizeof(engine._cuda.buffers[memory]) >= size  # still allocated
+        assert size >= engine.get_device_memory_size_for_profile_v2(self._profile)
+        ctypes.memset(memory, 0x5A, size)
         arrays = {}
         for name, (kind, _) in engine._plan["tensors"].items():
             shape = self.get_tensor_shape(name)
@@ -171,7 +190,11 @@ class ICudaEngine:
     def get_tensor_dtype(self, name):
         return DataType[self._plan["tensors"][name][0]]
 
-    def create_execution_context(self):
+    def get_device_memory_size_for_profile_v2(self, index):
+        return 1000 * self._plan["profiles"][index]
+
+    def create_execution_context(self, strategy=ExecutionContextAllocationStrategy.STATIC):
+        assert strategy == ExecutionContextAllocationStrategy.USER_MANAGED
         return None if self._plan.get("full") else IExecutionContext(self)
 
     def create_engine_inspector(self):
@@ -323,6 +346,13 @@ class IBuilderConfig:
 
     def __init__(self):
         self._profiles, self._pools, self._cache = [], {}, None
+        self._flags = {BuilderFlag.TF32}
+
+    def clear_flag(self, flag):
+        self._flags.discard(flag)
+
+    def set_flag(self, flag):
+        self._flags.add(flag)
 
     def set_memory_pool_limit(self, pool, size):
         self._pools[pool] = size
@@ -364,7 +394,8 @@ class Builder:
         batches = [profile._shapes["frames"][0] for profile in config._profiles]
         products = ["Half" if name == "HALF" else "Float" for name, _ in network.products]
         detailed = config.profiling_verbosity == ProfilingVerbosity.DETAILED
-        told = {"products": products, "detailed": detailed} | self.flaws
+        told = {"products": products, "detailed": detailed, "flags": sorted(config._flags)}
+        told |= self.flaws
         return IHostMemory(plan_of(network._path, batches, **told))
 
 
@@ -397,7 +428,7 @@ class OnnxParser:
 
 
 BOUND = (
-    Builder, DataType, EngineInspector, IBuilderConfig, ICudaEngine, IExecutionContext, IHostMemory,
+    Builder, BuilderFlag, DataType, ExecutionContextAllocationStrategy, EngineInspector, IBuilderConfig, ICudaEngine, IExecutionContext, IHostMemory,
     ILayer, INetworkDefinition, IOptimizationProfile, ITensor, ITimingCache, LayerInformationFormat,
     LayerType, Logger, MemoryPoolType, NetworkDefinitionCreationFlag, OnnxParser, ParserError,
     ProfilingVerbosity, TensorIOMode,

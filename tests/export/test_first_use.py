@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ from mafsar.cli.app import build_app
 from mafsar.errors import InputError, MismatchError, UnavailableError
 from mafsar.export import first_use
 from mafsar.export.first_use import make_kept
+from mafsar.export.job import export_model
 from mafsar.runtime.bank.bank import read_bank
 from mafsar.runtime.cache import bundles as model_bundles
 from mafsar.runtime.engines.loading import load_bank_model, load_model
@@ -96,7 +99,7 @@ def test_a_first_use_reports_model_path_time_and_size(
     (bundle,) = (place / "models").glob("*.mafsar")
     assert line.startswith(f"first use of {name}: made its bundle {bundle} in ")
     assert " s (" in line
-    assert "MB, 2 precisions verified); from now on without torch" in line
+    assert "MB, fp32 verified); from now on without torch" in line
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert manifest["parity"]["onnx-fp32"]["verified"] == "yes"
     assert manifest["made_by"]["open_clip_torch"] == version("open_clip_torch")
@@ -160,40 +163,195 @@ def test_a_gpu_that_only_torch_can_use_is_used_by_torch(
     monkeypatch.setattr("mafsar.runtime.engines.torch_encoder.load_torch_encoder", by_torch)
     assert load_model(name).choice.startswith("engine: torch on cuda:0 (faster than onnx on cpu: ")
     assert asked == [(name, "cuda")]
-    for words in ({"device": "cpu"}, {"engine": "onnx"}, {"device": "cpu", "precision": "fp16"}):
+    for words in ({"device": "cpu"}, {"engine": "onnx"}, {"engine": "onnx", "device": "cpu"}):
         assert load_model(name, **words).engine == "onnx"
 
 
-def test_the_rest_of_a_killed_export_is_never_used(
+KILLED = """
+import os, signal, sys
+from mafsar.export.first_use import make_kept
+def step(line):
+    if sys.argv[2] in line: os.kill(os.getpid(), signal.SIGKILL)
+make_kept(sys.argv[1], step=step)
+"""
+
+
+def test_a_killed_first_use_goes_on_from_what_it_had_finished(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path))
     name = f"local-dir:{folder}"
-    code = (
-        "import os, signal, sys\n"
-        "from mafsar.export.first_use import make_kept\n"
-        "def step(line):\n"
-        "    if 'fp16' in line: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "make_kept(sys.argv[1], step=step)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, name], check=False)
-    assert done.returncode == -9
-    remains = [path.name for path in (tmp_path / "models").iterdir() if path.is_dir()]
-    assert len(remains) == 1
-    assert remains[0].endswith(".part")
-    assert model_bundles.find_kept(name) is None
-    assert model_bundles.kept_bundles().names == ()
+    place = model_bundles.kept_path(name)
+
+    def killed(word: str) -> list[str]:
+        done = subprocess.run([sys.executable, "-c", KILLED, name, word], check=False)
+        assert done.returncode == -9
+        assert model_bundles.find_kept(name) is None
+        assert model_bundles.kept_bundles().names == ()
+        return sorted(path.name for path in (tmp_path / "models").iterdir() if path.is_dir())
+
+    (half,) = killed("exporting the fp32 graphs")  # nothing is finished
+    assert half.endswith(".part")
+    left = killed("verifying onnx fp32")
+    begun = model_bundles.begun_path(place)
+    assert begun.name in left
     assert model_bundles.kept_bundles().size_bytes > 0
+    before = (begun / "query-fp32.onnx").read_bytes()
     assert load_model(name, device="cpu").engine == "torch"
 
-    def export(model: str, out: Path, **_: object) -> object:
-        assert (model, out.parent.exists()) == (name, True)
-        assert not list(out.parent.glob(".*.part"))
+    def traced(*_: object, **__: object) -> None:
+        raise AssertionError("traced again")
+
+    monkeypatch.setattr("mafsar.export.graphs.network_bundle.export_bundle", traced)
+    steps: list[str] = []
+    made = make_kept(name, step=steps.append)
+    assert steps[0] == "taking the fp32 graphs that an interrupted export has left"
+    assert (made / "query-fp32.onnx").read_bytes() == before
+    record = json.loads((made / "bundle.json").read_text())["parity"]["onnx-fp32"]
+    assert (record["against"], record["verified"]) == ("torch fp32", "yes")
+    assert [path.name for path in (tmp_path / "models").iterdir() if path.is_dir()] == [place.name]
+
+
+def test_fp16_graphs_are_added_when_they_are_first_asked_for(
+    cache: tuple[Path, str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, name, _ = cache
+    monkeypatch.setenv("MAFSAR_CACHE", str(place))
+    kept = model_bundles.kept_path(name)
+    before = (kept / "query-fp32.onnx").read_bytes()
+    with pytest.raises(UnavailableError, match="fp16"):
+        load_model(name, engine="onnx", device="cpu", precision="fp16")
+    said: list[str] = []
+    found = load_model(
+        name, engine="onnx", device="cpu", precision="fp16",
+        make_bundle=lambda *given: make_kept(*given, say=said.append),
+    )  # fmt: skip
+    assert found.precision == "fp16"
+    assert "MB, fp32 and fp16 verified)" in said[0]
+    assert (kept / "query-fp32.onnx").read_bytes() == before
+    assert make_kept(name, "fp16", say=said.append) == kept
+    assert len(said) == 1
+
+
+def test_what_a_killed_first_use_left_is_cleared(
+    folder: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path))
+    kept = model_bundles.kept_path(f"local-dir:{folder}")
+    begun = model_bundles.begun_path(kept)
+    for place in (begun, begun.with_name(f".{begun.name}.77.part")):
+        shutil.copytree(whole, place)
+    begun.with_name(f".{begun.name}.lock").touch()
+    model_bundles.clear_kept()
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_a_failed_first_use_says_what_needs_no_bundle(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*_: object, **__: object) -> object:
         raise MismatchError("planted")
 
     monkeypatch.setattr(first_use, "export_locked", export)
     with pytest.raises(MismatchError, match=r"planted \(first use of .*engine='torch'"):
-        make_kept(name)
+        make_kept(f"local-dir:{folder}")
+
+
+def test_the_time_is_expected_from_size_and_machine(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_use, "_operations_a_second", lambda: 1e11)
+    small, base, large = (
+        first_use.expected_seconds(name)
+        for name in (f"local-dir:{folder}", "vit-b-32:random", "vit-b-16")
+    )
+    assert 5 < small < base < large
+    monkeypatch.setattr(first_use, "_operations_a_second", lambda: 1e10)
+    assert first_use.expected_seconds("vit-b-16") > 5 * large
+    assert first_use.expected_seconds("hf-hub:a/b") is None
+
+
+def test_a_first_use_is_announced_and_says_that_it_goes_on(
+    folder: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line before it starts, and lines by the clock while one step takes long."""
+    from mafsar.cli import inputs, voice
+
+    monkeypatch.setattr(voice, "LINE_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(first_use, "expected_seconds", lambda _: 42.0)
+    said_before: list[str] = []
+
+    def export(_: str, out: Path, *, say, **__: object) -> None:
+        said_before.append(capsys.readouterr().err)
+        say("exporting the fp32 graphs")
+        with contextlib.redirect_stderr(io.StringIO()):  # as torch's exporter is run
+            time.sleep(0.45)
+        said_before.append(capsys.readouterr().err)
+        shutil.copytree(whole, out)
+
+    monkeypatch.setattr(first_use, "export_locked", export)
+    voice.reset()
+    name = f"local-dir:{folder}"
+    inputs.make_bundle(name)
+    assert (
+        said_before[0] == f"first use of {name}: making its bundle in the cache, once, about 40 s\n"
+    )
+    going_on = [
+        line for line in said_before[1].splitlines() if line.startswith("exporting the fp32")
+    ]
+    assert len(going_on) >= 1  # the same second is said once
+
+
+def test_a_gpu_for_torch_alone_needs_no_bundle(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path))
+
+    class OnGpu:
+        device = "cuda:0"
+        choice = ""
+
+    def by_torch(_: str, *, device: str, **__: object) -> OnGpu:
+        assert device == "cuda"
+        return OnGpu()
+
+    def make(name: str) -> Path:
+        raise AssertionError(f"made a bundle of {name}")
+
+    monkeypatch.setattr("mafsar.runtime.engines.onnx_encoder.has_cuda_driver", lambda: True)
+    monkeypatch.setattr("mafsar.runtime.engines.torch_encoder.load_torch_encoder", by_torch)
+    name = f"local-dir:{folder}"
+    found = load_model(name, make_bundle=make)
+    assert str(found.choice).startswith(
+        "engine: torch on cuda:0 (onnx cannot use it: device='cuda:0': "
+    )
+    for words in ({"device": "cpu"}, {"engine": "onnx"}, {"precision": "int8"}):
+        with pytest.raises(AssertionError, match="made a bundle"):
+            load_model(name, make_bundle=make, **words)
+
+
+def test_an_export_starts_from_the_bundle_in_the_cache(
+    cache: tuple[Path, str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, name, _ = cache
+    monkeypatch.setenv("MAFSAR_CACHE", str(place))
+    monkeypatch.chdir(tmp_path)
+
+    def traced(*_: object, **__: object) -> None:
+        raise AssertionError("traced again")
+
+    monkeypatch.setattr("mafsar.export.graphs.network_bundle.open_network", traced)
+    result = export_model(name)
+    kept = model_bundles.kept_path(name)
+    assert result.path.parent == Path()
+    assert {item.name for item in result.artefacts} <= {"onnx-fp16"}  # what the cache lacks
+    assert (result.path / "query-fp16.onnx").is_file()
+    for file in ("query-fp32.onnx", "text.onnx", "weights-fp32.bin"):
+        assert (result.path / file).read_bytes() == (kept / file).read_bytes()
+    assert kept.is_dir()
+    for words in ({"overwrite": True}, {"frames": 4, "out": "other.mafsar"}):
+        with pytest.raises(AssertionError, match="traced again"):
+            export_model(name, **words)
 
 
 def test_a_damaged_bundle_in_the_cache_is_made_again(
@@ -257,18 +415,15 @@ def test_the_cached_bundle_depends_on_the_weights(folder: Path, tmp_path: Path) 
     assert before.name.startswith("run-")
 
 
-def test_a_second_process_waits_and_makes_no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_process_waits_and_makes_no_bundle(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = []
 
-    class Result:
-        artefacts = (1, 2)
-
-    def export(name: str, out: Path, **_: object) -> Result:
+    def export(name: str, out: Path, **_: object) -> None:
         made.append(name)
         time.sleep(0.3)
-        out.mkdir()
-        (out / "bundle.json").write_text("{}")
-        return Result()
+        shutil.copytree(whole, out)
 
     monkeypatch.setattr(first_use, "export_locked", export)
     found: list[Path] = []

@@ -133,7 +133,7 @@ def test_files_that_are_not_weights(small_config, tmp_path):
         load_weights(network, tmp_path / "none.safetensors")
     pickled = tmp_path / "w.pt"
     torch.save({"a": torch.zeros(1)}, pickled)
-    with pytest.raises(InputError, match="a pickle can run code"):
+    with pytest.raises(InputError, match="a pickle, which can run code"):
         load_weights(network, pickled)
     broken = tmp_path / "w.safetensors"
     broken.write_bytes(b"\xff" * 40)

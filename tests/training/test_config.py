@@ -105,6 +105,7 @@ def test_the_choices_of_the_method_are_the_defaults() -> None:
         ("model.frames=100000", "model.frames must be from 1 to 1000"),
         ("model.ratio=0", "model.ratio must be ≥ 0.0001"),
         ("data.folder=a\0b", "data.folder must be a text of up to 4096 characters without NUL"),
+        ("data.ignore_clock=0", "must be frames per second, > 0"),
         ("lr", "expected key=value"),
     ],
 )

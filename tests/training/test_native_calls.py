@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections import Counter
 
 import numpy as np
@@ -28,10 +29,12 @@ def native_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each function of the native module is called from here on."""
     calls: Counter[str] = Counter()
     module = dispatch.native()
+    lock = threading.Lock()  # episodes are computed side by side
 
     class Counted:
         def __getattr__(self, name: str) -> object:
-            calls[name] += 1
+            with lock:
+                calls[name] += 1
             return getattr(module, name)
 
     counted = Counted()

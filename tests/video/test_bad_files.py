@@ -206,3 +206,8 @@ def test_too_much_damage_is_an_error(make: Any, tmp_path: Path) -> None:
     )
     path.write_bytes(damage(path.read_bytes(), 0.0, 1.0))
     assert "no frame can be decoded" in refused(path)
+
+
+def test_a_file_on_the_web_is_to_be_downloaded() -> None:
+    with pytest.raises(MissingError, match=r"^https://example.org/a.mp4: is on the web; download"):
+        load_clip("https://example.org/a.mp4", frames=8, size=32)

@@ -345,6 +345,46 @@ def test_transparent_gif(make: Any, tmp_path: Path) -> None:
     assert picture[-1, -1].max() == 0
 
 
+@pytest.mark.parametrize("kind", ["RGB", "RGBA", "P", "L", "I;16"])
+def test_large_pictures_are_reduced_as_they_are_read(tmp_path: Path, kind: str) -> None:
+    """Averages over squares of pixels, whichever way they are made; never the whole picture."""
+    small = np.kron(np.arange(36).reshape(6, 6) * 7 % 256, np.ones((80, 80))).astype(np.uint8)
+    large = np.kron(small, np.ones((9, 9), np.uint8))  # 4320 pixels a side
+    pixels = np.repeat(large[..., None], 3, axis=-1)
+    image = {
+        "RGB": lambda: Image.fromarray(pixels),
+        "RGBA": lambda: Image.fromarray(np.dstack([pixels, np.full(large.shape, 255, np.uint8)])),
+        "P": lambda: Image.fromarray(large).convert("P"),
+        "L": lambda: Image.fromarray(large),
+        "I;16": lambda: Image.fromarray(large.astype(np.uint16) * 257),
+    }[kind]()
+    image.save(tmp_path / "large.png", compress_level=1)
+    assert image.mode == kind
+    frame = load_clip(tmp_path / "large.png", frames=1, size=240).pixels[0]
+    centres = frame[20::40, 20::40, 0].astype(int)
+    assert np.abs(centres - np.arange(36).reshape(6, 6) * 7).max() <= 2
+
+
+def test_pages_of_a_bigtiff(make: Any, tmp_path: Path) -> None:
+    pages = [Image.fromarray(make.picture(number)) for number in range(10)]
+    path = tmp_path / "a.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:], big_tiff=True)
+    assert path.read_bytes()[:3] == b"II+"
+    frames = load_raw_clip(path, frames=10).frames
+    assert [make.number_of(frame) for frame in frames] == list(range(10))
+
+
+def test_motion_jpeg_by_its_content(make: Any, tmp_path: Path) -> None:
+    """JPEGs one after another are a stream, whatever the file is called; one alone is a picture."""
+    stream = make.write(
+        tmp_path / "a.mjpeg", list(range(40)), codec="mjpeg", layout="yuvj420p",
+        options={"q:v": "2"},
+    )  # fmt: skip
+    path = stream.rename(tmp_path / "camera.data")
+    taken = [make.number_of(frame) for frame in load_raw_clip(path, frames=8).frames]
+    assert taken == [2, 7, 12, 17, 22, 27, 32, 37]
+
+
 def test_still_pictures_of_every_kind(tmp_path: Path) -> None:
     half = np.zeros((20, 30, 4), np.uint8)
     half[...] = (200, 100, 50, 255)

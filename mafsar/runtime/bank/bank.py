@@ -28,8 +28,9 @@ from mafsar.runtime.bank.layout import (
     refuse_other_kind,
 )
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
+from mafsar.runtime.bank.none import NEGATIVES, NoneBasis
 from mafsar.runtime.bank.text_choice import TextChoice
-from mafsar.runtime.cache.places import remember_place
+from mafsar.runtime.cache.places import recall_place, remember_place
 from mafsar.runtime.encoder import BankModel, Encoder, Float32, Frames, ModelSpec
 from mafsar.runtime.engines.loading import load_bank_model
 from mafsar.version import __version__
@@ -70,6 +71,8 @@ class Bank:
         maker: The files that made the features, with a probe of them; None for a bank of a version
             that kept none, and for an encoder that runs no files.
         images: Small pictures of the clips, (n, T, 64, 64, 3), or None.
+        motion: How much moves in each clip, (n,), grey levels; −1 if unknown. None in older banks.
+        none: What p_none is calibrated from; None if the model brings nothing, and in older banks.
         path: The file it was read from, or None.
         notes: What was left out while enrolling, one sentence each; not saved.
         repairs: What was repaired in reading the clips, a sentence a clip; not in the file.
@@ -91,6 +94,8 @@ class Bank:
     verdict: Verdict | None = None
     maker: Maker | None = None
     images: Frames | None = None
+    motion: Float32 | None = None
+    none: NoneBasis | None = None
     path: Path | None = None
     notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
@@ -161,7 +166,7 @@ class Bank:
         Raises:
             MismatchError: Weights, pre-processing or prompts differ; says which.
         """
-        self.model.check(spec, self.name)
+        self.model.check(spec, self.name, recall_place(self.model.weights_sha256))
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuses an encoder whose features cannot be compared with this bank's.
@@ -217,6 +222,8 @@ class Bank:
             "support": self.support,
             "text": self.text,
             "images": self.images if images else None,
+            "motion": self.motion,
+            NEGATIVES: None if self.none is None else self.none.negatives,
         }
         if self.maker is not None:
             tensors |= {f"{PROBE_PREFIX}{name}": each for name, each in self.maker.probe.items()}
@@ -242,9 +249,11 @@ class Bank:
         metric: Metric | None = None,
         views: ViewsUse = "auto",
         threshold: float | Literal["auto", "off"] = "auto",
+        far: float | None = None,
         keep_query: bool = False,
         fps: float | None = None,
         times: Sequence[float] | None = None,
+        ignore_clock: float | None = None,
     ) -> Match | list[Match]:
         """Names the action of one clip or of several; short for `mafsar.Matcher(bank, …)(source)`.
 
@@ -258,9 +267,11 @@ class Bank:
             metric: See `mafsar.Matcher`.
             views: See `mafsar.Matcher`.
             threshold: See `mafsar.Matcher`.
+            far: See `mafsar.Matcher`.
             keep_query: See `mafsar.Matcher`.
             fps: Frame rate of frames in memory, frames per second.
             times: Instead of `fps`: when each frame is first shown, seconds.
+            ignore_clock: See `mafsar.Matcher`.
 
         Returns:
             One `Match`, or a list in the order of the clips.
@@ -279,7 +290,9 @@ class Bank:
             metric=metric,
             views=views,
             threshold=threshold,
+            far=far,
             keep_query=keep_query,
+            ignore_clock=ignore_clock,
         )
         return matcher(source, fps=fps, times=times)
 
@@ -311,6 +324,8 @@ class Bank:
     def _to_json(self, path: Path) -> dict[str, Any]:
         """The document of a bank that is written to `path`."""
         added: dict[str, Any] = {} if self.views == "auto" else {"views": self.views}
+        if self.none is not None:
+            added["none"] = self.none.to_json()
         if self.verdict is not None:
             added["verdict"] = asdict(self.verdict)
         made = asdict(self.model) | {"scoring": self.model.scoring.to_json()}
@@ -339,6 +354,7 @@ class Bank:
                     "end": clip.end,
                     "duration_seconds": clip.duration_seconds,
                 }
+                | ({} if clip.ignore_clock is None else {"ignore_clock": clip.ignore_clock})
                 for clip, index in zip(self.clips, self.class_index, strict=True)
             ],
         }
@@ -447,6 +463,8 @@ def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]
         verdict=None if verdict is None else _verdict_of(verdict),
         maker=_maker_of(data, tensors),
         images=tensors.get("images"),
+        motion=tensors.get("motion"),
+        none=NoneBasis.from_json(data.get("none"), tensors),
         path=path,
     )
 

@@ -1,4 +1,4 @@
-"""One clip of a bank, and what tells it from another one."""
+"""The clips of a bank, and what makes two of them the same."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ class EnrolledClip(LabelledClip):
         content_sha256: Hash of the bytes of the file, of the frame folder or of the frames.
         size_bytes: Size of the file; 0 for a frame folder and for frames in memory.
         duration_seconds: Length of the part that was enrolled.
+        ignore_clock: Frames per second that replaced the file's timestamps, or None.
     """
 
     content_sha256: str = ""
     size_bytes: int = 0
     duration_seconds: float = 0.0
+    ignore_clock: float | None = None
 
     @property
     def location(self) -> str:

@@ -13,7 +13,9 @@ import numpy as np
 from mafsar.data.labels import NONE_FOLDER, nfc
 from mafsar.errors import InputError, MismatchError, MissingError, option
 from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.bank.none import merged
 from mafsar.runtime.bank.text_choice import decide_text
+from mafsar.runtime.encoder import Float32
 
 
 def settle(bank: Bank) -> Bank:
@@ -140,6 +142,9 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
     images = None
     if left.images is not None and extra.images is not None:
         images = np.concatenate([left.images, extra.images])
+    motion = None
+    if left.motion is not None or extra.motion is not None:
+        motion = np.concatenate([_motion(left), _motion(extra)])
     return replace(
         left,
         classes=tuple(classes),
@@ -156,6 +161,8 @@ def _merge_two(left: Bank, right: Bank) -> Bank:
         # A bank vouches for its features only where all of them have a known maker.
         maker=left.maker if right.maker is not None else None,
         images=images,
+        motion=motion,
+        none=merged(left.none, right.none, None),
         notes=left.notes + right.notes,
         repairs=left.repairs + right.repairs,
     )
@@ -171,7 +178,13 @@ def _take_clips(bank: Bank, kept: Sequence[int]) -> Bank:
         pooled=bank.pooled[rows],
         support=None if bank.support is None else bank.support[rows],
         images=None if bank.images is None else bank.images[rows],
+        motion=None if bank.motion is None else bank.motion[rows],
     )
+
+
+def _motion(bank: Bank) -> Float32:
+    """How much moves in each clip, (n,); −1 where the bank does not say."""
+    return np.full(len(bank), -1.0, np.float32) if bank.motion is None else bank.motion
 
 
 def _take_classes(bank: Bank, kept: Sequence[int]) -> Bank:

@@ -15,6 +15,7 @@ from mafsar.choices import (
     ViewsUse,
     check_choice,
     check_count,
+    check_far,
     check_views,
 )
 from mafsar.data.labelled import LabelledClip
@@ -22,6 +23,7 @@ from mafsar.data.labels import NONE_FOLDER, label_words, nfc
 from mafsar.data.support import SupportClass, SupportSet, read_support
 from mafsar.errors import InputError, MafsarError, Message, option
 from mafsar.model.names import SHIPPED
+from mafsar.runtime.bank.background import with_background
 from mafsar.runtime.bank.bank import (
     Bank,
     check_geometry,
@@ -31,12 +33,14 @@ from mafsar.runtime.bank.bank import (
 from mafsar.runtime.bank.clips import EnrolledClip, clip_identity, clip_size
 from mafsar.runtime.bank.edit import merge_banks, settle
 from mafsar.runtime.bank.maker import make_maker
+from mafsar.runtime.bank.none import NoneBasis, merged
 from mafsar.runtime.bank.text_choice import TextChoice, check_text_use, known_classes
 from mafsar.runtime.cache.encoding import (
     EncodedClips,
     encode_clips,
     encode_texts,
     refuse_unreadable,
+    repairs_of,
     try_hash_clips,
 )
 from mafsar.runtime.cache.features import FeatureCache, open_cache
@@ -53,6 +57,8 @@ def enroll(
     views: ViewsUse | None = None,
     geometry: Geometry | None = None,
     add_to: Bank | None = None,
+    none: Any = None,
+    far: float | None = None,
     fps: float | None = None,
     times: Sequence[float] | None = None,
     frames_pattern: str | None = None,
@@ -77,6 +83,11 @@ def enroll(
             (the model's choice); None = that of `add_to`, else "auto". Kept in the bank.
         geometry: Which part of the picture the model sees; None = that of `add_to`, else all of it.
         add_to: A bank to add the clips to. Clips that it holds are not encoded again.
+        none: Background clips, in which none of the actions happens: a video, a frame folder, a
+            folder of clips or frames in memory, or a list of these. Long videos are cut into windows
+            of the usual length of a support clip.
+        far: The share of clips of unknown actions, 0–1, that `threshold="auto"` may take for one of
+            the classes; None = that of `add_to`, else 0.05. Kept in the bank.
         fps: Frame rate of frames in memory, frames per second.
         times: Instead of `fps`: when each frame is first shown, seconds.
         frames_pattern: Which pictures are frames in folders that hold several kinds, for example
@@ -104,9 +115,13 @@ def enroll(
     if text is not None:
         check_choice("text", text, TEXT_USES)
     check_views("auto" if views is None else views)
+    if far is not None:
+        check_far(far)
     support = read_support(
         support, fps=fps, times=times, frames_pattern=frames_pattern, on_error="skip"
     )
+    if none is not None:
+        support = with_background(support, none, add_to, ignore_clock)
     encoder = _encoder_for(model, add_to)
     if add_to is not None:
         add_to.check_encoder(encoder)
@@ -142,14 +157,10 @@ def enroll(
     notes = [*support.notes, *notes, *(Message.of(error, "; left out") for error in unreadable)]
     clips = [clip for i, clip in enumerate(clips) if i not in encoded.failed]
     if not clips and add_to is not None:
-        return replace(add_to, notes=tuple(notes), repairs=())
+        kept = merged(add_to.none, NoneBasis.of(encoder.spec, far), far)
+        return replace(add_to, none=kept, notes=tuple(notes), repairs=())
     if not clips:
         refuse_unreadable(unreadable)
-    repairs = [
-        f"{clip.name}: {'; '.join(said)}"
-        for clip, said in zip(clips, encoded.repairs, strict=True)
-        if said
-    ]
     classes = _with_clips(classes, clips, add_to)
     texts = [item.text for item in classes]
     bank = _bank_of(
@@ -157,17 +168,20 @@ def enroll(
         classes,
         clips,
         encoded,
+        ignore_clock,
         text=encode_texts(encoder, texts, store) if use_text else None,
         geometry=geometry,
         maker=make_maker(encoder, with_text=use_text, cache=store),
         text_choice=TextChoice(requested, False, 0.0, ""),
         views="auto" if views is None else views,
+        none=NoneBasis.of(encoder.spec, far),
         notes=tuple(notes),
-        repairs=tuple(repairs),
+        repairs=repairs_of(clips, encoded.repairs),
     )
     if add_to is None:
         return settle(bank)
-    joined = merge_banks(replace(add_to, notes=(), repairs=()), bank)
+    kept = merged(add_to.none, bank.none, far)
+    joined = merge_banks(replace(add_to, none=kept, notes=(), repairs=()), bank)
     return replace(joined, added_to=add_to if add_to.path is not None else add_to.added_to)
 
 
@@ -315,6 +329,7 @@ def _bank_of(
     classes: tuple[SupportClass, ...],
     clips: Sequence[LabelledClip],
     encoded: EncodedClips,
+    ignore_clock: float | None,
     **rest: Any,
 ) -> Bank:
     label_of = {nfc(item.label): item.label for item in classes} | {NONE_FOLDER: NONE_FOLDER}
@@ -328,6 +343,7 @@ def _bank_of(
             content_sha256=encoded.content_sha256[i],
             size_bytes=clip_size(clip.path),
             duration_seconds=float(encoded.durations_seconds[i]),
+            ignore_clock=ignore_clock,
         )
         for i, clip in enumerate(clips)
     )
@@ -340,5 +356,6 @@ def _bank_of(
         support=encoded.support,
         model=BankModel.of(spec),
         images=encoded.images,
+        motion=encoded.motion,
         **rest,
     )

@@ -29,7 +29,9 @@ from mafsar.errors import InputError
 from mafsar.files import is_bank_head, is_file
 from mafsar.model.config_layout import MOST_FRAMES, SCORING
 from mafsar.runtime.bank.maker import PROBE_PREFIX
-from mafsar.runtime.engines.manifest import PREPROCESS, PROMPTS
+from mafsar.runtime.bank.none import NEGATIVES
+from mafsar.runtime.engines.manifest import NONE_PRIOR, PREPROCESS, PROMPTS
+from mafsar.runtime.scoring.none import LEAST_NEGATIVES
 
 CHECKSUM = "sha256"  # of a file's metadata; `checksum` in the document says that it must be there
 _LARGE_BYTES = 64 << 20
@@ -92,7 +94,8 @@ _DOCUMENT = record(
                     "start": optional(number(least=0.0)),
                     "end": optional(number(above=0.0)),
                     "duration_seconds": number(least=0.0),
-                }
+                },
+                {"ignore_clock": number(above=0.0)},
             ),
             1,
             _MOST_CLIPS,
@@ -104,6 +107,7 @@ _DOCUMENT = record(
         ),
         "checksum": one_of(CHECKSUM),
         "views": either(one_of("auto", "raw"), number(least=0.0, most=1.0)),
+        "none": record({**NONE_PRIOR, "far": number(above=0.0, most=1.0)}),
         "verdict": record(
             {
                 "right": whole(0, _MOST_CLIPS),
@@ -169,6 +173,18 @@ def check_tensors(data: Mapping[str, Any], tensors: Tensors) -> None:
         raise InputError("pooled is missing")
     if data.get("maker") is not None and f"{PROBE_PREFIX}query" not in tensors:
         raise InputError(f"{PROBE_PREFIX}query is missing")
+    negatives = tensors.get(NEGATIVES)
+    if negatives is not None:
+        if negatives.ndim != 3 or len(negatives) < LEAST_NEGATIVES:
+            raise InputError(f"{NEGATIVES} must be at least {LEAST_NEGATIVES} clips")
+        shapes[NEGATIVES] = (len(negatives), frames, width)
+    if data.get("none") is not None and negatives is None:
+        raise InputError(f"{NEGATIVES} is missing")
+    motion = tensors.get("motion")
+    if motion is not None and (
+        motion.dtype != np.float32 or motion.shape != (n,) or not np.isfinite(motion).all()
+    ):
+        raise InputError(f"motion is {motion.dtype} {motion.shape}, expected float32 ({n},)")
     for name, shape in shapes.items():
         tensor = tensors.get(name)
         if tensor is None:

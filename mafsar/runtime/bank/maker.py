@@ -60,7 +60,7 @@ class Maker:
         parity, limit = self._passed[key], self.limit(encoder.precision)
         if not parity.min_cosine >= limit:
             raise MismatchError(
-                f"{bank}: {encoder.spec.name} ({encoder.engine}, {encoder.precision}) has the "
+                f"{bank}: {encoder.spec.shown} ({encoder.engine}, {encoder.precision}) has the "
                 "weights' hash of the model that made it, but computes other features "
                 f"({parity}, at least {limit} wanted); enroll the clips again with ",
                 option(model=encoder.spec.path or encoder.spec.name),

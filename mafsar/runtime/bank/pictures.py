@@ -46,6 +46,7 @@ def clip_frames(bank: Bank, index: int, size: int) -> ClipFrames:
                 geometry=bank.geometry,
                 start=clip.start,
                 end=clip.end,
+                ignore_clock=clip.ignore_clock,
             )
             return ClipFrames(clip.name, loaded.pixels, tuple(loaded.times_seconds.tolist()))
         except MafsarError:

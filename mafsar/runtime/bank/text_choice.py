@@ -16,7 +16,7 @@ from mafsar.runtime.encoder import Float32, ModelSpec
 from mafsar.runtime.scoring.leave_one_out import LeftOut, leave_one_out
 
 _MARKS = ",.:;!?\"'()"
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_WORD = r"[^\W_]+(?:['’][^\W_]+)*"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def known_classes(spec: ModelSpec, classes: Sequence[SupportClass]) -> tuple[boo
         return (True,) * len(classes)
     return tuple(
         all(
-            token.strip(_MARKS) in known or all(word in known for word in _WORD.findall(token))
+            token.strip(_MARKS) in known or all(word in known for word in re.findall(_WORD, token))
             for token in item.text.lower().split()
         )
         for item in classes

@@ -26,17 +26,20 @@ from mafsar.model.names import (
 from mafsar.runtime.cache.features import CAP_BYTES, FeatureCache, cache_folder
 from mafsar.version import __version__
 
-# What `kept_path` names, the temporary folders beside it that a killed export leaves, and the
-# folders of graphs that OpenVINO compiled.
+# What `kept_path` and `begun_path` name, the temporary folders beside them that a killed export
+# leaves, and the folders of graphs that OpenVINO compiled.
 _BUNDLE = rf"[\w.-]{{1,40}}-[0-9a-f]{{12}}{re.escape(BUNDLE_SUFFIX)}"
-_OWN_FOLDER = re.compile(rf"{_BUNDLE}|\.{_BUNDLE}\.\d+\.(part|fresh|old)|\.openvino-[0-9a-f]{{32}}")
-_OWN_REMAINS = re.compile(rf"\.{_BUNDLE}(\.lock|\.\d+\.tokenizer)")
-_OWN_FILE = re.compile(
+_BEGUN = rf"\.{_BUNDLE}\.begun"
+_OWN_FOLDER = (
+    rf"{_BUNDLE}|{_BEGUN}|\.({_BUNDLE}|{_BEGUN})\.\d+\.(part|fresh|old)|\.openvino-[0-9a-f]{{32}}"
+)
+_OWN_REMAINS = rf"\.({_BUNDLE}|{_BEGUN})(\.lock|\.\d+\.tokenizer)"
+_OWN_FILE = (
     r"\.?(bundle\.json|(query|support)-\w+\.onnx|text\.onnx|weights-\w+\.bin|tokenizer\.json|"
     r"probe\.safetensors|graph\.blob)(\.[\w.-]+\.part)?"
 )
-_OWN_ENGINE = re.compile(r"\.?[\w-][\w.-]*\.(engine|json)(\.[\w.-]+\.part)?")
-_ENGINES = re.compile("engines")
+_OWN_ENGINE = r"\.?[\w-][\w.-]*\.(engine|json)(\.[\w.-]+\.part)?"
+_ENGINES = "engines"
 _RECIPE = 1  # version of the graphs; a change makes new bundles
 
 
@@ -73,6 +76,11 @@ def kept_path(name: str) -> Path:
     stem = name if path is None else path.stem
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.")[:40]
     return bundles_folder() / f"{safe or 'model'}-{_identity(name)[:12]}{BUNDLE_SUFFIX}"
+
+
+def begun_path(kept: Path) -> Path:
+    """Where the finished parts of a bundle are while the rest is made; a bundle in itself."""
+    return kept.with_name(f".{kept.name}.begun")
 
 
 def find_kept(name: str) -> Path | None:

@@ -19,6 +19,7 @@ from mafsar.runtime.cache.features import FeatureCache, Tensors, clip_key, text_
 from mafsar.runtime.encoder import Encoder, Float32, Frames, files_sha256
 from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
 from mafsar.video.guard import clip_errors
+from mafsar.video.motion import motion_levels
 
 if TYPE_CHECKING:
     from mafsar.data.store import Store
@@ -39,6 +40,8 @@ class EncodedClips:
         images: Small pictures, (n, T, 64, 64, 3), uint8, or None.
         encoded: Number of clips that this call encoded.
         repairs: What was repaired in reading each clip, sentences.
+        motion: How much moves in each clip, (n,), grey levels; −1 where an older entry of the cache
+            does not say.
         failed: Errors of clips that were left out, by index in the clips asked for; the other
             fields have no row for them.
     """
@@ -52,6 +55,7 @@ class EncodedClips:
     encoded: int
     failed: Mapping[int, MafsarError] = field(default_factory=dict)
     repairs: tuple[tuple[str, ...], ...] = ()
+    motion: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def encode_texts(
@@ -215,6 +219,12 @@ def encode_clips(
     )
 
 
+def repairs_of(clips: Sequence[LabelledClip], repairs: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """One sentence for each clip that was repaired in reading it, with its name."""
+    named = zip(clips, repairs, strict=True)
+    return tuple(f"{clip.name}: {'; '.join(said)}" for clip, said in named if said)
+
+
 def _hash(source: Path | MemoryClip) -> str | MafsarError:
     try:
         if isinstance(source, MemoryClip):
@@ -348,7 +358,10 @@ def _encode_batch(
 
 def _facts(clip: Clip) -> Tensors:
     """What is said of a clip, kept beside its features; repairs as UTF-8, one a line."""
-    facts: Tensors = {"duration_seconds": np.array([clip.duration_seconds], np.float64)}
+    facts: Tensors = {
+        "duration_seconds": np.array([clip.duration_seconds], np.float64),
+        "motion": np.array([motion_levels(clip.pixels)], np.float32),
+    }
     if clip.repairs:
         facts["repairs"] = np.frombuffer("\n".join(clip.repairs).encode(), np.uint8).copy()
     return facts
@@ -400,6 +413,9 @@ def _gather(
         encoded,
         failed,
         tuple(_repairs(entry) for entry in query),
+        np.array(
+            [entry["motion"][0] if "motion" in entry else -1.0 for entry in query], np.float32
+        ),
     )
 
 

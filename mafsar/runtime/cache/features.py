@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,14 +25,14 @@ from mafsar.choices import Branch
 from mafsar.files import own_files, own_folders, write_safetensors
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.version import __version__
-from mafsar.video import Geometry
+from mafsar.video import READING_RULES, Geometry
 
 CAP_BYTES = 5 << 30
 _SCHEMA = 2  # from 2 on a key has the hash of the files that made the features
 _KEEP = 0.9  # share of the cap that remains after an eviction
 # An entry is named by the sha256 that is its key; a writer that was killed leaves its `.part`.
-_FOLDER = re.compile(r"[0-9a-f]{2}")
-_ENTRY = re.compile(r"[0-9a-f]{62}\.safetensors|\.[0-9a-f]{62}\.safetensors\.\d+-[0-9a-f]{8}\.part")
+_FOLDER = r"[0-9a-f]{2}"
+_ENTRY = r"[0-9a-f]{62}\.safetensors|\.[0-9a-f]{62}\.safetensors\.\d+-[0-9a-f]{8}\.part"
 _log = logging.getLogger("mafsar")
 Tensors = dict[str, NDArray[Any]]
 
@@ -103,7 +102,7 @@ def clip_key(
         end=end,
         text=text,
         prompts=None if text is None else list(spec.prompts),
-        # Left out where it says nothing: the keys of earlier entries hold.
+        reading=READING_RULES,
         **({} if ignore_clock is None else {"ignore_clock": ignore_clock}),
     )
 
@@ -134,7 +133,7 @@ def probe_key(spec: ModelSpec, *, precision: str, files_sha256: str | None, with
 
 
 def _key(**parts: Any) -> str:
-    # Decoding and sampling may change between versions, so entries belong to one version.
+    # What is around the encoder may change between versions, so entries belong to one version.
     parts |= {"schema": _SCHEMA, "mafsar": __version__}
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

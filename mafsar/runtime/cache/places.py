@@ -12,7 +12,7 @@ from pathlib import Path
 from mafsar.files import write_text
 from mafsar.runtime.cache.features import cache_folder
 
-_SHA256 = re.compile("[0-9a-f]{64}")
+_SHA256 = "[0-9a-f]{64}"
 _LONGEST = 4096
 
 
@@ -36,6 +36,6 @@ def recall_place(weights_sha256: str) -> str | None:
 
 
 def _path(weights_sha256: str) -> Path | None:
-    if not _SHA256.fullmatch(weights_sha256):
+    if not re.fullmatch(_SHA256, weights_sha256):
         return None
     return cache_folder() / "places" / f"{weights_sha256}.txt"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mafsar.choices import PRECISIONS, Scoring, ViewPrior
+from mafsar.choices import PRECISIONS, NonePrior, Scoring, ViewPrior
 from mafsar.documents import parse_json, read_text, shortened
 from mafsar.errors import (
     InputError,
@@ -114,6 +114,8 @@ class Bundle:
             needed += [graph_file("text"), tokenizer.path.name]
         if spec.text_in_support:
             needed.append(graph_file("support"))
+        if "none" in manifest:
+            needed.append(manifest["none"]["file"])
         for name in needed:
             if name not in files:
                 raise MissingError(f"{path / MANIFEST}: does not list {name}; ", *fix(path))
@@ -280,6 +282,7 @@ def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
     if manifest["adapters"] not in ("none", "trained"):
         raise ValueError(f"adapters {manifest['adapters']!r}")
     known, prior = manifest["known_words"], match.get("view_prior")
+    none = manifest.get("none")
     mean, std = (tuple(float(v) for v in preprocess[name]) for name in ("mean", "std"))
     return ModelSpec(
         name=str(manifest["name"]),
@@ -309,6 +312,8 @@ def spec_of(path: Path, manifest: dict[str, Any]) -> ModelSpec:
         std=(std[0], std[1], std[2]),
         resample=str(preprocess["resample"]),
         fully_tuned=bool(manifest.get("fully_tuned", False)),
+        none_prior=None if none is None else NonePrior.from_json(none),
+        negatives_file=None if none is None else str(path.resolve() / Path(none["file"]).name),
     )
 
 

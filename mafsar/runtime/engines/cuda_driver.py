@@ -24,6 +24,9 @@ class Cuda:
     Args:
         index: The device's number.
 
+    Attributes:
+        peak_bytes: The most device memory that was allocated at once by this object.
+
     Raises:
         UnavailableError: There is no CUDA runtime, or no such device.
     """
@@ -32,6 +35,8 @@ class Cuda:
         self._library = _load()
         self._library.cudaGetErrorString.restype = ctypes.c_char_p
         self._index = index
+        self._sizes: dict[int, int] = {}
+        self.peak_bytes = 0
         self.activate()
 
     def activate(self) -> None:
@@ -54,7 +59,10 @@ class Cuda:
         self.check(
             self._library.cudaMalloc(ctypes.byref(pointer), size), f"allocate {size_bytes} bytes"
         )
-        return pointer.value or 0
+        address = pointer.value or 0
+        self._sizes[address] = size_bytes
+        self.peak_bytes = max(self.peak_bytes, sum(self._sizes.values()))
+        return address
 
     def allocate_pinned(self, size_bytes: int) -> int:
         """Allocates pinned host memory, which is copied without a detour; returns its address."""
@@ -68,6 +76,7 @@ class Cuda:
 
     def free(self, address: int) -> None:
         """Frees device memory; errors, as at the end of a process, are ignored."""
+        self._sizes.pop(address, None)
         self._library.cudaFree(ctypes.c_void_p(address))
 
     def free_pinned(self, address: int) -> None:

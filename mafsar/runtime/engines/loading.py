@@ -107,6 +107,10 @@ class ModelSource:
 
 
 def _trt_missing(source: ModelSource, choice: EngineChoice) -> Message | None:
+    from mafsar.runtime.engines.onnx_encoder import has_cuda_driver
+
+    if not has_cuda_driver():  # the TensorRT modules need not be imported
+        return Message.of()
     from mafsar.runtime.engines.trt_encoder import trt_missing
 
     return trt_missing(source.opened(), choice.device, choice.precision)
@@ -141,6 +145,8 @@ def _load_torch(source: ModelSource, choice: EngineChoice) -> Encoder:
 
 
 def _openvino_missing(source: ModelSource, choice: EngineChoice) -> Message | None:
+    if importlib.util.find_spec("openvino") is None:
+        return Message.of()
     from mafsar.runtime.engines.openvino_encoder import openvino_missing
 
     return openvino_missing(source.opened(), choice)
@@ -186,8 +192,9 @@ def load_model(
         precision: "fp32", "fp16" or "int8".
         threads: Threads of the engine on the CPU; None = OMP_NUM_THREADS, else one a core.
         cache: False neither uses nor makes bundles in the cache.
-        make_bundle: Called with the name of a model that has no bundle yet, to make one, as
-            `mafsar.export.first_use.make_kept` does. None makes none.
+        make_bundle: Called with the name of a model that is no bundle, and for fp16 with that, to
+            make what there is not yet, as `mafsar.export.first_use.make_kept` does. None makes
+            none.
 
     Returns:
         The encoder; its `choice` says which engine and device were chosen, and why.
@@ -211,7 +218,11 @@ def open_model(name: str | Path, choice: EngineChoice) -> Encoder:
         return _open(ModelSource(name, bundle), choice)
     _check_exists(name)
     if choice.cache and takes in (None, "graphs"):
-        bundle = _kept_bundle(name, choice.make_bundle)
+        # Decided first: a bundle takes a minute to make, and would not be used.
+        encoder = _torch_without_bundle(name, choice)
+        if encoder is not None:
+            return encoder
+        bundle = _kept_bundle(name, choice)
         if bundle is not None:
             encoder = _open(ModelSource(name, _of_source(bundle, path)), choice)
             return _torch_on_gpu(name, choice, encoder) or encoder
@@ -256,18 +267,20 @@ def _needs_bundle(name: str, choice: EngineChoice) -> UnavailableError:
     )
 
 
-def _kept_bundle(name: str, make_bundle: MakeBundle | None) -> Bundle | None:
+def _kept_bundle(name: str, choice: EngineChoice) -> Bundle | None:
     """The bundle that the cache holds of a model, made by `make_bundle` if need be; or None."""
-    kept = find_kept(name) if make_bundle is None else make_bundle(name)
+    make = choice.make_bundle
+    asked = (name, "fp16") if choice.precision == "fp16" else (name,)
+    kept = find_kept(name) if make is None else make(*asked)
     if kept is None:
         return None
     try:
         return Bundle.open(kept)
     except MafsarError:  # damaged: make it again if possible
-        if make_bundle is None:
+        if make is None:
             raise
         discard_kept(kept)
-        return Bundle.open(make_bundle(name))
+        return Bundle.open(make(*asked))
 
 
 def precisions_of(
@@ -331,7 +344,7 @@ def load_bank_model(
             *fetched,
         )
     encoder = open_model(name, choice or EngineChoice())
-    model.check(encoder.spec, shown)
+    model.check(encoder.spec, shown, recall_place(model.weights_sha256))
     return encoder
 
 
@@ -396,23 +409,58 @@ def _of_source(bundle: Bundle, source: Path) -> Bundle:
 
 def _torch_on_gpu(name: str, choice: EngineChoice, encoder: Encoder) -> Encoder | None:
     """torch on the GPU, if `auto` chose ONNX Runtime on the CPU because it cannot use that GPU."""
-    if (choice.engine, choice.device, encoder.device) != ("auto", "auto", "cpu"):
+    if encoder.device != "cpu":
         return None
-    from mafsar.runtime.engines.onnx_encoder import has_cuda_driver
-
-    if choice.precision == "int8" or not has_cuda_driver():
+    found = _on_gpu(name, choice)
+    if found is None:
         return None
-    if importlib.util.find_spec("torch") is None:
-        return None
-    try:
-        found = _load_torch(ModelSource(name, None), replace(choice, device="cuda"))
-    except UnavailableError:
-        return None  # a torch without CUDA
     why = encoder.choice.parts[1:-1]  # what stands in the brackets
     found.choice = Message.of(
         f"engine: torch on {found.device} (faster than onnx on cpu: ", *why, ")"
     )
     return found
+
+
+def _torch_without_bundle(name: str, choice: EngineChoice) -> Encoder | None:
+    """torch on the GPU, if `auto` would choose it and the model has no bundle yet."""
+    if choice.make_bundle is None or find_kept(name) is not None or not _may_use_gpu(choice):
+        return None
+    from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
+
+    try:
+        # A small model shows whether ONNX Runtime can use the GPU.
+        OnnxEncoder(Bundle.open(SHIPPED_BUNDLE), device="cuda")
+        return None
+    except UnavailableError as error:
+        missing = error
+    found = _on_gpu(name, choice)
+    if found is not None:
+        found.choice = Message.of(
+            f"engine: torch on {found.device} (onnx cannot use it: ", missing, ")"
+        )
+    return found
+
+
+def _may_use_gpu(choice: EngineChoice) -> bool:
+    """Whether it is left open what runs the model, and torch could on a GPU."""
+    from mafsar.runtime.engines.onnx_encoder import has_cuda_driver
+
+    return (
+        (choice.engine, choice.device) == ("auto", "auto")
+        and choice.precision != "int8"
+        and has_cuda_driver()
+        and importlib.util.find_spec("torch") is not None
+    )
+
+
+def _on_gpu(name: str, choice: EngineChoice) -> Encoder | None:
+    """torch on the GPU where that is open and possible."""
+    if not _may_use_gpu(choice):
+        return None
+    try:
+        return _load_torch(ModelSource(name, None), replace(choice, device="cuda"))
+    except UnavailableError:
+        return None  # a torch without CUDA
 
 
 def _check_exists(name: str) -> None:

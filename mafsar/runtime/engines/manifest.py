@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from mafsar.choices import NONE_STATISTICS
 from mafsar.documents import (
     anything,
+    either,
     flag,
     items,
     number,
@@ -20,6 +22,13 @@ from mafsar.documents import (
 from mafsar.errors import InputError
 from mafsar.model.config_layout import MOST_FRAMES, SCORING
 
+NONE_PRIOR = {
+    "weights": record({name: number(least=-1e6, most=1e6) for name in NONE_STATISTICS}),
+    "noise": whole(0, 1000),
+    "strength": number(above=0.0, most=1e9),
+    "views": either(one_of("raw"), number(least=0.0, most=1.0)),
+    "lam": number(least=1e-6, most=1e6),
+}
 PROMPTS = items(text(longest=1000), 1, 1000)
 PREPROCESS = {
     "size": whole(1, 8192),
@@ -61,6 +70,7 @@ _MANIFEST = record(
                 open_to_more=True,
             )
         ),
+        "none": record({**NONE_PRIOR, "file": text(pattern=_FILE_NAME)}, open_to_more=True),
         "temporal": anything,
     },
     open_to_more=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -56,5 +55,7 @@ def clean(text: str) -> str:
     import ftfy
 
     text = ftfy.fix_text(text)
+    import html  # a match without text has no use for its tables
+
     text = html.unescape(html.unescape(text))
     return " ".join(text.split()).lower()

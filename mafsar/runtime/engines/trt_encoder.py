@@ -34,7 +34,7 @@ from mafsar.runtime.engines.cuda_driver import Cuda
 from mafsar.runtime.engines.graph_encoder import GraphEncoder
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder, has_cuda_driver
 from mafsar.runtime.engines.probe import check_probe
-from mafsar.runtime.engines.trt_engine import TrtEngine
+from mafsar.runtime.engines.trt_engine import Scratch, TrtEngine
 
 _TRT = option(engine="trt")
 # Module of each flavour, as named in engine files; neither can load the other's engines.
@@ -129,6 +129,7 @@ class TrtEncoder(GraphEncoder):
         branches = ["query"] + (["support"] if self.spec.text_in_support else [])
         self._names = {branch: self._find(branch) for branch in branches}
         self._engines: dict[str, TrtEngine] = {}
+        self._scratch = Scratch(self._here.cuda)  # the branches run in turn
         # The text tower runs once per class: not worth an engine.
         self._words = OnnxEncoder(bundle, device="cpu")
         self._verify()
@@ -145,6 +146,13 @@ class TrtEncoder(GraphEncoder):
         parts = [f"{branch} {engines[name]['sha256']}" for branch, name in self._names.items()]
         parts.append(self._words.files_sha256)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def device_bytes(self) -> int:
+        """Device memory at its peak: weights of the engines in use, contexts and buffers."""
+        engines = self.bundle.manifest["engines"]
+        weights = sum(int(engines[self._names[branch]]["bytes"]) for branch in self._engines)
+        return weights + self._here.cuda.peak_bytes
 
     def __repr__(self) -> str:
         return f"TrtEncoder({self.spec.name!r}, {self.device}, {self.precision})"
@@ -199,7 +207,7 @@ class TrtEncoder(GraphEncoder):
         if entry["model_sha256"] != self.spec.weights_sha256:
             raise MismatchError(f"{path}: built for another model than the bundle's; ", *again)
         try:
-            return load_engine(path, entry, self._here)
+            return load_engine(path, entry, self._here, self._scratch)
         except MafsarError as error:
             raise type(error)(error, "; ", *again) from error
 
@@ -223,7 +231,9 @@ class TrtEncoder(GraphEncoder):
                 continue  # a read-only bundle is checked each time
 
 
-def load_engine(path: Path, entry: Mapping[str, Any], device: Device) -> TrtEngine:
+def load_engine(
+    path: Path, entry: Mapping[str, Any], device: Device, scratch: Scratch | None = None
+) -> TrtEngine:
     """Loads an engine after checking its hash, because an engine is code.
 
     The file is mapped, so that TensorRT reads the very bytes that were hashed and no copy is held.
@@ -232,6 +242,7 @@ def load_engine(path: Path, entry: Mapping[str, Any], device: Device) -> TrtEngi
         path: The engine's file.
         entry: Its entry in a manifest.
         device: The GPU and modules to run it.
+        scratch: See `TrtEngine`.
 
     Raises:
         MissingError: There is no such file.
@@ -247,7 +258,8 @@ def load_engine(path: Path, entry: Mapping[str, Any], device: Device) -> TrtEngi
     if hashlib.sha256(plan).hexdigest() != entry["sha256"]:
         raise MismatchError(f"{path}: its sha256 differs from the manifest's")
     try:
-        return TrtEngine(plan, device.modules[entry["flavour"]], device.cuda, entry["buckets"])
+        module, buckets = device.modules[entry["flavour"]], entry["buckets"]
+        return TrtEngine(plan, module, device.cuda, buckets, scratch)
     except MismatchError as error:
         raise MismatchError(f"{path}: ", error) from error
 

@@ -1,11 +1,12 @@
 """Running a TensorRT engine: a context, buffers and a CUDA graph for each batch size.
 
-Uses only names that TensorRT 10.3 (JetPack 6) has.
+Uses only names that TensorRT 10.3 (JetPack 6) has, and asks for those of newer ones.
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Mapping, Sequence
 from mmap import mmap
 from typing import Any
@@ -87,12 +88,59 @@ def _bfloat16_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
+class Scratch:
+    """Device memory that contexts use while they run: one block for all that run in turn.
+
+    Each context would otherwise hold a block of its own, for the engine's largest batch.
+
+    Attributes:
+        address: The block's address; it changes when the block grows.
+        size_bytes: Its size.
+        lock: Held by the context that is running.
+    """
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self.address, self.size_bytes = 0, 0
+        self.lock = threading.RLock()
+
+    def reserve(self, size_bytes: int) -> None:
+        """Makes the block at least this large; nothing may be running on it."""
+        if size_bytes > self.size_bytes:
+            self.free()
+            self.address = self._cuda.allocate(size_bytes)
+            self.size_bytes = size_bytes
+
+    def free(self) -> None:
+        """Frees the block; the next `reserve` makes one again."""
+        if self.address:
+            self._cuda.free(self.address)
+        self.address, self.size_bytes = 0, 0
+
+
+def _create_context(engine: Any, trt: Any) -> Any:
+    """A context that is given its memory; None where TensorRT cannot make one."""
+    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    create_config = getattr(engine, "create_runtime_config", None)
+    kernels = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+    if create_config is None or kernels is None:
+        return engine.create_execution_context(strategy)
+    # tensorrt_rtx compiles kernels for the shapes at hand in the background and runs general ones
+    # until they are ready; a graph that is recorded before would keep the general ones.
+    config = create_config()
+    config.dynamic_shapes_kernel_specialization_strategy = kernels.EAGER
+    config.set_execution_context_allocation_strategy(strategy)
+    return engine.create_execution_context(config)
+
+
 class _Bucket:
     """The context of one batch size, with its own buffers and stream."""
 
-    def __init__(self, engine: Any, trt: Any, cuda: Cuda, profile: int, batch: int) -> None:
+    def __init__(
+        self, engine: Any, trt: Any, cuda: Cuda, scratch: Scratch, profile: int, batch: int
+    ) -> None:
         self._cuda, self._stream = cuda, cuda.stream()
-        self._context = engine.create_execution_context()
+        self._context = _create_context(engine, trt)
         if self._context is None:
             raise UnavailableError(
                 option(engine="trt"),
@@ -102,6 +150,9 @@ class _Bucket:
         if not self._context.set_optimization_profile_async(profile, self._stream):
             raise MismatchError(f"the engine has no profile {profile} for batch {batch}")
         cuda.wait(self._stream)
+        self._scratch, self._held = scratch, 0
+        # Of this profile alone; never zero, which allocates nothing.
+        self._scratch_bytes = max(256, int(engine.get_device_memory_size_for_profile_v2(profile)))
         self.inputs: dict[str, _Buffer] = {}
         self.outputs: dict[str, _Buffer] = {}
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -128,6 +179,7 @@ class _Bucket:
     def run(self, inputs: Mapping[str, NDArray[Any]], count: int) -> Arrays:
         """Runs `count` clips, padded to the batch; returns copies of their rows."""
         self._cuda.activate()
+        self._take_scratch()
         for name, buffer in self.inputs.items():
             buffer.fill(inputs[name])
         if self._graph is not None:
@@ -140,6 +192,20 @@ class _Bucket:
         if self._runs == 1:
             self._record()
         return {name: buffer.rows(count) for name, buffer in self.outputs.items()}
+
+    def _take_scratch(self) -> None:
+        """Gives the context the block; a graph that was recorded on an older one is dropped."""
+        self._scratch.reserve(self._scratch_bytes)
+        if self._held == self._scratch.address:
+            return
+        self._drop_graph()
+        self._context.set_device_memory(self._scratch.address, self._scratch.size_bytes)
+        self._held, self._runs = self._scratch.address, 0
+
+    def _drop_graph(self) -> None:
+        if self._graph is not None:
+            self._cuda.destroy_graph(self._graph)
+            self._graph = None
 
     def _enqueue(self) -> None:
         for buffer in self.inputs.values():
@@ -179,9 +245,7 @@ class _Bucket:
     def free(self) -> None:
         """Destroys the graph, the context, the buffers and the stream, in this order."""
         self._cuda.activate()
-        if self._graph is not None:
-            self._cuda.destroy_graph(self._graph)
-            self._graph = None
+        self._drop_graph()
         self._context = None  # TensorRT's destructor frees its memory
         self._cuda.destroy_stream(self._stream)
         for buffer in (*self.inputs.values(), *self.outputs.values()):
@@ -196,12 +260,21 @@ class TrtEngine:
         trt: The module, `tensorrt` or `tensorrt_rtx`.
         cuda: The GPU.
         buckets: Batch sizes, in the order of the engine's profiles.
+        scratch: Memory that it shares with engines that never run at the same time; None = its own.
 
     Raises:
         MismatchError: TensorRT cannot load it; it was built for another GPU or version.
     """
 
-    def __init__(self, plan: bytes | mmap, trt: Any, cuda: Cuda, buckets: Sequence[int]) -> None:
+    def __init__(
+        self,
+        plan: bytes | mmap,
+        trt: Any,
+        cuda: Cuda,
+        buckets: Sequence[int],
+        scratch: Scratch | None = None,
+    ) -> None:
+        self._scratch = scratch or Scratch(cuda)
         self._trt, self._cuda, self._buckets = trt, cuda, tuple(buckets)
         level = getattr(trt.Logger, "ERROR", None)
         self._logger = trt.Logger() if level is None else trt.Logger(level)
@@ -223,10 +296,11 @@ class TrtEngine:
         count = len(next(iter(inputs.values())))
         parts: list[Arrays] = []
         start = 0
-        for taken, size in plan_batches(count, self._buckets):
-            chunk = {name: values[start : start + taken] for name, values in inputs.items()}
-            parts.append(self._bucket(size).run(chunk, taken))
-            start += taken
+        with self._scratch.lock:
+            for taken, size in plan_batches(count, self._buckets):
+                chunk = {name: values[start : start + taken] for name, values in inputs.items()}
+                parts.append(self._bucket(size).run(chunk, taken))
+                start += taken
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -234,11 +308,18 @@ class TrtEngine:
     def _bucket(self, size: int) -> _Bucket:
         if size not in self._ready:
             profile = self._buckets.index(size)
-            self._ready[size] = _Bucket(self._engine, self._trt, self._cuda, profile, size)
+            self._ready[size] = _Bucket(
+                self._engine, self._trt, self._cuda, self._scratch, profile, size
+            )
         return self._ready[size]
 
     def close(self) -> None:
-        """Frees graphs, contexts, buffers and streams; the next run makes them again."""
-        for bucket in self._ready.values():
-            bucket.free()
-        self._ready.clear()
+        """Frees graphs, contexts, buffers and streams; the next run makes them again.
+
+        The scratch memory is freed too; an engine that shares it makes it again.
+        """
+        with self._scratch.lock:
+            for bucket in self._ready.values():
+                bucket.free()
+            self._ready.clear()
+            self._scratch.free()

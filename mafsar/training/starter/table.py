@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
-from mafsar.choices import Scoring
+from mafsar.choices import RAW_LAM, Scoring
 from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import action
 from mafsar.training.starter.accuracy import (
@@ -52,15 +52,16 @@ def measure(
     with torch.no_grad():
         words = network.encode_text(encode(tokenizer, labels))
     match = network.config.match
-    mean = dataclasses.replace(match, metric="mean")
+    raw = dataclasses.replace(match, lam=RAW_LAM, views="raw", view_prior=None)
+    mean = dataclasses.replace(raw, metric="mean")
     plain = plain_network(network)
     untrained = encode_pool(build_network(network.config, seed=seed + 1), pool, words)
     towers, tiny = encode_pool(plain, pool, words), encode_pool(network, pool, words)
     middle, pixels = _middle_frame(towers), _grey_pixels(pool, towers)
     return [
         {"name": "chance", "accuracy": 20.0, "ci95": 0.0, "pairs": 50.0, "pairs_ci95": 0.0},
-        _row("grey pixels, background removed + OTAM", pixels, frozen, pairs, match),
-        _row("random weights + OTAM", untrained, frozen, pairs, match),
+        _row("grey pixels, background removed + OTAM", pixels, frozen, pairs, raw),
+        _row("random weights + OTAM", untrained, frozen, pairs, raw),
         _row("frozen towers, one middle frame", middle, frozen, pairs, mean),
         _row("frozen towers, mean pooled", towers, frozen, pairs, mean),
         _row("frozen towers + OTAM", towers, frozen, pairs, match),

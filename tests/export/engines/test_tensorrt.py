@@ -74,6 +74,25 @@ def test_tensorrt_10_3_builds_on_its_device(whole, toolkit, tmp_path) -> None:
         build(request, toolkit, local=86)
 
 
+def test_fp32_engines_compute_without_tf32(whole, toolkit, tmp_path, fake_trt, monkeypatch) -> None:
+    build(request_of(whole, tmp_path), toolkit, local=87)
+    assert json.loads((tmp_path / "q.engine").read_bytes())["flags"] == []
+    monkeypatch.setattr(fake_trt.INetworkDefinition, "products", (("HALF", 4),))
+    build(request_of(whole, tmp_path, "fp16"), toolkit, local=87)
+    flags = json.loads((tmp_path / "q.engine").read_bytes())["flags"]
+    assert flags == [fake_trt.BuilderFlag.TF32]
+
+
+def test_where_contexts_can_be_kept_from_allocating_they_are(
+    whole, toolkit, tmp_path, fake_trt, monkeypatch
+) -> None:
+    """`REQUIRE_USER_ALLOCATION` is tensorrt_rtx's."""
+    flags = SimpleNamespace(TF32=fake_trt.BuilderFlag.TF32, REQUIRE_USER_ALLOCATION=26)
+    monkeypatch.setattr(toolkit.module, "BuilderFlag", flags)
+    build(request_of(whole, tmp_path), toolkit, local=87)
+    assert json.loads((tmp_path / "q.engine").read_bytes())["flags"] == [26]
+
+
 def test_a_refused_profile_is_named(whole, toolkit, tmp_path, fake_trt, monkeypatch) -> None:
     monkeypatch.setattr(fake_trt.IBuilderConfig, "add_optimization_profile", lambda *_: -1)
     with pytest.raises(MismatchError, match=r"does not take a profile of batch 1 .*batch"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import json
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -117,7 +119,8 @@ def test_features_equal_the_graphs_at_every_batch(bundle: Path, device: Device) 
         wanted = reference.encode_support(frames, text[:count])
         np.testing.assert_allclose(found.frames, wanted.frames, rtol=1e-4, atol=1e-4)
     assert device.cuda.launched > 0  # a recorded CUDA graph from the second run on
-    assert len(device.cuda.graphs) == 4  # one per branch and batch size
+    kept = [graph for graph in device.cuda.graphs if graph is not None]
+    assert len(kept) == 4  # one per branch and batch size
     np.testing.assert_array_equal(encoder.encode_text(["a"]), reference.encode_text(["a"]))
     off = encoder.encode_support(frames, None)
     np.testing.assert_array_equal(off.frames, encoder.encode_query(frames).frames)
@@ -175,6 +178,84 @@ def test_everything_is_given_back_and_each_thread_has_the_device(bundle: Path, f
     assert (cuda.buffers, cuda.streams, cuda.graphs) == ({}, 0, [None, None])
     found = engine.run({"frames": clips(1)})
     np.testing.assert_array_equal(found["features"], wanted["features"])
+
+
+def test_batch_sizes_and_branches_share_one_block_of_memory(bundle: Path, device: Device) -> None:
+    """A block of 1000 bytes a clip: 4000 for the largest profile, not 1000 + 4000 for each branch."""
+    encoder = TrtEncoder(Bundle.open(bundle), here=device)
+    reference = OnnxEncoder(encoder.bundle, device="cpu")
+    text = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    block = encoder._scratch
+    encoder._engines.clear()  # what the probe has used
+    block.free()
+    used = set(device.cuda.buffers)
+    for count, size in ((1, 1000), (1, 1000), (4, 4000), (1, 4000), (1, 4000)):
+        frames = clips(count)
+        launched = device.cuda.launched
+        np.testing.assert_array_equal(
+            encoder.encode_query(frames).frames, encoder.encode_query(frames).frames
+        )
+        found = encoder.encode_support(frames, text[:count])
+        wanted = reference.encode_support(frames, text[:count])
+        np.testing.assert_allclose(found.frames, wanted.frames, rtol=1e-4, atol=1e-4)
+        assert block.size_bytes == size
+        held = [memory for memory in device.cuda.buffers if memory not in used]
+        sizes = [ctypes.sizeof(device.cuda.buffers[memory]) for memory in held]
+        assert sizes.count(1000) + sizes.count(4000) == 1
+        assert device.cuda.launched > launched  # recorded again after the block has moved
+    assert encoder.device_bytes > 4000 + sum(
+        entry["bytes"] for entry in encoder.bundle.manifest["engines"].values()
+    )
+
+
+def test_runs_of_several_threads_take_turns(bundle: Path, device: Device) -> None:
+    encoder = TrtEncoder(Bundle.open(bundle), here=device)
+    frames = [clips(count) for count in (1, 4, 3, 4, 1, 2)]
+    wanted = [encoder.encode_query(each).frames for each in frames]
+    with ThreadPoolExecutor(4) as pool:
+        found = [each.frames for each in pool.map(encoder.encode_query, frames)]
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_tensorrt_rtx_is_recorded_with_its_specialised_kernels(
+    bundle: Path, fake_trt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of tensorrt_rtx, checked against the module where it is installed."""
+    cuda = fake_trt.FakeCuda()
+    module = fake_trt.fake_module(cuda)
+    strategies = SimpleNamespace(EAGER="eager", LAZY="lazy")
+    monkeypatch.setattr(
+        module, "DynamicShapesKernelSpecializationStrategy", strategies, raising=False
+    )
+    made = []
+
+    class Config:
+        dynamic_shapes_kernel_specialization_strategy = "lazy"
+
+        def set_execution_context_allocation_strategy(self, strategy: object) -> None:
+            self.strategy = strategy
+
+    def create(self: object, config: Config) -> object:
+        made.append(config)
+        return fake_trt.IExecutionContext(self)
+
+    engine_class = fake_trt.ICudaEngine
+    monkeypatch.setattr(engine_class, "create_runtime_config", lambda _: Config(), raising=False)
+    monkeypatch.setattr(engine_class, "create_execution_context", create)
+    plan = (bundle / "engines/query-fp32-b1.4.4-trt10.3.0-sm87.engine").read_bytes()
+    TrtEngine(plan, module, cuda, BUCKETS).run({"frames": clips(1)})
+    (config,) = made
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
+    assert config.strategy == module.ExecutionContextAllocationStrategy.USER_MANAGED
+    if importlib.util.find_spec("tensorrt_rtx") is not None:
+        rtx = pytest.importorskip("tensorrt_rtx")
+        assert rtx.DynamicShapesKernelSpecializationStrategy.EAGER
+        for name in (*vars(Config), "dynamic_shapes_kernel_specialization_strategy"):
+            assert name.startswith("_") or hasattr(rtx.IRuntimeConfig, name)
+        assert hasattr(rtx.ICudaEngine, "create_runtime_config")
+        for name in ("set_device_memory", "is_stream_capturable"):
+            assert hasattr(rtx.IExecutionContext, name)
 
 
 def test_bfloat16_tensors_are_float32_outside() -> None:

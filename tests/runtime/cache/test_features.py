@@ -92,6 +92,17 @@ def test_the_key_depends_on_everything(change, make_encoder):
     )
 
 
+def test_the_key_depends_on_how_clips_are_read(make_encoder, monkeypatch):
+    """Features made by older rules of reading, or by another clock, are not used."""
+    asked = {"branch": "query", "precision": "fp32", "files_sha256": None, "geometry": Geometry(),
+             "content_sha256": "a" * 64, "start": None, "end": None, "text": None}  # fmt: skip
+    spec = make_encoder().spec
+    keys = {clip_key(spec, **asked), clip_key(spec, **asked, ignore_clock=25.0)}
+    monkeypatch.setattr("mafsar.runtime.cache.features.READING_RULES", 999)
+    keys |= {clip_key(spec, **asked)}
+    assert len(keys) == 3
+
+
 def test_prompts_matter_where_there_is_text(make_encoder):
     asked = {"branch": "support", "precision": "fp32", "files_sha256": None, "geometry": Geometry(),
              "content_sha256": "a" * 64, "start": None, "end": None}  # fmt: skip

@@ -18,7 +18,7 @@ from mafsar.cli.wording import worded
 from mafsar.errors import InputError
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.engines.bundle import Bundle
-from mafsar.runtime.evaluation.bench import STAGES, Stage, bench
+from mafsar.runtime.evaluation.bench import STAGES, Stage, bench, memory_line
 from mafsar.runtime.machine.system import peak_bytes
 
 runner = CliRunner()
@@ -51,6 +51,16 @@ def test_parity_is_measured_at_the_timed_batch(make_encoder) -> None:
     one, eight = bench([wrong], reference, batches=(1, 8), runs=1).rows
     assert one.max_error == 0
     assert eight.max_error > 1e-3
+
+
+def test_gpu_memory_is_said_of_engines_that_count_it(make_encoder) -> None:
+    counting, other = make_encoder(), make_encoder()
+    counting.device_bytes = 123_400_000
+    result = bench([counting, other], make_encoder(), runs=1)
+    assert [row.gpu_mb for row in result.rows] == [123, None]
+    name = f"{counting.engine} {counting.precision}"
+    assert memory_line(result) == f"{result.peak_mb} MB, {name} on the GPU 123 MB"
+    assert [row["gpu_mb"] for row in result.to_json()] == [123, None]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""What `mafsar watch` needs on large sources: memory on a 4K file, and four 720p files side by side.
+
+    python benchmarks/watch_load.py
+
+Each measurement runs in a process of its own. "real time" is seconds of source over seconds of wall
+clock (of CPU in brackets, of all threads: on two idle cores the wall is half of that at best).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def film(path: Path, width: int, height: int, seconds: float, fps: int = 25) -> Path:
+    """A rendered action, enlarged, in H.264."""
+    if path.exists():
+        return path
+    from PIL import Image
+
+    from mafsar.synthetic import render_clip
+    from mafsar.video import write_video
+
+    frames = np.asarray(render_clip("wave_hand", seed=1, frames=25, size=224))
+    large = [np.asarray(Image.fromarray(frame).resize((width, height))) for frame in frames[:12]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    turn = [*large, *large[::-1]]
+    return write_video(path, (turn[k % len(turn)] for k in range(int(seconds * fps))), fps)
+
+
+def watch(paths: list[str], window: float | None, stride: float | None) -> dict[str, float]:
+    """Watches files with three rendered classes and says what it took."""
+    import mafsar
+    from mafsar.synthetic import render_clip
+
+    names = ("wave_hand", "bend_forward", "side_bend")
+    clips = {name: [np.asarray(render_clip(name, seed=3, frames=24, size=112))] for name in names}
+    bank = mafsar.enroll(clips, fps=12, text="off")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    watched = mafsar.watch(bank, *paths, window=None if window is None else [window], stride=stride)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in watched:
+        pass
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    seconds = watched.watched_seconds
+    return {
+        "source_seconds": seconds, "windows": watched.windows, "wall": wall, "cpu": cpu,
+        "real_time": seconds / wall, "real_time_cpu": seconds / cpu,
+        "windows_per_second": watched.windows / wall,
+        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_before_mb": before / 1024,
+    }  # fmt: skip
+
+
+def apart(paths: list[Path], window: float | None, stride: float | None) -> dict[str, float]:
+    """The same in a process of its own."""
+    words = json.dumps([[str(path) for path in paths], window, stride])
+    done = subprocess.run(
+        [sys.executable, __file__, "--one", words], capture_output=True, text=True, check=True
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mafsar-watch")
+    parser.add_argument("-o", "--out", type=Path)
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(watch(*json.loads(asked.one))))
+        return
+    seconds = asked.seconds
+    large = film(asked.folder / f"4k-{seconds:g}.mp4", 3840, 2160, seconds)
+    medium = film(asked.folder / f"720-{seconds:g}.mp4", 1280, 720, seconds)
+    small = film(asked.folder / f"160-{seconds:g}.mp4", 160, 160, seconds)
+    results = {
+        "4k": apart([large], None, None),
+        "one_720p": apart([medium], None, None),
+        "one_160": apart([small], None, None),
+        "four_720p_one_window_a_second": apart([medium] * 4, 2.0, 1.0),
+    }
+    for name, row in results.items():
+        print(name, {key: round(value, 2) for key, value in row.items()})
+    if asked.out:
+        asked.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What ``mafsar watch`` writes: JSON Lines, a table of events, CSV, webhook, MQTT."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from mafsar.cli import outputs, voice
+from mafsar.cli.plain import plain
+from mafsar.errors import InputError
+
+if TYPE_CHECKING:
+    from mafsar.runtime.live.events import Event, Status
+    from mafsar.runtime.live.send import Sender
+
+COLUMNS = ("id", "source", "region", "label", "score", "p_none", "t_start", "t_end", "time")
+
+
+class GrowingFile:
+    """A text file that grows line by line; each line is on disk as soon as it is written.
+
+    Args:
+        flag: What asked for it, for messages.
+        path: The file; it is created if need be.
+        header: Its first line, where it is empty.
+        fresh: Begin anew instead of appending.
+    """
+
+    def __init__(self, flag: str, path: Path, header: str = "", *, fresh: bool = False) -> None:
+        self._flag, self._path, self._header = flag, path, header
+        self._file = self._open("w" if fresh else "a")
+
+    def write(self, line: str) -> None:
+        """Writes a line, with its line end."""
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as problem:
+            raise self._failed(problem) from None
+
+    def reopen(self) -> None:
+        """Closes the file and opens its path again, as after a rotation of logs."""
+        self._file.close()
+        self._file = self._open("a")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _open(self, mode: str) -> IO[str]:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = self._path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
+            if self._header and file.tell() == 0:
+                file.write(self._header)
+                file.flush()
+        except OSError as problem:
+            raise self._failed(problem) from None
+        return file
+
+    def _failed(self, problem: OSError) -> InputError:
+        return InputError(
+            f"{self._flag} {self._path}: cannot be written ({problem.strerror}); name another file"
+        )
+
+
+class EventOutputs:
+    """Sends every event where it is wanted.
+
+    Args:
+        json_lines: JSON Lines on stdout instead of a table.
+        jsonl: File to append JSON Lines to, or None.
+        csv_path: File for one line per finished event, or None.
+        senders: Webhook and broker.
+    """
+
+    def __init__(
+        self,
+        *,
+        json_lines: bool,
+        jsonl: Path | None,
+        csv_path: Path | None,
+        senders: Mapping[str, Sender],
+    ) -> None:
+        self.count = 0
+        self._json_lines = json_lines
+        self._jsonl = None if jsonl is None else GrowingFile("--jsonl", jsonl)
+        header = ",".join(COLUMNS) + "\r\n"
+        self._csv = None if csv_path is None else GrowingFile("--csv", csv_path, header, fresh=True)
+        self._senders = senders
+        self._reopen = False
+
+    def ask_to_reopen(self) -> None:
+        """Opens the files again before the next line; safe in a signal handler."""
+        self._reopen = True
+
+    def event(self, event: Event) -> None:
+        """Writes and sends an event."""
+        document = event.to_json()
+        self._everywhere(document)
+        if event.event == "end":
+            self.count += 1
+            if self._csv is not None:
+                self._csv.write(_csv_line(document))
+        if not self._json_lines:
+            sys.stdout.write(f"{plain(_line(event))}\n")
+            sys.stdout.flush()
+
+    def status(self, status: Status) -> None:
+        """Writes and sends a status; without JSON it is a note on stderr."""
+        self._everywhere(status.to_json())
+        if not self._json_lines:
+            _say(status)
+
+    def close(self) -> None:
+        """Closes files, and says what could not be sent."""
+        for file in (self._jsonl, self._csv):
+            if file is not None:
+                file.close()
+        for flag, sender in self._senders.items():
+            sender.close()
+            if sender.dropped:
+                why = f" ({sender.problem})" if sender.problem else ""
+                voice.warn(f"{flag}: {sender.dropped} messages were not delivered{why}")
+
+    def _everywhere(self, document: dict[str, Any]) -> None:
+        if self._reopen:
+            self._reopen = False
+            for file in (self._jsonl, self._csv):
+                if file is not None:
+                    file.reopen()
+        if self._json_lines:
+            outputs.print_json(sys.stdout, document)
+        if self._jsonl is not None:
+            self._jsonl.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+        for sender in self._senders.values():
+            sender.put(document)
+
+
+def _csv_line(document: Mapping[str, Any]) -> str:
+    import io
+
+    text = io.StringIO()
+    values = (document[name] for name in COLUMNS)
+    csv.writer(text).writerow(["" if value is None else value for value in values])
+    return text.getvalue()
+
+
+def _line(event: Event) -> str:
+    """``12.4 s  start  wave  0.93  (camera, door)``."""
+    at = event.t_start if event.t_end is None else event.t_end
+    where = ", ".join(word for word in (event.source, event.region) if word)
+    lasted = "" if event.t_end is None else f"  {event.t_end - event.t_start:.1f} s long"
+    return f"{at:9.2f} s  {event.event:<5}  {event.label}  {event.score:.2f}{lasted}  ({where})"
+
+
+def _say(status: Status) -> None:
+    message = f" ({status.message})" if status.message else ""
+    name = status.source or "all sources"
+    line = f"{name}: {status.state}{message}"
+    if status.state in ("lost", "dark", "frozen", "refused"):
+        voice.tell(f"warning: {line}")
+    elif status.state in ("back", "reloaded") or status.message:
+        voice.tell(line)

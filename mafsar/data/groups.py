@@ -1,0 +1,53 @@
+"""Groups of clips, as the persons in them, from a CSV with the columns ``path`` and ``group``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from mafsar.errors import InputError, MissingError
+
+
+def read_groups(path: Path, clips: Sequence[Path]) -> list[str]:
+    """Reads the group of each clip.
+
+    Args:
+        path: The CSV, UTF-8, with a header; its paths are absolute or relative to its folder.
+        clips: Paths of the clips.
+
+    Returns:
+        One group per clip.
+
+    Raises:
+        MissingError: There is no such file.
+        InputError: It lacks a column, a clip, or names a clip in two groups.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv.DictReader(stream)
+            missing = {"path", "group"} - set(rows.fieldnames or ())
+            if missing:
+                raise InputError(
+                    f"{path}: no column {min(missing)}; the header should be path,group, found "
+                    f"{','.join(rows.fieldnames or ()) or 'nothing'}"
+                )
+            found: dict[Path, str] = {}
+            for row in rows:
+                clip = (path.parent / (row["path"] or "")).resolve()
+                group = (row["group"] or "").strip()
+                if not group:
+                    raise InputError(f"{path}: line {rows.line_num}: {row['path']} has no group")
+                if found.setdefault(clip, group) != group:
+                    raise InputError(
+                        f"{path}: line {rows.line_num}: {row['path']} is in {found[clip]} and {group}"
+                    )
+    except FileNotFoundError as error:
+        raise MissingError(f"{path}: no such file of groups") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a CSV of groups ({error})") from error
+    without = [clip for clip in clips if clip.resolve() not in found]
+    if without:
+        more = f" and {len(without) - 1} more" if len(without) > 1 else ""
+        raise InputError(f"{path}: has no group for {without[0]}{more}; add a row for each clip")
+    return [found[clip.resolve()] for clip in clips]

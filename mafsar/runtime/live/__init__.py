@@ -1,0 +1,1 @@
+"""Watching long videos and cameras: windows of them are matched, and answers become events."""

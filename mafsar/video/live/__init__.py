@@ -1,0 +1,1 @@
+"""Frames of long videos, cameras and streams, one after another with their times."""

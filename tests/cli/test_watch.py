@@ -1,0 +1,191 @@
+"""``mafsar watch``: its outputs, signals and errors, in a process of its own where signals count."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mafsar.cli.app import build_app
+from mafsar.synthetic import render_video
+from mafsar.video import load_raw_clip, video_info, write_video
+
+runner = CliRunner()
+app = build_app()
+CLASSES = ("bend_forward", "wave_hand", "put_in_box")
+MAFSAR = (sys.executable, "-c", "from mafsar.cli.app import main; main()")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`support/`, `bank.safetensors` and `long.mp4`, which shows the three actions in turn."""
+    folder = tmp_path_factory.mktemp("watch")
+    for label in CLASSES:
+        for seed in (1, 2):
+            path = folder / "support" / label / f"{seed}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            render_video(label, path, seed=seed, size=112)
+    frames = [
+        frame
+        for label in CLASSES
+        for frame in load_raw_clip(folder / "support" / label / "1.mp4", frames=24).frames
+    ]
+    write_video(folder / "long.mp4", frames, 12)
+    made = runner.invoke(
+        app, f"enroll {folder}/support -o {folder}/bank.safetensors --text off".split()
+    )
+    assert made.exit_code == 0, made.output
+    return folder
+
+
+def run(*words: object, code: int = 0) -> tuple[str, str]:
+    result = runner.invoke(app, ["watch", *map(str, words)])
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+def test_all_files_hold_the_same_events(place: Path, tmp_path: Path) -> None:
+    out, err = run(
+        place / "bank.safetensors", f"film={place / 'long.mp4'}", "--json",
+        "--jsonl", tmp_path / "e.jsonl", "--csv", tmp_path / "e.csv",
+        "--save-video", tmp_path / "e.mp4",
+    )  # fmt: skip
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert lines == [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+    ends = [line for line in lines if line["event"] == "end"]
+    assert {line["label"] for line in ends} <= set(CLASSES)
+    assert ends
+    with (tmp_path / "e.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [line["id"] for line in ends]
+    assert [float(row["t_end"]) for row in rows] == [line["t_end"] for line in ends]
+    assert {line["source"] for line in lines} == {"film"}
+    assert list(lines[-1]) == [
+        "schema", "event", "source", "state", "fps", "dropped", "delay_seconds", "message", "time",
+    ]  # fmt: skip
+    info = video_info(tmp_path / "e.mp4")
+    assert info["frames"] == 72
+    assert info["height"] > 112
+    assert "windows: " in err
+    assert f"wrote {tmp_path / 'e.mp4'}" in err
+
+
+def test_a_table_is_printed_without_json(place: Path) -> None:
+    out, _ = run(place / "support", place / "long.mp4", "--text", "off")
+    assert any(" start " in line and " s " in line for line in out.splitlines())
+
+
+def test_two_people_in_two_regions_are_two_right_events(place: Path, tmp_path: Path) -> None:
+    left = load_raw_clip(place / "support" / CLASSES[0] / "1.mp4", frames=24).frames
+    right = load_raw_clip(place / "support" / CLASSES[1] / "2.mp4", frames=24).frames
+    both = [np.concatenate(pair, axis=1) for pair in zip(left, right, strict=True)]
+    write_video(tmp_path / "both.mp4", both, 12)
+    out, _ = run(
+        place / "bank.safetensors", tmp_path / "both.mp4", "--json",
+        "--roi", "left=0,0,0.5,1", "--roi", "right=112,0,112,112",
+    )  # fmt: skip
+    ends = [line for line in map(json.loads, out.splitlines()) if line["event"] == "end"]
+    assert {(line["region"], line["label"]) for line in ends} == {
+        ("left", CLASSES[0]), ("right", CLASSES[1]),
+    }  # fmt: skip
+
+
+def test_existing_files_are_refused_and_json_lines_grow(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("mine\n")
+    _, err = run(
+        place / "bank.safetensors", place / "long.mp4", "--csv", tmp_path / "e.csv", code=1
+    )
+    assert "exists already" in err
+    for _ in range(2):
+        run(place / "bank.safetensors", place / "long.mp4", "--jsonl", tmp_path / "e.jsonl")
+    states = [
+        json.loads(line).get("state") for line in (tmp_path / "e.jsonl").read_text().splitlines()
+    ]
+    assert states.count("ended") == 2
+
+
+def test_wrong_words_are_refused(place: Path, tmp_path: Path) -> None:
+    bank, film = place / "bank.safetensors", place / "long.mp4"
+    assert "--window 'a' is not auto" in run(bank, film, "--window", "a", code=2)[1]
+    assert "no such file" in run(bank, tmp_path / "none.mp4", code=1)[1]
+    assert "give an address" in run(bank, film, "--webhook", "ftp://x", code=1)[1]
+    assert "no such camera (/dev/video97)" in run(bank, "97", code=1)[1]
+    assert "two regions" in run(bank, film, "--roi", "a=0,0,1,1", "--roi", "a=0,0,1,1", code=2)[1]
+
+
+def test_show_needs_a_display(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    _, err = run(place / "bank.safetensors", place / "long.mp4", "--show", code=1)
+    assert "there is no display here" in err
+
+
+def test_a_video_on_stdin_is_watched(place: Path) -> None:
+    with (place / "long.mp4").open("rb") as film:
+        done = subprocess.run(
+            [*MAFSAR, "watch", str(place / "bank.safetensors"), "-", "--json"],
+            stdin=film, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines[-1]["state"] == "ended"
+    assert lines[-1]["source"] == "stdin"
+
+
+def test_signals_reload_reopen_and_finish(place: Path, tmp_path: Path) -> None:
+    """A camera that never ends (a pipe that is fed slowly) is watched through every signal."""
+    feed, sink = os.pipe()
+    jsonl, table, bank = tmp_path / "e.jsonl", tmp_path / "e.csv", tmp_path / "bank.safetensors"
+    good = (place / "bank.safetensors").read_bytes()
+    bank.write_bytes(good)
+    child = subprocess.Popen(
+        [*MAFSAR, "watch", str(bank), "-", "--jsonl", str(jsonl), "--csv", str(table)],
+        stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(feed)
+    # y4m: pictures without a container's index, which a pipe could not give.
+    head = b"YUV4MPEG2 W64 H64 F20:1 Ip A1:1 C420jpeg\n"
+    frame = b"FRAME\n" + b"\x60" * 4096 + b"\x80" * 2048
+    os.write(sink, head + frame * 200)
+
+    def wait_for(word: str) -> None:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            os.write(sink, frame)
+            if any(path.exists() and word in path.read_text() for path in tmp_path.glob("e*")):
+                return
+            time.sleep(0.02)
+        pytest.fail(f"{word} was not said: {[p.read_text() for p in tmp_path.glob('e*')]}")
+
+    wait_for('"open"')
+    bank.write_bytes(b"damaged")
+    child.send_signal(signal.SIGHUP)
+    wait_for('"refused"')
+    bank.write_bytes(good)
+    child.send_signal(signal.SIGHUP)
+    wait_for('"reloaded"')
+    jsonl.rename(tmp_path / "e.old")
+    child.send_signal(signal.SIGUSR1)
+    child.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 30
+    while not jsonl.exists() and time.monotonic() < until:
+        os.write(sink, frame)
+        time.sleep(0.02)
+    assert jsonl.exists()
+    child.send_signal(signal.SIGTERM)
+    os.write(sink, frame * 50)
+    out, err = child.communicate(timeout=30)
+    os.close(sink)
+    assert child.returncode == 0, err
+    assert table.read_text().startswith("id,source,region,label,")
+    starts, ends = out.count("  start"), out.count("  end")
+    assert starts == ends

@@ -1,0 +1,106 @@
+"""Consensus, hysteresis and joining of events."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from mafsar.runtime.live.tracker import SHARE, Reading, Tracker, extent
+
+STRIDE, LENGTH = 0.5, 2.0
+
+
+def events(named: str, **options: float) -> list[tuple[str, str, float, float]]:
+    """What a tracker says of windows that name classes by letters; "." is none, "(a)" only held."""
+    doubt = options.pop("doubt", 0.3)
+    settings = {"gap": 1.0, "min_duration": 0.3} | options
+    tracker = Tracker(**settings)
+    out = []
+    for k, letter in enumerate(named):
+        start = k * STRIDE
+        reading = Reading(
+            0, start, start + LENGTH, letter.lower(), letter.islower(), letter.isupper(),
+            0.9, 0.1, start + 0.5, start + 1.5, doubt,
+        )  # fmt: skip
+        out += [(word, s.label, s.t_start, s.t_end) for word, s in tracker.take(reading)]
+    out += [(word, s.label, s.t_start, s.t_end) for word, s in tracker.finish()]
+    return out
+
+
+def test_one_window_is_no_event_and_two_of_three_are() -> None:
+    assert events("..a......") == []
+    assert events("..a.a....")[0] == ("start", "a", 1.5, 3.5)
+    assert [word for word, *_ in events("..aaaa......")] == ["start", "end"]
+
+
+def test_start_and_end_are_those_of_the_alignment() -> None:
+    (_, _, begun, _), (_, _, same, ended) = events("..aaaa......")
+    assert (begun, same, ended) == (1.5, 1.5, 4.0)
+
+
+def test_a_short_pause_does_not_split_an_event_and_a_long_one_does() -> None:
+    assert len(events("aaa...aaa......")) == 2
+    assert len(events("aaa.......aaa......")) == 4
+
+
+def test_weak_answers_hold_an_event_and_begin_none() -> None:
+    assert events("AAAAAA") == []
+    held = events("aaaAAAAAAAA......")
+    assert len(held) == 2
+    assert held[1][3] > events("aaa.........")[1][3]
+
+
+def test_another_class_ends_the_event_before_it_and_they_do_not_overlap() -> None:
+    found = events("aaaaabbbbb......")
+    assert [(word, label) for word, label, *_ in found] == [
+        ("start", "a"), ("end", "a"), ("start", "b"), ("end", "b"),
+    ]  # fmt: skip
+    assert found[1][3] <= found[2][2]
+
+
+def test_events_shorter_than_the_shortest_are_left_out() -> None:
+    assert events("..aa......", min_duration=5.0) == []
+
+
+def test_events_never_overlap_and_always_end() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        found = events("".join(rng.choice(list("ab.A"), 60)))
+        assert [word for word, *_ in found] == ["start", "end"] * (len(found) // 2)
+        ends = [each for each in found if each[0] == "end"]
+        assert all(begun <= ended for _, _, begun, ended in ends)
+        assert all(a[3] <= b[2] for a, b in itertools.pairwise(ends))
+
+
+def test_two_windows_that_are_barely_accepted_are_no_event() -> None:
+    assert events("..aaa......", doubt=0.95) == []
+
+
+def test_a_window_that_reaches_beyond_the_action_is_outvoted() -> None:
+    votes = [(0.0, 3.0, 0.3), (1.0, 3.0, 0.9), (1.0, 3.0, 0.9), (2.0, 6.0, 0.2)]
+    assert extent(votes) == (1.0, 3.0)
+    assert extent([(2.0, 2.0, 1.0)]) == (2.0, 2.0)
+    assert extent([(1.0, 4.0, 0.0)]) == (1.0, 4.0)
+
+
+def test_the_votes_are_those_of_a_plain_count_at_every_moment() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        first = rng.integers(0, 40, 6) / 8
+        votes = [(a, a + rng.integers(1, 20) / 8, rng.random() + 0.1) for a in first]
+        moments = np.arange(0, 64) / 8 + 1 / 16
+        count = [sum(w for a, b, w in votes if a <= t < b) for t in moments]
+        on = moments[np.array(count) >= SHARE * max(count)]
+        assert extent(votes) == (on[0] - 1 / 16, on[-1] + 1 / 16)
+
+
+def test_a_long_action_keeps_few_votes_and_both_its_ends() -> None:
+    start, end = (events("." + "a" * 5000 + "......")[k] for k in (0, 1))
+    assert start[2] == end[2] == 1.0
+    assert end[3] == 5000 * STRIDE + 1.5
+
+
+def test_a_source_of_one_window_is_named_by_it() -> None:
+    assert events("a") == [("start", "a", 0.5, 1.5), ("end", "a", 0.5, 1.5)]
+    assert events(".") == events("A") == events("a.") == []
