@@ -33,6 +33,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from decode import cpu_name
+
 HERE = Path(__file__).parent
 PEERS = ("torchcodec", "decord", "opencv")
 
@@ -219,16 +221,6 @@ def tables(sides: list[Side], clips: list[Path], rounds: int) -> list[str]:
 def _sums(times: dict[Path, list[float]], clips: list[Path], rounds: int) -> list[float]:
     """Of each round the sum over the clips."""
     return [sum(times[clip][number] for clip in clips) for number in range(rounds)]
-
-
-def cpu_name() -> str:
-    """The processor's name, as Linux has it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

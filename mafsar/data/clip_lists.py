@@ -270,9 +270,14 @@ def _read_jsonl(table: Path) -> Iterator[Row]:
             continue
         try:
             value = parse_json(text, "the line")
-            row = dict(zip(_columns(list(value)), map(str, value.values()), strict=True))
-        except (ValueError, AttributeError) as error:
+        except InputError as error:
             raise InputError(f"{table} line {line}: is not a JSON object ({error})") from error
+        if not isinstance(value, dict):
+            raise InputError(f"{table} line {line}: is not a JSON object, got {shortened(value)}")
+        try:
+            row = dict(zip(_columns(list(value)), map(str, value.values()), strict=True))
+        except (ValueError, RecursionError) as error:  # thousands of digits; nested
+            raise InputError(f"{table} line {line}: a value is too large to be text") from error
         for column in ("path", "label"):
             if not row.get(column):
                 raise InputError(

@@ -26,7 +26,7 @@ from mafsar.data.presets import preset
 from mafsar.data.splits import Part
 from mafsar.data.store_file import APPLICATION_ID, ClipRow, Reader
 from mafsar.errors import InputError, MismatchError, MissingError, option
-from mafsar.video.scan import check_clock
+from mafsar.video.rates import check_clock
 
 MAGIC = b"SQLite format 3\x00"
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from mafsar.documents import items, number, one_of, optional, parse_json, record, text, whole
 from mafsar.errors import InputError, MismatchError
+from mafsar.video.rates import HIGHEST_FPS, LOWEST_FPS
 
 SCHEMA = 1
 APPLICATION_ID = 0x4D414653  # "MAFS", in the file's header
@@ -41,7 +42,8 @@ _LONGEST_VALUE = 64 << 20  # bytes
 _LONGEST_TEXT = 10_000
 _LAST_ID = 1 << 50
 _SETTINGS = record(
-    {"frames": whole(1, 999), "short_side": whole(32, 4096), "quality": whole(1, 95)}
+    {"frames": whole(1, 999), "short_side": whole(32, 4096), "quality": whole(1, 95)},
+    {"ignore_clock": number(least=LOWEST_FPS, most=HIGHEST_FPS)},
 )
 _META = record(
     {

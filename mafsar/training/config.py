@@ -25,7 +25,7 @@ from mafsar.model.open_clip_config import config_of
 from mafsar.training.fields import DataFields, ModelFields, OptimFields, RunFields, ValFields
 from mafsar.training.ranges import LONGEST_TEXT, MOST_DRAWN, MOST_PROMPTS, RANGES
 from mafsar.training.values import checked, typed
-from mafsar.video.scan import check_clock
+from mafsar.video.rates import check_clock
 
 OWN_DATA_EPISODES = 1_000
 """Training episodes where no preset gives a number: enough for Kinetics (paper, table 9)."""

@@ -19,6 +19,7 @@ from mafsar.video.deep import Span, describe_span, span_of
 from mafsar.video.frame_folder import NOMINAL_FPS
 from mafsar.video.geometry import Geometry
 from mafsar.video.preprocess import to_square
+from mafsar.video.rates import HIGHEST_FPS, LOWEST_FPS
 from mafsar.video.sampling import frames_shown, segment_times
 from mafsar.video.still import deep_values, image_pixels, is_deep, is_pil_image
 
@@ -26,8 +27,6 @@ _WHOLE = Geometry()
 _FRAME = "a uint8 RGB array of shape (H, W, 3)"
 _CLIP = "a uint8 RGB array of shape (T, H, W, 3)"
 
-LOWEST_FPS = 1e-6
-HIGHEST_FPS = 1e6
 _LATEST_SECONDS = 1e12  # microseconds are told apart up to here in float64
 
 Times = Sequence[float] | np.ndarray

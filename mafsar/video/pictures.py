@@ -23,6 +23,7 @@ from mafsar.video.heif import read_heif
 from mafsar.video.picture import Picture
 from mafsar.video.sampling import frames_shown
 from mafsar.video.sniff import clip_kind, is_heif
+from mafsar.video.source import refuse_irregular
 from mafsar.video.still import deep_values, is_deep, opened, read_still
 
 _LOOKED_AT = 8
@@ -126,6 +127,7 @@ def open_pictures(path: Path) -> PictureClip:
             items, folder.times_seconds, folder.duration_seconds, folder.fps, folder.notes
         )
     else:
+        refuse_irregular(path)
         animation = read_animation(path)
         clip = _still(path) if animation is None else _animated(path, animation)
     clip.scale_depth()

@@ -15,6 +15,9 @@ import pytest
 from mafsar.errors import VideoError
 from mafsar.video import find_clips, load_raw_clip
 
+# Apart from the others: within the whole suite two of these failed once, alone they pass.
+pytestmark = pytest.mark.slow
+
 X265 = {"crf": "4", "preset": "ultrafast", "x265-params": "log-level=none"}
 
 

@@ -107,10 +107,6 @@ class ModelSource:
 
 
 def _trt_missing(source: ModelSource, choice: EngineChoice) -> Message | None:
-    from mafsar.runtime.engines.onnx_encoder import has_cuda_driver
-
-    if not has_cuda_driver():  # the TensorRT modules need not be imported
-        return Message.of()
     from mafsar.runtime.engines.trt_encoder import trt_missing
 
     return trt_missing(source.opened(), choice.device, choice.precision)

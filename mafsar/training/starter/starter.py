@@ -11,7 +11,6 @@ frozen networks of photographs are joined to the tower, and both are matched by 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import logging
@@ -19,7 +18,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +38,7 @@ from mafsar.model.network import MafsarNetwork, build_network
 from mafsar.synthetic.actions.classes import class_names, wild_names
 from mafsar.training.choose_views import branch_prior
 from mafsar.training.fit import fit_match
+from mafsar.training.learner import one_thread_each
 from mafsar.training.starter.accuracy import draw_pool_episodes, encode_pool, episode_logits
 from mafsar.training.starter.episodic import train_episodes
 from mafsar.training.starter.negatives import add_negatives
@@ -122,26 +122,13 @@ def train_starter(plan: StarterPlan, *, seed: int, workers: int = 2) -> Trained:
     )  # fmt: skip
     seconds["episodes"] = time.perf_counter() - started
     started = time.perf_counter()
-    with _one_thread():
+    with one_thread_each():  # steps of a few clips gain little from more
         train_episodes(
             network, words, pool, torch.cat([scenes[0], real]), plan.places, seed=seed + 1_000_000,
             report=_reporter("places", curves["places"], started, every=25),
         )  # fmt: skip
     seconds["places"] = time.perf_counter() - started
     return Trained(network, tokenizer, known_words(texts), seconds, curves)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Use one thread: steps of a few clips gain little from more, and lose much on a busy machine."""
-    before, native = torch.get_num_threads(), kernels.get_num_threads()
-    torch.set_num_threads(1)
-    kernels.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        kernels.set_num_threads(native)
 
 
 def load_stem(network: MafsarNetwork, weights: Mapping[str, torch.Tensor]) -> None:

@@ -147,7 +147,8 @@ def test_training_validates(metric, restated_matching):
         config = SimpleNamespace(
             match=Scoring(metric, lam=0.4, alpha=0.0),
             frames=5,
-            vision=SimpleNamespace(image_size=2),
+            input_size=2,
+            has_tokens=False,
             adapters=None,
         )
 
