@@ -55,7 +55,7 @@ def main() -> None:
             rows.append(row)
             print(_line(row), flush=True)
     if chosen.write:
-        _write(rows, chosen)
+        _write(rows)
 
 
 def _rows(model: mafsar.Encoder, chosen: argparse.Namespace, views: str) -> Iterator[Row]:
@@ -181,7 +181,7 @@ def _line(row: Row) -> str:
     return f"| {row['set']} | {row['way']} | {row['views']} | {row['accuracy']:.1f}{half} | {ece} |"
 
 
-def _write(rows: list[Row], chosen: argparse.Namespace) -> None:
+def _write(rows: list[Row]) -> None:
     machine = processor_name()
     document = {"machine": machine, "python": platform.python_version(), "rows": rows}
     (RESULTS / "starter.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
