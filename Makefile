@@ -151,11 +151,11 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/encoders.py
 
 POSE := 0.5.1675469404
-starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores)
+starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores); goes on where it was stopped
 	$(PIP) install --quiet --group starter
 	mkdir -p build && cd build && npm pack --silent @mediapipe/pose@$(POSE) && \
 	  tar xzf mediapipe-pose-$(POSE).tgz package/pose_landmark_lite.tflite && chmod u+r package/* && \
-	  $(abspath $(BIN))/python -m mafsar.training.starter --pose package/pose_landmark_lite.tflite --out tiny.mafsar
+	  $(abspath $(BIN))/python -m mafsar.training.starter --pose package/pose_landmark_lite.tflite --work starter --out tiny.mafsar
 
 clean:  ## remove what the other targets made
 	rm -rf build dist demo demo-clips $(VENV)
