@@ -67,9 +67,9 @@ def typed(name: str, value: Any, kind: Any, where: str = "") -> Any:
             raise InputError(wrong.format("true or false"))
         return found
     if kind is str:
-        if not isinstance(value, str):
+        if not isinstance(value, str | os.PathLike):
             raise InputError(wrong.format("a text"))
-        return value
+        return os.fspath(value)
     if isinstance(value, bool) or (kind is int and isinstance(value, float)):
         raise InputError(wrong.format("a whole number" if kind is int else "a number"))
     try:
