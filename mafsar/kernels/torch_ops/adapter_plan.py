@@ -42,9 +42,13 @@ class Plan(NamedTuple):
     def kept_arrays(self, kept: Tensor) -> Kept:
         """The arrays of `Kept` as views of one array."""
         width = self.sizes.width
-        columns = (3 * width, width, width, self.hidden)
-        parts = kept.split([self.rows * count for count in columns])
-        return Kept(*(p.view(self.rows, n) for p, n in zip(parts, columns, strict=True)))
+        places = ((0, 3 * width), (3, width), (4, width), (5, self.hidden))
+        return Kept(
+            *(
+                kept.narrow(0, first * width * self.rows, count * self.rows).view(self.rows, count)
+                for first, count in places
+            )
+        )
 
 
 _plans: dict[tuple[Any, ...], Plan] = {}
@@ -77,6 +81,6 @@ def is_plain_call(inputs: Iterable[Tensor]) -> bool:
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._is_tracing()
         and forward_ad._current_level < 0
-        and not torch.autograd._profiler_enabled()
+        and not torch._C._autograd._profiler_enabled()
         and _PLAIN_TYPES.issuperset(map(type, inputs))
     )
