@@ -28,6 +28,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
 )
+@pytest.mark.timeout(900)  # six tests in one, seconds on a machine of its own
 def test_the_engine(tmp_path: Path) -> None:
     """openvino_cases.py, whose threads and compiled graphs end with a process of their own."""
     cases = Path(__file__).with_name("openvino_cases.py")
