@@ -59,16 +59,21 @@ def train(data: Path, model: str, side: str, steps: int, workers: int) -> dict[s
 
 
 def processor_seconds() -> float:
-    """Of this process and of the workers that load clips."""
+    """Of this process and of the workers that load clips, started by it or by a server of its own."""
     own = resource.getrusage(resource.RUSAGE_SELF)
-    workers = 0.0
     ticks = os.sysconf("SC_CLK_TCK")
+    parents: dict[int, int] = {}
+    used: dict[int, float] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid():
-                workers += (int(fields[11]) + int(fields[12])) / ticks
-    return own.ru_utime + own.ru_stime + workers
+            process = int(stat.parent.name)
+            parents[process] = int(fields[1])
+            used[process] = (int(fields[11]) + int(fields[12])) / ticks
+    below = {os.getpid()}
+    while more := {process for process, parent in parents.items() if parent in below} - below:
+        below |= more
+    return own.ru_utime + own.ru_stime + sum(used[process] for process in below - {os.getpid()})
 
 
 def spin(core: int) -> None:
@@ -101,9 +106,18 @@ def measure(arguments: argparse.Namespace, data: Path, side: str, busy: bool) ->
         "--workers", str(arguments.workers),
     ]  # fmt: skip
     with neighbours() if busy else contextlib.nullcontext():
-        done = subprocess.run(line, capture_output=True, text=True, check=True)
+        done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def cpu_name() -> str:
+    """The processor's name, or its kind where the system does not say it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def render(folder: Path) -> Path:
@@ -151,7 +165,7 @@ def main() -> None:
                         f"{side} {'busy' if busy else 'alone'}: {row} load {load:.1f}", flush=True
                     )
     lines = [
-        f"{platform.machine()}, {CORES} cores, `{arguments.model}`, medians of {arguments.rounds}",
+        f"{cpu_name()}, {CORES} cores, `{arguments.model}`, medians of {arguments.rounds}",
         "",
         "| a thread takes | alone | processor | fair share | beside neighbours | × fair share | target |",
         "|---|---|---|---|---|---|---|",

@@ -18,6 +18,7 @@ from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network
 from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
+from mafsar.runtime.engines.openvino_encoder import OpenVinoEncoder
 
 Frames = NDArray[np.uint8]
 Side = Callable[[Frames], NDArray[np.float32]]  # (B, T, S, S, 3) → features (B, T, E)
@@ -54,6 +55,14 @@ def ours(bundle: Bundle, threads: int, precision: str = "fp32") -> tuple[OnnxEnc
     """The bundle as `mafsar match` runs it on a CPU."""
     encoder = OnnxEncoder(bundle, device="cpu", precision=precision, threads=threads)
     return encoder, lambda frames: encoder.encode_query(frames).frames
+
+
+def ours_on_openvino(bundle: Bundle, threads: int) -> Side | None:
+    """The bundle as `mafsar match --engine openvino` runs it; None where OpenVINO is not."""
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    encoder = OpenVinoEncoder(bundle, threads=threads, cache=False)
+    return lambda frames: encoder.encode_query(frames).frames
 
 
 def torch_eager(network: MafsarNetwork) -> Side:

@@ -2,8 +2,9 @@
 
 First, one clip of 8 frames of 224² through the same adapted ViT-B/32 and B/16 (random weights, query
 branch): torch eager, torch.compile, OpenVINO (a yardstick; `--openvino DIR` names a folder that it
-was installed into) on the bundle's own graph, and ours: the bundle on ONNX Runtime, in fp32 and,
-where it has such graphs, int8. Sides are compared with torch before they are timed, then take
+was installed into) on the bundle's own graph, and ours: the bundle on ONNX Runtime and, where it is
+installed, on OpenVINO, in fp32 and, where it has such graphs, int8. "Ours" of the demands is the
+faster engine in fp32, which `auto` takes once `mafsar bench` has compared them. Sides are compared with torch before they are timed, then take
 turns; a figure is the median over the rounds of a round's fastest call. Beside the clock stands the
 processor's time, which a busy machine changes less.
 
@@ -36,6 +37,7 @@ from encoder_sides import (
     adapted_network,
     openvino,
     ours,
+    ours_on_openvino,
     torch_compiled,
     torch_eager,
 )
@@ -51,7 +53,7 @@ from mafsar.synthetic import class_names, render_clip, render_video
 from mafsar.video import load_clip, write_video
 
 RESULTS = Path(__file__).parent / "results"
-ENGINE_TARGET, INT8_TARGET = 1.05, 1.3
+ENGINE_TARGET, INT8_TARGET = 1.02, 1.3
 CLIP_TARGET, CLIPS_TARGET = 1.05, 0.9
 MANY, VIDEOS = 16, 4  # clips through one command, of so many different videos
 SEED = 9_000_000
@@ -120,6 +122,9 @@ def encoders(name: str, options: argparse.Namespace, bundle: Bundle) -> dict[str
     yardstick = openvino(bundle, options.threads)
     if yardstick is not None:
         sides["OpenVINO"] = yardstick
+    second = ours_on_openvino(bundle, options.threads)
+    if second is not None:
+        sides["ours fp32, openvino"] = second
     for precision in ("fp32", "int8"):
         if precision in bundle.precisions():
             sides[f"ours {precision}"] = ours(bundle, options.threads, precision)[1]
@@ -178,6 +183,12 @@ def full_hd(number: int):
         yield np.clip(wide.astype(np.int16) + grain[index % 4] - 6, 0, 255).astype(np.uint8)
 
 
+def fastest_of_ours(sides: dict[str, Timing]) -> Timing:
+    """The engine that is faster in fp32."""
+    mine = [side for name, side in sides.items() if name.startswith("ours fp32")]
+    return min(mine, key=lambda side: side.milliseconds)
+
+
 def table(found: dict[str, dict[str, Timing]]) -> list[str]:
     """The encoders, and whether ours holds."""
     lines = [
@@ -185,7 +196,7 @@ def table(found: dict[str, dict[str, Timing]]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for model, sides in found.items():
-        mine = sides["ours fp32"]
+        mine = fastest_of_ours(sides)
         for name, side in sides.items():
             lines.append(
                 f"| {model} | {name} | {side.milliseconds:.0f} "
@@ -197,7 +208,7 @@ def table(found: dict[str, dict[str, Timing]]) -> list[str]:
     lines += ["", "| demand | measured | by processor time | |", "|---|---|---|---|"]
     for model, sides in found.items():
         others = [side for name, side in sides.items() if not name.startswith("ours")]
-        mine = sides["ours fp32"]
+        mine = fastest_of_ours(sides)
         clock = mine.milliseconds / min(side.milliseconds for side in others)
         spent = mine.processor_milliseconds / min(side.processor_milliseconds for side in others)
         lines.append(
@@ -205,8 +216,9 @@ def table(found: dict[str, dict[str, Timing]]) -> list[str]:
             f"| {verdict(clock <= ENGINE_TARGET)} |"
         )
         if "ours int8" in sides:
-            gain = mine.milliseconds / sides["ours int8"].milliseconds
-            used = mine.processor_milliseconds / sides["ours int8"].processor_milliseconds
+            same = sides["ours fp32"]  # int8 is ONNX Runtime's
+            gain = same.milliseconds / sides["ours int8"].milliseconds
+            used = same.processor_milliseconds / sides["ours int8"].processor_milliseconds
             lines.append(
                 f"| {model}: int8 ≥ {INT8_TARGET} × fp32 | {gain:.2f} | {used:.2f} "
                 f"| {verdict(gain >= INT8_TARGET)} |"

@@ -3,7 +3,7 @@
     compute-sanitizer --tool memcheck python benchmarks/gpu_kernel_calls.py
 
 Each call runs forward and backward. Sizes are odd, so that tiles are padded, and the adapter runs in
-each dtype, both in one call and step by step. `--device cpu` runs the same calls without a GPU.
+each dtype, in every form of its products, both in one call and step by step. `--device cpu` runs the same calls without a GPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mafsar import kernels
 
-ADAPTERS = [(1, 8, 2, 32, 12), (2, 7, 3, 33, 7), (70, 8, 2, 64, 32)]  # clips, frames, heads, own, h
+# clips, frames, heads, own, h: products of parts of vectors, deep and wide ones, single steps.
+ADAPTERS = [(2, 7, 3, 33, 7), (1, 8, 2, 32, 16), (13, 8, 12, 64, 192), (70, 8, 2, 64, 32)]
 VIDEOS = [(3, 4, 8, 8, 33), (1, 30, 7, 9, 64)]  # queries, classes, frames of each, width
 
 

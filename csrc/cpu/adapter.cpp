@@ -150,14 +150,17 @@ struct OnThreads {
       attend_cpu(job.qkv, sizes, job.out);
     }
   }
-  // The strides of the operands tell which of the three products it is.
   void operator()(const ProductJob<float>& job) const {
-    if (job.a.column != 1) {
-      grad_of_weight(job);
-    } else if (job.b.column != 1) {
-      grad_of_inputs(job);
-    } else {
-      linear(job);
+    switch (job.kind) {
+      case ProductKind::kLinear:
+        linear(job);
+        return;
+      case ProductKind::kGradOfInputs:
+        grad_of_inputs(job);
+        return;
+      case ProductKind::kGradOfWeight:
+        grad_of_weight(job);
+        return;
     }
   }
 };

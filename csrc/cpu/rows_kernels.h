@@ -46,8 +46,14 @@ struct PackTeam {
   void each(int count, const Function& function) const {
     for (int i = 0; i < count; ++i) function(i);
   }
-  void dots(const float* row, const float* matrix, int count, std::int64_t stride, int width,
-            float scale, float* out) const {
+  void dots(const float* rows, std::int64_t row_stride, const float* matrix, std::int64_t stride,
+            int count, int width, float scale, float* out) const {
+    for (int i = 0; i < count; ++i) {
+      dots_of_row(rows + i * row_stride, matrix, count, stride, width, scale, out + i * count);
+    }
+  }
+  void dots_of_row(const float* row, const float* matrix, int count, std::int64_t stride, int width,
+                   float scale, float* out) const {
     for (int first = 0; first < count; first += kWidth) {
       const int block = count - first < kWidth ? count - first : kWidth;
       Pack partial[kWidth];

@@ -25,9 +25,9 @@ __global__ void __launch_bounds__(kRowThreads) gelu_kernel(GeluJob<Value> job) {
   gelu_body<kBackward>(DeviceThreads{}, job);
 }
 
-template <class Value>
+template <class Form, class Value>
 __global__ void __launch_bounds__(kTileThreads) product_kernel(ProductJob<Value> job) {
-  product_body(DeviceThreads{}, job);
+  product_body(DeviceThreads{}, job, Form{});
 }
 
 namespace {
@@ -52,7 +52,10 @@ struct OnStream {
   }
   template <class Value>
   void operator()(const ProductJob<Value>& job) const {
-    start(product_kernel<Value>, launch_of(job), job, stream);
+    with_form(job, [&](auto form) {
+      using Form = decltype(form);
+      start(product_kernel<Form, Value>, launch_of<Form>(job), job, stream);
+    });
   }
 };
 
@@ -60,19 +63,20 @@ struct OnStream {
 
 namespace {
 
-template <class Value>
-cudaError_t load_kernels_of() {
+template <class Value, class... Each>
+cudaError_t load_kernels_of(FormList<Each...>) {
   return load_kernels(norm_kernel<false, Value>, norm_kernel<true, Value>,
                       attend_kernel<false, Value>, attend_kernel<true, Value>,
-                      gelu_kernel<false, Value>, gelu_kernel<true, Value>, product_kernel<Value>);
+                      gelu_kernel<false, Value>, gelu_kernel<true, Value>,
+                      product_kernel<Each, Value>...);
 }
 
 }  // namespace
 
 cudaError_t load_adapter_kernels() {
-  cudaError_t status = load_kernels_of<float>();
-  if (status == cudaSuccess) status = load_kernels_of<Float16>();
-  if (status == cudaSuccess) status = load_kernels_of<Bfloat16>();
+  cudaError_t status = load_kernels_of<float>(ProductForms{});
+  if (status == cudaSuccess) status = load_kernels_of<Float16>(ProductForms{});
+  if (status == cudaSuccess) status = load_kernels_of<Bfloat16>(ProductForms{});
   return status;
 }
 

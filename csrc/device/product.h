@@ -1,153 +1,311 @@
 // Matrix products of few rows, fused with the operations before and after them (ProductJob).
 //
-// Strides tell the layout of A and B, so that one body serves x Wᵀ, grad W and gradᵀ x. A block of
-// four warps computes 16 × 64 outputs. The weights stream through shared memory 64 columns at a
-// time, 16 bytes per load. A warp computes 16 × 16 outputs, on the matrix units for half precision
-// and in float32 multiply-adds otherwise. For the rows of a few clips, the limit is reading the
-// weights once.
+// A block of four warps computes 16 rows and 64 columns of outputs, or 16 of each where that makes
+// too few blocks. A warp computes 16 × 16 outputs, on the matrix units for half precision and in
+// float32 multiply-adds otherwise. For the rows of a few clips, the limit is reading the weights
+// once, so the next tiles are on their way while one is multiplied (csrc/device/product_tiles.h).
+// Partial sums are added in a fixed order: the same bits every time.
+//
+// The copies are those of compute capability 8.0 (cp.async), on 9.0 too. Its bulk copies (TMA)
+// would save address arithmetic of a warp that waits for memory anyway, write tiles without the
+// padding that keeps rows in different banks, and need a descriptor of each tensor from the driver,
+// made anew for every weight and launch.
 #pragma once
 
-#include "device/rows.h"
-#include "device/warp_tile.h"
+#include "device/product_tiles.h"
 
 namespace mafsar {
 namespace MAFSAR_ISA {
 
-constexpr int kTileRows = 16;
-constexpr int kTileColumns = 64;
-constexpr int kTileDepth = 64;
-constexpr int kTileThreads = 128;
-constexpr int kTileStride =
-    kTileDepth + 8;  // keeps rows aligned to 16 bytes and in different banks
-constexpr int kOutStride = kTileColumns + 4;
+// More blocks than this keep a large chip busy. Counted, not measured.
+constexpr std::int64_t kEnoughBlocks = 96;
 
-template <class Value>
+template <class Form, class Value>
 struct ProductShared {
-  float statistics[2 * kTileRows];
-  float out[kTileRows * kOutStride];
-  Value a[kTileRows * kTileStride];
-  Value b[kTileColumns * kTileStride];
+  using Of = typename Form::template Of<Value>;
+  static constexpr int kOutPitch = Form::kColumns + 4;
+  static constexpr int kOutParts = Form::kIsDeep ? kTileWarps : 1;
+  static constexpr int kStageValues = Of::kValuesA + Of::kValuesB;
+  static constexpr int kStageBytes = kStageValues * static_cast<int>(sizeof(Value));
+
+  // The tiles of each stage, A before B. After the last tile, the outputs take their place.
+  alignas(32) unsigned char tiles[Form::kStages * kStageBytes];
+
+  MAFSAR_HD Value* a(int stage) { return reinterpret_cast<Value*>(tiles) + stage * kStageValues; }
+  MAFSAR_HD Value* b(int stage) { return a(stage) + Of::kValuesA; }
+  MAFSAR_HD float* out(int part) {
+    return reinterpret_cast<float*>(tiles) + part * kTileRows * kOutPitch;
+  }
+  static_assert(kOutParts * kTileRows * kOutPitch * sizeof(float) <= Form::kStages * kStageBytes,
+                "the outputs fit the tiles' place");
 };
 
-template <class Value>
+// Mean and inverse deviation of each row, after the tiles. Only a norm has them.
+template <class Form, class Value>
+MAFSAR_HD float* statistics_of(ProductShared<Form, Value>& shared) {
+  return reinterpret_cast<float*>(&shared + 1);
+}
+
+template <class Form, class Value>
 Launch launch_of(const ProductJob<Value>& job) {
-  return {parts_of(job.columns, kTileColumns), parts_of(job.rows, kTileRows), kTileThreads,
-          sizeof(ProductShared<Value>)};
+  const std::size_t statistics =
+      job.a.prepare == Prepare::kNorm ? 2 * kTileRows * sizeof(float) : 0;
+  return {parts_of(job.columns, Form::kColumns), parts_of(job.rows, kTileRows), kTileThreads,
+          sizeof(ProductShared<Form, Value>) + statistics};
+}
+
+// --- the forms
+// ------------------------------------------------------------------------------------
+
+template <class... Each>
+struct FormList {};
+
+template <Along kA, Prepare kPrepareA, Along kB>
+using Wide = StreamedForm<kA, kPrepareA, kB, Prepare::kNothing, false>;
+template <Along kA, Prepare kPrepareA, Along kB>
+using Deep = StreamedForm<kA, kPrepareA, kB, Prepare::kNothing, true>;
+
+// f(x) Wᵀ, grad W, gradᵀ f(x), and whatever else. The first form that fits is taken.
+using ProductForms =
+    FormList<Wide<Along::kDepth, Prepare::kNothing, Along::kDepth>,
+             Deep<Along::kDepth, Prepare::kNothing, Along::kDepth>,
+             Wide<Along::kDepth, Prepare::kNorm, Along::kDepth>,
+             Deep<Along::kDepth, Prepare::kNorm, Along::kDepth>,
+             Wide<Along::kDepth, Prepare::kGelu, Along::kDepth>,
+             Deep<Along::kDepth, Prepare::kGelu, Along::kDepth>,
+             Wide<Along::kDepth, Prepare::kNothing, Along::kRows>,
+             Deep<Along::kDepth, Prepare::kNothing, Along::kRows>,
+             Wide<Along::kRows, Prepare::kNothing, Along::kRows>,
+             StreamedForm<Along::kRows, Prepare::kNothing, Along::kRows, Prepare::kGelu, false>,
+             AnyForm>;
+
+template <class Value>
+bool is_whole_vectors(const void* values, int length) {
+  return reinterpret_cast<std::uintptr_t>(values) % 16 == 0 &&
+         length % (16 / static_cast<int>(sizeof(Value))) == 0;
 }
 
 template <class Value>
-MAFSAR_HD float prepared(const ProductJob<Value>& job, Prepare how, float value, int row, int k,
-                         const float* statistics) {
-  if (how == Prepare::kGelu) return gelu(value);
-  if (how == Prepare::kNorm) {
-    const float unit = (value - statistics[2 * row]) * statistics[2 * row + 1];
-    return lane_fma(unit, to_float(job.norm_weight[k]), to_float(job.norm_bias[k]));
-  }
-  return value;
+bool is_whole_vectors(const Operand<Value>& operand, int rows, int depth) {
+  const bool along_depth = operand.column == 1;
+  const std::int64_t step = along_depth ? operand.row : operand.column;
+  return is_whole_vectors<Value>(operand.values, along_depth ? depth : rows) &&
+         step % (16 / static_cast<int>(sizeof(Value))) == 0;
 }
 
-// Loads rows [first, first + kRows) and columns [start, start + kTileDepth) of an operand into
-// shared memory, with zeros outside the operand. Vectors run along the contiguous dimension.
-template <int kRows, class Threads, class Value>
-MAFSAR_HD void load_tile(const Threads& on, const ProductJob<Value>& job,
-                         const Operand<Value>& from, int first, int count, int start,
-                         const float* statistics, Value* tile) {
-  constexpr int kVector = 16 / static_cast<int>(sizeof(Value));
-  const bool along_depth = from.column == 1;
-  const int length = along_depth ? kTileDepth : kRows;
-  const std::int64_t other = along_depth ? from.row : from.column;
-  const bool aligned =
-      reinterpret_cast<std::uintptr_t>(from.values) % 16 == 0 && other % kVector == 0;
-  const int vectors = kRows * kTileDepth / kVector;
-  for (int v = on.thread(); v < vectors; v += kTileThreads) {
-    const int across = v / (length / kVector);
-    const int along = (v - across * (length / kVector)) * kVector;
-    const int row = along_depth ? across : along;
-    const int depth = along_depth ? along : across;
-    const int i = first + row, k = start + depth;
-    const bool starts_inside = i < count && k < job.depth;
-    const int left = along_depth ? job.depth - k : count - i;
-    alignas(16) Value values[kVector];
-    const Value* source = from.values + i * from.row + k * from.column;
-    if (starts_inside && left >= kVector && aligned) {
-      load_vector(source, values);
-    } else {
-      for (int e = 0; e < kVector; ++e) {
-        values[e] = starts_inside && e < left ? source[e] : from_float<Value>(0.0f);
-      }
-    }
-    for (int e = 0; e < kVector; ++e) {
-      const int to_row = along_depth ? row : row + e;
-      const int to_depth = along_depth ? depth + e : depth;
-      Value value = values[e];
-      // Values outside have to stay zero: a norm would set them to its bias.
-      if (from.prepare != Prepare::kNothing && starts_inside && e < left) {
-        value = from_float<Value>(
-            prepared(job, from.prepare, to_float(value), to_row, start + to_depth, statistics));
-      }
-      tile[to_row * kTileStride + to_depth] = value;
-    }
-  }
+// True if the operands of the product are laid out and prepared as the form says.
+template <class Value>
+bool fits(AnyForm, const ProductJob<Value>&) {
+  return true;
 }
 
+template <Along kA, Prepare kPrepareA, Along kB, Prepare kPrepareB, bool kDeep, class Value>
+bool fits(StreamedForm<kA, kPrepareA, kB, kPrepareB, kDeep>, const ProductJob<Value>& job) {
+  if ((job.a.column == 1) != (kA == Along::kDepth) || job.a.prepare != kPrepareA) return false;
+  if ((job.b.column == 1) != (kB == Along::kDepth) || job.b.prepare != kPrepareB) return false;
+  if (!is_whole_vectors(job.a, job.rows, job.depth)) return false;
+  if (!is_whole_vectors(job.b, job.columns, job.depth)) return false;
+  return kPrepareA != Prepare::kNorm || (is_whole_vectors<Value>(job.norm_weight, job.depth) &&
+                                         is_whole_vectors<Value>(job.norm_bias, job.depth));
+}
+
+// True if the product should be computed 16 columns at a time. Not gradᵀ x: its depth, the rows of
+// a few clips, is hardly a tile.
+template <class Value>
+bool should_be_deep(const ProductJob<Value>& job) {
+  constexpr int kWide = kTileWarps * kWarpRows;
+  const std::int64_t blocks = parts_of(job.columns, kWide) * parts_of(job.rows, kTileRows);
+  return blocks < kEnoughBlocks && job.a.column == 1;
+}
+
+// Calls function(form) with the form of the product.
+template <class Value, class Function, class... Each>
+void with_form(const ProductJob<Value>& job, const Function& function, FormList<Each...>) {
+  bool found = false;
+  const bool deep = should_be_deep(job);
+  const auto attempt = [&](auto form) {
+    if (found || form.kIsDeep != (form.kIsStreamed && deep) || !fits(form, job)) return;
+    found = true;
+    function(form);
+  };
+  (attempt(Each{}), ...);
+}
+
+template <class Value, class Function>
+void with_form(const ProductJob<Value>& job, const Function& function) {
+  with_form(job, function, ProductForms{});
+}
+
+// --- the body
+// -------------------------------------------------------------------------------------
+
+// Two passes, as norm_statistics of csrc/mafsar/rows.h, over all rows of a warp at once: the loads
+// of four rows hide each other's latency.
 template <class Threads, class Value>
 MAFSAR_HD void row_statistics(const Threads& on, const ProductJob<Value>& job, int first_row,
                               float* statistics) {
-  for (int row = on.thread() / kWarp; row < kTileRows; row += kTileThreads / kWarp) {
-    if (first_row + row >= job.rows) break;
-    const Value* x = job.a.values + (first_row + row) * job.a.row;
-    const NormStatistics with = norm_statistics(WarpTeam<Threads>{on}, x, job.depth, job.eps);
-    if (on.thread() % kWarp == 0) {
-      statistics[2 * row] = with.mean;
-      statistics[2 * row + 1] = with.inverse_deviation;
+  constexpr int kEach = kTileRows / kTileWarps;
+  constexpr int kVector = 16 / static_cast<int>(sizeof(Value));
+  const int lane = on.thread() % kWarp, first = on.thread() / kWarp * kEach;
+  const bool aligned =
+      job.a.row % kVector == 0 && reinterpret_cast<std::uintptr_t>(job.a.values) % 16 == 0;
+  const Value* rows[kEach];
+  float mean[kEach], squares[kEach];
+  for (int r = 0; r < kEach; ++r) {
+    // A row past the last one repeats it; nothing reads its statistics.
+    const int row = first_row + first + r;
+    rows[r] = job.a.values + (row < job.rows ? row : job.rows - 1) * job.a.row;
+    mean[r] = squares[r] = 0.0f;
+  }
+  const auto each_value = [&](const auto& function) {
+    const int whole = aligned ? job.depth / kVector * kVector : 0;
+    for (int k = lane * kVector; k < whole; k += kWarp * kVector) {
+      for (int r = 0; r < kEach; ++r) {
+        alignas(16) Value values[kVector];
+        load_vector(rows[r] + k, values);
+        for (int e = 0; e < kVector; ++e) function(r, to_float(values[e]));
+      }
     }
+    for (int k = whole + lane; k < job.depth; k += kWarp) {
+      for (int r = 0; r < kEach; ++r) function(r, to_float(rows[r][k]));
+    }
+  };
+  each_value([&](int r, float value) { mean[r] += value; });
+  const auto depth = static_cast<float>(job.depth);
+  for (int r = 0; r < kEach; ++r) mean[r] = on.sum_warp(mean[r]) / depth;
+  each_value([&](int r, float value) {
+    squares[r] = lane_fma(value - mean[r], value - mean[r], squares[r]);
+  });
+  for (int r = 0; r < kEach; ++r) {
+    const float inverse = inverse_root(on.sum_warp(squares[r]) / depth + job.eps);
+    if (lane != 0) continue;
+    statistics[2 * (first + r)] = mean[r];
+    statistics[2 * (first + r) + 1] = inverse;
   }
   on.sync();
 }
 
-template <class Threads, class Value>
-MAFSAR_HD void product_body(const Threads& on, const ProductJob<Value>& job) {
-  auto& shared = *static_cast<ProductShared<Value>*>(on.shared());
-  const int first_row = static_cast<int>(on.block_y()) * kTileRows;
-  const int first_column = static_cast<int>(on.block_x()) * kTileColumns;
+// Adds the tile in `a` and `b` to the warp's outputs and to the sums of A's rows.
+template <class Form, class Threads, class Value>
+MAFSAR_HD void multiply_tile(const Threads& on, const Value* a, const Value* b,
+                             WarpTile<Threads, Value>& outputs) {
+  using Of = typename Form::template Of<Value>;
+  constexpr Along kA = Form::kAlongA, kB = Form::kAlongB;
+  constexpr int kOwnDepth = Form::kIsDeep ? Of::kDepth / kTileWarps : Of::kDepth;
   const int warp = on.thread() / kWarp;
-  if (job.a.prepare == Prepare::kNorm) row_statistics(on, job, first_row, shared.statistics);
+  const int column = Form::kIsDeep ? 0 : warp * kWarpRows;
+  const int start = Form::kIsDeep ? warp * kOwnDepth : 0;
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#endif
+  for (int k = 0; k < kOwnDepth; k += kWarpRows) {
+    outputs.template multiply_add<kA, kB>(a + place<kA>(0, start + k, Of::kPitchA), Of::kPitchA,
+                                          b + place<kB>(column, start + k, Of::kPitchB),
+                                          Of::kPitchB);
+  }
+}
 
-  WarpTile<Threads, Value> tile(on);
+template <class Form, class Threads, class Value>
+MAFSAR_HD float sum_of_row(const Threads& on, const Value* a, int depth_left) {
+  using Of = typename Form::template Of<Value>;
   float sum = 0.0f;
-  for (int start = 0; start < job.depth; start += kTileDepth) {
-    load_tile<kTileRows>(on, job, job.a, first_row, job.rows, start, shared.statistics, shared.a);
-    load_tile<kTileColumns>(on, job, job.b, first_column, job.columns, start, shared.statistics,
-                            shared.b);
-    on.sync();
-    for (int k = 0; k < kTileDepth; k += 16) {
-      tile.multiply_add(shared.a + k, shared.b + warp * 16 * kTileStride + k, kTileStride);
-    }
-    if (job.sums && on.block_x() == 0 && on.thread() < kTileRows) {
-      for (int k = 0; k < kTileDepth; ++k) {
-        sum += to_float(shared.a[on.thread() * kTileStride + k]);
-      }
-    }
-    on.sync();
+  for (int k = 0; k < Of::kDepth && k < depth_left; ++k) {
+    sum += to_float(a[place<Form::kAlongA>(on.thread(), k, Of::kPitchA)]);
   }
-  tile.store(shared.out + warp * 16, kOutStride);
-  on.sync();
+  return sum;
+}
 
-  if (job.sums && on.block_x() == 0 && on.thread() < kTileRows &&
-      first_row + on.thread() < job.rows) {
-    job.sums[first_row + on.thread()] = from_float<Value>(sum);
-  }
-  for (int cell = on.thread(); cell < kTileRows * kTileColumns; cell += kTileThreads) {
-    const int row = cell / kTileColumns, column = cell % kTileColumns;
+template <class Form, class Threads, class Value>
+MAFSAR_HD void store_outputs(const Threads& on, const ProductJob<Value>& job, int first_row,
+                             int first_column, ProductShared<Form, Value>& shared) {
+  using Shared = ProductShared<Form, Value>;
+  for (int cell = on.thread(); cell < kTileRows * Form::kColumns; cell += kTileThreads) {
+    const int row = cell / Form::kColumns, column = cell % Form::kColumns;
     const int m = first_row + row, n = first_column + column;
     if (m >= job.rows || n >= job.columns) continue;
     const std::int64_t at = static_cast<std::int64_t>(m) * job.columns + n;
-    float value = shared.out[row * kOutStride + column];
+    float value = 0.0f;
+    for (int part = 0; part < Shared::kOutParts; ++part) {
+      value += shared.out(part)[row * Shared::kOutPitch + column];
+    }
     if (job.bias) value += to_float(job.bias[n]);
     if (job.hidden) value *= gelu_slope(to_float(job.hidden[at]));
     if (job.skip) value += to_float(job.skip[at]);
     job.out[at] = from_float<Value>(value);
   }
+}
+
+template <class Form, class Threads, class Value>
+MAFSAR_HD void product_body(const Threads& on, const ProductJob<Value>& job, Form) {
+  using Shared = ProductShared<Form, Value>;
+  using Of = typename Form::template Of<Value>;
+  auto& shared = *static_cast<Shared*>(on.shared());
+  float* statistics = statistics_of(shared);
+  const int first_row = static_cast<int>(on.block_y()) * kTileRows;
+  const int first_column = static_cast<int>(on.block_x()) * Form::kColumns;
+  const bool sums_rows = job.sums && on.block_x() == 0 && on.thread() < kTileRows;
+  WarpTile<Threads, Value> outputs(on);
+  float sum = 0.0f;
+
+  if constexpr (Form::kIsStreamed) {
+    constexpr bool kNorm = Form::kPrepareA == Prepare::kNorm;
+    const auto start_stage = [&](int tile) {
+      const int stage = tile % Form::kStages, start = tile * Of::kDepth;
+      if (start < job.depth) {
+        start_tile<Form::kAlongB, Form::kColumns, Of::kDepth, Of::kPitchB>(
+            on, job.b, first_column, job.columns, start, job.depth, shared.b(stage));
+        start_tile<Form::kAlongA, kTileRows, Of::kDepth, Of::kPitchA>(
+            on, job.a, first_row, job.rows, start, job.depth, shared.a(stage));
+      }
+      on.commit();
+    };
+    for (int tile = 0; tile < Form::kStages - 1; ++tile) start_stage(tile);
+    NormVectors<Value> norm{};
+    const int own_k = on.thread() % (Of::kDepth / Of::kVector) * Of::kVector;
+    if constexpr (kNorm) {
+      norm.load(job, own_k);
+      row_statistics(on, job, first_row, statistics);
+    }
+    for (int tile = 0; tile * Of::kDepth < job.depth; ++tile) {
+      const int stage = tile % Form::kStages, left = job.depth - tile * Of::kDepth;
+      on.template wait<Form::kStages - 2>();
+      if constexpr (Form::kPrepareA != Prepare::kNothing) {
+        prepare_tile<Form::kAlongA, Form::kPrepareA, kTileRows, Of::kDepth, Of::kPitchA>(
+            on, job.rows - first_row, left, statistics, norm, shared.a(stage));
+      }
+      if constexpr (Form::kPrepareB != Prepare::kNothing) {
+        prepare_tile<Form::kAlongB, Form::kPrepareB, Form::kColumns, Of::kDepth, Of::kPitchB>(
+            on, job.columns - first_column, left, statistics, norm, shared.b(stage));
+      }
+      // After this, the tile is whole, and nobody reads the one before it, which is filled next.
+      on.sync();
+      start_stage(tile + Form::kStages - 1);
+      if constexpr (kNorm) norm.load(job, (tile + 1) * Of::kDepth + own_k);
+      multiply_tile<Form>(on, shared.a(stage), shared.b(stage), outputs);
+      if (sums_rows) sum += sum_of_row<Form>(on, shared.a(stage), left);
+    }
+    on.sync();
+  } else {
+    if (job.a.prepare == Prepare::kNorm) row_statistics(on, job, first_row, statistics);
+    for (int start = 0; start < job.depth; start += Of::kDepth) {
+      load_tile<kTileRows>(on, job, job.a, first_row, job.rows, start, statistics, shared.a(0));
+      load_tile<Form::kColumns>(on, job, job.b, first_column, job.columns, start, statistics,
+                                shared.b(0));
+      on.sync();
+      multiply_tile<Form>(on, shared.a(0), shared.b(0), outputs);
+      if (sums_rows) sum += sum_of_row<Form>(on, shared.a(0), job.depth - start);
+      on.sync();
+    }
+  }
+
+  const int warp = on.thread() / kWarp;
+  outputs.store(Form::kIsDeep ? shared.out(warp) : shared.out(0) + warp * kWarpRows,
+                Shared::kOutPitch);
+  on.sync();
+  if (sums_rows && first_row + on.thread() < job.rows) {
+    job.sums[first_row + on.thread()] = from_float<Value>(sum);
+  }
+  store_outputs(on, job, first_row, first_column, shared);
 }
 
 }  // namespace MAFSAR_ISA

@@ -6,8 +6,6 @@
 // that form.
 #pragma once
 
-#include <cassert>
-
 #include "device/team.h"
 
 #if defined(__CUDACC__)
@@ -17,19 +15,18 @@
 namespace mafsar {
 namespace MAFSAR_ISA {
 
-// Copies 16 bytes at once; both addresses are multiples of 16.
-template <class Value>
-MAFSAR_HD void load_vector(const Value* from, Value* values) {
-#if defined(__CUDA_ARCH__)
-  *reinterpret_cast<uint4*>(values) = *reinterpret_cast<const uint4*>(from);
-#else
-  assert((reinterpret_cast<std::uintptr_t>(from) | reinterpret_cast<std::uintptr_t>(values)) % 16 ==
-         0);
-  std::memcpy(values, from, 16);
-#endif
+// The dimension along which the numbers of an operand are next to each other.
+enum class Along { kDepth, kRows };
+
+constexpr int kWarpRows = 16;  // of each operand of a step, and its depth
+
+// Place of entry (row, k) of a tile whose vectors are `pitch` apart.
+template <Along kAlong>
+MAFSAR_HD int place(int row, int k, int pitch) {
+  return kAlong == Along::kDepth ? row * pitch + k : k * pitch + row;
 }
 
-// A and B are (16, 16) with rows `stride` apart: out(m, n) += sum_k A(m, k) B(n, k).
+// A and B are (16, 16): out(m, n) += sum_k A(m, k) B(n, k).
 template <class Threads, class Value>
 struct WarpTile {
   const Threads& on;
@@ -41,20 +38,32 @@ struct WarpTile {
   MAFSAR_HD int row() const { return on.thread() % kWarp / 2; }
   MAFSAR_HD int column() const { return on.thread() % 2 * 8; }
 
-  MAFSAR_HD void multiply_add(const Value* a, const Value* b, int stride) {
-    for (int k = 0; k < 16; ++k) {
-      const float left = to_float(a[row() * stride + k]);
+  template <Along kA, Along kB>
+  MAFSAR_HD void multiply_add(const Value* a, int a_pitch, const Value* b, int b_pitch) {
+    for (int k = 0; k < kWarpRows; ++k) {
+      const float left = to_float(a[place<kA>(row(), k, a_pitch)]);
       for (int i = 0; i < 8; ++i) {
-        sum[i] = lane_fma(left, to_float(b[(column() + i) * stride + k]), sum[i]);
+        sum[i] = lane_fma(left, to_float(b[place<kB>(column() + i, k, b_pitch)]), sum[i]);
       }
     }
   }
-  MAFSAR_HD void store(float* out, int stride) const {
-    for (int i = 0; i < 8; ++i) out[row() * stride + column() + i] = sum[i];
+  MAFSAR_HD void store(float* out, int pitch) const {
+    for (int i = 0; i < 8; ++i) out[row() * pitch + column() + i] = sum[i];
   }
 };
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 700
+template <Along kAlong>
+struct Layouts {
+  using OfA = nvcuda::wmma::row_major;
+  using OfB = nvcuda::wmma::col_major;
+};
+template <>
+struct Layouts<Along::kRows> {
+  using OfA = nvcuda::wmma::col_major;
+  using OfB = nvcuda::wmma::row_major;
+};
+
 template <class Native, class Value>
 struct MatrixUnits {
   using Units = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float>;
@@ -62,16 +71,18 @@ struct MatrixUnits {
 
   __device__ __forceinline__ MatrixUnits() { nvcuda::wmma::fill_fragment(sum, 0.0f); }
 
-  __device__ __forceinline__ void multiply_add(const Value* a, const Value* b, int stride) {
+  template <Along kA, Along kB>
+  __device__ __forceinline__ void multiply_add(const Value* a, int a_pitch, const Value* b,
+                                               int b_pitch) {
     using namespace nvcuda::wmma;
-    fragment<matrix_a, 16, 16, 16, Native, row_major> left;
-    fragment<matrix_b, 16, 16, 16, Native, col_major> right;
-    load_matrix_sync(left, reinterpret_cast<const Native*>(a), stride);
-    load_matrix_sync(right, reinterpret_cast<const Native*>(b), stride);
+    fragment<matrix_a, 16, 16, 16, Native, typename Layouts<kA>::OfA> left;
+    fragment<matrix_b, 16, 16, 16, Native, typename Layouts<kB>::OfB> right;
+    load_matrix_sync(left, reinterpret_cast<const Native*>(a), a_pitch);
+    load_matrix_sync(right, reinterpret_cast<const Native*>(b), b_pitch);
     mma_sync(sum, left, right, sum);
   }
-  __device__ __forceinline__ void store(float* out, int stride) const {
-    nvcuda::wmma::store_matrix_sync(out, sum, stride, nvcuda::wmma::mem_row_major);
+  __device__ __forceinline__ void store(float* out, int pitch) const {
+    nvcuda::wmma::store_matrix_sync(out, sum, pitch, nvcuda::wmma::mem_row_major);
   }
 };
 

@@ -51,8 +51,13 @@ struct Operand {
 //
 // f is the identity, a layer norm of A's rows or the GELU; g is the identity or the GELU; slope is
 // the derivative of the GELU.
+//
+// `kind` says which of the adapter's products it is, because strides do not where a size is 1.
+enum class ProductKind { kLinear, kGradOfInputs, kGradOfWeight };  // x Wᵀ, grad W, gradᵀ x
+
 template <class Value>
 struct ProductJob {
+  ProductKind kind;
   Operand<Value> a, b;
   const Value* norm_weight;  // used if f is the layer norm
   const Value* norm_bias;

@@ -27,6 +27,7 @@ struct AdapterSteps {
   ProductJob<Value> linear(const void* x, const void* weight, const void* bias, int inputs,
                            int outputs, void* out) const {
     ProductJob<Value> job{};
+    job.kind = ProductKind::kLinear;
     job.a = {at(x), inputs, 1, Prepare::kNothing};
     job.b = {at(weight), inputs, 1, Prepare::kNothing};
     job.bias = at(bias);
@@ -40,6 +41,7 @@ struct AdapterSteps {
   ProductJob<Value> input_grad(const void* grad, const void* weight, int inputs, int outputs,
                                void* out) const {
     ProductJob<Value> job{};
+    job.kind = ProductKind::kGradOfInputs;
     job.a = {at(grad), outputs, 1, Prepare::kNothing};
     job.b = {at(weight), 1, inputs, Prepare::kNothing};
     job.out = to(out);
@@ -54,6 +56,7 @@ struct AdapterSteps {
                    void* weight, void* bias) const {
     if (!weight) return;
     ProductJob<Value> job{};
+    job.kind = ProductKind::kGradOfWeight;
     job.a = {at(grad), 1, outputs, Prepare::kNothing};
     job.b = {at(x), 1, inputs, prepare};
     job.out = to(weight);

@@ -11,7 +11,8 @@
 //   keep(lane, at, width)        the lane, 0 past the width
 //   sum(lane)                    over all members and elements; every member receives it
 //   each(count, f)               f(i) for every i < count, each by one member
-//   dots(row, matrix, count, stride, width, scale, out)   products of one row with `count` rows
+//   dots(rows, row_stride, matrix, stride, count, width, scale, out)   products of each of `count`
+//                                rows with each of as many others
 //   sync()                       members see each other's scratch memory
 #pragma once
 
@@ -98,10 +99,7 @@ struct Head {
 template <class Team, class Value>
 MAFSAR_HD void attention_weights(const Team& team, const Head<Value>& head, float* weights) {
   const int frames = head.frames;
-  for (int i = 0; i < frames; ++i) {
-    team.dots(head.q + i * head.stride, head.k, frames, head.stride, head.width, head.scale,
-              weights + i * frames);
-  }
+  team.dots(head.q, head.stride, head.k, head.stride, frames, head.width, head.scale, weights);
   team.sync();
   team.each(frames, [&](int i) {
     float* row = weights + i * frames;
@@ -156,10 +154,7 @@ MAFSAR_HD void attend_backward(const Team& team, const Head<Value>& head, const 
   float* slopes = scratch + frames * frames;
   attention_weights(team, head, weights);
   mix_rows(team, head, weights, 1, frames, grad, grad_stride, grad_v, head.stride);
-  for (int i = 0; i < frames; ++i) {
-    team.dots(grad + i * grad_stride, head.v, frames, head.stride, head.width, 1.0f,
-              slopes + i * frames);
-  }
+  team.dots(grad, grad_stride, head.v, head.stride, frames, head.width, 1.0f, slopes);
   team.sync();
   team.each(frames, [&](int i) {
     float* row = slopes + i * frames;

@@ -41,6 +41,29 @@ int with_storage(int storage, const Function& function) {
   }
 }
 
+// Runs a product in the form that it is launched in; or if `kind` is not negative, in the first
+// form of that kind that fits: 0 for any layout, 1 streamed, 2 streamed and deep. Returns 2 if
+// none.
+template <class Value, class... Each>
+int run_product(const ProductJob<Value>& job, int order, int kind, FormList<Each...>) {
+  int status = 2;
+  const auto in_form = [&](auto form) {
+    using Form = decltype(form);
+    status = run(launch_of<Form>(job), order,
+                 [&](const FiberThread& on) { product_body(on, job, form); });
+  };
+  if (kind < 0) {
+    with_form(job, in_form);
+    return status;
+  }
+  const auto attempt = [&](auto form) {
+    if (status != 2 || form.kIsStreamed + form.kIsDeep != kind || !fits(form, job)) return;
+    in_form(form);
+  };
+  (attempt(Each{}), ...);
+  return status;
+}
+
 // Runs the jobs of csrc/mafsar/adapter_steps.h one after the other, as a stream does.
 struct InTurn {
   int order;
@@ -60,7 +83,7 @@ struct InTurn {
   }
   template <class Value>
   void operator()(const ProductJob<Value>& job) const {
-    *status |= run(launch_of(job), order, [&](const FiberThread& on) { product_body(on, job); });
+    *status |= run_product(job, order, -1, ProductForms{});
   }
 };
 
@@ -128,9 +151,10 @@ int gelu(int storage, int order, const void* grad, const void* x, std::int64_t c
 }
 
 // `shape`: rows, columns, depth; strides a row, a column, b row, b column; prepare of a and of b.
+// `kind` as in run_product.
 int product(int storage, int order, const void* a, const void* b, const void* norm_weight,
             const void* norm_bias, float eps, const void* bias, const void* skip,
-            const void* hidden, const int* shape, void* out, void* sums) {
+            const void* hidden, const int* shape, int kind, void* out, void* sums) {
   return with_storage(storage, [&](auto example) {
     using Value = decltype(example);
     ProductJob<Value> job{};
@@ -147,7 +171,7 @@ int product(int storage, int order, const void* a, const void* b, const void* no
     job.rows = shape[0];
     job.columns = shape[1];
     job.depth = shape[2];
-    return run(launch_of(job), order, [&](const FiberThread& on) { product_body(on, job); });
+    return run_product(job, order, kind, ProductForms{});
   });
 }
 

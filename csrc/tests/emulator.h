@@ -5,14 +5,20 @@
 // it, a barrier is missing. It is an error if a thread ends while others wait, or waits at another
 // barrier than its warp. Shared memory is filled with NaN at the start and ends at a protected
 // page.
+//
+// A copy to shared memory happens as late as it may, in the wait for its group, or at once in the
+// order `kBackward`: a result that depends on it shows a missing wait, or memory that is filled
+// again while it is read. What nothing waits for is not copied.
 #pragma once
 
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <cassert>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -55,6 +61,7 @@ class BlockOfFibers {
       : launch_(launch), order_(order), shared_(launch.shared_bytes), fibers_(launch.threads) {
     for (Fiber& fiber : fibers_) fiber.stack.reset(new char[kStack]);
     slots_.resize(fibers_.size());
+    copies_.resize(fibers_.size());
   }
 
   // body(thread) for every thread of block (x, y).
@@ -63,6 +70,7 @@ class BlockOfFibers {
     y_ = y;
     body_ = &body;
     shared_.poison();
+    for (Copies& of_thread : copies_) of_thread = Copies();
     for (int i = 0; i < threads(); ++i) start(i);
     int left = threads();
     while (left > 0) {
@@ -102,7 +110,38 @@ class BlockOfFibers {
     return all[lane];
   }
 
+  void copy16(void* to, const void* from, bool inside) {
+    assert((reinterpret_cast<std::uintptr_t>(to) | reinterpret_cast<std::uintptr_t>(from)) % 16 ==
+           0);
+    const Copy copy{to, inside ? from : nullptr};
+    if (order_ == Order::kBackward) {
+      copy.make();
+    } else {
+      copies_[current_].open.push_back(copy);
+    }
+  }
+  void commit() {
+    Copies& own = copies_[current_];
+    own.groups.push_back(std::move(own.open));
+    own.open.clear();
+  }
+  void wait_for_copies(std::size_t later) {
+    for (auto& groups = copies_[current_].groups; groups.size() > later; groups.pop_front()) {
+      for (const Copy& copy : groups.front()) copy.make();
+    }
+  }
+
  private:
+  struct Copy {
+    void* to;
+    const void* from;
+    void make() const { from ? std::memcpy(to, from, 16) : std::memset(to, 0, 16); }
+  };
+  struct Copies {
+    std::vector<Copy> open;
+    std::deque<std::vector<Copy>> groups;
+  };
+
   static constexpr std::size_t kStack = 128 * 1024;
   enum class State { kReady, kAtBlock, kAtWarp, kDone };
   struct Fiber {
@@ -175,6 +214,7 @@ class BlockOfFibers {
   GuardedMemory shared_;
   std::vector<Fiber> fibers_;
   std::vector<float> slots_;
+  std::vector<Copies> copies_;
   ucontext_t scheduler_;
   const std::function<void(int)>* body_ = nullptr;
   int current_ = 0;
@@ -193,6 +233,12 @@ struct FiberThread {
   void sync() const { block->sync(); }
   void sync_warp() const { block->sync_warp(); }
   float sum_warp(float value) const { return block->sum_warp(value); }
+  void copy16(void* to, const void* from, bool inside) const { block->copy16(to, from, inside); }
+  void commit() const { block->commit(); }
+  template <int kLater>
+  void wait() const {
+    block->wait_for_copies(kLater);
+  }
 };
 
 template <class Body>

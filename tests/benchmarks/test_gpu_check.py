@@ -25,7 +25,7 @@ def test_a_dry_run_calls_every_kernel(tmp_path: Path) -> None:
     assert [line.partition(" in ")[0] for line in done.stdout.splitlines()] == [
         "calls: ok", "collect: ok"
     ]  # fmt: skip
-    assert "21 calls, forward and backward, on cpu" in (tmp_path / "calls.log").read_text()
+    assert "24 calls, forward and backward, on cpu" in (tmp_path / "calls.log").read_text()
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ class Emulated:
         for order in ORDERS:
             out = [in_margins(torch.full(s, float("nan"), dtype=d)) for s, d in outs]
             status = call(getattr(self._library, name), order, *(_pointer(o) for o in out))
-            assert status == 0, f"{name}: threads waited at different barriers"
+            assert status != 1, f"{name}: threads waited at different barriers"
+            assert status == 0, f"{name}: no form fits"
             assert all(margins_are_whole(o) for o in out), f"{name} wrote outside its output"
             results.append([o.clone() for o in out])
         for other in results[1:]:
@@ -109,7 +110,12 @@ class Emulated:
         return self._run("gelu", [(tuple(x.shape), x.dtype)], call)[0]
 
     def product(self, a: Tensor, b: Tensor, **options: Any) -> list[Tensor]:
-        """a (rows, depth), b (columns, depth), transposed views allowed; see device/product.h."""
+        """a (rows, depth), b (columns, depth), transposed views allowed; see device/product.h.
+
+        `form` is "any", "streamed" or "deep"; without it, the product chooses.
+        """
+        form = options.get("form")
+        kind = -1 if form is None else ("any", "streamed", "deep").index(form)
         kinds = {"nothing": 0, "norm": 1, "gelu": 2}
         rest = [options.get(n) for n in ("norm_weight", "norm_bias", "bias", "skip", "hidden")]
         placed = [_placed(t) for t in (a, b)]
@@ -129,6 +135,7 @@ class Emulated:
                 ctypes.c_float(1e-5),
                 *map(_pointer, (bias, skip, hidden)),
                 shape,
+                kind,
                 out,
                 sums,
             )

@@ -82,24 +82,31 @@ def test_gelu(bodies, generator, dtype):
     near(bodies.gelu(x, grad=grad), gradient(F.gelu, x, grad), want, dtype)
 
 
-@STORAGES
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (8, 97, 70), (17, 64, 129), (33, 130, 32)])
-@pytest.mark.parametrize("ways", ["x Wᵀ", "grad W", "gradᵀ x"])
-def test_product(bodies, generator, dtype, sizes, ways):
+WAYS = ["x Wᵀ", "grad W", "gradᵀ x"]
+
+
+def operands(generator, sizes, way, dtype) -> tuple[Tensor, Tensor]:
     rows, columns, depth = sizes
 
     def numbers(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(dtype)
 
-    a = numbers(depth, rows).t() if ways == "gradᵀ x" else numbers(rows, depth)
-    b = numbers(columns, depth) if ways == "x Wᵀ" else numbers(depth, columns).t()
-    bias = numbers(columns)
-    skip, hidden = numbers(rows, columns), numbers(rows, columns)
+    a = numbers(depth, rows).t() if way == "gradᵀ x" else numbers(rows, depth)
+    b = numbers(columns, depth) if way == "x Wᵀ" else numbers(depth, columns).t()
+    return a, b
+
+
+def check_product(bodies, generator, sizes, way, dtype, form=None) -> None:
+    """Check out, with and without what is fused with it, and the sums of the rows."""
+    a, b = operands(generator, sizes, way, dtype)
+    rows, columns, _ = sizes
+    bias = torch.randn(columns, generator=generator).to(dtype)
+    skip, hidden = torch.randn(2, rows, columns, generator=generator).to(dtype)
 
     def plain(a: Tensor) -> Tensor:
         return a @ b.to(a.dtype).t()
 
-    out, sums = bodies.product(a, b, sums=True)
+    out, sums = bodies.product(a, b, sums=True, form=form)
     near(out, plain(a), plain(a.double()), dtype)
     near(sums, a.sum(1), a.double().sum(1), dtype)
 
@@ -108,24 +115,66 @@ def test_product(bodies, generator, dtype, sizes, ways):
         slope = gradient(F.gelu, hidden.to(a.dtype), one)
         return (plain(a) + bias.to(a.dtype)) * slope + skip.to(a.dtype)
 
-    out = bodies.product(a, b, bias=bias, skip=skip, hidden=hidden)[0]
+    out = bodies.product(a, b, bias=bias, skip=skip, hidden=hidden, form=form)[0]
     near(out, with_all(a), with_all(a.double()), dtype)
 
 
 @STORAGES
-def test_product_of_prepared_operands(bodies, generator, dtype):
-    a, b = torch.randn(19, 97, generator=generator), torch.randn(70, 97, generator=generator)
-    a, b = a.to(dtype), b.to(dtype)
-    weight = torch.randn(97, generator=generator).to(dtype)
-    bias = torch.randn(97, generator=generator).to(dtype)
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (8, 97, 70), (17, 64, 129), (33, 130, 32)])
+@pytest.mark.parametrize("way", WAYS)
+def test_product(bodies, generator, dtype, sizes, way):
+    check_product(bodies, generator, sizes, way, dtype)
+
+
+# Whole vectors: less than a tile, padded tiles, more tiles than stages.
+@STORAGES
+@pytest.mark.parametrize("sizes", [(8, 8, 8), (24, 72, 136), (16, 64, 840)])
+@pytest.mark.parametrize(
+    ("way", "form"),
+    [*((way, form) for way in WAYS[:2] for form in ("any", "streamed", "deep")), (WAYS[2], "any"), (WAYS[2], "streamed")],
+)  # fmt: skip
+def test_product_in_every_form(bodies, generator, dtype, sizes, way, form):
+    check_product(bodies, generator, sizes, way, dtype, form)
+
+
+def test_products_of_parts_of_vectors_are_not_streamed(bodies, generator):
+    for sizes, way in [((8, 8, 12), "x Wᵀ"), ((8, 12, 8), "grad W"), ((12, 8, 8), "gradᵀ x")]:
+        a, b = operands(generator, sizes, way, torch.float16)
+        with pytest.raises(AssertionError, match="no form fits"):
+            bodies.product(a, b, form="streamed")
+    a, b = operands(generator, (8, 8, 16), "x Wᵀ", torch.float16)
+    bodies.product(a, b, form="streamed")
+    with pytest.raises(AssertionError, match="no form fits"):
+        bodies.product(a, b, form="streamed", prepare_b="gelu")
+
+
+@STORAGES
+@pytest.mark.parametrize("depth", [97, 96, 264])
+@pytest.mark.parametrize("form", [None, "streamed", "deep"])
+def test_product_of_prepared_operands(bodies, generator, dtype, depth, form):
+    if depth % 8 and form:
+        pytest.skip("streamed are whole vectors")
+    a, b = torch.randn(19, depth, generator=generator), torch.randn(70, depth, generator=generator)
+    a, b = a.to(dtype) + 2.0, b.to(dtype)
+    weight = torch.randn(depth, generator=generator).to(dtype)
+    bias = torch.randn(depth, generator=generator).to(dtype)
 
     def normed(a: Tensor) -> Tensor:
-        return F.layer_norm(a, (97,), weight.to(a.dtype), bias.to(a.dtype)) @ b.to(a.dtype).t()
+        return F.layer_norm(a, (depth,), weight.to(a.dtype), bias.to(a.dtype)) @ b.to(a.dtype).t()
 
-    out = bodies.product(a, b, prepare_a="norm", norm_weight=weight, norm_bias=bias)[0]
+    norm = {"prepare_a": "norm", "norm_weight": weight, "norm_bias": bias}
+    out = bodies.product(a, b, form=form, **norm)[0]
     near(out, normed(a), normed(a.double()), dtype)
-    out = bodies.product(a, b, prepare_a="gelu", prepare_b="gelu")[0]
-    near(out, F.gelu(a) @ F.gelu(b).t(), F.gelu(a.double()) @ F.gelu(b.double()).t(), dtype)
+    out = bodies.product(a, b, prepare_a="gelu", form=form)[0]
+    near(out, F.gelu(a) @ b.t(), F.gelu(a.double()) @ b.double().t(), dtype)
+    if form != "deep":
+        a, b = operands(generator, (depth, 72, 19), "gradᵀ x", dtype)
+        out = bodies.product(a, b, prepare_b="gelu", form=form)[0]
+        near(out, a @ F.gelu(b).t(), a.double() @ F.gelu(b.double()).t(), dtype)
+    if form is None:
+        a, b = operands(generator, (19, 70, depth), "x Wᵀ", dtype)
+        out = bodies.product(a, b, prepare_a="gelu", prepare_b="gelu")[0]
+        near(out, F.gelu(a) @ F.gelu(b).t(), F.gelu(a.double()) @ F.gelu(b.double()).t(), dtype)
 
 
 def costs(distances: Tensor, lam: float | None, lengths: Any, bidirectional: bool) -> Tensor:

@@ -6,6 +6,7 @@ frames, GELU) are native. For the rows of a few clips, one native call does the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,6 +17,7 @@ from mafsar.kernels import reference
 from mafsar.kernels.checks import WEIGHTS, check_gradient, check_temporal_adapter
 from mafsar.kernels.dispatch import cuda_problem, has_cuda, log_once, native
 from mafsar.kernels.torch_ops.adapter_cuda import STORAGES, CudaSteps
+from mafsar.kernels.torch_ops.adapter_plan import is_plain_call, plan_of
 from mafsar.kernels.torch_ops.adapter_steps import (
     INPUTS,
     CpuSteps,
@@ -70,7 +72,9 @@ def _as(found: Tensor, like: Tensor) -> Tensor:
 
 def _device_of(c: Tensor) -> AbstractContextManager[object]:
     """Makes the tokens' GPU the current one, on which kernels are launched."""
-    return torch.cuda.device(c.device) if c.is_cuda else nullcontext()
+    if c.is_cuda and c.get_device() != torch.cuda.current_device():
+        return torch.cuda.device(c.device)
+    return nullcontext()
 
 
 def _steps_for(tokens: Tensor, sizes: Sizes) -> Steps:
@@ -232,12 +236,58 @@ register(
 register("temporal_adapter_backward", _BACKWARD, f"({_RETURNS})", _backward, _fake_backward)
 
 
+# --- calls ----------------------------------------------------------------------------------------
+
+
+def _forward_in_one_call(c: Tensor, weights: Sequence[Tensor], heads: int, eps: float) -> Any:
+    """(c', what is kept as one array), or None if the op itself has to be called.
+
+    The op costs 10 µs of Python more than its kernel: torch's dispatcher, an array for each result,
+    the checks anew.
+    """
+    if not is_plain_call((c, *weights)):
+        return None
+    plan = plan_of(c, weights, heads, eps)
+    steps = _steps_for(c, plan.sizes)
+    if plan.rows > steps.most_rows.forward or not (c.is_cuda or c.dtype is torch.float32):
+        return None
+    c, weights = c.contiguous(), [w.contiguous() for w in weights]
+    out, kept = torch.empty_like(c), c.new_empty(plan.kept_numbers)
+    with _device_of(c):
+        steps.adapter_forward(
+            c.data_ptr(),
+            [w.data_ptr() for w in weights],
+            *plan.sizes,
+            plan.hidden,
+            eps,
+            plan.kept_addresses(kept),
+            out.data_ptr(),
+        )
+    return out, kept
+
+
+def _call(c: Tensor, weights: Sequence[Tensor], heads: int, eps: float) -> Any:
+    """(c', what is kept), in one array or as the op returns it."""
+    if not torch.compiler.is_compiling():
+        found = _forward_in_one_call(c, weights, heads, eps)
+        if found is not None:
+            return found
+    return OPS.temporal_adapter(c, *weights, heads, eps)
+
+
+def _backward_needs_op(grad: Tensor) -> bool:
+    """True if the op has to see the backward pass: to refuse a second one, or to leave autocast."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return True
+    return torch.is_autocast_enabled(grad.device.type) or not is_plain_call((grad,))
+
+
 class _TemporalAdapter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, c: Tensor, *rest: Any) -> Tensor:
         *weights, heads, eps = rest
-        results = OPS.temporal_adapter(c, *weights, heads, eps)
-        ctx.save_for_backward(c, *results[1:], *weights)
+        results = _call(c, weights, heads, eps)
+        ctx.save_for_backward(c, *weights, *results[1:])
         ctx.options = heads, eps
         out: Tensor = results[0]
         return out
@@ -245,9 +295,15 @@ class _TemporalAdapter(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         wanted = list(ctx.needs_input_grad[: len(INPUTS)])
-        found = differentiate_once(
-            "temporal_adapter", grad, *ctx.saved_tensors, *ctx.options, wanted
-        )
+        saved, (heads, eps) = ctx.saved_tensors, ctx.options
+        c, weights, kept = saved[0], saved[1 : len(INPUTS)], saved[len(INPUTS) :]
+        if len(kept) == 1:
+            kept = plan_of(c, weights, heads, eps).kept_arrays(kept[0])
+        rest = (*kept, *weights, heads, eps, wanted)
+        if _backward_needs_op(grad):
+            found = differentiate_once("temporal_adapter", grad, c, *rest)
+        else:
+            found = _backward(grad, c, *rest)
         gradients = [g if want else None for g, want in zip(found, wanted, strict=True)]
         return (*gradients, None, None)
 
@@ -272,5 +328,5 @@ def temporal_adapter(c: Tensor, *rest: Any) -> Tensor:
     if torch.is_grad_enabled() and any(t.requires_grad for t in (c, *weights)):
         traced: Tensor = _TemporalAdapter.apply(c, *weights, heads, eps)
         return traced
-    out: Tensor = OPS.temporal_adapter(c, *weights, heads, eps)[0]
+    out: Tensor = _call(c, weights, heads, eps)[0]
     return out

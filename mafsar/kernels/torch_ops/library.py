@@ -125,7 +125,7 @@ def address(tensor: Tensor | None) -> int:
 
 def stream_of(tensor: Tensor) -> int:
     """The CUDA stream that the caller enqueues on, as an address."""
-    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
+    return int(torch._C._cuda_getCurrentRawStream(tensor.get_device()))
 
 
 def result_dtype(tensor: Tensor) -> torch.dtype:

@@ -212,6 +212,62 @@ def test_both_ways_are_the_method(generator, monkeypatch, clips, limit):
         near(a, b, c, 8.0 * EPS * (1.0 + c.abs().max().item()))
 
 
+# Sizes of 1 leave open by their strides which product is meant.
+@pytest.mark.parametrize(
+    "case", [(1, 1, 1, 8, 1), (2, 3, 1, 1, 1), (1, 1, 2, 33, 27), (3, 8, 2, 32, 1)]
+)
+@pytest.mark.usefixtures("isa", "two_threads")
+def test_gradients_in_one_call(generator, monkeypatch, case):
+    """Of all inputs but the norm's weights, which take single steps."""
+    monkeypatch.setattr(CpuSteps, "most_rows", MostRows(10**6, 10**6))
+    monkeypatch.setattr(adapter, "backward_by_steps", None)
+    tensors, heads = inputs(generator, *case), case[2]
+    grad = torch.randn(tensors[0].shape, generator=generator)
+
+    def slopes(function, tensors):
+        leaves = [
+            x.detach().clone().requires_grad_(name not in ("norm_weight", "norm_bias"))
+            for name, x in zip(INPUTS, tensors, strict=True)
+        ]
+        out = function(*leaves, heads)
+        asked = [x for x in leaves if x.requires_grad]
+        return torch.autograd.grad(out, asked, grad.to(out.dtype))
+
+    want = slopes(reference.temporal_adapter, tensors)
+    single = [x.float() for x in tensors]
+    twin = slopes(reference.temporal_adapter, single)
+    for a, b, c in zip(slopes(ours, single), twin, want, strict=True):
+        near(a, b, c, 8.0 * EPS * (1.0 + c.abs().max().item()))
+
+
+def test_the_op_and_the_plain_call_agree(generator):
+    """A profiler, a mode or a transform sees the op; otherwise it is left out."""
+    tensors = [x.float() for x in inputs(generator, 2, 8, 2, 32, 16)]
+    grad = torch.randn(tensors[0].shape, generator=generator)
+    want = value_and_slopes(ours, tensors, 2, grad)
+    with torch.profiler.profile() as seen:
+        got = value_and_slopes(ours, tensors, 2, grad)
+    names = {event.name for event in seen.events()}
+    assert {"mafsar::temporal_adapter", "mafsar::temporal_adapter_backward"} <= names
+    for a, b in zip(got, want, strict=True):
+        assert torch.equal(a, b)
+    with torch._subclasses.FakeTensorMode() as mode:
+        fake = [mode.from_tensor(x) for x in tensors]
+        assert ours(*fake, 2).shape == (2, 8, 64)
+
+
+def test_checked_again_for_other_shapes(generator):
+    """What was checked for some inputs does not hold for others of the same names."""
+    tensors = [x.float() for x in inputs(generator, 2, 8, 2, 32, 16)]
+    ours(*tensors, 2)
+    for name, bad in (("up_bias", tensors[10][:32]), ("c", tensors[0][..., :32].contiguous())):
+        wrong = [bad if n == name else x for n, x in zip(INPUTS, tensors, strict=True)]
+        with pytest.raises(ValueError, match="must have shape"):
+            ours(*wrong, 2)
+    with pytest.raises(ValueError, match="heads must divide"):
+        ours(*tensors, 3)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_opcheck(generator, dtype):
     tensors = [x.to(dtype) for x in inputs(generator, 2, 3, 2, 16, 5)]
