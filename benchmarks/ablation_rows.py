@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,30 +47,34 @@ class Seen:
     beside: Tensor | None
 
 
-@torch.inference_mode()
-def see(network: MafsarNetwork, clips: NDArray[np.uint8]) -> Seen:
+def see(network: MafsarNetwork, clips: NDArray[np.uint8], threads: int = 1) -> Seen:
     """Runs the frozen parts once.
 
     Args:
         network: Frozen towers without adapters.
         clips: Forward clips, (P, M, T, S, S, 3).
+        threads: How many clips are seen at a time.
     """
-    flat = clips.reshape(-1, *clips.shape[2:])
-    kept: tuple[list[Tensor], ...] = ([], [], [])
-    for start in range(0, len(flat), ENCODED):
-        pixels, beside = network.see_photo(torch.from_numpy(flat[start : start + ENCODED].copy()))
+
+    @torch.inference_mode()
+    def one(clip: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor | None]:
+        pixels, beside = network.see_photo(torch.from_numpy(clip.copy())[None])
         maps = pixels
         if network.visual.stem is not None:
-            maps = network.visual.stem(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
-        kept[0].append(maps)
-        kept[1].append(both_ways(network.encode_tower(maps, None)[0]))
-        if beside is not None:
-            kept[2].append(beside_both_ways(network, beside))
+            maps = network.visual.stem(pixels[0])[None]
+        raw, _ = network.encode_tower(maps, None)
+        back = None if beside is None else beside_both_ways(network, beside)[0]
+        return maps[0].contiguous(), both_ways(raw)[0], back
+
+    with ThreadPoolExecutor(threads) as workers:
+        parts = list(workers.map(one, clips.reshape(-1, *clips.shape[2:])))
+    maps, raw, beside = zip(*parts, strict=True)
     shape = clips.shape[:2]
-    maps, raw, beside_all = (torch.cat(each).unflatten(0, shape) if each else None for each in kept)
-    assert maps is not None
-    assert raw is not None
-    return Seen(maps, raw, beside_all)
+    return Seen(
+        torch.stack(maps).unflatten(0, shape),
+        torch.stack(raw).unflatten(0, shape),
+        None if beside[0] is None else torch.stack(beside).unflatten(0, shape),  # type: ignore[arg-type]
+    )
 
 
 def both_ways(clips: Tensor) -> Tensor:

@@ -331,22 +331,26 @@ def test_a_kept_row_belongs_to_its_towers_and_arguments(
 ) -> None:
     ran: list[str] = []
 
-    def run_row(row: str, *_: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run_row(_: int, row: str, *__: object) -> tuple[dict[str, Any], dict[str, Any]]:
         ran.append(row)
-        return {"row": row}, {"text": np.ones(2, np.float32)}
+        return {"row": row, "seconds": 0.0}, {"text": np.ones(2, np.float32)}
 
-    def backbone(sha256: str) -> Any:
-        return argparse.Namespace(sha256=sha256, views=Scoring(views=0.5, lam=0.1))
-
-    def kept(seed: int, fold: int, towers: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        return ablation.kept_row("both", seed, fold, backbone(towers), dict, arguments)
+    def kept(seed: int, fold: int, towers: str) -> dict[str, Any]:
+        backbone = argparse.Namespace(sha256=towers, views=Scoring(views=0.5, lam=0.1))
+        path = ablation.kept_path(seed, "both", fold, backbone, arguments)
+        job = (seed, "both", fold)
+        seen = argparse.Namespace()
+        found: dict[str, Any] = ablation.kept_row(
+            job, path, backbone=backbone, seen=seen, arguments=arguments
+        )
+        return found
 
     monkeypatch.setattr(ablation, "run_row", run_row)
     arguments.work = tmp_path
     for _ in range(2):
-        about, found = kept(0, 0, "towers")
-        assert about == {"row": "both"}
-        np.testing.assert_array_equal(found["text"], [1, 1])
+        found = kept(0, 0, "towers")
+        assert found["row"] == "both"
+        np.testing.assert_array_equal(found["found"]["text"], [1, 1])
     assert len(ran) == 1
     for seed, fold, towers in ((0, 0, "other towers"), (1, 0, "towers"), (0, 1, "towers")):
         kept(seed, fold, towers)
