@@ -33,6 +33,8 @@ from mafsar.video import find_clips
 
 FIRST_SEED = 8_000_000  # no clip of training, validation or of the recipe's own table
 RESULTS = Path(__file__).parent / "results"
+CARD = Path(__file__).parents[1] / "docs" / "starter.md"
+BEGIN, END = "<!-- table: benchmarks/starter.py --write -->\n", "<!-- end of table -->"
 Row = dict[str, object]
 
 
@@ -44,7 +46,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=12, help="rendered clips of each class")
     parser.add_argument("--data", type=Path, action="append", default=[])
     parser.add_argument("--views", action="append", default=[], help="beside the model's own")
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--write", action="store_true", help="to results/ and docs/starter.md")
     chosen = parser.parse_args()
     model = mafsar.load_model(chosen.model)
     rows: list[Row] = []
@@ -53,7 +55,7 @@ def main() -> None:
             rows.append(row)
             print(_line(row), flush=True)
     if chosen.write:
-        _write(rows, chosen)
+        _write(rows)
 
 
 def _rows(model: mafsar.Encoder, chosen: argparse.Namespace, views: str) -> Iterator[Row]:
@@ -179,18 +181,19 @@ def _line(row: Row) -> str:
     return f"| {row['set']} | {row['way']} | {row['views']} | {row['accuracy']:.1f}{half} | {ece} |"
 
 
-def _write(rows: list[Row], chosen: argparse.Namespace) -> None:
+def _write(rows: list[Row]) -> None:
     machine = processor_name()
     document = {"machine": machine, "python": platform.python_version(), "rows": rows}
     (RESULTS / "starter.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    lines = [
-        f"`python benchmarks/starter.py`, model {chosen.model}, {machine}",
-        "",
+    table = [
         "| set | ways | views | accuracy, 1 shot, % | calibration error |",
         "|---|---|---|---|---|",
         *map(_line, rows),
     ]
-    (RESULTS / "starter.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    before, rest = CARD.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    text = before + BEGIN + "\n".join(table) + "\n" + END + after
+    CARD.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

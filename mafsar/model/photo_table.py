@@ -47,7 +47,7 @@ class PhotoConfig:
 
     things: int = 256
     people: int = 64
-    sums: float = 17.0
+    sums: float = 16.0
 
     def __post_init__(self) -> None:
         for name, width, most in (

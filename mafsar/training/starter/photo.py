@@ -48,8 +48,8 @@ class PhotoPlan:
 
     clips: int = 4
     places: int = 120
-    things: float = 1.3
-    people: float = 0.12
+    things: float = 2.0
+    people: float = 0.18
     change: float = 0.55
     lam: float = 0.1
 
