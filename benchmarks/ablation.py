@@ -179,6 +179,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--model", default="tiny", help="its towers; any name that train takes")
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--folds", default=",".join(map(str, range(FOLDS))), help="held out, ≥ 2")
     parser.add_argument(
         "--episodes", type=int, default=640, help="training tasks of a row and fold"
     )
@@ -205,8 +206,9 @@ def main() -> None:
     backbone = open_backbone(arguments, pairs)
 
     began = time.perf_counter()
-    seeds = map(int, arguments.seeds.split(","))
-    jobs = list(itertools.product(seeds, arguments.rows.split(","), range(FOLDS)))
+    seeds, folds = (map(int, text.split(",")) for text in (arguments.seeds, arguments.folds))
+    rows = arguments.rows.split(",")
+    jobs = [(seed, row, fold) for seed, fold, row in itertools.product(seeds, folds, rows)]
     paths = [kept_path(*job, backbone, arguments) for job in jobs]
     finished = all(path is not None and path.is_file() for path in paths)
     # Rows beside each other, each on one thread, are faster than threads inside an operation.
@@ -255,7 +257,7 @@ def kept_path(
     """Where the answers of the same arguments are kept, with the same towers, named by hash."""
     if arguments.work is None:
         return None
-    ignored = ("model", "rows", "seeds", "threads", "work", "write")
+    ignored = ("folds", "model", "rows", "seeds", "threads", "work", "write")
     values = {n: str(v) for n, v in vars(arguments).items() if v is not None and n not in ignored}
     values["views"] = f"{backbone.views.views} {backbone.views.lam}"
     key = json.dumps([row, seed, fold, backbone.sha256, values], sort_keys=True)

@@ -38,7 +38,7 @@ def accuracies(results: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]
 
     Returns:
         Of each row and seed its facts and, by `raw off` to `views fused`, the pairs' accuracies,
-        None where names are used and not known.
+        None where names are used and not known, and in folds that were not run.
     """
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for item in results:
