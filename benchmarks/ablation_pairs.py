@@ -1,75 +1,102 @@
-"""The ablation's clips, in pairs that differ in order alone, and its episodes."""
+"""The ablation's clips, in pairs that differ in order alone, its folds and its episodes."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from mafsar.data.episodes import Episodes
-from mafsar.data.loader import EpisodeBatch
 from mafsar.data.parallel import in_processes
-from mafsar.synthetic.actions.classes import action, class_names
+from mafsar.synthetic.actions.classes import Split, action, class_names
 from mafsar.synthetic.clips.render import render_clip
 from mafsar.training.config import TrainConfig
 
-# No two parts share a seed, nor any with what the starter was trained on.
-FIRST_SEEDS = {"train": 11_000_000, "val": 14_000_000, "test": 15_000_000}
+FIRST_SEED = 11_000_000  # the starter's clips have seeds below
+FOLDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Pairs:
-    """The clips of one part.
+class Pair:
+    """Two classes that are one another backwards.
 
     Attributes:
-        names: Class names, each followed by its partner, (2 · P).
-        frames: The forward clips, uint8 (P, M, T, S, S, 3), or their raw features, (P, M, T, E).
+        names: The class and its partner.
+        part: Where the starter's recipe has them: its towers were trained on single frames of
+            "train", with captions, and on nothing of the others.
     """
 
-    names: list[str]
-    frames: Tensor
+    names: tuple[str, str]
+    part: Split
 
-    def clips(self, pair: int, take: int) -> Tensor:
-        """A clip forwards and backwards, (2, T, …)."""
-        clip = self.frames[pair, take]
-        return torch.stack([clip, clip.flip(0)])
-
-    def middle(self, count: int) -> Pairs:
-        """The middle `count` frames of every clip."""
-        first = (self.frames.shape[2] - count) // 2
-        return Pairs(self.names, self.frames[:, :, first : first + count])
+    @property
+    def labels(self) -> list[str]:
+        """The names as words."""
+        return [name.replace("_", " ") for name in self.names]
 
 
-def pair_names(part: str) -> list[str]:
-    """Names of a part's classes that are one another backwards, partner after partner."""
-    names = class_names(part)  # type: ignore[arg-type]
-    first = [n for n in names if (other := action(n).partner) and action(other).backwards]
-    return [name for forward in first for name in (forward, action(forward).partner or "")]
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """One training episode: a pair, and the takes that are support and query."""
+
+    number: int
+    pair: int
+    support: int
+    query: int
 
 
-def render_pairs(part: str, takes: int, size: int, frames: int, work: Path | None) -> Pairs:
-    """Renders `takes` clips of each pair, or reads them where they are kept."""
-    names = pair_names(part)
-    kept = None if work is None else work / f"{part}-{takes}-{size}-{frames}.npy"
+def all_pairs() -> list[Pair]:
+    """The pairs of all three parts."""
+    found = []
+    for part in get_args(Split):
+        for name in class_names(part):
+            partner = action(name).partner
+            if partner is not None and action(partner).backwards:
+                found.append(Pair((name, partner), part))
+    return found
+
+
+def fold_of(pairs: Sequence[Pair]) -> NDArray[np.intp]:
+    """The fold in which each pair is held out, (P,); those unknown to the towers are spread."""
+    order = np.random.default_rng(0).permutation(len(pairs))
+    order = sorted(order, key=lambda index: pairs[index].part == "train")
+    folds = np.empty(len(pairs), np.intp)
+    folds[order] = np.arange(len(pairs)) % FOLDS
+    return folds
+
+
+def render_pairs(
+    pairs: Sequence[Pair], takes: int, size: int, frames: int, middle: int, work: Path | None
+) -> NDArray[np.uint8]:
+    """Renders `takes` clips of each pair forwards, or reads them where they are kept.
+
+    Returns:
+        The middle frames of each clip, (P, takes, middle, S, S, 3).
+    """
+    kept = None if work is None else work / f"clips-{takes}-{size}-{frames}-{middle}.npy"
     if kept is not None and kept.is_file():
-        return Pairs(names, torch.from_numpy(np.load(kept)))
-    jobs = render_jobs(part, takes, size, frames)
-    clips = np.stack(list(in_processes(_render, jobs, chunk=8)))
-    clips = clips.reshape(len(names) // 2, takes, *clips.shape[1:])
+        found: NDArray[np.uint8] = np.load(kept, mmap_mode="r")
+        return found
+    first = (frames - middle) // 2
+    rendered = in_processes(_render, render_jobs(pairs, takes, size, frames), chunk=8)
+    clips = np.stack([clip[first : first + middle] for clip in rendered])
+    clips = clips.reshape(len(pairs), takes, *clips.shape[1:])
     if kept is not None:
         np.save(kept, clips)
-    return Pairs(names, torch.from_numpy(clips))
+    return clips
 
 
-def render_jobs(part: str, takes: int, size: int, frames: int) -> list[tuple[str, int, int, int]]:
-    """What `render_clip` is asked for: (name, seed, frames, size) of each clip of a part."""
+def render_jobs(
+    pairs: Sequence[Pair], takes: int, size: int, frames: int
+) -> list[tuple[str, int, int, int]]:
+    """What `render_clip` is asked for: (name, seed, frames, size) of each clip."""
     return [
-        (name, FIRST_SEEDS[part] + 10_000 * pair + take, frames, size)
-        for pair, name in enumerate(pair_names(part)[::2])
+        (pair.names[0], FIRST_SEED + 10_000 * index + take, frames, size)
+        for index, pair in enumerate(pairs)
         for take in range(takes)
     ]
 
@@ -79,25 +106,25 @@ def _render(job: tuple[str, int, int, int]) -> np.ndarray:
     return render_clip(name, seed=seed, frames=frames, size=size)
 
 
-def training_episodes(pairs: Pairs, config: TrainConfig) -> Iterator[EpisodeBatch]:
-    """Seeded episodes: a pair, one take of it as support and another as query."""
+def training_episodes(among: NDArray[np.intp], takes: int, config: TrainConfig) -> Iterator[Drawn]:
+    """Seeded episodes: a pair among those to train on, one take as support, another as query."""
     for number in range(config.episodes or 0):
         rng = np.random.default_rng([config.seed, number])
-        pair = int(rng.integers(len(pairs.frames)))
-        support, query = rng.choice(pairs.frames.shape[1], 2, replace=False).tolist()
-        classes = torch.tensor([2 * pair, 2 * pair + 1])
-        clips = (pairs.clips(pair, take)[:, None] for take in (support, query))
-        yield EpisodeBatch(number, *clips, classes)
+        pair = int(rng.choice(among))
+        support, query = rng.choice(takes, 2, replace=False).tolist()
+        yield Drawn(number, pair, support, query)
 
 
-def test_episodes(pairs: Pairs) -> tuple[Episodes, np.ndarray]:
-    """Episodes in which every clip is support once and query once, and the clips' classes."""
-    total, takes = pairs.frames.shape[:2]
+def test_episodes(pairs: int, takes: int) -> tuple[Episodes, NDArray[np.intp]]:
+    """Episodes in which every clip is support once and query once, and the clips' classes.
+
+    Clips are (pair, take, direction), flattened; the episodes of a pair follow one another.
+    """
     order = np.random.default_rng(0).permutation(takes)
-    first = (np.arange(total)[:, None] * takes + order).ravel() * 2
-    then = (np.arange(total)[:, None] * takes + np.roll(order, 1)).ravel() * 2
+    first = (np.arange(pairs)[:, None] * takes + order).ravel() * 2
+    then = (np.arange(pairs)[:, None] * takes + np.roll(order, 1)).ravel() * 2
     both = np.arange(2)
-    classes = 2 * np.repeat(np.arange(total), takes)[:, None] + both
+    classes = 2 * np.repeat(np.arange(pairs), takes)[:, None] + both
     indices = [(start[:, None] + both)[..., None].astype(np.int32) for start in (first, then)]
-    class_index = np.repeat(np.arange(total), takes)[:, None] * 2 + both
+    class_index = np.repeat(np.arange(pairs), takes)[:, None] * 2 + both
     return Episodes(2, 1, 1, 0, classes.astype(np.int32), *indices), class_index.ravel()

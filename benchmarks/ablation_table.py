@@ -1,86 +1,160 @@
-"""The ablation's table: accuracies of each row, and paired differences between rows, as Markdown."""
+"""The ablation's tables: accuracies of each row, and paired differences between rows, as Markdown."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.choices import Scoring
+from mafsar.training.fit import fit_match, fused_scores, share_right
+
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "ablation.md"
 BEGIN, END = "<!-- table: benchmarks/ablation.py --write -->\n", "<!-- end of table -->\n"
-SCORES = ("text off", "alpha 0", "fused")
-# What the paper leads one to expect, and the baseline against the method.
+WAYS = ("raw", "views")
+SCORES = {"off": "text off", "on": "alpha = 0", "fused": "fused"}
+COLUMNS = [f"{way} {score}" for way in WAYS for score in SCORES]
+# What the paper leads one to expect, and the method against its backbone.
 EXPECTED = (
     ("TPCM only", "nothing"), ("adapters only", "TPCM only"), ("both", "adapters only"),
-    ("both", "full tuning"),
+    ("both", "nothing"),
 )  # fmt: skip
 
-
-def episodes_of(document: dict[str, Any], row: str, score: str) -> NDArray[np.float64]:
-    """Share of right answers of each test episode, a line a seed, (seeds, n)."""
-    return np.array([found[score] for found in document["results"] if found["row"] == row])
+Floats = NDArray[np.float64]
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean over episodes and half width of its 95 % interval, points; values (seeds, n).
+def accuracies(results: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]]) -> list[Any]:
+    """Share of right answers of every pair, by each way to match and use of names.
 
-    A test episode is one draw for all seeds: their mean is taken first.
+    Args:
+        results: Of each row, seed and fold: `found` (`ablation_rows.held_out`) and facts about it.
+        pairs: In their order, with `fold` and `known`.
+
+    Returns:
+        Of each row and seed its facts and, by `raw off` to `views fused`, the pairs' accuracies,
+        None where names are used and not known, and in folds that were not run.
     """
-    each = 100 * values.mean(axis=0)
-    return float(each.mean()), float(1.96 * each.std(ddof=1) / np.sqrt(len(each)))
+    runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for item in results:
+        runs.setdefault((item["row"], item["seed"]), []).append(item)
+    return [_one_run(folds, pairs) for folds in runs.values()]
 
 
-def by_pair(document: dict[str, Any]) -> list[str]:
-    """The third table: each pair on its own, text off; its episodes follow one another."""
-    names = document["names"]
-    rows = list(dict.fromkeys(found["row"] for found in document["results"]))
-    lines = [f"| pair, text off, % | {' | '.join(rows)} |", "|---|" + "---|" * len(rows)]
-    means = [
-        100 * episodes_of(document, row, "text off").mean(axis=0).reshape(len(names) // 2, -1)
-        for row in rows
+def _one_run(folds: list[dict[str, Any]], pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    kept: dict[str, list[float | None]] = {name: [None] * len(pairs) for name in COLUMNS}
+    fitted = []
+    for own in folds:
+        held = [i for i, pair in enumerate(pairs) if pair["fold"] == own["fold"]]
+        known = [i for i in held if pairs[i]["known"]]
+        for way in WAYS:
+            match = fit_on([one["found"] for one in folds if one is not own], way)
+            found = own["found"]
+            visual, text = (found[name].astype(np.float64) for name in (f"{way} on", "text"))
+            right = {
+                "off": (held, share_right(found[f"{way} off"])),
+                "on": (known, share_right(visual)),
+                "fused": (known, share_right(fused_scores(visual, text, match))),
+            }
+            for score, (places, shares) in right.items():
+                means = shares.reshape(len(places), -1).mean(axis=1)
+                for place, mean in zip(places, means, strict=True):
+                    kept[f"{way} {score}"][place] = round(float(mean), 6)
+            fitted.append(
+                {"fold": own["fold"], "way": way, "alpha": match.alpha, "scale": match.visual_scale}
+            )
+    facts = {name: folds[0][name] for name in ("row", "seed", "tuned")}
+    seconds = {name: sum(o[name] for o in folds) for name in ("training_seconds", "seconds")}
+    return facts | seconds | {"fitted": fitted, "accuracy": kept}
+
+
+def fit_on(others: Sequence[dict[str, Any]], way: str) -> Scoring:
+    """α and visual_scale of a fold, from the answers of the other folds."""
+    visual, text = (
+        np.concatenate([found[name].astype(np.float64) for found in others])
+        for name in (f"{way} on", "text")
+    )
+    return fit_match(visual, text, Scoring())
+
+
+def t_quantile(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t, by Fisher's expansion; right to 0.1 % from 5 on."""
+    z, v = 1.959963984540054, float(freedom)
+    terms = (
+        z,
+        (z**3 + z) / (4 * v),
+        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2),
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3),
+    )
+    return sum(terms)
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """Mean over pairs and half width of its 95 % interval, points; shares (P,) of pairs."""
+    each = 100 * values
+    half = t_quantile(len(each) - 1) * each.std(ddof=1) / math.sqrt(len(each))
+    return float(each.mean()), float(half)
+
+
+def of_pairs(document: dict[str, Any], row: str, column: str, parts: Sequence[str]) -> Floats:
+    """Accuracy of each pair that has one, mean over seeds, (P,)."""
+    runs = [run["accuracy"][column] for run in document["results"] if run["row"] == row]
+    taken = [
+        i
+        for i, pair in enumerate(document["pairs"])
+        if pair["part"] in parts and runs[0][i] is not None
     ]
-    for pair, (first, second) in enumerate(zip(names[::2], names[1::2], strict=True)):
-        cells = " | ".join(f"{of_row[pair].mean():.1f}" for of_row in means)
-        lines.append(f"| {first}, {second} | {cells} |".replace("_", " "))
-    return lines
+    return np.array(runs, dtype=object)[:, taken].astype(np.float64).mean(axis=0)
 
 
 def table(document: dict[str, Any]) -> str:
     """All tables."""
-    rows = list(dict.fromkeys(found["row"] for found in document["results"]))
-    lines = [
-        "| row | tuned | text off, % | alpha = 0, % | fused, % | seeds, text off | training, s |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = list(dict.fromkeys(run["row"] for run in document["results"]))
+    heads = [f"{way}, {name}" for way in WAYS for name in SCORES.values()]
+    every = ("train", "val", "test")
+    lines = [f"| row | tuned | {' | '.join(heads)} | training, s |", "|---" * 9 + "|"]
     for row in rows:
-        found = [item for item in document["results"] if item["row"] == row]
-        cells = []
-        for score in SCORES:
-            mean, half = interval(episodes_of(document, row, score))
-            cells.append(f"{mean:.1f} ± {half:.1f}")
-        seeds = " ".join(f"{100 * np.mean(item['text off']):.1f}" for item in found)
-        tuned = found[0]["tuned"]
-        seconds = float(np.mean([item["training_seconds"] for item in found]))
-        lines.append(f"| {row} | {tuned:,} | {' | '.join(cells)} | {seeds} | {seconds:.0f} |")
-    lines += [
-        "",
-        "| paired difference, points | text off | alpha = 0 | fused |",
-        "|---|---|---|---|",
-    ]
-    for better, worse in EXPECTED:
-        if better not in rows or worse not in rows:
-            continue
-        cells = []
-        for score in SCORES:
-            pair = (episodes_of(document, name, score) for name in (better, worse))
-            mean, half = interval(np.subtract(*pair))
-            cells.append(f"{mean:+.1f} ± {half:.1f}")
-        lines.append(f"| {better} − {worse} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *by_pair(document)]) + "\n"
+        runs = [run for run in document["results"] if run["row"] == row]
+        means = (interval(of_pairs(document, row, column, every)) for column in COLUMNS)
+        cells = " | ".join(f"{mean:.1f} ± {half:.1f}" for mean, half in means)
+        seconds = float(np.mean([run["training_seconds"] for run in runs]))
+        lines.append(f"| {row} | {runs[0]['tuned']:,} | {cells} | {seconds:.0f} |")
+    for title, parts in (
+        ("difference, points, all pairs", every),
+        ("difference, points, pairs of which the towers saw no frame", ("val", "test")),
+    ):
+        lines += ["", f"| {title} | {' | '.join(heads)} |", "|---" * 7 + "|"]
+        for better, worse in EXPECTED:
+            if better in rows and worse in rows:
+                cells = " | ".join(_difference(document, better, worse, parts))
+                lines.append(f"| {better} − {worse} | {cells} |")
+    return "\n".join([*lines, "", *_by_seed(document, rows)]) + "\n"
+
+
+def _difference(
+    document: dict[str, Any], better: str, worse: str, parts: Sequence[str]
+) -> list[str]:
+    cells = []
+    for column in COLUMNS:
+        one, two = (of_pairs(document, row, column, parts) for row in (better, worse))
+        mean, half = interval(one - two)
+        cells.append(f"{mean:+.1f} ± {half:.1f}")
+    return cells
+
+
+def _by_seed(document: dict[str, Any], rows: Sequence[str]) -> list[str]:
+    """The last table: what another initialisation changes, text off."""
+    lines = ["| seeds, text off, % | raw | views |", "|---|---|---|"]
+    for row in rows:
+        runs = [run["accuracy"] for run in document["results"] if run["row"] == row]
+        cells = (" ".join(f"{100 * np.mean(a[f'{way} off']):.1f}" for a in runs) for way in WAYS)
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return lines
 
 
 def write_results(document: dict[str, Any], *, keep: bool) -> None:
