@@ -19,7 +19,7 @@ from mafsar.runtime.live.events import Event, State, Status, now
 from mafsar.runtime.live.inbox import Inbox, News
 from mafsar.runtime.live.intake import Cut, Intake, Viewer
 from mafsar.runtime.live.judge import Judge
-from mafsar.runtime.live.tracker import Span, Tracker
+from mafsar.runtime.live.tracker import Reading, Span, Tracker
 from mafsar.runtime.live.windows import Window, WindowPlan, plan_windows
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry
@@ -92,9 +92,11 @@ class Watch(Iterator[Event]):
         sustained: Windows a second that this machine encodes; None before it was measured, which is
             done for live sources.
         on_turn: Called between windows, a few times a second at least; None = nothing.
+        on_reading: Called with the number of the source and what each window says; None = nothing.
     """
 
     on_turn: Callable[[], None] | None = None
+    on_reading: Callable[[int, Reading], None] | None = None
 
     def __init__(
         self,
@@ -224,7 +226,11 @@ class Watch(Iterator[Event]):
         finally:
             self._inbox.close()
             for source in self._sources:
-                if source.intake is not None and source.place.kind not in ("frames", "stdin"):
+                if source.intake is not None and source.place.kind not in (
+                    "frames",
+                    "pushed",
+                    "stdin",
+                ):
                     source.intake.join(5.0)
         if len(self._failed) == len(self._sources):
             raise next(iter(self._failed.values()))
@@ -275,7 +281,10 @@ class Watch(Iterator[Event]):
             source.seconds = max(source.seconds, item.end)
             source.delays += done - item.made
             source.judged += 1
-            for word, span in source.trackers[item.region].take(next(readings)):
+            reading = next(readings)
+            if self.on_reading is not None:
+                self.on_reading(number, reading)
+            for word, span in source.trackers[item.region].take(reading):
                 yield self._event(word, source, self._names[item.region], span)
 
     def _hear(self, source: _Source, news: News) -> Iterator[Event]:
