@@ -20,6 +20,7 @@ from mafsar.errors import InputError, MissingError
 from mafsar.files import is_folder
 from mafsar.video import content_sha256, load_clip
 from mafsar.video.live.signs import is_lit
+from mafsar.video.motion import is_still, motion_levels
 from mafsar.video.sniff import clip_kind
 
 PRIVATE = ".studio"
@@ -167,7 +168,7 @@ class SupportFolder:
         aside = self._aside(clip)
         clip.path.replace(aside)
         self._drop_empty(clip.label)
-        return aside.parent.name
+        return aside.parent.parent.name
 
     def restore(self, key: str) -> None:
         """Brings a removed clip back.
@@ -268,8 +269,8 @@ def check_clip(path: Path, name: str, *, still: bool = False) -> None:
         raise InputError(f"{name}: {str(error).partition(': ')[2] or error}") from None
     if not any(is_lit(frame[::4, ::4]) for frame in frames):
         raise InputError(f"{name}: is dark; open the camera's cover, or turn on the light")
-    if not still and all((frame == frames[0]).all() for frame in frames[1:]):
-        raise InputError(f"{name}: nothing changes in it: the camera is frozen, or it is a still")
+    if not still and is_still(motion_levels(frames)):
+        raise InputError(f"{name}: nothing moves in it; a clip shows an action from start to end")
 
 
 def _free_path(folder: Path, name: str, suffix: str) -> Path:

@@ -140,14 +140,14 @@ class Workshop:
             }
 
     def strip(self, key: str) -> bytes | None:
-        """The frames of a clip of the bank side by side, as JPEG; None where it is not enrolled."""
+        """The frames of a clip of the bank in two rows, as JPEG; None where it is not enrolled."""
         bank = self.bank
         if bank is None or bank.images is None:
             return None
         path = self.folder.clip(key).path
         for row, clip in enumerate(bank.clips):
             if clip.path == path:
-                return jpeg(np.concatenate(list(bank.images[row]), axis=1))
+                return jpeg(_two_rows(bank.images[row]))
         return None
 
     def save_bank(self, path: Path) -> Path:
@@ -241,6 +241,16 @@ def jpeg(frame: Frames, quality: int = 82) -> bytes:
     data = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(frame)).save(data, "JPEG", quality=quality)
     return data.getvalue()
+
+
+def _two_rows(frames: Frames) -> Frames:
+    """Frames (T, S, S, 3) in two rows of half as many; an odd one's place stays grey."""
+    half = -(-len(frames) // 2)
+    missing = np.full((2 * half - len(frames), *frames.shape[1:]), 128, np.uint8)
+    whole = np.concatenate([frames, missing])
+    return np.concatenate(
+        [np.concatenate(list(row), axis=1) for row in (whole[:half], whole[half:])]
+    )
 
 
 def _shown(answer: Match) -> dict[str, Any]:

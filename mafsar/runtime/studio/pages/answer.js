@@ -19,7 +19,7 @@ export function showAnswer(answer, name, state, keep) {
     el("p", { class: "small muted" }, "Above this clip, below the nearest clip of ", word(answer.shown.support_label), ", ", word(answer.shown.support_name), ". The stronger a line, the more the two frames are paired."),
     bars(answer.topk),
     el("p", { class: "small muted number" }, `${facts.join(" · ")} · shares of the given classes sum to 1; they are not the chance of being right`),
-    answer.warning ? el("p", { class: "small warn" }, word(answer.warning)) : null,
+    ...(answer.warning ? [el("p", { class: "small warn" }, word(answer.warning))] : []),
     keeper(state, best.label, keep),
   );
   card.hidden = false;

@@ -50,7 +50,7 @@ function classCard({ label, clips }, state, acts) {
 function clipCard(clip, label, state, acts) {
   const labels = [...state.classes.map((item) => item.label), NONE].filter((each) => each !== label);
   const to = el("select", { "aria-label": `Move ${clip.name} to another class`, "data-key": `move-${clip.id}`, onchange: (event) => event.target.value && acts.move(clip, event.target.value) },
-    el("option", { value: "" }, "move to …"),
+    el("option", { value: "" }, "move …"),
     ...labels.map((each) => el("option", { value: each }, each === NONE ? "background" : each)));
   const bad = clip.hurts || clip.right === false || clip.left_out;
   return el(

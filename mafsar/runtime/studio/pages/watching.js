@@ -10,6 +10,9 @@ const HEIGHT = 120;
 const KEPT = "mafsar-events";
 const CHOSEN = "mafsar-threshold";
 
+const ABOUT = "Each dot is a window: high is “none of the classes”. Only dots below the line count as an action.";
+const UNCALIBRATED = "This model is not calibrated to say “none”: every window counts as one of the classes.";
+
 let session = null;
 let readings = [];
 let events = [];
@@ -36,7 +39,8 @@ export const watching = {
     automatic = state.threshold;
     calibrated = state.calibrated;
     byId("threshold").disabled = byId("automatic").disabled = !calibrated;
-    if (!calibrated) byId("threshold-about").textContent = "This model is not calibrated to say “none”: every window counts as one of the classes.";
+    byId("chart").toggleAttribute("hidden", !calibrated);
+    byId("threshold-about").textContent = calibrated ? ABOUT : UNCALIBRATED;
     byId("watch-start").disabled = state.classes.length === 0;
     drawThreshold();
   },
