@@ -17,6 +17,12 @@ from mafsar.cli.plain import plain
 HOST = "127.0.0.1"
 
 
+def _check_port(value: int) -> int:
+    if not 0 <= value < 65536:
+        raise typer.BadParameter(f"{value} is not a port from 0 to 65535")
+    return value
+
+
 def studio(
     support: Annotated[
         Path,
@@ -25,7 +31,13 @@ def studio(
         ),
     ] = Path("support"),
     port: Annotated[
-        int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port on this machine.")
+        int,
+        typer.Option(
+            "--port",
+            metavar="N",
+            callback=_check_port,
+            help="Port on this machine; 0: any free one.",
+        ),
     ] = 8765,
     model: opt.ModelOption = None,
     engine: opt.EngineOption = "auto",
