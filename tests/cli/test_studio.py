@@ -54,6 +54,7 @@ def test_the_studio_serves_until_it_is_ended(support: Path) -> None:
         _, err = child.communicate(timeout=30)
     finally:
         child.kill()
+        child.communicate()
     assert child.returncode == 0, err
     assert "open the address above" in err
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mafsar.choices import TextUse
 from mafsar.data.labels import NONE_FOLDER
-from mafsar.errors import MafsarError, UnavailableError
+from mafsar.errors import InputError, MafsarError, UnavailableError
 from mafsar.runtime.bank.bank import SUFFIX, Bank
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.bank.pictures import clip_frames
@@ -133,7 +133,8 @@ class Workshop:
         with self._lock:
             (answer,) = self.matcher(threshold).stream([Query(name, path)])
             if not isinstance(answer, Match):
-                raise answer.cause
+                # The user knows the clip by its name, not by where it came in.
+                raise InputError(self._words(answer.cause).replace(str(path), name))
             return answer.to_json() | {
                 "shown": _shown(answer),
                 "threshold": self._threshold(threshold),

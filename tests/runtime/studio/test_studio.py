@@ -181,6 +181,7 @@ def test_a_clip_is_named_and_the_alignment_shown(taught: TestClient, clip_bytes:
     assert shown["query"].startswith("data:image/jpeg;base64,")
     bad = taught.post("/api/match", params={"name": "q.mp4"}, content=b"garbage")
     assert bad.status_code == 422
+    assert bad.json()["error"].startswith("q.mp4: ")
     own = taught.post("/api/match", params={"name": "q.mp4"}, content=clip_bytes(1, 0)).json()
     assert "has the same content and was left out" in own["warning"]
     assert taught.post("/api/match", params={"threshold": "2"}, content=b"x").status_code == 422

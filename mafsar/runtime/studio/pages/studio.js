@@ -111,8 +111,7 @@ async function recordClips() {
       if (!camera.isOn()) break;
       byId("said").textContent = `Clip ${k + 1} of ${many}: now`;
       const { blob, ending } = await camera.record(seconds);
-      const more = k + 1 < many ? "1" : "0";
-      show(await ask("/api/clips", { method: "POST", query: { label: asked, ending, more }, body: blob }));
+      show(await ask("/api/clips", { method: "POST", query: { label: asked, ending }, body: blob }));
     }
     byId("said").textContent = `Recorded ${many === 1 ? "a clip" : `${many} clips`} of ${asked === NONE ? "the background" : asked}.`;
   });

@@ -12,6 +12,7 @@ function makeSources(sources) {
   const names = sources.map((source) => source.name).join("\n");
   if (names === shown) return;
   shown = names;
+  if (sources.length > 1) byId("table").classList.remove("single");
   byId("sources").replaceChildren(...sources.map((source, k) => el(
     "div", { class: "card", "data-source": k },
     el("div", { class: "head" }, el("h2", {}, word(source.name)), el("span", { class: "chip" }, source.state)),
@@ -47,6 +48,7 @@ async function turn() {
     byId("health").textContent = `up ${clock(state.up_seconds)} · ${state.windows} windows · ${clock(state.watched_seconds)} watched`;
     const heard = await ask("/api/events", { query: { since } });
     since = heard.next;
+    if (heard.said.some((event) => event.region)) byId("table").classList.remove("single");
     for (const event of heard.said) showEvent(byId("events"), event, { source: true });
     if (heard.said.length) byId("no-events").hidden = true;
     failures = 0;
