@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,25 +24,28 @@ MAFSAR = (sys.executable, "-c", "from mafsar.cli.app import main; main()")
 FPS = 12
 
 
-def write_film(path: Path, label: str, seed: int, seconds: float = 2.0, rest: float = 0.4) -> Path:
-    """A rendered action as Motion JPEG, 640 × 480, which Chromium plays again and again.
+def write_film(
+    path: Path, labels: str | Sequence[str], seed: int, seconds: float = 2.0, rest: float = 0.4
+) -> Path:
+    """Rendered actions as Motion JPEG, 640 × 480, which Chromium plays again and again.
 
     Args:
         path: The file, `.mjpeg`.
-        label: The action.
+        labels: The action, or several in turn.
         seed: Person and place.
-        seconds: Its length.
-        rest: Seconds before and after it.
+        seconds: Length of each.
+        rest: Seconds before and after each.
     """
     import av
 
-    count = round(seconds * FPS)
-    frames = [
-        np.asarray(Image.fromarray(np.asarray(frame)).resize((480, 480)))
-        for frame in render_clip(label, seed=seed, frames=count, size=240)
-    ]
-    still = round(rest * FPS)
-    frames = [frames[0]] * still + frames + [frames[-1]] * still
+    count, still = round(seconds * FPS), round(rest * FPS)
+    frames: list[np.ndarray] = []
+    for label in [labels] if isinstance(labels, str) else labels:
+        shown = [
+            np.asarray(Image.fromarray(np.asarray(frame)).resize((480, 480)))
+            for frame in render_clip(label, seed=seed, frames=count, size=240)
+        ]
+        frames += [shown[0]] * still + shown + [shown[-1]] * still
     with av.open(str(path), "w", format="mjpeg") as out:
         stream = out.add_stream("mjpeg", rate=FPS, options={"q:v": "3"})
         stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
@@ -58,7 +61,7 @@ def write_film(path: Path, label: str, seed: int, seconds: float = 2.0, rest: fl
 def studio(support: Path, cache: Path) -> Iterator[str]:
     """Runs `mafsar studio`; gives its whole address."""
     child = subprocess.Popen(
-        [*MAFSAR, "studio", str(support), "--port", "0", "--text", "off"],
+        [*MAFSAR, "studio", support.name, "--port", "0", "--text", "off"], cwd=support.parent,
         stdout=subprocess.PIPE, text=True, env={**os.environ, "MAFSAR_CACHE": str(cache)},
     )  # fmt: skip
     try:
@@ -98,7 +101,12 @@ def page(film: Path | None = None, **context: Any) -> Iterator[Page]:
         made.on("pageerror", lambda error: complaints.append(str(error)))
         made.on(
             "console",
-            lambda said: complaints.append(said.text) if said.type == "error" else None,
+            # Answers 4xx are said on the page; the console names them as well.
+            lambda said: (
+                complaints.append(said.text)
+                if said.type == "error" and "Failed to load resource" not in said.text
+                else None
+            ),
         )
         try:
             yield made
