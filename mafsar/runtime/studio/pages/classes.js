@@ -1,6 +1,6 @@
 // The classes of the support with their clips, and what is said of them.
 
-import { byId, el, word } from "./common.js";
+import { byId, el, sentence, word } from "./common.js";
 import { takesFiles } from "./drop.js";
 
 const NONE = "_none";
@@ -22,10 +22,11 @@ function showVerdict(state) {
   else if (state.verdict) headline = state.verdict[0].toUpperCase() + state.verdict.slice(1);
   const lines = state.problem ? [state.problem] : [...state.advice, ...state.notes];
   if (!clips && !state.problem) lines.push("Name a class, turn the camera on, and record three clips of it. Then do the same for another one.");
+  const labels = state.classes.map((item) => item.label);
   const tone = { apart: "good", chance: "bad" }[state.kind] ?? "";
   byId("verdict").replaceChildren(
-    el("h2", { class: state.problem ? "bad" : tone }, headline),
-    el("ul", { class: "lines small" }, ...lines.map((line) => el("li", {}, word(line)))),
+    el("h2", { class: state.problem ? "bad" : tone }, ...sentence(headline, labels)),
+    el("ul", { class: "lines small" }, ...lines.map((line) => el("li", {}, ...sentence(line, labels)))),
   );
 }
 
@@ -58,7 +59,7 @@ function clipCard(clip, label, state, acts) {
     clip.left_out ? el("div", { class: "strip" }) : el("img", { class: "strip", src: `/api/clips/${clip.id}/strip`, alt: `Frames of ${clip.name}`, loading: "lazy" }),
     el("div", {},
       el("p", { class: "small" }, el("span", { class: "name" }, word(clip.name)), clip.seconds ? el("span", { class: "muted number" }, `  ${clip.seconds.toFixed(1)} s`) : null),
-      ...verdicts(clip, label).map(([tone, ...parts]) => el("p", { class: `small ${tone}` }, ...parts)),
+      ...verdicts(clip, label, state.classes.map((item) => item.label)).map(([tone, ...parts]) => el("p", { class: `small ${tone}` }, ...parts)),
       el("div", { class: "tools" },
         clip.file ? el("button", { type: "button", class: "plain", "data-key": `play-${clip.id}`, "aria-label": `Play ${clip.name}`, onclick: () => play(clip) }, "Play") : null,
         el("button", { type: "button", class: "plain", "data-key": `remove-${clip.id}`, "aria-label": `Remove ${clip.name}`, onclick: () => acts.remove(clip, label) }, "Remove"),
@@ -68,7 +69,7 @@ function clipCard(clip, label, state, acts) {
 }
 
 /** What the other clips say of one. */
-function verdicts(clip, label) {
+function verdicts(clip, label, labels) {
   if (clip.left_out) return [["bad", clip.left_out]];
   if (label === NONE) return [];
   const lines = [];
@@ -76,7 +77,7 @@ function verdicts(clip, label) {
   else if (clip.right === false) lines.push(["bad", "the others take it for ", word(clip.answer)]);
   else lines.push(["muted", "the only clip, cannot be tested"]);
   if (clip.hurts) lines.push(["bad", `hurts: without it ${clip.gain} more of the others ${clip.gain === 1 ? "is" : "are"} right`]);
-  if (clip.twin) lines.push(["warn", "also in another class, as ", word(clip.twin)]);
+  if (clip.twin) lines.push(["warn", "also in another class, as ", ...sentence(clip.twin, labels)]);
   return lines;
 }
 

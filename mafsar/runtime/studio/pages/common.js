@@ -23,6 +23,14 @@ export function svg(tag, attributes = {}, ...children) {
 /** A label of the user's, in its own direction. */
 export const word = (text) => el("bdi", { dir: "auto" }, text);
 
+/** A sentence of the program in which labels, as parts of paths, keep their own direction. */
+export function sentence(text, labels) {
+  const known = labels.filter((label) => /[^\x00-\x7f]/.test(label) && text.includes(label));
+  if (!known.length) return [text];
+  const longest = known.sort((a, b) => b.length - a.length)[0];
+  return text.split(longest).flatMap((part, k) => [...(k ? [word(longest)] : []), ...sentence(part, labels)]);
+}
+
 export const byId = (id) => document.getElementById(id);
 
 export const percent = (share) => `${Math.round(100 * share)} %`;
