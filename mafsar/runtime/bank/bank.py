@@ -25,6 +25,7 @@ from mafsar.runtime.bank.layout import (
     check_tensors,
     checksum,
     is_intact,
+    refuse_other_kind,
 )
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.none import NEGATIVES, NoneBasis
@@ -75,6 +76,8 @@ class Bank:
         path: The file it was read from, or None.
         notes: What was left out while enrolling, one sentence each; not saved.
         repairs: What was repaired in reading the clips, a sentence a clip; not in the file.
+        added_to: The bank, read from a file, that clips were added to; not in the file. None for
+            every other bank.
     """
 
     classes: tuple[SupportClass, ...]
@@ -96,6 +99,7 @@ class Bank:
     path: Path | None = None
     notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
+    added_to: Bank | None = None
 
     def __repr__(self) -> str:
         labels = ", ".join(self.labels[:4]) + (", …" if len(self.labels) > 4 else "")
@@ -144,6 +148,10 @@ class Bank:
         )
         return mine == its
 
+    def is_at(self, path: Path) -> bool:
+        """Whether the bank was read from this file."""
+        return self.path is not None and self.path.resolve() == path.resolve()
+
     def frames(self, *, use_text: bool) -> Float32:
         """Features to match queries with, (n, T, E): `support` with class text, else `query`."""
         return self.query if self.support is None or not use_text else self.support
@@ -183,20 +191,31 @@ class Bank:
     def save(self, path: str | Path, *, images: bool = True, overwrite: bool = False) -> Path:
         """Writes the bank as one `.safetensors` file.
 
+        A bank of `mafsar.enroll(…, add_to=bank)` that replaces the file of that bank keeps what
+        other processes have added to the file and removed from it in the meantime.
+
         Args:
             path: The file to write.
             images: Whether to include the small pictures.
-            overwrite: Whether an existing file may be replaced.
+            overwrite: Whether an existing bank may be replaced.
 
         Returns:
             The path.
 
         Raises:
-            InputError: The path has another ending, or exists and `overwrite` is False.
+            InputError: The path has another ending, exists and `overwrite` is False, or is a file
+                that is not a bank.
         """
         path = Path(path)
         if path.suffix != SUFFIX:
             raise InputError(f"{path}: a bank's file ends in {SUFFIX}; name it {path.stem}{SUFFIX}")
+        if overwrite and self.added_to is not None and self.added_to.is_at(path):
+            from mafsar.runtime.bank.update import save_added
+
+            save_added(path, self.added_to, self, images=images)
+            return path
+        if overwrite:
+            refuse_other_kind(path)
         tensors = {
             "query": self.query,
             "pooled": self.pooled,
