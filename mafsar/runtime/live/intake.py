@@ -28,6 +28,7 @@ from mafsar.video.preprocess import to_square
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds before a lost source is opened again; doubled at each failure."""
 _RATE_SECONDS = 5.0
+_FREED_AT = 50_000_000  # bytes of RGB that were converted, of all sources together
 
 Viewer = Callable[[int, float, Callable[[], Picture]], None]
 """Called with the number of a source, the time of a frame and what makes its picture, for each frame
@@ -49,6 +50,27 @@ class Cut:
     plan: WindowPlan
     size: int
     regions: tuple[Geometry, ...]
+
+
+class _Freed:
+    """Frees converted frames before they fill the memory.
+
+    A frame of PyAV and its side data hold each other once the side data was asked for, and only a full
+    collection frees what has lived for a while. Python runs one too seldom for frames of 12 MB.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def count(self, picture: Picture) -> None:
+        """Takes in a picture that was converted."""
+        self._bytes += picture.pixels.nbytes
+        if self._bytes >= _FREED_AT:
+            self._bytes = 0
+            gc.collect()
+
+
+_freed = _Freed()
 
 
 class Intake(threading.Thread):
@@ -178,11 +200,10 @@ class Intake(threading.Thread):
         picture = _once(frame.picture)
         if self._viewer is not None:
             self._viewer(self._number, frame.seconds, picture)
-            self._free()
 
         def squares() -> Sequence[Frames]:
             shown = picture()
-            self._free()
+            _freed.count(shown)
             made = [to_square(shown, self._cut.size, each) for each in self._cut.regions]
             self._look(frame.seconds, made[0])
             return made
@@ -191,15 +212,6 @@ class Intake(threading.Thread):
             if self._sign is None:
                 window.plan = self._cut.number
                 self._inbox.put(self._number, window, newest_only=self.place.is_live)
-
-    def _free(self) -> None:
-        """Frees frames that were converted before this one.
-
-        A frame of PyAV and its side data hold each other once the side data was asked for. The collector
-        of Python finds that out too seldom for 25 MB of a 4K picture.
-        """
-        if self.place.kind not in ("frames", "pushed"):
-            gc.collect(1)
 
     def _look(self, seconds: float, square: Frames) -> None:
         sign = self._signs.see(seconds, square)

@@ -31,6 +31,7 @@ FILES_AT_ONCE = 4
 _BUSY = 0.8  # share of the time that the encoder may take, for live sources
 _PATIENCE = 0.2  # seconds without a window after which reloads and heartbeats are looked at
 _BATCH_CPU, _BATCH_GPU = 4, 16
+_CPU_PIXELS = 8 * 224 * 224  # of a call: more take memory, and no less time
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,11 @@ class Watch(Iterator[Event]):
         return [Tracker(options.gap, options.min_duration) for _ in self._names]
 
     def _batch(self) -> int:
-        return _BATCH_CPU if self.matcher.encoder.device == "cpu" else _BATCH_GPU
+        if self.matcher.encoder.device != "cpu":
+            return _BATCH_GPU
+        spec = self.matcher.encoder.spec
+        fitting = _CPU_PIXELS // (spec.frames * spec.image_size**2)
+        return min(max(fitting, 1), _BATCH_CPU)
 
     def _fit_to_machine(self) -> None:
         """Measures the encoder; live sources with automatic strides get longer ones if need be."""
