@@ -106,14 +106,16 @@ test-aarch64: $(VENV)/.test  ## cross-compile csrc and run its tests under qemu
 	$(PIP) install --quiet --group aarch64
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON310="$(PYTHON310)" $(BIN)/pytest -m aarch64 tests/edge/test_aarch64.py
 
-# Real servers: gst-rtsp-server for RTSP, mosquitto for MQTT. Installed where absent, as root or by sudo.
-LIVE_PACKAGES := mosquitto mosquitto-clients python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+# Real servers and a real browser: gst-rtsp-server for RTSP, mosquitto for MQTT, Chromium for the studio.
+# Installed where absent, as root or by sudo.
+LIVE_PACKAGES := mosquitto mosquitto-clients python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad chromium
 
-test-live: $(VENV)/.test  ## run the tests with an RTSP server and an MQTT broker, installed where absent
+test-live: $(VENV)/.test  ## run the tests with an RTSP server, an MQTT broker and a browser, installed where absent
 	@dpkg -s $(LIVE_PACKAGES) >/dev/null 2>&1 || { \
 		root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends $(LIVE_PACKAGES); } \
 		|| { echo "error: cannot install $(LIVE_PACKAGES); install them: sudo apt-get install $(LIVE_PACKAGES)" >&2; exit 1; }
+	$(PIP) install --quiet --group live
 	$(BIN)/pytest -m live tests/live
 
 lint: $(VENV)/.lint  ## ruff and clang-format, check only

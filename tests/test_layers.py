@@ -72,6 +72,7 @@ ROOMS = [
     "mafsar/runtime/machine",
     "mafsar/runtime/evaluation",
     "mafsar/runtime/report",
+    "mafsar/runtime/studio",
     "mafsar/runtime/__init__.py",
     "export/__init__.py",
     "export/versions.py",

@@ -99,6 +99,11 @@ VERBS = (
         ("mafsar record 0 support/wave", "mafsar record 0 support/wave --seconds 2 --trim"),
     ),
     _Entry(
+        "studio",
+        "studio.studio",
+        ("mafsar studio", "mafsar studio support/ --port 8800"),
+    ),
+    _Entry(
         "data check",
         "data.check",
         (

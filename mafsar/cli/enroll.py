@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +15,9 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, targets, voice
+from mafsar.cli.queries import is_live
 from mafsar.cli.wording import worded
-from mafsar.errors import InputError, UnavailableError
+from mafsar.errors import InputError
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank.bank import Bank
@@ -45,7 +49,7 @@ def enroll(
             "--none",
             metavar="SOURCE",
             help="Background clips, in which none of the actions happens: a video, which is cut into"
-            " windows, or a folder; repeatable.",
+            " windows, a folder, or a camera or stream, of which a minute is recorded; repeatable.",
         ),
     ] = None,
     far: opt.FarOption = None,
@@ -97,17 +101,11 @@ def enroll(
 ) -> None:
     """Encode support clips into a bank and report how good they are."""
     from mafsar.cli.inputs import engine_choice, geometry_of, load_encoder
-    from mafsar.cli.queries import is_live
     from mafsar.runtime.bank.bank import read_bank
     from mafsar.runtime.bank.enroll import enroll as run
     from mafsar.runtime.bank.quality import judge
     from mafsar.runtime.encoder import provenance
 
-    for word in none or ():
-        if is_live(word):
-            raise UnavailableError(
-                f"--none {word}: a camera or stream; record a minute of it to a file and give that"
-            )
     target = _target(out, add)
     same = out is not None and add is not None and out.resolve() == add.resolve()
     targets.check_outputs(
@@ -115,7 +113,7 @@ def enroll(
         overwrite,
         inputs={
             "the support": [support],
-            "--none": none or [],
+            "--none": [word for word in none or () if not is_live(word)],
             "the bank of --add": [add],
             "the model": [model],
         },
@@ -130,12 +128,12 @@ def enroll(
         "views": None if views is None else opt.views_of(views),
         "geometry": geometry_of(roi, fit, rotate, hflip),
     }
-    with voice.progress("encoding clips") as bar:
+    with _background(none) as found, voice.progress("encoding clips") as bar:
         bank = run(
             support,
             encoder,
             add_to=held,
-            none=none or None,
+            none=found or None,
             far=far,
             on_error="skip" if skip_bad else "raise",
             frames_pattern=frames_pattern,
@@ -162,6 +160,24 @@ def enroll(
         outputs.print_json(sys.stdout, judged.to_json() | facts)
     else:
         _show(judged, bank, target, encoder, seconds)
+
+
+@contextlib.contextmanager
+def _background(words: Sequence[str] | None) -> Iterator[list[str]]:
+    """The sources of ``--none`` as files; of live ones a minute is recorded, and kept until the end."""
+    with tempfile.TemporaryDirectory(prefix="mafsar-none-") as name:
+        found: list[str] = []
+        for number, word in enumerate(words or ()):
+            if not is_live(word):
+                found.append(word)
+                continue
+            from mafsar.runtime.live.record import record_background
+            from mafsar.video.live.place import places_of
+
+            (place,) = places_of(word)
+            clips = record_background(place, Path(name) / str(number), say=voice.tell)
+            found += map(str, clips)
+        yield found
 
 
 def _save(bank: Bank, target: Path, held: Bank | None, *, images: bool, overwrite: bool) -> Bank:

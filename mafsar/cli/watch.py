@@ -194,7 +194,12 @@ def _run(watched: Watch, written: EventOutputs, pictures: Any) -> None:
 
     notifier = Notifier()
     notifier.ready()
-    watched.on_turn = notifier.alive
+
+    def turned() -> None:
+        notifier.alive()
+        pictures.turned()
+
+    watched.on_turn = turned
     handlers: dict[str, Callable[[], None]] = {
         "SIGINT": watched.stop,
         "SIGTERM": watched.stop,

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from mafsar.cli import outputs, voice
 from mafsar.cli.wording import worded
-from mafsar.errors import MafsarError, UnavailableError
+from mafsar.errors import MafsarError
 
 if TYPE_CHECKING:
+    import socket
+
     from mafsar.runtime.live.display import LiveOverlay, Screen, Shown, VideoWriter
     from mafsar.runtime.live.events import Event, Status
     from mafsar.runtime.live.watch import Watch
+    from mafsar.runtime.studio.serving import Server
+    from mafsar.runtime.studio.watch_page import WatchPage
     from mafsar.video.live.place import Place
     from mafsar.video.picture import Picture
 
@@ -31,9 +35,12 @@ class Pictures:
     def __init__(
         self, places: Sequence[Place], save_video: Path | None, *, show: bool, serve: str | None
     ) -> None:
-        if serve is not None:
-            raise UnavailableError("--serve is not in this version; use --show or --save-video")
         self._places, self._show = places, show
+        self._page: WatchPage | None = None
+        self._server: Server | None = None
+        self._address: tuple[str, socket.socket, str] | None = None
+        if serve is not None:
+            self._listen(serve)
         self._targets = [] if save_video is None else _targets(save_video, len(places))
         self._live: list[LiveOverlay] = []
         self._writers: list[tuple[VideoWriter, Path]] = []
@@ -42,7 +49,7 @@ class Pictures:
         self._watched: Watch | None = None
         live = any(place.kind != "file" for place in places) and bool(self._targets)
         self.viewer: Callable[[int, float, Callable[[], Picture]], None] | None = (
-            self._see if show or live else None
+            self._see if show or live or serve is not None else None
         )
 
     def start(self, watched: Watch) -> None:
@@ -50,6 +57,7 @@ class Pictures:
         from mafsar.runtime.live.display import LiveOverlay, Screen, VideoWriter
 
         self._watched = watched
+        self._serve(watched)
         geometry = watched.matcher.bank.geometry
         for number, place in enumerate(self._places):
             if self._targets and place.kind != "file":
@@ -63,19 +71,34 @@ class Pictures:
             self._live.append(overlay)
 
     def event(self, event: Event) -> None:
-        """Keeps what the overlay of a file draws."""
+        """Keeps what the overlay of a file draws, and tells the page."""
         from mafsar.runtime.live.display import Shown
 
+        if self._page is not None:
+            self._page.event(event)
         if event.event == "end":
             self._events[event.source].append(
                 Shown(event.label, event.score, event.t_start, event.t_end)
             )
 
     def status(self, status: Status) -> None:
-        """Hears of the sources."""
+        """Tells the page of the sources."""
+        if self._page is not None:
+            self._page.status(status)
+
+    def turned(self) -> None:
+        """Tells the page that nothing hangs."""
+        if self._page is not None:
+            self._page.turned()
 
     def close(self) -> None:
         """Puts the videos in place; those of files are written now, in a second pass."""
+        if self._page is not None:
+            self._page.close()
+        if self._server is not None:
+            self._server.close()
+        elif self._address is not None:
+            self._address[1].close()
         for overlay in self._live:
             overlay.close()
         for writer, target in self._writers:
@@ -105,7 +128,40 @@ class Pictures:
         except MafsarError as error:
             voice.warn(worded(error))
 
+    def _listen(self, serve: str) -> None:
+        """Takes the port before anything is loaded; what is wrong with it is said at once."""
+        from mafsar.runtime.studio import serving
+        from mafsar.runtime.studio.watch_page import WatchPage
+
+        serving.require_packages("--serve")
+        host, port = serving.parse_address(serve)
+        self._page = WatchPage(self._places)
+        token = serving.own_token()
+        self._address = host, serving.bind(host, port, "serve"), token
+
+    def _serve(self, watched: Watch) -> None:
+        """Starts the page."""
+        if self._page is None or self._address is None:
+            return
+        from mafsar.runtime.studio import serving
+
+        host, listening, token = self._address
+        self._page.attach(watched)
+        local = serving.is_loopback(host)
+        number = int(listening.getsockname()[1])
+        app = self._page.app(token, cookie=f"mafsar-{number}", local=local)
+        self._server = serving.Server(app, listening)
+        name = f"[{host}]" if ":" in host else host
+        voice.tell(f"page: http://{name}:{number}/?token={token}")
+        if not local:
+            voice.warn(
+                "--serve: other machines can reach this page, without encryption; whoever has its"
+                " token sees the pictures"
+            )
+
     def _see(self, source: int, seconds: float, picture: Callable[[], Picture]) -> None:
+        if self._page is not None:
+            self._page.see(source, seconds, picture)
         for overlay in self._live:
             overlay.see(source, seconds, picture)
 

@@ -128,3 +128,26 @@ def test_torch_is_never_imported(scenes: tuple[Path, list[Path]], cache: Path) -
         env=os.environ | {"MAFSAR_CACHE": str(cache)},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_arm_wrestling_and_noise_are_none_of_the_scenes(
+    scenes: tuple[Path, list[Path]], real_clips: Path, cache: Path, tmp_path: Path
+) -> None:
+    import numpy as np
+
+    from mafsar.video import write_video
+
+    support, _ = scenes
+    bank = tmp_path / "scenes.safetensors"
+    enrolled = mafsar(cache, "enroll", support, "-o", bank)
+    assert enrolled.returncode == 0, enrolled.stderr
+    if "none: not calibrated" in enrolled.stdout:
+        pytest.skip("the shipped model brings no negatives")
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (40, 96, 128, 3), dtype=np.uint8)
+    write_video(tmp_path / "noise.mp4", noise, 20)
+    wrestling = real_clips / "formats" / "mmaction2_demo_armwrestling.mp4"
+    done = mafsar(cache, "match", bank, wrestling, tmp_path / "noise.mp4", "--json")
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["none"] for answer in answers] == [True, True], answers

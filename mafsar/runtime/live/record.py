@@ -30,6 +30,9 @@ _MOVING_SHARE = 0.004  # of all pixels, in a frame that moves
 _MARGIN = 0.2  # seconds that are kept around the moving part
 _NAME = re.compile(r"(\d+)\.mp4")
 
+BACKGROUND_SECONDS, BACKGROUND_CLIPS = 2.0, 30
+"""What is recorded of a live source in which nothing happens."""
+
 Say = Callable[[str], None]
 
 
@@ -97,6 +100,24 @@ def record(
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{_next_number(folder):03d}.mp4"
             yield _one(place, frames, path, seconds, trim)
+
+
+def record_background(place: Place, folder: Path, *, say: Say | None = None) -> list[Path]:
+    """Records a minute of a live source in which none of the actions happens, as short clips.
+
+    Args:
+        place: A camera or a stream.
+        folder: Where the clips go.
+        say: Called with a line for the user.
+
+    Raises:
+        VideoError: As for `record`.
+    """
+    if say is not None:
+        minute = BACKGROUND_SECONDS * BACKGROUND_CLIPS
+        say(f"{place.name}: recording {minute:g} s of background; do none of the actions")
+    recorded = record(place, folder, seconds=BACKGROUND_SECONDS, count=BACKGROUND_CLIPS, delay=0.0)
+    return [clip.path for clip in recorded]
 
 
 def _one(place: Place, frames: _Steady, path: Path, seconds: float, trim: bool) -> Recorded:

@@ -19,7 +19,7 @@ from mafsar.runtime.live.events import Event, State, Status, now
 from mafsar.runtime.live.inbox import Inbox, News
 from mafsar.runtime.live.intake import Cut, Intake, Viewer
 from mafsar.runtime.live.judge import Judge
-from mafsar.runtime.live.tracker import Span, Tracker
+from mafsar.runtime.live.tracker import Reading, Span, Tracker
 from mafsar.runtime.live.windows import Window, WindowPlan, plan_windows
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry
@@ -31,6 +31,7 @@ FILES_AT_ONCE = 4
 _BUSY = 0.8  # share of the time that the encoder may take, for live sources
 _PATIENCE = 0.2  # seconds without a window after which reloads and heartbeats are looked at
 _BATCH_CPU, _BATCH_GPU = 4, 16
+_CPU_PIXELS = 8 * 224 * 224  # of a call: more take memory, and no less time
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,11 @@ class Watch(Iterator[Event]):
         sustained: Windows a second that this machine encodes; None before it was measured, which is
             done for live sources.
         on_turn: Called between windows, a few times a second at least; None = nothing.
+        on_reading: Called with the number of the source and what each window says; None = nothing.
     """
 
     on_turn: Callable[[], None] | None = None
+    on_reading: Callable[[int, Reading], None] | None = None
 
     def __init__(
         self,
@@ -185,7 +188,11 @@ class Watch(Iterator[Event]):
         return [Tracker(options.gap, options.min_duration) for _ in self._names]
 
     def _batch(self) -> int:
-        return _BATCH_CPU if self.matcher.encoder.device == "cpu" else _BATCH_GPU
+        if self.matcher.encoder.device != "cpu":
+            return _BATCH_GPU
+        spec = self.matcher.encoder.spec
+        fitting = _CPU_PIXELS // (spec.frames * spec.image_size**2)
+        return min(max(fitting, 1), _BATCH_CPU)
 
     def _fit_to_machine(self) -> None:
         """Measures the encoder; live sources with automatic strides get longer ones if need be."""
@@ -224,7 +231,11 @@ class Watch(Iterator[Event]):
         finally:
             self._inbox.close()
             for source in self._sources:
-                if source.intake is not None and source.place.kind not in ("frames", "stdin"):
+                if source.intake is not None and source.place.kind not in (
+                    "frames",
+                    "pushed",
+                    "stdin",
+                ):
                     source.intake.join(5.0)
         if len(self._failed) == len(self._sources):
             raise next(iter(self._failed.values()))
@@ -275,7 +286,10 @@ class Watch(Iterator[Event]):
             source.seconds = max(source.seconds, item.end)
             source.delays += done - item.made
             source.judged += 1
-            for word, span in source.trackers[item.region].take(next(readings)):
+            reading = next(readings)
+            if self.on_reading is not None:
+                self.on_reading(number, reading)
+            for word, span in source.trackers[item.region].take(reading):
                 yield self._event(word, source, self._names[item.region], span)
 
     def _hear(self, source: _Source, news: News) -> Iterator[Event]:

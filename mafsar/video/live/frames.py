@@ -84,7 +84,7 @@ def open_stream(place: Place, clock: LiveClock | None = None) -> Iterator[OpenSo
         UnavailableError: What reads this kind of source is not installed.
     """
     clock = clock or LiveClock(paced=place.is_live)
-    if place.kind == "frames":
+    if place.kind in ("frames", "pushed"):
         last: list[float] = [0.0]
         yield OpenSource(_in_memory(place, last), None, lambda: last[0] + clock.step)
         return

@@ -13,7 +13,7 @@ from mafsar.files import exists, is_folder
 from mafsar.video.find import search_clips
 from mafsar.video.frame_folder import clip_exists, is_frame_folder
 
-Kind = Literal["file", "stream", "camera", "csi", "stdin", "frames"]
+Kind = Literal["file", "stream", "camera", "csi", "stdin", "frames", "pushed"]
 
 STDIN = "-"
 _NUMBER = re.compile(r"\d{1,3}")
@@ -30,7 +30,8 @@ class Place:
     Attributes:
         name: What events call it; no password is in it.
         kind: How it is opened.
-        where: A path, an address, a device or the number of a camera; for "frames" the iterable.
+        where: A path, an address, a device or the number of a camera; for "frames" the iterable, and
+            for "pushed" one whose frames come at their own speed.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Place:
     @property
     def is_live(self) -> bool:
         """Whether it goes on by itself, at its own speed; a file waits for its reader."""
-        return self.kind in ("stream", "camera", "csi")
+        return self.kind in ("stream", "camera", "csi", "pushed")
 
 
 def is_address(word: str) -> bool:

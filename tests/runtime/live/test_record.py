@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import mafsar
 from mafsar.errors import InputError, VideoError
+from mafsar.runtime.live import record as recording
 from mafsar.runtime.live.record import moving_part, record
 from mafsar.video import load_raw_clip, video_info, write_video
 from mafsar.video.live.place import places_of
@@ -48,6 +51,26 @@ def test_clips_are_numbered_and_as_long_as_asked(tmp_path: Path) -> None:
     more = record(place_of(ball(np.ones(50, bool))), folder, seconds=1.0, count=1, delay=0.0)
     assert [each.path.name for each in more] == ["003.mp4"]
     assert [line for line in lines if "1 of 2" in line] == ["clip 1 of 2 in 1", "clip 1 of 2: now"]
+
+
+def test_a_minute_of_a_live_source_becomes_background(
+    live_camera: Callable[..., AbstractContextManager[str]],
+    clip_of: Callable[..., np.ndarray],
+    encoder: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recording, "BACKGROUND_CLIPS", 3)
+    monkeypatch.setattr(recording, "BACKGROUND_SECONDS", 0.5)
+    idle = np.concatenate([clip_of(7, 40), clip_of(8, 40)])
+    lines: list[str] = []
+    with live_camera(lambda _: iter(idle)) as url:
+        (place,) = places_of(f"hall={url}")
+        clips = recording.record_background(place, tmp_path / "none", say=lines.append)
+    assert lines == ["hall: recording 1.5 s of background; do none of the actions"]
+    bank = mafsar.enroll({"a": [clip_of(0)], "b": [clip_of(1)]}, encoder, none=clips, fps=10,
+                         text="off", cache=False)  # fmt: skip
+    assert [clip.label for clip in bank.clips] == ["a", "b", "_none", "_none", "_none"]
 
 
 def test_a_clip_shows_the_seconds_after_the_countdown(tmp_path: Path) -> None:

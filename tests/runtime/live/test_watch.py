@@ -21,6 +21,7 @@ from mafsar.runtime.live import intake
 from mafsar.runtime.live.watch import Watch, WatchOptions
 from mafsar.video.live.place import places_of
 
+FPS = 10
 Scene = list[tuple[float, np.ndarray]]
 
 
@@ -119,6 +120,49 @@ def test_a_hundred_reloads_under_load_lose_nothing(
     assert said.count("refused") >= 11
     assert watched.windows == plain.windows
     assert next(calls) >= 34
+
+
+def test_a_hundred_swaps_of_the_folder_under_load(
+    bank: mafsar.Bank,
+    encoder: Any,
+    scene: Scene,
+    clip_of: Callable[..., np.ndarray],
+    tmp_path: Path,
+) -> None:
+    """Before each turn a link is moved to the other of two folders, as in docs/deploy.md."""
+    more = mafsar.enroll({"d": [clip_of(9)]}, encoder, add_to=bank, fps=FPS, text="off",
+                         cache=False)  # fmt: skip
+    for name, each in (("old", bank), ("new", more)):
+        (tmp_path / name).mkdir()
+        each.save(tmp_path / name / "bank.safetensors")
+    current, following = tmp_path / "current", tmp_path / "next"
+    current.symlink_to("old")
+
+    def open_matcher() -> mafsar.Matcher:
+        read = mafsar.read_bank(current / "bank.safetensors")
+        return mafsar.Matcher(read, encoder, evidence=True, topk=4)
+
+    swaps = itertools.count(1)
+
+    def swap() -> None:
+        following.symlink_to(("old", "new")[next(swaps) % 2])
+        following.replace(current)
+        watched.reload()
+
+    states: list[mafsar.Status] = []
+    frames = [(k / FPS, scene[k % len(scene)][1]) for k in range(5 * len(scene))]
+    options = WatchOptions(stride=0.05)
+    watched = Watch(open_matcher, places_of(list(frames)), options, status=states.append)
+    watched.on_turn = swap
+    events = [(each.event, each.label) for each in watched]
+    plain = Watch(open_matcher, places_of(list(frames)), options)
+    assert events == [(each.event, each.label) for each in plain]
+    said = [each for each in states if each.source is None]
+    assert len(said) >= 100
+    assert {each.state for each in said} == {"reloaded"}
+    counts = {str(each.message).split(" classes")[0] for each in said}
+    assert counts == {"Bank(3", "Bank(4"}
+    assert watched.windows == plain.windows
 
 
 def test_a_bank_with_other_classes_takes_over(
