@@ -99,6 +99,14 @@ VERBS = (
         ("mafsar record 0 support/wave", "mafsar record 0 support/wave --seconds 2 --trim"),
     ),
     _Entry(
+        "index",
+        "index.index",
+        (
+            "mafsar index videos/ -o archive --bank my.safetensors",
+            "mafsar index videos/ more/*.mp4 -o archive --window 2,4 --resume",
+        ),
+    ),
+    _Entry(
         "data check",
         "data.check",
         (

@@ -17,7 +17,8 @@ app = build_app()
 
 VERBS = [
     "match", "enroll", "bank", "bank list", "bank remove", "bank merge", "eval", "info", "doctor",
-    "cache", "cache info", "cache clear", "train", "export", "watch", "record", "data",
+    "cache", "cache info", "cache clear", "train", "export", "watch", "record", "index",
+    "data",
     "data check", "data pack", "bench", "synth",
 ]  # fmt: skip
 
@@ -48,6 +49,8 @@ FLAGS = {
     " --gap --min-duration --jsonl --csv --save-video --show --serve --max-fps --heartbeat"
     " --webhook --mqtt --model",
     "record": "-v -q --seconds --count --delay --trim",
+    "index": f"{COMMON} {PICTURE} {OUTPUT} --engine --device --precision --no-cache --model --bank"
+    " --window --stride --workers --resume --skip-bad --ignore-clock",
     "bench": f"{COMMON} {OUTPUT} --engine --device --precision --batch --runs --seconds --clip --markdown",
     "synth": f"{COMMON} {OUTPUT} --classes --clips --size --seed --set --seconds --fps --photos"
     " --workers",

@@ -1,0 +1,141 @@
+"""An index that is read: times in memory, features mapped from its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.errors import InputError
+from mafsar.runtime.archive.manifest import Manifest, Source, read_manifest, read_sources
+from mafsar.runtime.archive.parts import Half, read_features
+from mafsar.runtime.archive.settings import IndexSettings
+from mafsar.runtime.archive.store import Store
+from mafsar.runtime.encoder import Float32
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Some tens of thousands of rows.
+
+    Attributes:
+        first: Number of its first row in the index.
+        frames: (n, T, E), float16, mapped.
+        pooled: (n, E), float16, mapped, or None.
+    """
+
+    first: int
+    frames: Half
+    pooled: Half | None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Index:
+    """A finished index.
+
+    Attributes:
+        place: Where it lies.
+        settings: What it is made with.
+        sources: Its files.
+        file: Number of each row's file, (n,), int32.
+        t_start: Seconds of the file's clock, (n,).
+        t_end: The same.
+        length: Number of each row's length, (n,), int8.
+        motion: See `mafsar.video.motion.motion_levels`, (n,), float32.
+        shards: Features of the rows.
+    """
+
+    place: str
+    settings: IndexSettings
+    sources: tuple[Source, ...]
+    file: NDArray[np.int32]
+    t_start: NDArray[np.float64]
+    t_end: NDArray[np.float64]
+    length: NDArray[np.int8]
+    motion: Float32
+    shards: tuple[Shard, ...]
+
+    def __len__(self) -> int:
+        return len(self.t_start)
+
+    def __repr__(self) -> str:
+        return (
+            f"Index({self.place}: {len(self):,} windows of {len(self.sources):,} files, "
+            f"{self.settings.model})"
+        )
+
+    def frames(self, rows: NDArray[np.intp]) -> Float32:
+        """Features of some rows, (k, T, E)."""
+        shape = (len(rows), self.settings.frames, self.settings.width)
+        return self._gathered(rows, np.empty(shape, np.float32), pooled=False)
+
+    def pooled(self, rows: NDArray[np.intp]) -> Float32:
+        """Pooled features of some rows, (k, E); only where the index keeps them."""
+        shape = (len(rows), self.settings.width)
+        return self._gathered(rows, np.empty(shape, np.float32), pooled=True)
+
+    def _gathered(self, rows: NDArray[np.intp], out: Float32, *, pooled: bool) -> Float32:
+        for shard in self.shards:
+            here = (rows >= shard.first) & (rows < shard.first + len(shard))
+            held = shard.pooled if pooled else shard.frames
+            if here.any() and held is not None:
+                out[here] = held[rows[here] - shard.first]
+        return out
+
+
+def open_index(place: str | Path) -> Index:
+    """Opens a finished index.
+
+    Args:
+        place: Its folder, or an address of an object store.
+
+    Raises:
+        MissingError: There is none.
+        InputError: It is damaged, or not finished.
+    """
+    store = Store(place)
+    manifest = read_manifest(store)
+    if not manifest.complete:
+        raise InputError(f"{place}: not finished; run its mafsar index command again to go on")
+    try:
+        return _read(store, manifest)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{place}: damaged index ({reason}); make it again") from error
+
+
+def _read(store: Store, manifest: Manifest) -> Index:
+    from pyarrow import parquet
+
+    names = ("file", "t_start", "t_end", "length", "motion")
+    kinds = (np.int32, np.float64, np.float64, np.int8, np.float32)
+    columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in names}
+    shards: list[Shard] = []
+    first = 0
+    for entry in manifest.shards:
+        with store.open(entry.table) as file:
+            table = parquet.read_table(file, columns=list(names))
+        frames, pooled = read_features(store, manifest.settings, entry.features)
+        if not len(frames) == table.num_rows == entry.windows:
+            raise InputError(
+                f"{store.place}: {entry.features} has {len(frames)} rows, {entry.table} "
+                f"{table.num_rows}; make it again"
+            )
+        for name in names:
+            columns[name].append(table[name].to_numpy())
+        shards.append(Shard(first, frames, pooled))
+        first += len(frames)
+    arrays: dict[str, Any] = {
+        name: np.concatenate(columns[name] or [np.zeros(0)]).astype(kind, copy=False)
+        for name, kind in zip(names, kinds, strict=True)
+    }
+    sources = tuple(read_sources(store, manifest))
+    return Index(store.place, manifest.settings, sources, **arrays, shards=tuple(shards))
