@@ -107,6 +107,14 @@ VERBS = (
         ),
     ),
     _Entry(
+        "search",
+        "search.search",
+        (
+            "mafsar search my.safetensors archive",
+            "mafsar search my.safetensors archive --topk 50 --report found.html",
+        ),
+    ),
+    _Entry(
         "data check",
         "data.check",
         (

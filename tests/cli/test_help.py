@@ -18,7 +18,7 @@ app = build_app()
 VERBS = [
     "match", "enroll", "bank", "bank list", "bank remove", "bank merge", "eval", "info", "doctor",
     "cache", "cache info", "cache clear", "train", "export", "watch", "record", "index",
-    "data",
+    "search", "data",
     "data check", "data pack", "bench", "synth",
 ]  # fmt: skip
 
@@ -51,6 +51,8 @@ FLAGS = {
     "record": "-v -q --seconds --count --delay --trim",
     "index": f"{COMMON} {PICTURE} {OUTPUT} --engine --device --precision --no-cache --model --bank"
     " --window --stride --workers --resume --skip-bad --ignore-clock",
+    "search": f"{COMMON} {OUTPUT} --topk --csv --report --class --threshold --far --text --metric"
+    " --views --alpha --events",
     "bench": f"{COMMON} {OUTPUT} --engine --device --precision --batch --runs --seconds --clip --markdown",
     "synth": f"{COMMON} {OUTPUT} --classes --clips --size --seed --set --seconds --fps --photos"
     " --workers",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import kernels
-from mafsar.choices import TEXT_USES, Metric, Scoring, TextUse, ViewsUse, check_choice
+from mafsar.choices import TEXT_USES, Metric, TextUse, ViewsUse, check_choice
 from mafsar.errors import InputError, MafsarError, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import Bank, check_geometry, is_bank, read_bank
@@ -19,6 +19,7 @@ from mafsar.runtime.bank.clips import clip_identity, clip_size
 from mafsar.runtime.encoder import Encoder, Float32, provenance
 from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
+from mafsar.runtime.match.choice import choose_scoring
 from mafsar.runtime.match.none import NoneAnswers
 from mafsar.runtime.match.queries import Query, is_one_clip, queries_in
 from mafsar.runtime.scoring.none import NoneJudge
@@ -94,7 +95,7 @@ class Matcher:
         self.bank = bank
         self.encoder = bank.encoder if encoder is None else encoder
         bank.check_encoder(self.encoder)
-        self.use_text, self.scoring = _choose_scoring(bank, text, alpha, metric, views)
+        self.use_text, self.scoring = choose_scoring(bank, text, alpha, metric, views)
         self._topk = topk
         self._keep_query = keep_query
         self._evidence = evidence
@@ -466,30 +467,3 @@ def match(
         ignore_clock=ignore_clock,
     )
     return matcher(query, fps=fps, times=times)
-
-
-def _choose_scoring(
-    bank: Bank, text: TextUse, alpha: float | None, metric: Metric | None, views: ViewsUse
-) -> tuple[bool, Scoring]:
-    """Whether class names are used, and the scoring.
-
-    Raises:
-        InputError: An argument is out of range, contradicts another, or needs texts that the bank
-            does not have.
-    """
-    use_text = bank.text_choice.used if text == "auto" else text == "on"
-    if use_text and bank.text is None:
-        raise InputError(
-            f"{bank.name}: has no class texts: it was enrolled with ",
-            option(text="off"),
-            " or by a model without text; enroll the clips again with ",
-            option(text="on"),
-        )
-    scoring = bank.scoring_with_text
-    if not use_text:
-        if alpha:
-            raise InputError(option(alpha=alpha), ": text is off; use ", option(text="on"))
-        return False, scoring.with_choices(metric=metric, alpha=0.0, views=views)
-    own = bank.text_choice.alpha if bank.text_choice.used else scoring.alpha
-    alpha = own if alpha is None else alpha
-    return True, scoring.with_choices(metric=metric, alpha=alpha, views=views)
