@@ -20,10 +20,8 @@ TOPK = 10
 
 
 def search(
-    places: Annotated[
-        list[str],
-        typer.Argument(metavar="BANK INDEX", help="One or several banks, then the index."),
-    ],
+    banks: Annotated[list[str], typer.Argument(metavar="BANK", help="A bank, or several banks.")],
+    place: Annotated[str, typer.Argument(metavar="INDEX", help="What mafsar index wrote.")],
     topk: Annotated[
         int, typer.Option("--topk", metavar="K", min=1, help="Moments of each class, at most.")
     ] = TOPK,
@@ -86,12 +84,10 @@ def search(
     from mafsar.runtime.archive.search import search_index
     from mafsar.runtime.bank.bank import read_bank
 
-    if len(places) < 2:
-        raise typer.BadParameter("name a bank and an index: mafsar search BANK INDEX")
     targets.check_outputs(
         {"--csv": csv, "--report": report, "--out": out},
         overwrite,
-        inputs={"the bank": places[:-1]},
+        inputs={"the bank": banks},
     )
     choice = ScoringChoice(
         text=text,  # type: ignore[arg-type]
@@ -101,8 +97,8 @@ def search(
         threshold=opt.threshold_of(threshold),
         far=far,
     )
-    index = open_index(places[-1])
-    scorers = [BankScorer(read_bank(place), index, choice) for place in places[:-1]]
+    index = open_index(place)
+    scorers = [BankScorer(read_bank(bank), index, choice) for bank in banks]
     _say(index, scorers)
     with results_to(out, overwrite=overwrite) as stream:
         outputs = SearchOutputs(stream, json_lines=json_lines, csv_path=csv, overwrite=overwrite)
