@@ -14,7 +14,7 @@ from mafsar.cli import voice
 
 if TYPE_CHECKING:
     from mafsar.choices import EngineChoice
-    from mafsar.runtime.archive.build import IndexReport
+    from mafsar.runtime.archive.build import IndexReport, RunFiles
     from mafsar.runtime.archive.parts import FileRecord
     from mafsar.runtime.bank.bank import Bank
     from mafsar.runtime.encoder import Encoder
@@ -67,6 +67,7 @@ def index(
     resume: Annotated[
         bool, typer.Option("--resume", help="Add what is new to a finished index.")
     ] = False,
+    ray: opt.RayOption = None,
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
@@ -115,6 +116,7 @@ def index(
             overwrite=overwrite,
             heard=_print_file if json_lines else None,
             progress=bar,
+            run=None if ray is None else _on_ray(ray, encoder, choice, workers),
         )
     _finish(report, out, json_lines=json_lines, skip_bad=skip_bad)
 
@@ -137,6 +139,16 @@ def _open(
     if (encoder.engine, encoder.device) != ("onnx", "cpu"):
         encoder = load_encoder(model, choice, held)
     return held, encoder
+
+
+def _on_ray(address: str, encoder: Encoder, choice: EngineChoice, workers: int | None) -> RunFiles:
+    """Encodes the files by the actors of a cluster."""
+    from mafsar.runtime.archive.on_ray import RayPool, run_on_ray
+
+    pool = RayPool(
+        encoder.spec.path or encoder.spec.name, choice, address, workers, voice.is_verbose()
+    )
+    return run_on_ray(pool)
 
 
 def _cut_by(

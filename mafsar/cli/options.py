@@ -294,6 +294,17 @@ HflipFlag = Annotated[
 ]
 
 
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Work on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; without an address on this"
+        " machine. Needs mafsar with the extra ray.",
+    ),
+]
+
+
 def window_lengths(value: str) -> list[float] | None:
     """The value of ``--window``: lengths in seconds, or None for auto."""
     if value == "auto":

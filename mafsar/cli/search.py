@@ -36,6 +36,13 @@ def search(
             help="Also list the events that watch would give; computes p_none of every window.",
         ),
     ] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Compare every window of an index of more than 200,000 too, without a shortlist.",
+        ),
+    ] = False,
     threshold: Annotated[
         str,
         typer.Option(
@@ -106,7 +113,13 @@ def search(
             with voice.progress("searching", total=len(index)) as bar:
                 wanted = _of_bank(scorer, scorers, opt.listed(classes))
                 for found in search_index(
-                    index, scorer, topk=topk, labels=wanted, events=events, progress=bar
+                    index,
+                    scorer,
+                    topk=topk,
+                    labels=wanted,
+                    events=events,
+                    exact=exact or None,
+                    progress=bar,
                 ):
                     outputs.add(found)
         outputs.finish(several_banks=len(scorers) > 1)

@@ -28,7 +28,7 @@ PICTURE = "--roi --fit --rotate --hflip"
 OUTPUT = "--out -o --overwrite -y"
 FLAGS = {
     "match": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --topk --threshold --far --alpha --metric"
-    " --batch --csv --save-video --plot --report --keep-query",
+    " --batch --csv --save-video --plot --report --keep-query --ray",
     "enroll": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --add --none --far --report --no-images",
     "bank list": f"{COMMON} {OUTPUT} --class --clip",
     "bank remove": f"{COMMON} {OUTPUT} --class --clip",
@@ -50,7 +50,7 @@ FLAGS = {
     " --webhook --mqtt --model",
     "record": "-v -q --seconds --count --delay --trim",
     "index": f"{COMMON} {PICTURE} {OUTPUT} --engine --device --precision --no-cache --model --bank"
-    " --window --stride --workers --resume --skip-bad --ignore-clock",
+    " --window --stride --workers --ray --resume --skip-bad --ignore-clock",
     "search": f"{COMMON} {OUTPUT} --topk --csv --report --class --threshold --far --text --metric"
     " --views --alpha --events",
     "bench": f"{COMMON} {OUTPUT} --engine --device --precision --batch --runs --seconds --clip --markdown",

@@ -17,6 +17,7 @@ from typing import Any
 from mafsar.choices import Progress
 from mafsar.errors import InputError, option
 from mafsar.files import locked
+from mafsar.runtime.archive.coarse import add_coarse
 from mafsar.runtime.archive.encode import FileEncoder
 from mafsar.runtime.archive.manifest import (
     MANIFEST,
@@ -177,7 +178,7 @@ def _opened(store: Store, settings: IndexSettings, *, resume: bool, overwrite: b
         read_manifest(store)  # only an index is removed
         for folder in ("", PARTS):
             for name in store.names(folder):
-                if name.endswith((".parquet", ".arrow")):
+                if name.endswith((".parquet", ".arrow", ".npy")):
                     store.remove(f"{folder}/{name}" if folder else name)
         manifest = Manifest(settings)
         manifest.write(store)
@@ -246,7 +247,8 @@ def _finish(
     if name == manifest.sources:
         name = f"sources-{len(shards):05d}b.parquet"
     write_sources(store, settings, name, sources)
-    finished = Manifest(settings, True, name, tuple(shards))
+    finished = Manifest(settings, True, name, tuple(shards), manifest.basis)
+    finished = add_coarse(store, finished)
     finished.write(store)
     if manifest.sources is not None:
         store.remove(manifest.sources)

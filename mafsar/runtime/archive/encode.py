@@ -80,21 +80,25 @@ class FileEncoder:
         Args:
             path: The file or frame folder.
         """
-        state = file_state(path)
-        found = self._by_state.get((path, *state))
+        found = self.recall(path)
         if found is not None:
             return found
+        state = file_state(path)
         try:
             with clip_errors(path):
                 content = content_sha256(path)
-                if content in self._by_content:
-                    return self._by_content[content]
-                part = FileRecord(content, *state, path)
-                if self.store.exists(f"{part.name}.parquet"):
-                    return read_record(self.store, f"{content}.parquet")
-                return self._encode(part)
+            if content in self._by_content:
+                return self._by_content[content]
+            part = FileRecord(content, *state, path)
+            if self.store.exists(f"{part.name}.parquet"):
+                return read_record(self.store, f"{content}.parquet")
+            return self._encode(part)
         except MafsarError as error:
             return FileRecord("", *state, path, error=str(error))
+
+    def recall(self, path: str) -> FileRecord | None:
+        """The record of a file that has not changed since it was encoded; None without one."""
+        return self._by_state.get((path, *file_state(path)))
 
     def _encode(self, part: FileRecord) -> FileRecord:
         facts = FileFacts()

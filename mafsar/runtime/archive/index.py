@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.errors import InputError
+from mafsar.runtime.archive.coarse import read_basis, read_coarse
 from mafsar.runtime.archive.manifest import Manifest, Source, read_manifest, read_sources
 from mafsar.runtime.archive.parts import Half, read_features
 from mafsar.runtime.archive.settings import IndexSettings
@@ -25,11 +26,13 @@ class Shard:
         first: Number of its first row in the index.
         frames: (n, T, E), float16, mapped.
         pooled: (n, E), float16, mapped, or None.
+        coarse: The small copy, (n, T', d), float16, mapped, or None.
     """
 
     first: int
     frames: Half
     pooled: Half | None
+    coarse: Half | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -49,6 +52,7 @@ class Index:
         length: Number of each row's length, (n,), int8.
         motion: See `mafsar.video.motion.motion_levels`, (n,), float32.
         shards: Features of the rows.
+        basis: Directions of the small copy, (E, d); None where there is none.
     """
 
     place: str
@@ -60,6 +64,7 @@ class Index:
     length: NDArray[np.int8]
     motion: Float32
     shards: tuple[Shard, ...]
+    basis: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.t_start)
@@ -120,10 +125,12 @@ def _read(store: Store, manifest: Manifest) -> Index:
     columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in names}
     shards: list[Shard] = []
     first = 0
+    settings = manifest.settings
+    basis = None if manifest.basis is None else read_basis(store, manifest.basis)
     for entry in manifest.shards:
         with store.open(entry.table) as file:
             table = parquet.read_table(file, columns=list(names))
-        frames, pooled = read_features(store, manifest.settings, entry.features)
+        frames, pooled = read_features(store, settings, entry.features)
         if not len(frames) == table.num_rows == entry.windows:
             raise InputError(
                 f"{store.place}: {entry.features} has {len(frames)} rows, {entry.table} "
@@ -131,11 +138,14 @@ def _read(store: Store, manifest: Manifest) -> Index:
             )
         for name in names:
             columns[name].append(table[name].to_numpy())
-        shards.append(Shard(first, frames, pooled))
+        coarse = None
+        if entry.coarse is not None and basis is not None:
+            coarse = read_coarse(store, entry.coarse, (settings.frames + 1) // 2, basis.shape[1])
+        shards.append(Shard(first, frames, pooled, coarse))
         first += len(frames)
     arrays: dict[str, Any] = {
         name: np.concatenate(columns[name] or [np.zeros(0)]).astype(kind, copy=False)
         for name, kind in zip(names, kinds, strict=True)
     }
     sources = tuple(read_sources(store, manifest))
-    return Index(store.place, manifest.settings, sources, **arrays, shards=tuple(shards))
+    return Index(store.place, settings, sources, **arrays, shards=tuple(shards), basis=basis)

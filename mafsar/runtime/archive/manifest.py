@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mafsar import documents
@@ -24,12 +24,14 @@ _CHECK = documents.record(
         "settings": documents.record({}, open_to_more=True),
         "complete": documents.flag,
         "sources": documents.optional(documents.text(longest=200)),
+        "basis": documents.optional(documents.text(longest=200)),
         "shards": documents.items(
             documents.record(
                 {
                     "table": documents.text(longest=200),
                     "features": documents.text(longest=200),
                     "windows": documents.whole(1, 1 << 40),
+                    "coarse": documents.optional(documents.text(longest=200)),
                 }
             ),
             0,
@@ -48,11 +50,13 @@ class ShardEntry:
         table: Its Parquet file.
         features: Its Arrow file.
         windows: How many it has.
+        coarse: The Arrow file of its small copy, or None.
     """
 
     table: str
     features: str
     windows: int
+    coarse: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,14 @@ class Manifest:
         complete: Whether all files that were named are in it.
         sources: Name of the table of its files; None before it was finished for the first time.
         shards: Its shards, in order.
+        basis: The file with the directions of the small copies, or None.
     """
 
     settings: IndexSettings
     complete: bool = False
     sources: str | None = None
-    shards: tuple[ShardEntry, ...] = field(default=())
+    shards: tuple[ShardEntry, ...] = ()
+    basis: str | None = None
 
     @property
     def windows(self) -> int:
@@ -100,6 +106,7 @@ class Manifest:
             "settings": self.settings.to_json(),
             "complete": self.complete,
             "sources": self.sources,
+            "basis": self.basis,
             "shards": [asdict(shard) for shard in self.shards],
         }
         text = json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True)
@@ -125,10 +132,8 @@ def read_manifest(store: Store) -> Manifest:
         settings = IndexSettings.from_json(data["settings"])
     except InputError as error:
         raise InputError(f"{store.place}: damaged index: ", error) from error
-    shards = tuple(
-        ShardEntry(each["table"], each["features"], each["windows"]) for each in data["shards"]
-    )
-    return Manifest(settings, data["complete"], data["sources"], shards)
+    shards = tuple(ShardEntry(**each) for each in data["shards"])
+    return Manifest(settings, data["complete"], data["sources"], shards, data["basis"])
 
 
 def write_sources(

@@ -94,6 +94,7 @@ def in_chunks(
     index: Index,
     work: Callable[[Shard, int, int], None],
     *,
+    chunk: int = CHUNK,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -102,13 +103,14 @@ def in_chunks(
     Args:
         index: The index.
         work: Called with a shard, and with the first row and the row after the last one in it.
+        chunk: Rows at a time.
         workers: Threads; None = one per core.
         progress: Called with (rows done, rows, "searching").
     """
     jobs = [
-        (shard, first, min(first + CHUNK, len(shard)))
+        (shard, first, min(first + chunk, len(shard)))
         for shard in index.shards
-        for first in range(0, len(shard), CHUNK)
+        for first in range(0, len(shard), chunk)
     ]
     done = 0
     with one_thread_per_call(), ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:

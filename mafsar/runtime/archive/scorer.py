@@ -21,8 +21,8 @@ from mafsar.runtime.match.none import NoneAnswers
 from mafsar.runtime.scoring.scores import (
     Scores,
     class_distances,
-    class_prototypes,
     score_distances,
+    viewed_prototypes,
 )
 from mafsar.runtime.scoring.views import Views
 from mafsar.video.motion import is_still
@@ -52,6 +52,7 @@ class BankScorer:
         bank: The bank.
         scoring: How features become scores.
         views: What is matched.
+        support: Features of the bank's clips, (n, T, E), raw.
         prototypes: Of the classes, (C, T, E) or (C, T, 2E).
         own: Whether a class is judged at a length of the index, (lengths, C), bool.
         threshold: The p_none above which a row is none; None if no row is.
@@ -76,19 +77,24 @@ class BankScorer:
                 f"{index.place}: keeps no pooled features; use ", option(text="off")
             )
         rows = np.flatnonzero(bank.class_index >= 0)
-        self._support = bank.frames(use_text=use_text)
+        self.support = bank.frames(use_text=use_text)
         self.views = Views.of(
             self.scoring,
             bank.query[rows],
-            self._support[rows],
+            self.support[rows],
             bank.branch(use_text=use_text),
         )
-        self.prototypes = class_prototypes(
-            self.views.of_support(self._support[rows]), bank.class_index[rows], len(bank.classes)
-        )
+        self.prototypes = self.prototypes_of(self.views, self.support)
         self.own = _own_lengths(bank, index)
         self._none = NoneAnswers(bank, choice.threshold, choice.far)
         self._judge, self.threshold = self._none.judge_of(bank.class_index)
+
+    def prototypes_of(self, views: Views, support: Float32) -> Float32:
+        """Prototypes of the classes, from features of the bank's clips, (n, T, E)."""
+        rows = np.flatnonzero(self.bank.class_index >= 0)
+        return viewed_prototypes(
+            views.of_support, support[rows], self.bank.class_index[rows], len(self.bank.classes)
+        )
 
     def scores(self, frames: Float32, pooled: Float32 | None) -> Scores:
         """Scores of rows against all classes.
@@ -132,7 +138,7 @@ class BankScorer:
         """
         members = np.flatnonzero(self.bank.class_index == class_index)
         asked = self.views.of_query(frames[None])
-        shown = self.views.of_support(self._support[members])
+        shown = self.views.of_support(self.support[members])
         nearest = int(class_distances(asked, shown, self.scoring)[0].argmin())
         grid = kernels.frame_distances(asked, shown[nearest][None])[0, 0]
         first, last = aligned_rows(np.asarray(grid))

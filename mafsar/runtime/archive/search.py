@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 
 from mafsar.choices import Progress
 from mafsar.runtime.archive.index import Index, Shard
-from mafsar.runtime.archive.scan import Scan, in_chunks, scan_index
+from mafsar.runtime.archive.scan import Scan, in_chunks, scan_index, scan_rows
 from mafsar.runtime.archive.scorer import BankScorer
+from mafsar.runtime.archive.shortlist import shortlist
 from mafsar.runtime.live.judge import doubt, holds
 from mafsar.runtime.live.tracker import Reading, Span, Tracker
 
 SCHEMA = 1
 SAME = 0.5
 """Two windows of one file show the same moment where they share this part of the shorter one."""
+EXACT = 200_000
+"""Windows up to which an index is searched exactly where nothing else is asked."""
 _GAP, _SHORTEST = 1.0, 0.3  # seconds; the defaults of `watch`
 
 
@@ -73,6 +76,7 @@ def search_index(
     topk: int = 10,
     labels: Sequence[str] | None = None,
     events: bool = False,
+    exact: bool | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Found]:
     """Finds the classes of a bank in an index.
@@ -86,6 +90,8 @@ def search_index(
         topk: Moments of each class, at most.
         labels: Classes to look for; None = all. The others are compared with all the same.
         events: Also find events. This computes p_none of every window.
+        exact: Whether all windows are compared with all classes; else those of a shortlist. None =
+            for events, and up to `EXACT` windows.
         progress: Called with (rows done, rows, "searching").
 
     Yields:
@@ -93,7 +99,12 @@ def search_index(
     """
     numbers = range(len(scorer.bank.labels))
     wanted = numbers if labels is None else [scorer.class_number(label) for label in labels]
-    scan = scan_index(index, scorer, progress=progress)
+    if exact is None:
+        exact = events or len(index) <= EXACT or index.basis is None
+    if exact or index.basis is None:
+        scan = scan_index(index, scorer, progress=progress)
+    else:
+        scan = scan_rows(index, scorer, shortlist(index, scorer, wanted, topk, progress=progress))
     for number in wanted:
         yield from best_moments(index, scorer, scan, number, topk)
     if events:

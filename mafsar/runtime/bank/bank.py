@@ -17,10 +17,11 @@ from mafsar.choices import Branch, Metric, Scoring, TextUse, ViewsUse
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
 from mafsar.errors import InputError, MissingError, Placeholder, call, option
-from mafsar.files import is_folder, write_safetensors
+from mafsar.files import is_folder, map_safetensors, write_safetensors
 from mafsar.runtime.bank.clips import EnrolledClip
 from mafsar.runtime.bank.layout import (
     CHECKSUM,
+    LARGE_BYTES,
     check_document,
     check_tensors,
     checksum,
@@ -367,7 +368,7 @@ def check_geometry(bank: Bank, geometry: Geometry | None) -> None:
 
 
 def read_bank(path: str | Path) -> Bank:
-    """Reads and checks a bank file.
+    """Reads and checks a bank file; a large one is mapped, so that its clips need no memory.
 
     Raises:
         MissingError: No such file.
@@ -384,8 +385,11 @@ def read_bank(path: str | Path) -> Bank:
         state = path.stat()
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+            if state.st_size > LARGE_BYTES:
+                tensors = map_safetensors(path)
+            else:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged or not a safetensors file ({error})", *fix) from error
     if _KEY not in metadata:
         raise InputError(f"{path}: a safetensors file, but not a bank", *fix)

@@ -23,7 +23,7 @@ from mafsar.runtime.match.choice import choose_scoring
 from mafsar.runtime.match.none import NoneAnswers
 from mafsar.runtime.match.queries import Query, is_one_clip, queries_in
 from mafsar.runtime.scoring.none import NoneJudge
-from mafsar.runtime.scoring.scores import class_distances, class_prototypes, match_features
+from mafsar.runtime.scoring.scores import class_distances, match_features, viewed_prototypes
 from mafsar.runtime.scoring.views import Views
 from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
 
@@ -103,6 +103,12 @@ class Matcher:
         self._workers = workers
         self._ignore_clock = ignore_clock
         self._support = bank.frames(use_text=self.use_text)
+        # Of a bank of 100 000 clips, a loop for each query would take longer than the matching.
+        self._sizes = frozenset(clip.size_bytes for clip in bank.clips)
+        self._longest = max(
+            (clip.duration_seconds for clip in bank.clips if not clip.is_background), default=0.0
+        )
+        self._labels = bank.labels
         self._prototypes: dict[bytes, tuple[Views, Float32]] = {}
         self._none = NoneAnswers(bank, threshold, far)
 
@@ -279,7 +285,7 @@ class Matcher:
         order = np.argsort(-scores.fused[0], kind="stable")[: self._topk]
         top = tuple(
             TopK(
-                self.bank.labels[classes[i]],
+                self._labels[classes[i]],
                 float(scores.fused[0, i]),
                 float(scores.distances[0, i]),
                 None if scores.text is None else float(scores.text[0, i]),
@@ -331,8 +337,8 @@ class Matcher:
             support = self._support[left]
             branch = self.bank.branch(use_text=self.use_text)
             views = Views.of(self.scoring, self.bank.query[left], support, branch)
-            prototypes = class_prototypes(
-                views.of_support(support), position[class_index[left]], len(classes)
+            prototypes = viewed_prototypes(
+                views.of_support, support, position[class_index[left]], len(classes)
             )
             self._prototypes[key] = views, prototypes
         return self._prototypes[key]
@@ -344,7 +350,7 @@ class Matcher:
             return class_index, []
         # A long video is hashed only if a support clip has the same size.
         size = clip_size(query.path)
-        if not any(clip.size_bytes == size for clip in self.bank.clips):
+        if size not in self._sizes:
             return class_index, []
         source = query.source
         content = (
@@ -359,13 +365,13 @@ class Matcher:
                 class_index[i] = -1
                 warnings.append(f"support clip {clip.name} has the same content and was left out")
                 if not (class_index == number).any():
-                    label = self.bank.labels[number]
+                    label = self._labels[number]
                     warnings.append(f"class {label} has no other clip and was left out")
         return class_index, warnings
 
     def _warnings(self, clip: Clip, classes: int, still: bool) -> list[str]:
         warnings = ["still: nothing moves in this clip"] if still else []
-        longest = max(item.duration_seconds for item in self.bank.clips if not item.is_background)
+        longest = self._longest
         if longest > 0 and clip.duration_seconds > _LONG * longest:
             warnings.append(
                 f"{clip.duration_seconds:.1f} s long, more than {_LONG:g} times the longest support clip "
