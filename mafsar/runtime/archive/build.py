@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mafsar.choices import Progress
@@ -192,9 +192,6 @@ def _opened(store: Store, settings: IndexSettings, *, resume: bool, overwrite: b
             option(overwrite=True),
         )
     manifest.settings.check_same(settings, store.place)
-    if manifest.complete:
-        manifest = replace(manifest, complete=False)
-        manifest.write(store)
     return manifest
 
 

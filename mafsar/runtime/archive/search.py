@@ -180,6 +180,8 @@ def find_events(
     progress: Progress | None = None,
 ) -> Iterator[Found]:
     """The events of all files, by the same rules as `watch`."""
+    if len(index) == 0:
+        return
     p_none = _all_p_none(index, scorer, progress)
     order = np.argsort(index.file, kind="stable")
     files, firsts = np.unique(index.file[order], return_index=True)

@@ -124,7 +124,11 @@ def test_a_finished_index_takes_what_is_new_and_encodes_nothing_twice(
         build(place, films)
     moved = films / "moved.mp4"
     (films / "long.mp4").rename(moved)
-    report = build(place, moved, films / "short.mp4", resume=True)
+
+    def look(_name: str, _record: object) -> None:
+        assert len(open_index(place)) > 0  # as it was, until the new rows are whole
+
+    report = build(place, moved, films / "short.mp4", resume=True, heard=look)
     assert (report.new, report.known) == (1, 1)
     assert encoder.calls["query"] == encoded + 1
     index = open_index(place)

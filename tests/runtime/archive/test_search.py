@@ -172,6 +172,18 @@ def test_one_moment_counts_once(archive: tuple[mafsar.Bank, Index]) -> None:
         list(search_index(index, BankScorer(bank, index), labels=["z"]))
 
 
+def test_in_an_empty_index_nothing_is_found(
+    archive: tuple[mafsar.Bank, Index], tmp_path: Path, knowing: Any, build: Callable[..., Any]
+) -> None:
+    bank, index = archive
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(bytes(50))
+    build(tmp_path / "empty", broken, encoder=knowing, settings=index.settings)
+    empty = open_index(tmp_path / "empty")
+    assert len(empty) == 0
+    assert list(search_index(empty, BankScorer(bank, empty), events=True)) == []
+
+
 def test_a_bank_of_another_model_or_picture_is_refused(
     archive: tuple[mafsar.Bank, Index], make_encoder: Callable[..., Any]
 ) -> None:
