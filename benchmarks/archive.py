@@ -59,9 +59,11 @@ from mafsar.video import Geometry
 from mafsar.video.live.place import places_of
 
 FRAMES, SHARD = 8, 65536
-PREPROCESS = {"size": 112, "frames": FRAMES}
+PREPROCESS = {
+    "size": 112, "frames": FRAMES, "resample": "bicubic", "mean": [0.5] * 3, "std": [0.25] * 3,
+}  # fmt: skip
 SCORING = Scoring("otam", lam=0.1, visual_scale=2.0, views=0.5)
-MODEL = BankModel("random", None, "trained", "0" * 64, PREPROCESS, (), SCORING)
+MODEL = BankModel("random", None, "trained", "0" * 64, PREPROCESS, ("{}",), SCORING)
 
 
 def say(**values: Any) -> None:
@@ -94,10 +96,16 @@ def random_bank(classes: int, clips: int, width: int, seed: int = 1) -> Bank:
         )
     kinds = tuple(SupportClass(f"class{c:04d}", f"class{c:04d}") for c in range(classes))
     enrolled = tuple(
-        EnrolledClip(Path(f"{kind.label}/{k}.mp4"), kind.label, f"{c * clips + k:064x}", 10**6 + k,
-                     None, None, 2.0)
-        for c, kind in enumerate(kinds) for k in range(clips)
-    )  # fmt: skip
+        EnrolledClip(
+            path=Path(f"{kind.label}/{k}.mp4"),
+            label=kind.label,
+            content_sha256=f"{c * clips + k:064x}",
+            size_bytes=10**6 + k,
+            duration_seconds=2.0,
+        )
+        for c, kind in enumerate(kinds)
+        for k in range(clips)
+    )
     return Bank(
         kinds, (False,) * classes, enrolled, query, query.mean(axis=1), None, None, MODEL,
         Geometry(), TextChoice("off", False, 0.0, "as requested"), views=0.5,
@@ -264,10 +272,9 @@ class Given:
         from mafsar.runtime.encoder import Features, ModelSpec
 
         self.spec = ModelSpec(
-            "random", "random", FRAMES, 112, bank.query.shape[-1], "trained", False, (), None,
-            SCORING, "0" * 64, 0, 0,
+            "random", "random", FRAMES, 112, bank.query.shape[-1], "trained", False, ("{}",), None,
+            SCORING, "0" * 64, 0, 0, mean=(0.5,) * 3, std=(0.25,) * 3,
         )  # fmt: skip
-        object.__setattr__(self.spec, "preprocess_json", lambda: PREPROCESS)
         self._features = Features(np.array(bank.query[:1]), np.array(bank.pooled[:1]))
 
     def encode_query(self, _: np.ndarray) -> Any:
