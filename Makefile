@@ -9,7 +9,7 @@ SOURCES := $(shell find mafsar export csrc -type f ! -name '*.pyc') CMakeLists.t
 # Warnings are errors here and in CI, never for someone who installs the package.
 export MAFSAR_WERROR := 1
 
-.PHONY: help demo test test-slow test-edge test-aarch64 test-live lint format typecheck docs bench wheel starter clean preflight
+.PHONY: help demo test fuzz kill test-slow test-edge test-oldest test-aarch64 test-live release figures lint format typecheck docs bench wheel starter clean preflight
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,14 +55,26 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 wheel: dist/.built  ## build the wheel into dist/
 	@ls dist/*.whl
 
-demo: $(VENV)/.edge  ## render a support folder and queries, then name the queries
+demo: $(VENV)/.edge  ## render a support folder and queries, then name the queries; CLIPS=DIR (class folders): your clips too
 	$(BIN)/python examples/demo.py demo
 	$(BIN)/mafsar match demo/support demo/queries
 	$(BIN)/python examples/order.py demo
+ifdef CLIPS
+	rm -rf demo-clips
+	$(BIN)/python examples/demo.py demo-clips "$(CLIPS)"
+	$(BIN)/mafsar match demo-clips/support demo-clips/queries
+endif
 	@echo "try your own clips: $(BIN)/mafsar match SUPPORT QUERY (SUPPORT/CLASS/clip.mp4)" >&2
 
 test: $(VENV)/.test  ## run the tests on the built wheel
 	$(BIN)/pytest
+
+FUZZ_MINUTES ?= 20
+fuzz: $(VENV)/.test  ## give thousands of damaged inputs to every door, and note what became of them in docs/reliability.md
+	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES) --write docs/reliability.md
+
+kill: $(VENV)/.test  ## kill enroll, add, train, export and pack at 200 random moments; notes what was left in docs/reliability.md
+	$(BIN)/python -W ignore tests/faults/kill.py --write docs/reliability.md
 
 test-slow: $(VENV)/.test  ## run the tests that take minutes
 	$(BIN)/pytest -m slow --timeout 3600
@@ -74,6 +86,19 @@ test-edge: dist/.built  ## run the edge half where torch is not installed, also 
 	sh tests/edge/run.sh $(PYTHON) build/edge
 	@if [ -n "$(PYTHON310)" ]; then sh tests/edge/run.sh $(PYTHON310) build/edge310 "onnxruntime==1.23.*"; \
 	else echo "no Python 3.10 here: ONNX Runtime 1.23 was not tried; name one: make test-edge PYTHON310=python3.10" >&2; fi
+
+test-oldest: dist/.built  ## run the edge half with the lowest versions that pyproject.toml allows
+	rm -rf build/oldest && $(PYTHON) -m venv build/oldest/venv
+	$(BIN)/python release/oldest.py > build/oldest/needs.txt
+	build/oldest/venv/bin/python -m pip install --quiet -r build/oldest/needs.txt
+	build/oldest/venv/bin/python -m pip install --quiet --no-deps dist/*.whl
+	cd build/oldest && MAFSAR_CACHE=$$PWD/cache venv/bin/python $(CURDIR)/tests/edge/verbs.py $$PWD/venv/bin/mafsar
+
+release: $(BIN)/python  ## build wheels for glibc 2.28 and the source archive, check and try them (dist/release)
+	$(BIN)/python release/release.py
+
+figures: $(VENV)/.test  ## measure the figures of README and docs again; fails where one no longer holds
+	$(BIN)/python benchmarks/figures.py
 
 test-aarch64: $(VENV)/.test  ## cross-compile csrc and run its tests under qemu
 	@command -v aarch64-linux-gnu-g++ >/dev/null 2>&1 || { echo "error: the cross compiler is missing; install it: sudo apt-get install g++-aarch64-linux-gnu" >&2; exit 1; }
@@ -126,11 +151,11 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/encoders.py
 
 POSE := 0.5.1675469404
-starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores)
+starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores); goes on where it was stopped
 	$(PIP) install --quiet --group starter
 	mkdir -p build && cd build && npm pack --silent @mediapipe/pose@$(POSE) && \
 	  tar xzf mediapipe-pose-$(POSE).tgz package/pose_landmark_lite.tflite && chmod u+r package/* && \
-	  $(abspath $(BIN))/python -m mafsar.training.starter --pose package/pose_landmark_lite.tflite --out tiny.mafsar
+	  $(abspath $(BIN))/python -m mafsar.training.starter --pose package/pose_landmark_lite.tflite --work starter --out tiny.mafsar
 
 clean:  ## remove what the other targets made
-	rm -rf build dist demo $(VENV)
+	rm -rf build dist demo demo-clips $(VENV)

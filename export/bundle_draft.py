@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mafsar.documents import parse_json, read_text
 from mafsar.errors import InputError, option
 from mafsar.export.bundle_folder import replace_folder, unwritable
 from mafsar.export.thresholds import thresholds
@@ -44,7 +45,7 @@ class BundleDraft:
         """Reads the manifest in the folder, if there is one."""
         path = self.folder / MANIFEST
         if path.is_file():
-            self.manifest = json.loads(path.read_text(encoding="utf-8"))
+            self.manifest = parse_json(read_text(path), str(path))
 
     @property
     def spec(self) -> ModelSpec:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mafsar.errors import InputError, MafsarError, MissingError, option
 from mafsar.export.options import ExportOptions
 from mafsar.extras import require
-from mafsar.model.names import BUNDLE_SUFFIX, SHIPPED
+from mafsar.model.names import BUNDLE_SUFFIX, SHIPPED, given_path, known_names
 from mafsar.runtime.cache.bundles import find_kept
 from mafsar.runtime.engines.bundle import Bundle, is_bundle
 from mafsar.runtime.engines.loading import model_path
@@ -47,7 +47,7 @@ class ModelSource:
             MafsarError: No such model, or a number of frames that it cannot take.
         """
         path = model_path(name)
-        if name == SHIPPED or is_bundle(path):
+        if name == SHIPPED or (name not in known_names() and is_bundle(path)):
             bundle = Bundle.open(path)
             if options.frames not in (None, bundle.spec.frames):
                 raise InputError(
@@ -72,8 +72,9 @@ class ModelSource:
         """The bundle to write where the user names none."""
         if self.bundle == model_path(self.name) and self.name != SHIPPED:
             return self.bundle
-        path = Path(self.name).expanduser()
-        stem = path.stem if path.exists() or path.suffix == ".safetensors" else self.name
+        path = Path(self.name)
+        is_path = given_path(self.name) is not None or path.suffix == ".safetensors"
+        stem = path.stem if is_path else self.name
         safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.")
         return Path(f"{safe or 'model'}{BUNDLE_SUFFIX}")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mafsar.errors import InputError, option
+from mafsar.errors import ArgumentTypeError, InputError, option, shown
 
 Branch = Literal["query", "support"]
 Metric = Literal["otam", "bimhm", "mean"]
@@ -262,6 +263,32 @@ class EngineChoice:
         check_choice("engine", self.engine, ("auto", *ENGINES))
         check_choice("precision", self.precision, PRECISIONS)
         check_device(self.device)
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raises an error unless a value is a whole number of at least `least`.
+
+    Raises:
+        ArgumentTypeError: It is not a whole number.
+        InputError: It is less.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ArgumentTypeError(f"{name} must be a whole number, got {shown(value)[:60]}")
+    if value < least:
+        raise InputError(f"{name} must be ≥ {least}, got {value}")
+
+
+def check_number(name: str, value: Any, least: float, most: float) -> None:
+    """Raises an error unless a value is a number from `least` to `most`.
+
+    Raises:
+        ArgumentTypeError: It is not a number.
+        InputError: It is out of this range, or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ArgumentTypeError(f"{name} must be a number, got {shown(value)[:60]}")
+    if not least <= float(value) <= most:
+        raise InputError(f"{name} must be between {least:g} and {most:g}, got {value:g}")
 
 
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:

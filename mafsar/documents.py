@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError
@@ -41,6 +43,50 @@ def parse_json(text: str, where: str) -> Any:
         raise InputError(f"{where}: JSON that nests too deeply") from None
     except ValueError as error:
         raise InputError(f"{where}: not JSON ({error})") from None
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Reads a TOML text.
+
+    Args:
+        text: The text.
+        where: What messages call it.
+
+    Raises:
+        InputError: It is not TOML, or nests too deeply.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InputError(f"{where}: TOML that nests too deeply") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not TOML ({error})") from None
+
+
+def read_text(path: Path, *, most_bytes: int = 16 << 20) -> str:
+    """Reads a UTF-8 file that is small, whatever its size claims to be; a leading BOM is dropped.
+
+    Args:
+        path: A regular file.
+        most_bytes: The largest file that is read.
+
+    Raises:
+        InputError: It is larger, not UTF-8, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most_bytes + 1)
+        if len(data) > most_bytes:
+            raise InputError(f"{path}: larger than the {most_bytes:,} bytes that are read")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _refuse_constant(name: str) -> None:
@@ -201,12 +247,14 @@ def _place(where: str, name: str) -> str:
 
 
 def _require(fits: bool, where: str, wanted: str, value: Any) -> None:
-    if fits:
-        return
+    if not fits:
+        raise InputError(f"{where} must be {wanted}, got {shortened(value)}")
+
+
+def shortened(value: Any) -> str:
+    """A value as Python source of at most some 60 characters, for messages."""
     try:
         shown = repr(value)
     except (ValueError, RecursionError):  # thousands of digits; nested
-        shown = f"a value of type {type(value).__name__}"
-    if len(shown) > _SHOWN:
-        shown = f"{shown[:_SHOWN]}…"
-    raise InputError(f"{where} must be {wanted}, got {shown}")
+        return f"a value of type {type(value).__name__}"
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"

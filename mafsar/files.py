@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mafsar.errors import InputError, option
+from mafsar.errors import InputError, MafsarError, option
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,10 @@ _DTYPES = {
 }  # fmt: skip
 """numpy's names of the types of safetensors."""
 _HASHES: dict[tuple[str, int, int], str] = {}
+
+
+class UnwritableError(InputError, OSError):
+    """A file cannot be written; says which, and why."""
 
 
 def _do_nothing() -> None:
@@ -82,21 +86,29 @@ def written_beside(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     Raises:
         InputError: A device, a pipe or a folder, which must not be replaced by a file; or a file
             that exists and `exclusive`.
+        UnwritableError: The disk is full, or the folder cannot be written.
     """
     if path.is_symlink():
         path = path.resolve()  # writes the target and keeps the link
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: not a regular file; choose another path")
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(path, f".{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if exclusive:
             _put_in_place(temporary, path)
         else:
             temporary.replace(path)
+    except OSError as error:
+        if isinstance(error, MafsarError):
+            raise
+        raise UnwritableError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another place"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -171,6 +183,11 @@ def is_file(path: Path) -> bool:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_bank_head(head: bytes) -> bool:
+    """Whether a file that begins with these bytes, some thousands, is a bank."""
+    return b'"__metadata__":{"' in head and b'mafsar"' in head
 
 
 def own_files(folder: Path, name: str) -> Iterator[tuple[Path, os.stat_result]]:

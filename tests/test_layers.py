@@ -98,6 +98,7 @@ CONVENIENCES = {
     ("mafsar/runtime/bank/bank.py", "mafsar/runtime/match/answers.py"),  # the type of an answer
     ("mafsar/runtime/bank/bank.py", "mafsar/runtime/match/matcher.py"),  # Bank.match
     ("mafsar/runtime/bank/bank.py", "mafsar/runtime/report/enroll_page.py"),  # Bank.report
+    ("mafsar/runtime/bank/bank.py", "mafsar/runtime/bank/update.py"),  # Bank.save after adding
 }
 
 # The only places where torch (and what needs it) may be imported.

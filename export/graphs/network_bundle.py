@@ -31,6 +31,7 @@ from mafsar.model.names import (
     SHIPPED_BUNDLE,
     TOKENIZER_FILE,
     backbone,
+    given_path,
     graph_file,
 )
 from mafsar.model.network import MafsarNetwork
@@ -135,8 +136,8 @@ def open_network(name: str, *, frames: int | None) -> tuple[MafsarNetwork, dict[
         InputError: Trained adapters and another number of frames.
         MafsarError: No such model.
     """
-    path = Path(name).expanduser()
-    network = load_trained(path) if path.exists() else create_network(name)
+    path = given_path(name)
+    network = create_network(name) if path is None else load_trained(path)
     if frames is not None and frames != network.config.frames:
         if network.config.adapters is not None:
             raise InputError(

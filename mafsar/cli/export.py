@@ -11,7 +11,7 @@ import typer
 
 from mafsar.choices import PRECISIONS
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, table, voice
+from mafsar.cli import outputs, table, targets, voice
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def export(
         typer.Option(
             "--workspace", metavar="GiB", help="Memory that the builder of an engine may use."
         ),
-    ] = 1.0,
+    ] = 2.0,
     opset: Annotated[
         int, typer.Option("--opset", metavar="N", help="ONNX opset; only 20 is written.")
     ] = _OPSET,
@@ -135,6 +135,8 @@ def export(
         raise InputError(
             f"--opset {opset}: graphs are written in opset {_OPSET} only; omit this flag"
         )
+    if out is not None:
+        targets.refuse_places([("--out", out)])
     began = time.perf_counter()
     result = export_model(
         model,

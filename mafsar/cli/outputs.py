@@ -26,7 +26,8 @@ def say_written(*paths: Path | None) -> None:
 
 
 def make_folder(flag: str, path: Path) -> Path:
-    """Makes an output folder."""
+    """Makes an output folder, in a folder that exists or is the only other one that does not."""
+    targets.refuse_places([(flag, path)])
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from mafsar.errors import InputError
-from mafsar.files import is_folder
+from mafsar.files import exists, irregular, is_bank_head, is_folder
 
 Kind = Literal["text", "picture", "video", "bank", "store"]
 Outputs = Mapping[str, Path | Sequence[Path] | None]
 _MOST_NAMED = 8  # files of one folder that a refusal names
+_LONGEST_NAME = 255  # bytes
 _HEAD = 4096  # bytes that tell what a file is
 _CONTROLS = frozenset(range(9)) | frozenset(range(14, 27))  # bytes that no text has
 _MODEL_FILES = ("bundle.json", "adapters.safetensors", "config.toml")
@@ -44,12 +46,56 @@ def check_outputs(
         for flag, value in outputs.items()
         for path in ([] if value is None else [value] if isinstance(value, Path) else value)
     ]
+    refuse_places(listed)
     _refuse_the_same(listed)
     _refuse_inputs(listed, inputs or {})
     if not overwrite:
         refuse_existing(outputs)
     for flag, path in listed:
         _refuse_other_kind(flag, path, (kinds or {}).get(flag, "text"))
+
+
+def refuse_places(listed: Iterable[tuple[str, Path]]) -> None:
+    """Refuses outputs that could not be written, by writing beside them.
+
+    A folder is made where only the last one of a path is missing: more than that is a typing error.
+
+    Raises:
+        InputError: A name is too long, a folder is missing, or nothing can be written there.
+    """
+    seen: set[Path] = set()
+    for flag, path in listed:
+        length = len(os.fsencode(path.name))
+        if length > _LONGEST_NAME or "\0" in str(path):
+            raise InputError(
+                f"{flag} {str(path)[:60]}…: its name has {length} bytes, and a file system takes up "
+                f"to {_LONGEST_NAME} and no NUL; choose a shorter one"
+            )
+        folder = path.parent
+        if not exists(folder):
+            folder = folder.parent
+        if folder in seen or irregular(path) is not None:
+            continue
+        seen.add(folder)
+        if not is_folder(folder):
+            raise InputError(
+                f"{flag} {path}: there is no folder {folder}; make it first, or check the path"
+            )
+        _try_to_write(flag, path, folder)
+
+
+def _try_to_write(flag: str, path: Path, folder: Path) -> None:
+    trial = folder / f".mafsar-{os.getpid()}-{os.urandom(4).hex()}.part"
+    try:
+        trial.touch(exist_ok=False)
+    except OSError as problem:
+        raise InputError(
+            f"{flag} {path}: cannot be written in {folder} ({problem.strerror}); choose another "
+            "place"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink()
 
 
 def refuse_existing(outputs: Outputs) -> None:
@@ -157,6 +203,6 @@ _KINDS: dict[Kind, tuple[str, Callable[[bytes], bool]]] = {
     "text": ("a text file", lambda head: not _CONTROLS & set(head)),
     "picture": ("a PNG picture", lambda head: head.startswith(b"\x89PNG\r\n")),
     "video": ("an MP4 video", lambda head: head[4:8] == b"ftyp"),
-    "bank": ("a bank", lambda head: b'"__metadata__":{"' in head and b'mafsar"' in head),
+    "bank": ("a bank", is_bank_head),
     "store": ("a packed data set", lambda head: head.startswith(b"SQLite format 3\0")),
 }

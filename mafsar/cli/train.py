@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TextIO
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import outputs, voice
+from mafsar.cli import outputs, targets, voice
 from mafsar.cli.group import EXIT_FAILED
 from mafsar.cli.plain import say
 from mafsar.cli.wording import worded
@@ -107,6 +107,8 @@ def train(
         wanted = resumed_config(out, config, given)
     else:
         wanted = build_config(config, given)
+        if out is not None:
+            targets.refuse_places([("--out", out)])
         out = out or free_folder(wanted)
     leads = os.environ.get("RANK", "0") == "0"
     if dry_run:

@@ -17,7 +17,7 @@ from mafsar.errors import MafsarError
 from mafsar.video import load_raw_clip, video_info
 from mafsar.video.guard import clip_errors
 from mafsar.video.pictures import is_picture_clip, open_pictures, picture_size
-from mafsar.video.scan import check_clock
+from mafsar.video.rates import check_clock
 
 _SHORT_SIDE = 64
 

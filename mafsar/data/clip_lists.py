@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from mafsar.data.list_paths import PathRule, find_rule
 from mafsar.data.tables import read_seconds
+from mafsar.documents import parse_json, shortened
 from mafsar.errors import InputError
+from mafsar.files import exists
 from mafsar.video.source import is_video
 
 LIST_ENDINGS = frozenset({".csv", ".jsonl", ".list", ".lst", ".tsv", ".txt"})
@@ -178,7 +179,7 @@ def _is_header(table: Path, row: Sequence[str]) -> bool:
     known = {"path", "label", "start", "end"}.intersection(_columns(row))
     if not known or any(is_video(cell) for cell in row):
         return False
-    return {"path", "label"} <= known or not (row[0] and (table.parent / row[0]).exists())
+    return {"path", "label"} <= known or not (row[0] and exists(table.parent / row[0]))
 
 
 def _columns(names: Sequence[str]) -> list[str]:
@@ -215,7 +216,7 @@ def _check_header(table: Path, line: int, row: Sequence[str], order: Sequence[st
 
 def _unknown_header(table: Path, line: int, text: str) -> InputError:
     return InputError(
-        f"{table} line {line}: {text!r} names no clip and is not a known header; expected {EXPECTED}"
+        f"{table} line {line}: {shortened(text)} names no clip and is not a known header; expected {EXPECTED}"
     )
 
 
@@ -235,7 +236,7 @@ def _spaced_rows(table: Path, lines: Sequence[str]) -> Iterator[Row]:
             label = PurePosixPath(text).parent.name
             if not label:
                 raise InputError(
-                    f"{table} line {line}: {text!r} names no class; expected {EXPECTED}"
+                    f"{table} line {line}: {shortened(text)} names no class; expected {EXPECTED}"
                 )
             yield line, {"path": text, "label": label}
         elif len(words) == 1:
@@ -268,10 +269,15 @@ def _read_jsonl(table: Path) -> Iterator[Row]:
         if not text.strip():
             continue
         try:
-            value = json.loads(text)
-            row = dict(zip(_columns(list(value)), map(str, value.values()), strict=True))
-        except (ValueError, AttributeError) as error:
+            value = parse_json(text, "the line")
+        except InputError as error:
             raise InputError(f"{table} line {line}: is not a JSON object ({error})") from error
+        if not isinstance(value, dict):
+            raise InputError(f"{table} line {line}: is not a JSON object, got {shortened(value)}")
+        try:
+            row = dict(zip(_columns(list(value)), map(str, value.values()), strict=True))
+        except (ValueError, RecursionError) as error:  # thousands of digits; nested
+            raise InputError(f"{table} line {line}: a value is too large to be text") from error
         for column in ("path", "label"):
             if not row.get(column):
                 raise InputError(

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.documents import parse_json, read_text
 from mafsar.errors import InputError, MismatchError, Option, option
 
 SCHEMA = 1
+_MOST_BYTES = 256 << 20  # of a file of episodes: some millions of them
 _TRIES = 1000  # draws of an episode whose groups are apart
 Indices = NDArray[np.int32]
 
@@ -209,9 +211,9 @@ def read_episodes(path: Path, labels: Sequence[str], names: Sequence[str]) -> Ep
         MismatchError: The episodes were drawn from other clips.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_text(path, most_bytes=_MOST_BYTES), str(path))
         if data["kind"] != "episodes" or data["schema"] != SCHEMA:
-            raise InputError(f"{path}: not an episodes file of schema {SCHEMA}", *_REMEDY)
+            raise InputError(f"{path}: not an episodes file of schema {SCHEMA}")
         if data["clips_sha256"] != _names_sha256(labels, names):
             raise MismatchError(
                 f"{path}: drawn from other clips ({len(data['clips'])} clips of "
@@ -228,9 +230,9 @@ def read_episodes(path: Path, labels: Sequence[str], names: Sequence[str]) -> Ep
             np.array([row["support"] for row in rows], np.int32),
             np.array([row["query"] for row in rows], np.int32),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
-            raise
+            raise InputError(error, *_REMEDY) from error
         raise InputError(f"{path}: not an episodes file ({error})", *_REMEDY) from error
     _check_ranges(path, episodes, len(labels), len(names))
     return episodes

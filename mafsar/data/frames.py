@@ -17,13 +17,16 @@ import numpy as np
 
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
-from mafsar.errors import MissingError
+from mafsar.errors import InputError, MissingError
 from mafsar.video import Clip, Geometry, load_clip, load_raw_clip
 from mafsar.video.picture import Picture
 from mafsar.video.preprocess import resize, short_side_size, to_square
 from mafsar.video.sampling import segment_times
+from mafsar.video.still import MAX_PIXELS
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from mafsar.data.catalogue import Catalogue
     from mafsar.data.store import Store
 
@@ -114,18 +117,40 @@ class StoredFrames:
     ) -> np.ndarray:
         """See `FrameSource`; the moments kept of a segment are equally likely."""
         jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames, rng)))
-        return _each(jpegs, lambda jpeg: _decode_short_side(jpeg, short_side))
+        return self._each(clip, jpegs, lambda jpeg: _decode_short_side(jpeg, short_side))
 
     def testing(self, clip: LabelledClip, *, frames: int, size: int) -> np.ndarray:
         """See `FrameSource`; the frames of `DecodedFrames` if F is an odd multiple of T."""
         jpegs = self.store.read(clip, self._segments(segment_times(1.0, frames)))
-        return _each(jpegs, lambda jpeg: to_square(Picture.of(_decode(jpeg)), size, _WHOLE))
+        return self._each(
+            clip, jpegs, lambda jpeg: to_square(Picture.of(_decode(jpeg)), size, _WHOLE)
+        )
 
     def _segments(self, moments: np.ndarray) -> list[int]:
         """The kept segments that contain these moments, which are in [0, 1)."""
         kept = self.store.settings.frames
         segments: list[int] = np.minimum((moments * kept).astype(int), kept - 1).tolist()
         return segments
+
+    def _each(
+        self, clip: LabelledClip, jpegs: Sequence[bytes], finish: Callable[[bytes], np.ndarray]
+    ) -> np.ndarray:
+        """Decodes each frame once, even if it repeats.
+
+        Raises:
+            InputError: A frame is not a JPEG that can be read, or has another size than the others.
+        """
+        try:
+            done: list[np.ndarray] = []
+            for number, jpeg in enumerate(jpegs):
+                again = number > 0 and jpeg is jpegs[number - 1]
+                done.append(done[-1] if again else finish(jpeg))
+            return np.stack(done)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(
+                f"{self.store.path}: a frame of {clip.name} is damaged ({error}); pack the data "
+                "again"
+            ) from error
 
 
 def frames_of(catalogue: Catalogue, ignore_clock: float | None = None) -> FrameSource:
@@ -220,27 +245,31 @@ def _path(clip: LabelledClip) -> Path:
     return clip.path
 
 
-def _each(jpegs: Sequence[bytes], finish: Callable[[bytes], np.ndarray]) -> np.ndarray:
-    """Decodes each frame once, even if it repeats."""
-    done: list[np.ndarray] = []
-    for number, jpeg in enumerate(jpegs):
-        again = number > 0 and jpeg is jpegs[number - 1]
-        done.append(done[-1] if again else finish(jpeg))
-    return np.stack(done)
+def _opened(jpeg: bytes) -> Image.Image:
+    """The picture, of which only the header is read; no other format is tried.
+
+    Raises:
+        InputError: It is not RGB, or has more pixels than are read at all.
+    """
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(jpeg), formats=("JPEG",))
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{error}") from error
+    if image.mode != "RGB" or image.width * image.height > MAX_PIXELS:
+        raise InputError(f"{image.width}x{image.height} pixels, {image.mode}")
+    return image
 
 
 def _decode(jpeg: bytes) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(jpeg)) as image:
+    with _opened(jpeg) as image:
         return np.asarray(image)
 
 
 def _decode_short_side(jpeg: bytes, short_side: int) -> np.ndarray:
     """Decodes to a short side; JPEG decodes at half or a quarter of the size in less time."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(jpeg)) as image:
+    with _opened(jpeg) as image:
         width, height = short_side_size(*image.size, short_side)
         image.draft("RGB", (width, height))
         pixels = np.asarray(image)

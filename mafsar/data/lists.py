@@ -9,13 +9,13 @@ A file has one of two formats:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mafsar.data.splits import PARTS, Part
+from mafsar.documents import parse_json, read_text
 from mafsar.errors import InputError, MissingError, option
 
 FORMATS = (
@@ -139,7 +139,7 @@ def read_video_names(folder: Path) -> dict[str, str]:
         if not path.is_file() or path.stem.endswith(("labels", "test")):
             continue
         try:
-            for item in json.loads(path.read_text(encoding="utf-8-sig")):
+            for item in parse_json(read_text(path, most_bytes=256 << 20), str(path)):
                 names[str(item["id"])] = str(item["template"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

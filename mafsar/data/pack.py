@@ -17,15 +17,8 @@ from mafsar.choices import Progress
 from mafsar.data.catalogue import Catalogue
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.parallel import in_order
-from mafsar.data.store import (
-    APPLICATION_ID,
-    SCHEMA,
-    TABLES,
-    StoreSettings,
-    is_store,
-    read_meta,
-    settings_json,
-)
+from mafsar.data.store import StoreSettings, is_store, settings_json
+from mafsar.data.store_file import APPLICATION_ID, SCHEMA, TABLES, Reader
 from mafsar.errors import InputError, MafsarError, MismatchError, option
 from mafsar.video import load_raw_clip
 
@@ -107,8 +100,11 @@ def pack(
             _begin(connection, catalogue, settings)
         else:
             _check_same(path, connection, catalogue, settings)
-        classes = dict(connection.execute("SELECT label, id FROM classes").fetchall())
-        done = set(connection.execute("SELECT class, name FROM clips WHERE problem IS NULL"))
+        reader = Reader(path, connection)
+        classes = {label: number for number, label, _, _ in reader.classes()}
+        held = reader.clips(settings.frames)
+        done = {(row.class_id, row.name) for row in held if row.problem is None}
+        reader.release()
         waiting = [clip for clip in catalogue.clips if (classes[clip.label], clip.name) not in done]
         connection.execute("UPDATE meta SET value = '0' WHERE key = 'complete'")
         unreadable, repairs = _fill(connection, classes, waiting, settings, workers, progress)
@@ -117,7 +113,7 @@ def pack(
             _insert(connection, classes, settings, _Packed(clip, problem=MISSING))
         connection.execute("UPDATE meta SET value = '1' WHERE key = 'complete'")
         connection.execute("COMMIT")
-        (frames,) = connection.execute("SELECT count(*) FROM frames").fetchone()
+        ((frames,),) = Reader(path, connection).rows("SELECT count(*) FROM frames")
     return PackResult(
         path=path,
         packed=len(waiting) - len(unreadable),
@@ -185,7 +181,8 @@ def _check_same(
 ) -> None:
     """Raises if the store was packed with other settings or from other data."""
     remedy = ("name another file, or replace this one with ", option(overwrite=True))
-    meta = read_meta(path, connection)
+    reader = Reader(path, connection)
+    meta = reader.meta()
     if meta["settings"] != settings_json(settings):
         packed, now = asdict(StoreSettings(**json.loads(meta["settings"]))), asdict(settings)
         shown = [name for name in now if packed[name] is not None or now[name] is not None]
@@ -197,7 +194,8 @@ def _check_same(
             "; use the same settings, ",
             *remedy,
         )
-    held = connection.execute("SELECT label, text, part FROM classes ORDER BY id").fetchall()
+    classes = reader.classes()
+    held = [row[1:] for row in classes]
     here = [(item.label, item.text, item.part) for item in catalogue.classes]
     if held != here:
         raise MismatchError(
@@ -206,12 +204,11 @@ def _check_same(
             *remedy,
         )
     names = {(clip.label, clip.name) for clip in catalogue.clips}
+    label_of = {number: label for number, label, _, _ in classes}
     unknown = [
-        name
-        for label, name in connection.execute(
-            "SELECT label, name FROM clips JOIN classes ON classes.id = class WHERE problem IS NULL"
-        )
-        if (label, name) not in names
+        row.name
+        for row in reader.clips(settings.frames)
+        if row.problem is None and (label_of.get(row.class_id), row.name) not in names
     ]
     if unknown:
         raise MismatchError(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mafsar.data.labels import nfc
+from mafsar.documents import parse_json, parse_toml, read_text
 from mafsar.errors import InputError, MissingError, option
+from mafsar.files import is_file
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -46,14 +46,14 @@ def read_split(path: str | Path) -> Split:
         InputError: The file cannot be read, or a class is in two parts.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise MissingError(f"{path}: no such split; {_LAYOUT}")
     kind = "TOML" if path.suffix.lower() == ".toml" else "JSON"
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        data = _read_toml(text) if kind == "TOML" else json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: not {kind} ({error}); {_LAYOUT}") from error
+        parse = parse_toml if kind == "TOML" else parse_json
+        data = parse(read_text(path), str(path))
+    except InputError as error:
+        raise InputError(error, f"; {_LAYOUT}") from error
     if not isinstance(data, dict) or not any(part in data for part in PARTS):
         raise InputError(f"{path}: no part train, val or test; {_LAYOUT}")
     parts: dict[str, tuple[str, ...]] = {}
@@ -86,14 +86,6 @@ def labels_of_part(split: Split, part: Part, labels: Iterable[str]) -> tuple[str
             option("split"),
         )
     return tuple(label for key, label in here.items() if key in wanted)
-
-
-def _read_toml(text: str) -> dict[str, object]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    return tomllib.loads(text)
 
 
 def _check_disjoint(split: Split) -> None:

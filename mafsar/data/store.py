@@ -18,29 +18,17 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mafsar.data.catalogue import Catalogue, DataClass, assemble
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.presets import preset
+from mafsar.data.splits import Part
+from mafsar.data.store_file import APPLICATION_ID, ClipRow, Reader
 from mafsar.errors import InputError, MismatchError, MissingError, option
-from mafsar.video.scan import check_clock
+from mafsar.video.rates import check_clock
 
-SCHEMA = 1
-APPLICATION_ID = 0x4D414653  # "MAFS", in the file's header
 MAGIC = b"SQLite format 3\x00"
-
-TABLES = """
-CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE classes(id INTEGER PRIMARY KEY, label TEXT NOT NULL, text TEXT, part TEXT NOT NULL);
-CREATE TABLE clips(
-  id INTEGER PRIMARY KEY, class INTEGER NOT NULL REFERENCES classes(id), name TEXT NOT NULL,
-  duration_seconds REAL, fps REAL, frames TEXT, problem TEXT, UNIQUE(class, name)
-);
-CREATE TABLE frames(id INTEGER PRIMARY KEY, jpeg BLOB NOT NULL);
-"""
-"""`clips.frames` is a JSON list: the number of the frame that each of the F segments shows; frame k
-of clip c has the id c·F + k. `clips.problem` says why a clip has no frames."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,7 @@ def refuse_foreign(path: Path) -> None:
         return
     try:
         with closing(_connect(path, "mode=ro")) as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            ((application,),) = connection.execute("PRAGMA application_id").fetchall()
     except sqlite3.Error as error:
         raise InputError(f"{path}: no packed data set ({error}); name another file") from error
     if application != APPLICATION_ID:
@@ -125,14 +113,16 @@ class Store:
         if not path.is_file():
             raise MissingError(f"{path}: no such file; create it with mafsar data pack … -o {path}")
         self.path = path
-        self._connection: sqlite3.Connection | None = None
+        self._reader: Reader | None = None
         self._owner = 0
         # A killed packer leaves a journal; only the next packer can roll it back.
         meta: dict[str, str] = {}
         if not path.with_name(f"{path.name}-journal").exists():
             try:
                 with closing(_connect(path, "mode=ro")) as connection:
-                    meta = read_meta(path, connection)
+                    reader = Reader(path, connection)
+                    meta = reader.meta()
+                    classes = reader.classes()
             except sqlite3.Error as error:
                 raise InputError(
                     f"{path}: not a packed data set ({error}); pack it again"
@@ -143,45 +133,56 @@ class Store:
                 "continue"
             )
         self.settings = StoreSettings(**json.loads(meta["settings"]))
-        self._meta = meta
+        self._title = meta["title"]
+        try:
+            self._preset = preset(meta["preset"]) if meta["preset"] else None
+        except InputError as error:
+            raise InputError(f"{path}: ", error) from error
+        self._classes = {
+            number: DataClass(label, text, cast(Part, part))
+            for number, label, text, part in classes
+        }
+        self._class_ids = {item.label: number for number, item in self._classes.items()}
 
     def catalogue(self) -> Catalogue:
-        """The classes and clips that were packed; clips without frames count as missing."""
-        classes = [
-            DataClass(label, text, part)
-            for label, text, part in self._rows("SELECT label, text, part FROM classes ORDER BY id")
-        ]
-        clips = [
-            LabelledClip(None if problem else self.path, label, name=name, part=part)
-            for name, problem, label, part in self._rows(
-                "SELECT name, problem, label, part FROM clips JOIN classes ON classes.id = class"
-            )
-        ]
-        named = self._meta["preset"]
+        """The classes and clips that were packed; clips without frames count as missing.
+
+        Raises:
+            InputError: The file is damaged.
+        """
         return assemble(
-            self._meta["title"],
+            self._title,
             self.path,
-            classes,
-            clips,
-            preset=preset(named) if named else None,
+            list(self._classes.values()),
+            [
+                LabelledClip(
+                    None if row.problem is not None else self.path,
+                    item.label,
+                    name=row.name,
+                    part=item.part,
+                )
+                for item, row in self._clips()
+            ],
+            preset=self._preset,
         )
 
     def frame_counts(self) -> dict[tuple[str, str], int]:
         """Number of different frames kept of each clip, by (label, name)."""
-        rows = self._rows(
-            "SELECT label, name, frames FROM clips JOIN classes ON classes.id = class "
-            "WHERE problem IS NULL"
-        )
-        return {(label, name): len(set(json.loads(frames))) for label, name, frames in rows}
+        return {
+            (item.label, row.name): len(set(row.shown))
+            for item, row in self._clips()
+            if row.problem is None
+        }
 
     def duration(self, clip: LabelledClip) -> tuple[float, float | None]:
         """Duration in seconds, and frames per second or None if the clip has no clock.
 
         Raises:
             MissingError: The clip is not in the store.
+            InputError: The file is damaged.
         """
-        seconds, fps = self._row(clip, "duration_seconds, fps")
-        return float(seconds), fps
+        row = self._row(clip)
+        return row.duration_seconds, row.fps
 
     def read(self, clip: LabelledClip, segments: Sequence[int]) -> list[bytes]:
         """The JPEGs of segments of a clip.
@@ -192,46 +193,56 @@ class Store:
 
         Raises:
             MissingError: The clip is not in the store.
+            InputError: A frame is missing: the file is damaged.
         """
-        number, listed = self._row(clip, "clips.id, frames")
-        frames = json.loads(listed)
-        wanted = [number * self.settings.frames + frames[segment] for segment in segments]
+        row = self._row(clip)
+        wanted = [row.id * self.settings.frames + row.shown[segment] for segment in segments]
         marks = ",".join("?" * len(set(wanted)))
-        found = dict(self._rows(f"SELECT id, jpeg FROM frames WHERE id IN ({marks})", [*{*wanted}]))
+        query = f"SELECT id, jpeg FROM frames WHERE id IN ({marks})"
+        found = dict(self._open().rows(query, [*{*wanted}]))
+        if not all(isinstance(found.get(frame), bytes) for frame in wanted):
+            raise InputError(f"{self.path}: frames of {clip.name} are missing; pack the data again")
         return [found[frame] for frame in wanted]
 
-    def _row(self, clip: LabelledClip, columns: str) -> Any:
-        rows = self._rows(
-            f"SELECT {columns} FROM clips JOIN classes ON classes.id = class "
-            "WHERE label = ? AND name = ? AND problem IS NULL",
-            (clip.label, clip.name),
-        )
-        if not rows:
+    def _clips(self) -> list[tuple[DataClass, ClipRow]]:
+        found = []
+        for row in self._open().clips(self.settings.frames):
+            if row.class_id not in self._classes:
+                raise InputError(
+                    f"{self.path}: {row.name} is of a class that is not there; pack the data again"
+                )
+            found.append((self._classes[row.class_id], row))
+        return found
+
+    def _row(self, clip: LabelledClip) -> ClipRow:
+        values = (self._class_ids.get(clip.label), clip.name)
+        rows = self._open().clips(self.settings.frames, "WHERE class = ? AND name = ?", values)
+        if not rows or rows[0].problem is not None:
             raise MissingError(
                 f"{self.path}: has no frames of {clip.name} ({clip.label}); pack the data again"
             )
         return rows[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_connection": None}
+        return self.__dict__ | {"_reader": None}
 
     def close(self) -> None:
         """Closes the file; reading opens it again."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        if self._reader is not None:
+            self._reader.connection.close()
+        self._reader = None
 
     def __del__(self) -> None:
-        if getattr(self, "_connection", None) is not None:
+        if getattr(self, "_reader", None) is not None:
             self.close()
 
-    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+    def _open(self) -> Reader:
         if self._owner != os.getpid():  # SQLite handles must not be used after a fork
             self.close()
-        if self._connection is None:
-            self._connection = _connect(self.path, "mode=ro&immutable=1")
+        if self._reader is None:
+            self._reader = Reader(self.path, _connect(self.path, "mode=ro&immutable=1"))
             self._owner = os.getpid()
-        return self._connection.execute(query, values).fetchall()
+        return self._reader
 
 
 def settings_json(settings: StoreSettings) -> str:
@@ -240,24 +251,6 @@ def settings_json(settings: StoreSettings) -> str:
     if settings.ignore_clock is None:
         del kept["ignore_clock"]
     return json.dumps(kept)
-
-
-def read_meta(path: Path, connection: sqlite3.Connection) -> dict[str, str]:
-    """The store's table `meta`.
-
-    Raises:
-        InputError: The file is SQLite but not a store.
-        MismatchError: Another version of mafsar wrote it.
-    """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise InputError(f"{path}: a SQLite file, but not a packed data set; name another file")
-    if version != SCHEMA:
-        raise MismatchError(
-            f"{path}: a store of version {version}, but this mafsar reads {SCHEMA}; pack it again"
-        )
-    return dict(connection.execute("SELECT key, value FROM meta").fetchall())
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

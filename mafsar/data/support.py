@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mafsar.choices import OnError
 from mafsar.data.labelled import LabelledClip
 from mafsar.data.labels import NONE_FOLDER, TEXT_TABLE, label_words, nfc
 from mafsar.data.tables import read_texts
-from mafsar.errors import ArgumentTypeError, InputError, MissingError, option
+from mafsar.errors import ArgumentTypeError, InputError, MafsarError, MissingError, option
 from mafsar.files import exists, is_folder
 from mafsar.video.array import MemoryClip, clip_source
 from mafsar.video.find import check_chosen, choose_frames
@@ -56,6 +57,7 @@ class SupportSet:
         clips: Clips of the classes, in order of class and path.
         none_clips: Background clips (`_none`).
         notes: What was skipped, one sentence each.
+        missing: The errors of listed clips that do not exist, where these are left out.
         store: The packed data set that holds their frames; None = the paths are files.
     """
 
@@ -64,6 +66,7 @@ class SupportSet:
     clips: tuple[LabelledClip, ...]
     none_clips: tuple[LabelledClip, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    missing: tuple[MafsarError, ...] = ()
     store: Store | None = None
 
     @property
@@ -83,6 +86,7 @@ def read_support(
     fps: float | None = None,
     times: Sequence[float] | None = None,
     frames_pattern: str | None = None,
+    on_error: OnError = "raise",
 ) -> SupportSet:
     """Reads a support.
 
@@ -93,6 +97,7 @@ def read_support(
         times: Instead of `fps`: when each frame of a clip in memory is first shown, seconds.
         frames_pattern: Which pictures are frames in folders that hold several kinds, for example
             `img_{:05d}.jpg`, or `img_{:05d}.jpg?start=5&fps=25`.
+        on_error: "skip" leaves out listed clips that do not exist; their errors are in `missing`.
 
     Raises:
         MissingError: The support does not exist, or a clip that it names does not.
@@ -101,7 +106,7 @@ def read_support(
         ArgumentTypeError: `support` is neither a path nor a mapping.
     """
     if isinstance(support, Mapping):
-        return _read_mapping(support, fps, times)
+        return _read_mapping(support, fps, times, on_error)
     if fps is not None or times is not None:
         raise _clock_of_files()
     if isinstance(support, SupportSet):
@@ -118,19 +123,19 @@ def read_support(
     if not exists(path):
         raise MissingError(f"{path}: no such support; {_LAYOUT}")
     if is_folder(path):
-        return _read_folder(path, frames_pattern)
+        return _read_folder(path, frames_pattern, on_error)
     if path.suffix.lower() in LIST_ENDINGS:
-        return _read_list(path, frames_pattern)
+        return _read_list(path, frames_pattern, on_error)
     raise InputError(f"{path}: not a support; {_LAYOUT}, or a bank (.safetensors)")
 
 
-def _read_folder(root: Path, pattern: str | None) -> SupportSet:
+def _read_folder(root: Path, pattern: str | None, on_error: OnError) -> SupportSet:
     from mafsar.data.class_folders import read_class_folders
     from mafsar.data.clip_lists import metadata_of
 
     metadata = metadata_of(root)
     if metadata is not None:
-        return _read_list(metadata, pattern)
+        return _read_list(metadata, pattern, on_error)
     found = read_class_folders(root, argument="support")
     loose = found.loose
     if not any(folder.path.name != NONE_FOLDER for folder in found.folders):
@@ -156,59 +161,78 @@ def _read_folder(root: Path, pattern: str | None) -> SupportSet:
     return _assemble(root, clips, none_clips, found.root / TEXT_TABLE, notes)
 
 
-def _read_list(path: Path, pattern: str | None) -> SupportSet:
+def _read_list(path: Path, pattern: str | None, on_error: OnError) -> SupportSet:
     from mafsar.data.clip_lists import read_clip_list
 
     clips: list[LabelledClip] = []
     none_clips: list[LabelledClip] = []
+    missing: list[MafsarError] = []
     found = read_clip_list(path)
     for row in found.rows:
         if not row.exists:
-            raise MissingError(
+            error = MissingError(
                 f"{path} line {row.line}: no such clip: {row.path}; paths are relative to the CSV"
             )
+            if on_error == "raise":
+                raise error
+            missing.append(error)
+            continue
         (clip_path,) = choose_frames([row.path], pattern)
         if nfc(row.label) == NONE_FOLDER:
             none_clips.append(LabelledClip(clip_path, NONE_FOLDER, row.start, row.end))
         else:
             clips.append(LabelledClip(clip_path, row.label, row.start, row.end))
+    if not clips and missing:
+        raise missing[0]
     if not clips:
         raise InputError(f"{path}: no clip of any class; {_LAYOUT}")
     check_chosen([clip.path for clip in clips], pattern, path)
-    return _assemble(path, clips, none_clips, path.parent / TEXT_TABLE, found.notes)
+    read = _assemble(path, clips, none_clips, path.parent / TEXT_TABLE, found.notes)
+    return replace(read, missing=tuple(missing))
 
 
 def _read_mapping(
-    support: Mapping[Any, Any], fps: float | None, times: Sequence[float] | None
+    support: Mapping[Any, Any],
+    fps: float | None,
+    times: Sequence[float] | None,
+    on_error: OnError,
 ) -> SupportSet:
     clips: list[LabelledClip] = []
+    missing: list[MafsarError] = []
     for label, sources in support.items():
         if not isinstance(label, str) or not label.strip():
             raise InputError(f"a label must be a non-empty string, got {label!r}")
         if _is_one_clip(sources) or not isinstance(sources, Iterable):
             got = repr(str(sources)) if isinstance(sources, (str, Path)) else _kind(sources)
             raise InputError(f"class {label!r}: must be a list of clips, got {got}")
-        before = len(clips)
+        before = len(clips) + len(missing)
         for number, source in enumerate(sources, start=1):
             name = f"{label}, clip {number}"
             if isinstance(source, (str, Path)):
                 path = Path(source)
                 if not clip_exists(path):
-                    raise MissingError(f"{name}: no such clip: {path}; check the path")
+                    error = MissingError(f"{name}: no such clip: {path}; check the path")
+                    if on_error == "raise":
+                        raise error
+                    missing.append(error)
+                    continue
                 clips.append(LabelledClip(path, label))
                 continue
             array = clip_source(source, fps=fps, times=times, name=name)
             assert isinstance(array, MemoryClip)  # paths were taken above
             clips.append(LabelledClip(None, label, name=name, array=array))
-        if len(clips) == before:
+        if len(clips) + len(missing) == before:
             raise InputError(f"class {label!r} has no clip; add one or remove the class")
     shown = [clip for clip in clips if not clip.is_background]
+    if not shown and missing:
+        raise missing[0]
     if not shown:
         raise InputError("the support has no class; give {'wave': [clip, …], …}")
     background = [clip for clip in clips if clip.is_background]
     if (fps is not None or times is not None) and all(clip.array is None for clip in clips):
         raise _clock_of_files()
-    return _assemble(Path("support"), shown, background, Path(TEXT_TABLE), (), texts={})
+    read = _assemble(Path("support"), shown, background, Path(TEXT_TABLE), (), texts={})
+    return replace(read, missing=tuple(missing))
 
 
 def _is_one_clip(value: object) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mafsar.data.labels import nfc
+from mafsar.documents import shortened
 from mafsar.errors import InputError
 
 
@@ -64,7 +65,7 @@ def unknown_header(table: Path, row: Mapping[str, str], what: str, columns: str)
     """
     line = ",".join(cell for cell in row.values() if cell)
     return InputError(
-        f"{table} line 1: {line!r} names no {what} and is not a known header; expected {columns}"
+        f"{table} line 1: {shortened(line)} names no {what} and is not a known header; expected {columns}"
     )
 
 
@@ -81,7 +82,7 @@ def read_seconds(value: str, name: str, where: str) -> float | None:
     except ValueError:
         seconds = -1.0
     if not 0.0 <= seconds < float("inf"):
-        raise InputError(f"{where}: {name} must be seconds ≥ 0, got {value!r}")
+        raise InputError(f"{where}: {name} must be seconds ≥ 0, got {shortened(value)}")
     return seconds
 
 
@@ -108,6 +109,6 @@ def read_texts(table: Path, labels: Mapping[str, str]) -> dict[str, str]:
             if line == 1 and not near:
                 raise unknown_header(table, row, "class", "folder,text")
             hint = f"did you mean {labels[near[0]]!r}?" if near else "remove the line"
-            raise InputError(f"{table} line {line}: no class {row['folder']!r}; {hint}")
+            raise InputError(f"{table} line {line}: no class {shortened(row['folder'])}; {hint}")
         texts[key] = row["text"]
     return texts

@@ -39,7 +39,8 @@ def otam(
     the twin computes.
 
     Args:
-        distances: Frame distances, (..., Tq, Ts), float16, bfloat16, float32 or float64.
+        distances: Frame distances, (..., Tq, Ts), float16, bfloat16, float32 or float64; finite,
+            and so are their sums over Tq and Ts frames. Others give NaN in torch.
         lam: Temperature λ of the soft minimum, > 0; the same unit as the distances.
         bidirectional: Add the cost of the transposed distances.
         lengths: The number of valid frames (tq, ts) of each pair, (..., 2), whole numbers, or None
@@ -50,7 +51,8 @@ def otam(
 
     Raises:
         ArgumentTypeError: If `distances` is not floating or `lengths` not whole numbers.
-        InputError: If a shape, a length or `lam` is not as above.
+        InputError: If a shape, a length or `lam` is not as above, or if a cost of numpy arrays is
+            not finite.
     """
     cost: ArrayT = _ops_for(distances).otam(distances, lam, bidirectional, lengths)
     return cost
@@ -60,7 +62,8 @@ def bimhm(distances: ArrayT, lengths: Any = None) -> ArrayT:
     """Bidirectional mean Hausdorff distance: mean_i min_j D + mean_j min_i D.
 
     Args:
-        distances: Frame distances, (..., Tq, Ts), float16, bfloat16, float32 or float64.
+        distances: Frame distances, (..., Tq, Ts), float16, bfloat16, float32 or float64; finite,
+            and so are their sums over Tq and Ts frames. Others give NaN in torch.
         lengths: The number of valid frames (tq, ts) of each pair, (..., 2), whole numbers, or None
             for all frames.
 
@@ -69,7 +72,8 @@ def bimhm(distances: ArrayT, lengths: Any = None) -> ArrayT:
 
     Raises:
         ArgumentTypeError: If `distances` is not floating or `lengths` not whole numbers.
-        InputError: If a shape or a length is not as above.
+        InputError: If a shape or a length is not as above, or if a cost of numpy arrays is not
+            finite.
     """
     cost: ArrayT = _ops_for(distances).bimhm(distances, lengths)
     return cost
@@ -101,7 +105,8 @@ def otam_match(
     Raises:
         ArgumentTypeError: If features are not floating or differ in dtype, or if lengths are not
             whole numbers.
-        InputError: If a shape, a length or `lam` is not as above.
+        InputError: If a shape, a length or `lam` is not as above, or if a cost of numpy arrays is
+            not finite.
         MismatchError: If the features are on different devices.
     """
     cost: ArrayT = _ops_for(query).otam_match(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mafsar.errors import InputError
 from mafsar.kernels import checks, numpy_reference
 from mafsar.kernels.checks import AlignmentMetric
 from mafsar.kernels.dispatch import native
@@ -55,7 +56,9 @@ def align(
     checks.check_lam(lam)
     module = native()
     if module is None or array.dtype == np.float64:
-        return numpy_reference.align(metric, array, lam, bidirectional, sizes)
+        with np.errstate(over="ignore", invalid="ignore"):
+            costs = numpy_reference.align(metric, array, lam, bidirectional, sizes)
+        return _finite(costs, "distances")
     out = np.empty(array.shape[:-2], dtype=np.float32)
     module.align_forward(
         metric,
@@ -68,7 +71,21 @@ def align(
         bidirectional,
         _address(out),
     )
-    return out
+    return _finite(out, "distances")
+
+
+def _finite(costs: Array, name: str) -> Array:
+    """Refuses costs that are no numbers: looked at here because they are fewer than what gave them.
+
+    Raises:
+        InputError: An input is not finite, or so large that a sum over its frames is not.
+    """
+    if not np.isfinite(costs).all():
+        raise InputError(
+            f"{name} must be finite, and so must their sums over a clip's frames in "
+            f"{costs.dtype}; got values that give NaN or infinity"
+        )
+    return costs
 
 
 def otam(
@@ -112,7 +129,9 @@ def match(
     checks.check_lam(lam)
     module = native()
     if module is None or left.dtype == np.float64:
-        return numpy_reference.match(metric, left, right, lam, rows, columns)
+        with np.errstate(over="ignore", invalid="ignore"):
+            costs = numpy_reference.match(metric, left, right, lam, rows, columns)
+        return _finite(costs, "query and prototypes")
     *lead, videos, frames, width = left.shape
     out = np.empty((*lead, videos, right.shape[-3]), dtype=np.float32)
     module.match_forward(
@@ -130,7 +149,7 @@ def match(
         lam,
         _address(out),
     )
-    return out
+    return _finite(out, "query and prototypes")
 
 
 def otam_match(

@@ -6,6 +6,7 @@ gradient written out by hand because numpy has none.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -155,17 +156,18 @@ def match(
     check_metric(metric)
     lead = query.shape[:-3]
     videos, classes = query.shape[-3], prototypes.shape[-3]
-    left = query.reshape(-1, *query.shape[-3:])
-    right = prototypes.reshape(-1, *prototypes.shape[-3:])
+    blocks = math.prod(lead)  # not −1: without videos, arrays are empty
+    left = query.reshape(blocks, *query.shape[-3:])
+    right = prototypes.reshape(blocks, *prototypes.shape[-3:])
     lengths = None
     if query_lengths is not None or prototype_lengths is not None:
         lengths = np.empty((len(left), videos, classes, 2), dtype=np.int64)
         lengths[..., 0] = query.shape[-2]
         lengths[..., 1] = prototypes.shape[-2]
         if query_lengths is not None:
-            lengths[..., 0] = query_lengths.reshape(-1, videos, 1)
+            lengths[..., 0] = query_lengths.reshape(blocks, videos, 1)
         if prototype_lengths is not None:
-            lengths[..., 1] = prototype_lengths.reshape(-1, 1, classes)
+            lengths[..., 1] = prototype_lengths.reshape(blocks, 1, classes)
     out = np.empty((len(left), videos, classes), dtype=query.dtype)
     numbers = videos * classes * query.shape[-2] * prototypes.shape[-2]
     step = max(1, _BLOCK // max(1, numbers))

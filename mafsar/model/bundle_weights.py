@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mafsar.documents import number, optional, parse_json, read_text, record, sha256
 from mafsar.errors import MismatchError, MissingError, UnavailableError, option
 from mafsar.model.config import ModelConfig
 from mafsar.model.names import MANIFEST, graph_file
@@ -16,6 +16,11 @@ from mafsar.model.network import MafsarNetwork, empty_network
 from mafsar.model.weight_forms import Array, assembled
 from mafsar.model.weights import weights_sha256
 
+_MANIFEST = record(
+    {"weights_sha256": sha256},
+    {"config": optional(record({}, open_to_more=True)), "logit_scale": number()},
+    open_to_more=True,
+)
 _GRAPHS = tuple(graph_file(branch) for branch in ("support", "query", "text"))
 _SCALE = "logit_scale"  # in no graph; the manifest has it to the last bit
 
@@ -34,7 +39,8 @@ def load_bundle_network(folder: Path) -> MafsarNetwork:
     path = folder / MANIFEST
     if not path.is_file():
         raise MissingError(f"{path}: missing, so this is not a complete bundle; copy it again")
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    manifest: dict[str, Any] = parse_json(read_text(path), str(path))
+    _MANIFEST(manifest, str(path))
     config = manifest.get("config") or {}
     if "vision" not in config:
         raise UnavailableError(
@@ -88,7 +94,13 @@ def _initializers(folder: Path) -> dict[str, Array]:
     held: dict[str, Array] = {}
     for path in (folder / name for name in _GRAPHS):
         if path.is_file():
-            for tensor in onnx.load(str(path)).graph.initializer:
+            try:
+                graph = onnx.load(str(path)).graph
+            except Exception as error:  # protobuf's own kinds, and onnx's
+                raise MismatchError(
+                    f"{path}: not an ONNX graph ({str(error)[:200]}); copy the bundle again"
+                ) from error
+            for tensor in graph.initializer:
                 if tensor.data_type == onnx.TensorProto.FLOAT:
                     held.setdefault(tensor.name, onnx.numpy_helper.to_array(tensor))
     if not held:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from mafsar.choices import FROZEN_WEIGHT, VIEWS_LAM, Scoring, ViewPrior
 from mafsar.errors import InputError
+from mafsar.model.config_layout import CONFIG
 from mafsar.model.names import ModelName, known_names, parse_model_name
 from mafsar.model.photo_table import PHOTO_SIZE, PhotoConfig
 from mafsar.model.resnet_config import ResNetConfig
@@ -158,6 +159,11 @@ class ModelConfig:
                 f"{self.name}: a ResNet has no tokens to adapt; it is fully tuned, with only the "
                 "prototype module added"
             )
+        if adapters and self.has_tokens and self.adapter_width < 1:
+            raise InputError(
+                f"adapters.ratio must give a width of 1 or more, got {adapters.ratio:g} of "
+                f"{self.vision.width}"
+            )
         if adapters and adapters.tpcm and self.embed_dim % adapters.tpcm_heads:
             raise InputError(
                 f"embed_dim must be divisible by the {adapters.tpcm_heads} heads of the prototype "
@@ -217,6 +223,7 @@ class ModelConfig:
             InputError: An unknown key (with its nearest match), a missing one, or a value that is
                 not allowed.
         """
+        CONFIG(document, "")
         values = dict(document)
         is_resnet = "stages" in (values.get("vision") or {})
         vision = ResNetConfig if is_resnet else VisionConfig

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from mafsar.errors import InputError
+from mafsar.files import exists
 
 WeightSource = Literal["shipped", "pretrained", "random", "file", "hf-hub", "local-dir"]
 
@@ -62,6 +63,16 @@ class ModelName:
 def known_names() -> tuple[str, ...]:
     """The short names, the shipped model first."""
     return (SHIPPED, *OPEN_CLIP_NAMES)
+
+
+def given_path(name: str) -> Path | None:
+    """What a model's name is a path of, or None where nothing is there.
+
+    A short name (`tiny`, `vit-b-16`) stands for its model, whatever lies in the working folder; a
+    folder of that name is `./tiny`.
+    """
+    path = Path(name).expanduser()
+    return path if name not in known_names() and exists(path) else None
 
 
 def parse_model_name(name: str) -> ModelName:

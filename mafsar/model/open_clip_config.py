@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mafsar.documents import parse_json, read_text, record
 from mafsar.errors import InputError, MissingError, UnavailableError
 from mafsar.model.config import (
     CLIP_MEAN,
@@ -24,6 +25,7 @@ from mafsar.model.config import (
     VisionConfig,
     named_config,
 )
+from mafsar.model.config_layout import OPEN_CLIP, OPEN_CLIP_PIXELS, check_open_clip_towers
 from mafsar.model.names import OPEN_CLIP_NAMES, SHIPPED, ModelName
 
 _CONFIG_FILE = "open_clip_config.json"
@@ -85,7 +87,10 @@ def config_of(name: ModelName) -> ModelConfig:
                     f"NAME:{path.with_name('model.safetensors')}, as vit-b-32 or ViT-B-32 for NAME"
                 )
             raise MissingError(f"{name}: {path} does not exist; {hint}")
-        return from_open_clip_json(json.loads(path.read_text(encoding="utf-8")), str(name))
+        try:
+            return from_open_clip_json(parse_json(read_text(path), "the file"), str(name))
+        except InputError as error:
+            raise InputError(f"{path}: ", error) from error
     if name.base in (*OPEN_CLIP_NAMES, SHIPPED):
         return named_config(name.base)
     return from_open_clip_json(_installed_json(name), name.base)
@@ -97,10 +102,14 @@ def from_open_clip_json(document: Mapping[str, Any], name: str) -> ModelConfig:
     Raises:
         UnavailableError: A tower that is not supported, with the reason.
     """
+    record({}, open_to_more=True)(document, "the configuration")
     model = document.get("model_cfg", document)
     pixels = document.get("preprocess_cfg", {})
+    OPEN_CLIP(model, "model_cfg")
+    OPEN_CLIP_PIXELS(pixels, "preprocess_cfg")
     vision, text = dict(model["vision_cfg"]), dict(model["text_cfg"])
     _refuse_towers(name, vision, text, whole=model)
+    check_open_clip_towers(vision, text)
     activation: Activation = "quickgelu" if model.get("quick_gelu") else "gelu"
     config = ModelConfig(
         name=name,

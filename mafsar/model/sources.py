@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import json
 import logging
 import math
 import socket
@@ -41,6 +40,7 @@ from mafsar.model.open_clip_config import config_of, with_pixels
 from mafsar.model.weights import (
     base_sha256,
     check_keys,
+    config_in,
     from_open_clip,
     load_network,
     read_safetensors,
@@ -114,7 +114,7 @@ def load_trained(path: Path) -> MafsarNetwork:
         )
     if any(name.startswith("text.") for name in state):
         return load_network(path)
-    config = ModelConfig.from_json(json.loads(metadata["config"]))
+    config = config_in(path, metadata)
     base = create_network(config.name)
     if base_sha256(base) != metadata.get("base_sha256"):
         raise MismatchError(

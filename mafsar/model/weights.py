@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mafsar.documents import parse_json
 from mafsar.errors import InputError, MismatchError, MissingError
 from mafsar.model.config import ModelConfig
 from mafsar.model.foreign import as_open_clip, unreadable
@@ -177,11 +178,23 @@ def load_network(path: Path) -> MafsarNetwork:
         raise MismatchError(
             f"{path}: contains no model configuration; name its model as NAME:{path}"
         )
-    network = empty_network(ModelConfig.from_json(json.loads(metadata["config"])))
+    network = empty_network(config_in(path, metadata))
     shapes = {name: value.shape for name, value in network.state_dict().items()}
     check_keys(state, shapes, what=str(path))
     network.load_state_dict(state, assign=True)
     return network.eval()
+
+
+def config_in(path: Path, metadata: Mapping[str, str]) -> ModelConfig:
+    """The configuration in the metadata of a weights file.
+
+    Raises:
+        InputError: It is not one.
+    """
+    try:
+        return ModelConfig.from_json(parse_json(metadata["config"], "its configuration"))
+    except InputError as error:
+        raise InputError(f"{path}: ", error) from error
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -200,7 +213,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             names: list[str] = list(opened.keys())
             state = {name: opened.get_tensor(name) for name in names}
             metadata: dict[str, Any] = opened.metadata() or {}
-    except SafetensorError as error:
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a safetensors file ({error}); copy it again") from error
     return state, metadata
 

@@ -19,7 +19,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mafsar.errors import MismatchError, MissingError
+from mafsar.documents import number, optional, parse_json, read_text, record, whole
+from mafsar.errors import InputError, MismatchError, MissingError
+from mafsar.files import is_file, own_folders
 from mafsar.model.config import ModelConfig
 from mafsar.model.names import ADAPTERS_FILE
 from mafsar.model.weights import check_keys, read_safetensors
@@ -27,6 +29,15 @@ from mafsar.model.weights import check_keys, read_safetensors
 FOLDER = "checkpoints"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
+_NAME = r"step-\d{8,}"
+_STATE = record(
+    {
+        "step": whole(1, 1_000_000_000),
+        "best_step": optional(whole(1, 1_000_000_000)),
+        "best_accuracy": optional(number(least=0.0, most=100.0)),
+        "seconds": number(least=0.0),
+    }
+)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _RNG = "rng.cpu"
 
@@ -118,8 +129,8 @@ def save_checkpoint(
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint's folder, or None."""
-    found = sorted((run / FOLDER).glob("step-*"))
+    """The newest checkpoint's folder, or None; other files and folders are passed over."""
+    found = sorted(own_folders(run / FOLDER, _NAME))
     return found[-1] if found else None
 
 
@@ -133,6 +144,7 @@ def load_checkpoint(
 
     Raises:
         MissingError: A file of the checkpoint is missing.
+        InputError: A file is damaged.
         MismatchError: It belongs to another model or to other towers.
     """
     weights, metadata = read_safetensors(folder / ADAPTERS_FILE)
@@ -143,10 +155,18 @@ def load_checkpoint(
             "the run started from"
         )
     moments, _ = read_safetensors(folder / OPTIMIZER_FILE)
+    _check_moments(folder / OPTIMIZER_FILE, moments, tuned)
     path = folder / STATE_FILE
-    if not path.is_file():
+    if not is_file(path):
         raise MissingError(f"{path}: missing; start the run again from the beginning")
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    known: dict[str, Any] = parse_json(read_text(path), str(path))
+    try:
+        _STATE(known, "")
+        torch.set_rng_state(moments[_RNG])
+    except (InputError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: damaged ({str(error).splitlines()[0]}); start the run again from the beginning"
+        ) from error
     state = RunState(**known)
     with torch.no_grad():
         for name, parameter in tuned.items():
@@ -155,8 +175,20 @@ def load_checkpoint(
                 "step": torch.tensor(float(state.step)),
                 **{m: moments[f"{m}.{name}"].to(parameter.device) for m in _MOMENTS},
             }
-    torch.set_rng_state(moments[_RNG])
     return state
+
+
+def _check_moments(path: Path, moments: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> None:
+    """Refuses the state of an optimiser of other tensors, or with values that no step gives."""
+    shapes = {f"{moment}.{name}": v.shape for name, v in tuned.items() for moment in _MOMENTS}
+    check_keys(moments, shapes | {_RNG: torch.get_rng_state().shape}, what=str(path))
+    wrong = [
+        n for n in shapes if not (moments[n].is_floating_point() and moments[n].isfinite().all())
+    ]
+    if wrong or moments[_RNG].dtype != torch.uint8:
+        raise InputError(
+            f"{path}: {(wrong or [_RNG])[0]} is damaged; start the run again from the beginning"
+        )
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

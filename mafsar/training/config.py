@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import json
 import os
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,15 @@ from typing import Any, Literal
 
 from mafsar.choices import Metric
 from mafsar.data.presets import Preset
+from mafsar.documents import parse_toml, read_text, shortened
 from mafsar.errors import ArgumentTypeError, InputError, MafsarError, MissingError
+from mafsar.files import is_file
 from mafsar.model.names import parse_model_name
 from mafsar.model.open_clip_config import config_of
 from mafsar.training.fields import DataFields, ModelFields, OptimFields, RunFields, ValFields
+from mafsar.training.ranges import LONGEST_TEXT, MOST_DRAWN, MOST_PROMPTS, RANGES
 from mafsar.training.values import checked, typed
-from mafsar.video.scan import check_clock
+from mafsar.video.rates import check_clock
 
 OWN_DATA_EPISODES = 1_000
 """Training episodes where no preset gives a number: enough for Kinetics (paper, table 9)."""
@@ -120,22 +122,25 @@ class TrainConfig:
         self._check_ranges()
 
     def _check_ranges(self) -> None:
-        least = {
-            "way": 2, "shot": 1, "query": 1, "episodes": 1, "seed": 0, "model.frames": 1,
-            "data.workers": 0, "optim.batch": 1, "optim.learning_rate": 0, "optim.warm_up": 0,
-            "optim.weight_decay": 0, "optim.clip_norm": 0, "val.every": 0, "val.episodes": 1,
-            "val.clips": 0, "run.save_every": 1,
-        }  # fmt: skip
         values = flat(self)
-        for name, bound in least.items():
-            if values[name] is not None and not values[name] >= bound:
-                raise InputError(f"{name} must be ≥ {bound}, got {values[name]}")
-        for name in ("alpha", "smooth", "text_dropout", "optim.warm_up"):
-            if values[name] is not None and not 0 <= values[name] <= 1:
-                raise InputError(f"{name} must be in 0–1, got {values[name]}")
-        for name in ("lam", "visual_scale"):
-            if not values[name] > 0:
-                raise InputError(f"{name} must be > 0, got {values[name]}")
+        for name, value in values.items():
+            if name in RANGES and value is not None:
+                RANGES[name].check(name, value)
+            elif isinstance(value, str) and (len(value) > LONGEST_TEXT or "\0" in value):
+                raise InputError(
+                    f"{name} must be a text of up to {LONGEST_TEXT} characters without NUL, got "
+                    f"{shortened(value)}"
+                )
+        if len(self.model.prompts) > MOST_PROMPTS:
+            raise InputError(
+                f"model.prompts must be up to {MOST_PROMPTS} texts, got {len(self.model.prompts)}"
+            )
+        drawn = (self.episodes or 1) * self.way * (1 + self.shot + (self.query or 1))
+        if drawn > MOST_DRAWN:
+            raise InputError(
+                f"episodes × way × (1 + shot + query) must be ≤ {MOST_DRAWN:,}, got {drawn:,}; "
+                "lower episodes"
+            )
         check_clock(self.data.ignore_clock)
 
     @property
@@ -254,16 +259,9 @@ def read_toml(file: Path) -> dict[str, Any]:
         MissingError: No such file.
         InputError: It is not TOML.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    if not file.is_file():
+    if not is_file(file):
         raise MissingError(f"{file}: no such configuration file")
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise InputError(f"{file}: not TOML ({error})") from error
+    document = parse_toml(read_text(file), str(file))
     values: dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, dict):

@@ -8,11 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from mafsar.documents import number, one_of, optional, parse_json, read_text, record, whole
+from mafsar.errors import InputError
 from mafsar.files import written_beside
 
 METRICS_FILE = "metrics.jsonl"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
+_MOST_BYTES = 1 << 30
+_DRAWN = ("loss", "loss_visual", "loss_text", "accuracy", "accuracy_visual")
+_LINE = record(
+    {"kind": one_of("train", "val"), "step": whole(0, 1_000_000_000)},
+    dict.fromkeys(_DRAWN, optional(number())),
+    open_to_more=True,
+)
 
 
 class RunLog:
@@ -67,14 +76,24 @@ class RunLog:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics, without a last line that was cut short by a kill."""
+    """The lines of a run's metrics, without a last line that was cut short by a kill.
+
+    Raises:
+        InputError: Another line is not one of a run's.
+    """
     path = run / METRICS_FILE
     if not path.is_file():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    text = read_text(path, most_bytes=_MOST_BYTES)
+    for number_of, line in enumerate(text.splitlines(keepends=True), start=1):
         if line.endswith("\n"):
-            lines.append(json.loads(line))
+            try:
+                values = parse_json(line, "the line")
+                _LINE(values, "")
+            except InputError as error:
+                raise InputError(f"{path} line {number_of}: {error}; remove the line") from error
+            lines.append(values)
     return lines
 
 

@@ -13,7 +13,7 @@ from mafsar.choices import Scoring
 from mafsar.errors import InputError, MafsarError, MismatchError, UnavailableError, option
 from mafsar.model.config import AdapterConfig, ModelConfig
 from mafsar.model.initial import random_state
-from mafsar.model.names import parse_model_name
+from mafsar.model.names import given_path, parse_model_name
 from mafsar.model.network import TUNABLE_PREFIXES, MafsarNetwork, empty_network
 from mafsar.model.sources import create_network
 from mafsar.runtime.engines.torch_encoder import TorchEncoder
@@ -89,7 +89,7 @@ def _findable(name: str) -> str:
     Raises:
         InputError: It is a folder or a file instead of a name.
     """
-    if Path(name).expanduser().exists() and ":" not in name:
+    if given_path(name) is not None and ":" not in name:
         raise InputError(
             option(model=name),
             ": a run refers to its towers by name; give the name of a model, as vit-b-16, "

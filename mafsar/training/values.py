@@ -8,6 +8,7 @@ import types
 import typing
 from typing import Any, Literal
 
+from mafsar.documents import shortened
 from mafsar.errors import InputError
 
 
@@ -45,11 +46,13 @@ def typed(name: str, value: Any, kind: Any, where: str = "") -> Any:
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         kind = next(option for option in options if option is not type(None))
         options = typing.get_args(kind)
-    wrong = f"{where}{name} must be {{}}, got {value!r}"
+    word = value if isinstance(value, str) else shortened(value)
+    got = shortened(value).replace("{", "{{").replace("}", "}}")
+    wrong = f"{where}{name} must be {{}}, got {got}"
     if typing.get_origin(kind) is Literal:
-        if value in options:
+        if isinstance(value, str) and value in options:
             return value
-        near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.4)
+        near = difflib.get_close_matches(word, options, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(wrong.format(f"one of {', '.join(options)}") + hint)
     if typing.get_origin(kind) is tuple:
@@ -59,15 +62,17 @@ def typed(name: str, value: Any, kind: Any, where: str = "") -> Any:
         return tuple(item for item in items if item)
     if kind is bool:
         words = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
-        found = value if isinstance(value, bool) else words.get(str(value).lower())
+        found = value if isinstance(value, bool) else words.get(word.lower())
         if found is None:
             raise InputError(wrong.format("true or false"))
         return found
     if kind is str:
-        return str(value)
+        if not isinstance(value, str):
+            raise InputError(wrong.format("a text"))
+        return value
     if isinstance(value, bool) or (kind is int and isinstance(value, float)):
         raise InputError(wrong.format("a whole number" if kind is int else "a number"))
     try:
         return kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(wrong.format("a whole number" if kind is int else "a number")) from None

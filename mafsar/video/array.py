@@ -19,12 +19,15 @@ from mafsar.video.deep import Span, describe_span, span_of
 from mafsar.video.frame_folder import NOMINAL_FPS
 from mafsar.video.geometry import Geometry
 from mafsar.video.preprocess import to_square
+from mafsar.video.rates import HIGHEST_FPS, LOWEST_FPS
 from mafsar.video.sampling import frames_shown, segment_times
 from mafsar.video.still import deep_values, image_pixels, is_deep, is_pil_image
 
 _WHOLE = Geometry()
 _FRAME = "a uint8 RGB array of shape (H, W, 3)"
 _CLIP = "a uint8 RGB array of shape (T, H, W, 3)"
+
+_LATEST_SECONDS = 1e12  # microseconds are told apart up to here in float64
 
 Times = Sequence[float] | np.ndarray
 
@@ -246,6 +249,12 @@ def _clock(
     if clock.shape != (count,):
         got = str(len(clock)) if clock.ndim == 1 else f"shape {clock.shape}"
         raise InputError(f"{name}: times must be {count} numbers, one for each frame, got {got}")
+    if not (np.abs(clock) <= _LATEST_SECONDS).all() and np.isfinite(clock).all():
+        index = int(np.argmax(np.abs(clock)))
+        raise InputError(
+            f"{name}: times must be at most {_LATEST_SECONDS:g} s, got {clock[index]:g} for frame "
+            f"{index}"
+        )
     if not np.isfinite(clock).all():
         index = int(np.flatnonzero(~np.isfinite(clock))[0])
         raise InputError(f"{name}: times must be finite, got {clock[index]:g} for frame {index}")
@@ -269,4 +278,8 @@ def _rate(fps: Any, name: str) -> float:
         raise InputError(f"{name}: fps must be a number, got {type(fps).__name__}") from None
     if not (math.isfinite(rate) and rate > 0):
         raise InputError(f"{name}: fps must be finite and > 0, got {rate:g}")
+    if not LOWEST_FPS <= rate <= HIGHEST_FPS:
+        raise InputError(
+            f"{name}: fps must be from {LOWEST_FPS:g} to {HIGHEST_FPS:g}, got {rate:g}"
+        )
     return rate

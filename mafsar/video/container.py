@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mafsar.errors import MissingError, VideoError
+from mafsar.video.formats import FORMATS, is_playlist
 from mafsar.video.sniff import is_heif
 from mafsar.video.source import refuse_irregular
 from mafsar.video.truncation import data_end, truncation
@@ -44,9 +45,7 @@ def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]
     av = quiet_av()
     _check_file(path)
     try:
-        # "file:", because FFmpeg would read "10:30.mp4" as a protocol; invalid bytes in metadata are
-        # replaced, not an error.
-        container = av.open(_address(path), metadata_errors="replace")
+        container = _open(path)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             f"{path}: is not a video that FFmpeg can read ({_reason(error)}); "
@@ -111,7 +110,7 @@ def _moving(path: Path | str, indices: list[int]) -> set[int]:
     """Which of these streams have a second frame, in the first packets of the file."""
     av = quiet_av()
     count = dict.fromkeys(indices, 0)
-    with av.open(f"file:{path}", metadata_errors="replace") as container:
+    with _open(path) as container:
         try:
             for number, packet in enumerate(
                 container.demux([container.streams[index] for index in indices])
@@ -129,6 +128,17 @@ def pixel_aspect(stream: VideoStream) -> float:
     """Returns width / height of one displayed pixel; 1 where the file does not say."""
     aspect = stream.sample_aspect_ratio
     return float(aspect) if aspect else 1.0
+
+
+def _open(path: Path | str) -> InputContainer:
+    """Opens a file by a format that stands for itself, and nothing that it may refer to."""
+    # "file:", because FFmpeg would read "10:30.mp4" as a protocol; invalid bytes in metadata are
+    # replaced, not an error.
+    options = {"protocol_whitelist": "file,subfile", "format_whitelist": ",".join(FORMATS)}
+    container: InputContainer = quiet_av().open(
+        _address(Path(path)), metadata_errors="replace", options=options
+    )
+    return container
 
 
 def _check_file(path: Path) -> None:
@@ -156,6 +166,8 @@ def _check_file(path: Path) -> None:
         raise VideoError(f"{path}: is a folder; give a video file or a folder of frames")
     if path.is_file() and size == 0:
         raise VideoError(f"{path}: is empty (0 bytes); {_COPY}")
+    if is_playlist(path):
+        raise VideoError(f"{path}: is a playlist, which only names other files; give those")
     if is_heif(path) and _is_tiled(path):
         raise VideoError(
             f"{path}: its picture is stored in tiles, which are not joined here; convert it to JPEG"

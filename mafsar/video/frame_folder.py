@@ -102,7 +102,7 @@ class FrameFolder:
 def split_pattern(path: Path | str) -> tuple[Path, FramesPattern] | None:
     """A clip's path that ends in a pattern of names, apart; None for any other path."""
     path = Path(path)
-    if not re.search(r"\{[^{}]*\}|%\d*d", path.name) or path.exists() or not path.parent.is_dir():
+    if not re.search(r"\{[^{}]*\}|%\d*d", path.name) or exists(path) or not is_folder(path.parent):
         return None
     return path.parent, FramesPattern.parse(path.name)
 
@@ -172,7 +172,7 @@ def read_frame_folder(path: Path | str) -> FrameFolder:
 
 def with_pattern(path: Path, pattern: str | None) -> Path:
     """A frame folder's path with a pattern of names, where the folder holds such names."""
-    if pattern is None or not path.is_dir():
+    if pattern is None or not is_folder(path):
         return path
     parsed = FramesPattern.parse(pattern)
     return path / pattern if match_pattern(parsed.names, _picture_names(path)).names else path

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mafsar.errors import VideoError
+from mafsar.files import is_folder
 from mafsar.video.animated import Animation, read_animation
 from mafsar.video.deep import Span, describe_span, span_of
 from mafsar.video.frame_folder import NOMINAL_FPS, read_frame_folder, split_pattern
@@ -94,7 +95,7 @@ class PictureClip:
 
 def is_picture_clip(path: Path) -> bool:
     """Returns whether a clip is made of pictures; FFmpeg reads the others."""
-    if path.is_dir() or split_pattern(path) is not None:
+    if is_folder(path) or split_pattern(path) is not None:
         return True
     if clip_kind(path) != "image":
         return False
@@ -119,7 +120,7 @@ def open_pictures(path: Path) -> PictureClip:
         MissingError: The path does not exist.
         VideoError: It holds no picture, several kinds of frames, or one that cannot be read.
     """
-    if path.is_dir() or split_pattern(path) is not None:
+    if is_folder(path) or split_pattern(path) is not None:
         folder = read_frame_folder(path)
         items = [(picture, 0) for picture in folder.paths]
         clip = PictureClip(

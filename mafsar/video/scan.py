@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mafsar.errors import InputError, VideoError, option
+from mafsar.errors import VideoError
 from mafsar.video.container import open_video, pixel_aspect, quiet_av, video_streams
 from mafsar.video.crop import Crop, crop_of
 from mafsar.video.decoder import decode_packet, decoder_of, is_reordered
 from mafsar.video.guard import clip_errors
+from mafsar.video.rates import check_clock
 from mafsar.video.streamed import has_last_row, may_end_in_frame
 from mafsar.video.timeline import (
     Packets,
@@ -95,16 +95,6 @@ def read_timeline(
         said.append(f"its timestamps are ignored, as asked: {ignore_clock:g} fps")
         return ranked_timeline(shown, steady, found.packets).with_repairs(*said)
     return _timeline(path, container, stream, found, rate, frames).with_repairs(*said)
-
-
-def check_clock(ignore_clock: float | None) -> None:
-    """Checks what replaces a file's clock.
-
-    Raises:
-        InputError: It is no rate.
-    """
-    if ignore_clock is not None and not (math.isfinite(ignore_clock) and ignore_clock > 0):
-        raise InputError(option(ignore_clock=ignore_clock), ": must be frames per second, > 0")
 
 
 def video_info(path: Path | str, ignore_clock: float | None = None) -> dict[str, Any]:

@@ -131,3 +131,25 @@ def test_a_clip_that_the_region_does_not_fit_is_left_out_in_the_words_of_the_fla
     _, stderr = run("match", support, scene / "queries" / "goes_up.mp4", *words)
     (note,) = [line for line in stderr.splitlines() if str(small) in line]
     assert "--roi 0,0,60,60" in note
+
+
+def test_a_list_with_missing_clips(scene: Path, tmp_path: Path) -> None:
+    clips = sorted((scene / "support").glob("*/*"))
+    table = tmp_path / "support.csv"
+    rows = [f"{clip},{clip.parent.name}" for clip in clips]
+    table.write_text(
+        "\n".join(["path,label", *rows[:5], "gone.mp4,goes_up", *rows[5:], "no.mp4,new"])
+    )
+    bank = tmp_path / "b.safetensors"
+    _, stderr = run("enroll", table, "-o", bank, code=1)
+    line = only_error(stderr)
+    assert "2 clips cannot be read" in line
+    assert "line 7: no such clip" in line
+    assert f"line {len(rows) + 3}: no such clip" in line
+    assert not bank.exists()
+    stdout, _ = run("enroll", table, "-o", bank, "--skip-bad")
+    assert stdout.count("no such clip") == 2
+    assert len(read_bank(bank)) == len(clips)
+    run("match", table, clips[0], "--skip-bad")
+    table.write_text("path,label\ngone.mp4,goes_up\n")
+    only_error(run("enroll", table, "-o", bank, "-y", "--skip-bad", code=1)[1])

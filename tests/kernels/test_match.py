@@ -209,3 +209,24 @@ def test_numpy_gives_what_torch_gives(generator):
         np.testing.assert_allclose(
             op(query.numpy(), support.numpy()), op(query, support).numpy(), atol=1e-6
         )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", [kernels.otam_match, kernels.bimhm_match])
+def test_no_videos_give_no_costs(op, dtype) -> None:
+    """A fuzzer's find: the twin could not shape the lengths of no videos."""
+    features = np.ones((0, 17, 8), dtype)
+    found = op(features, np.ones((3, 4, 8), dtype), query_lengths=np.ones(0, int))
+    assert found.shape == (0, 3)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38, -3e38])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_costs_that_are_no_numbers_are_refused(value, dtype) -> None:
+    distances = np.full((2, 8, 8), 0.5, dtype)
+    distances[1] = value
+    if dtype == np.float64 and np.isfinite(value):
+        assert np.isfinite(kernels.otam(distances)).all()
+        return
+    with pytest.raises(ValueError, match="distances must be finite"):
+        kernels.otam(distances)

@@ -92,7 +92,19 @@ def test_the_choices_of_the_method_are_the_defaults() -> None:
         ("way=1", "way must be ≥ 2, got 1"),
         ("alpha=1.5", "alpha must be in 0–1, got 1.5"),
         ("model.gta=perhaps", "model.gta must be true or false"),
-        ("lam=0", "lam must be > 0"),
+        ("lam=0", "lam must be ≥ 1e-06, got 0.0"),
+        ("lam=inf", "lam must be from 1e-06 to 1e+06, got inf"),
+        ("lam=nan", "lam must be from 1e-06 to 1e+06, got nan"),
+        ("visual_scale=1e309", "visual_scale must be from 1e-06 to 1e+06, got inf"),
+        ("episodes=9223372036854775807", "episodes must be from 1 to 1e+07"),
+        ("seed=1e3", "seed must be a whole number, got '1e3'"),
+        ("seed=99999999999999999999", "seed must be from 0 to"),
+        ("optim.beta1=1", "optim.beta1 must be ≥ 0 and < 1, got 1.0"),
+        ("optim.learning_rate=nan", "optim.learning_rate must be from 0 to 1e+38, got nan"),
+        ("data.workers=1000000", "data.workers must be from 0 to 256"),
+        ("model.frames=100000", "model.frames must be from 1 to 1000"),
+        ("model.ratio=0", "model.ratio must be ≥ 0.0001"),
+        ("data.folder=a\0b", "data.folder must be a text of up to 4096 characters without NUL"),
         ("data.ignore_clock=0", "must be frames per second, > 0"),
         ("lr", "expected key=value"),
     ],
@@ -153,3 +165,43 @@ def test_a_wrong_value_in_python_is_named(values: dict, kind: type | None, says:
     with pytest.raises(kind) as caught:
         TrainConfig(**values)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lam = inf", "lam must be from 1e-06 to 1e+06, got inf"),
+        ("lam = nan", "lam must be from 1e-06 to 1e+06, got nan"),
+        ("episodes = 9223372036854775807", "episodes must be from 1 to 1e+07"),
+        ("episodes = 9000000\nway = 1000", "episodes × way × (1 + shot + query) must be ≤"),
+        (f"seed = {'9' * 5000}", "not TOML"),
+        (f"lam = {'9' * 4000}", "lam must be a number, got 9999"),
+        ("[data]\nfolder = [1, 2]", "data.folder must be a text, got [1, 2]"),
+        ("[data]\nfolder = 1979-05-27", "data.folder must be a text, got datetime.date"),
+        ("[data.folder]\nx = 1", "data.folder must be a text, got {'x': 1}"),
+        ('data = "clips"', "unknown field 'data'"),
+        ("way = {a = 1}", "unknown field 'way.a'"),
+        (f"way = {'[' * 9000}", "nests too deeply"),
+        (f"{'a.' * 3000}b = 1", "unknown field"),
+        ("metric = [1]", "metric must be one of otam"),
+        ("text = 3", "text must be true or false, got 3"),
+        ("[model]\nprompts = [" + "'{} a', " * 2000 + "]", "up to 1000 texts"),
+        ("way = 3\nway = 4", "not TOML"),
+        ("way = 3 # \ud800", "not UTF-8"),
+    ],
+)
+def test_a_file_of_any_content_gets_one_line(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "c.toml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError) as caught:
+        build_config(file)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "c.toml").open("wb") as file:
+        file.truncate(40 << 30)  # takes no space
+    with pytest.raises(InputError, match="larger than the 16,777,216 bytes"):
+        build_config(tmp_path / "c.toml")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,38 @@ from mafsar.runtime.encoder import Float32
 class Shard:
     """Some tens of thousands of rows.
 
+    Features are mapped anew each time that they are asked for, and given back when nobody looks at
+    them any more: what was read long ago takes no memory of this process.
+
     Attributes:
         first: Number of its first row in the index.
-        frames: (n, T, E), float16, mapped.
-        pooled: (n, E), float16, mapped, or None.
-        coarse: The small copy, (n, T', d), float16, mapped, or None.
+        rows: How many it has.
+        features: Opens (n, T, E) and (n, E) or None, float16.
+        small: Opens the small copy, (n, T', d), float16; None where there is none.
     """
 
     first: int
-    frames: Half
-    pooled: Half | None
-    coarse: Half | None = None
+    rows: int
+    features: Callable[[], tuple[Half, Half | None]]
+    small: Callable[[], Half] | None = None
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return self.rows
+
+    @property
+    def frames(self) -> Half:
+        """Features of the frames, (n, T, E)."""
+        return self.features()[0]
+
+    @property
+    def pooled(self) -> Half | None:
+        """Pooled features, (n, E), or None."""
+        return self.features()[1]
+
+    @property
+    def coarse(self) -> Half | None:
+        """The small copy, (n, T', d), or None."""
+        return None if self.small is None else self.small()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,7 +150,7 @@ def _read(store: Store, manifest: Manifest) -> Index:
     for entry in manifest.shards:
         with store.open(entry.table) as file:
             table = parquet.read_table(file, columns=list(names))
-        frames, pooled = read_features(store, settings, entry.features)
+        frames, _ = read_features(store, settings, entry.features)
         if not len(frames) == table.num_rows == entry.windows:
             raise InputError(
                 f"{store.place}: {entry.features} has {len(frames)} rows, {entry.table} "
@@ -138,10 +158,15 @@ def _read(store: Store, manifest: Manifest) -> Index:
             )
         for name in names:
             columns[name].append(table[name].to_numpy())
-        coarse = None
+        open_features: Any = partial(read_features, store, settings, entry.features)
+        open_small: Any = None
         if entry.coarse is not None and basis is not None:
-            coarse = read_coarse(store, entry.coarse, (settings.frames + 1) // 2, basis.shape[1])
-        shards.append(Shard(first, frames, pooled, coarse))
+            steps = (settings.frames + 1) // 2
+            open_small = partial(read_coarse, store, entry.coarse, steps, basis.shape[1])
+        if store.folder is None:  # fetched once; a local file is mapped in no time
+            open_features = cache(open_features)
+            open_small = None if open_small is None else cache(open_small)
+        shards.append(Shard(first, len(frames), open_features, open_small))
         first += len(frames)
     arrays: dict[str, Any] = {
         name: np.concatenate(columns[name] or [np.zeros(0)]).astype(kind, copy=False)

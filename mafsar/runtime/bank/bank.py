@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,15 +17,16 @@ from mafsar.choices import Branch, Metric, Scoring, TextUse, ViewsUse
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
 from mafsar.errors import InputError, MissingError, Placeholder, call, option
-from mafsar.files import is_folder, map_safetensors, write_safetensors
+from mafsar.files import is_folder, write_safetensors
 from mafsar.runtime.bank.clips import EnrolledClip
 from mafsar.runtime.bank.layout import (
     CHECKSUM,
-    LARGE_BYTES,
     check_document,
     check_tensors,
     checksum,
     is_intact,
+    read_tensors,
+    refuse_other_kind,
 )
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.none import NEGATIVES, NoneBasis
@@ -76,6 +77,8 @@ class Bank:
         path: The file it was read from, or None.
         notes: What was left out while enrolling, one sentence each; not saved.
         repairs: What was repaired in reading the clips, a sentence a clip; not in the file.
+        added_to: The bank, read from a file, that clips were added to; not in the file. None for
+            every other bank.
     """
 
     classes: tuple[SupportClass, ...]
@@ -97,6 +100,7 @@ class Bank:
     path: Path | None = None
     notes: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()
+    added_to: Bank | None = None
 
     def __repr__(self) -> str:
         labels = ", ".join(self.labels[:4]) + (", …" if len(self.labels) > 4 else "")
@@ -127,6 +131,11 @@ class Bank:
         found.flags.writeable = False
         return found
 
+    @functools.cached_property
+    def sizes(self) -> frozenset[int]:
+        """Sizes of the clips' files, bytes."""
+        return frozenset(clip.size_bytes for clip in self.clips)
+
     @property
     def scoring(self) -> Scoring:
         """How this bank is matched: the model's scoring with the bank's own α and views."""
@@ -144,6 +153,10 @@ class Bank:
             for bank in (self, other)
         )
         return mine == its
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the bank was read from this file."""
+        return self.path is not None and self.path.resolve() == path.resolve()
 
     def frames(self, *, use_text: bool) -> Float32:
         """Features to match queries with, (n, T, E): `support` with class text, else `query`."""
@@ -184,20 +197,31 @@ class Bank:
     def save(self, path: str | Path, *, images: bool = True, overwrite: bool = False) -> Path:
         """Writes the bank as one `.safetensors` file.
 
+        A bank of `mafsar.enroll(…, add_to=bank)` that replaces the file of that bank keeps what
+        other processes have added to the file and removed from it in the meantime.
+
         Args:
             path: The file to write.
             images: Whether to include the small pictures.
-            overwrite: Whether an existing file may be replaced.
+            overwrite: Whether an existing bank may be replaced.
 
         Returns:
             The path.
 
         Raises:
-            InputError: The path has another ending, or exists and `overwrite` is False.
+            InputError: The path has another ending, exists and `overwrite` is False, or is a file
+                that is not a bank.
         """
         path = Path(path)
         if path.suffix != SUFFIX:
             raise InputError(f"{path}: a bank's file ends in {SUFFIX}; name it {path.stem}{SUFFIX}")
+        if overwrite and self.added_to is not None and self.added_to.is_at(path):
+            from mafsar.runtime.bank.update import save_added
+
+            save_added(path, self.added_to, self, images=images)
+            return path
+        if overwrite:
+            refuse_other_kind(path)
         tensors = {
             "query": self.query,
             "pooled": self.pooled,
@@ -374,7 +398,7 @@ def read_bank(path: str | Path) -> Bank:
         MissingError: No such file.
         InputError: The file is not a bank, is damaged, or was written by a newer mafsar.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     path = Path(path)
     enroll = call("enroll", Placeholder("support"), saved_to=path)
@@ -383,12 +407,7 @@ def read_bank(path: str | Path) -> Bank:
     fix = ("; enroll the clips again with ", enroll)
     try:
         state = path.stat()
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if state.st_size > LARGE_BYTES:
-                tensors = map_safetensors(path)
-            else:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata, tensors = read_tensors(path, state)
     except (SafetensorError, OSError, TypeError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged or not a safetensors file ({error})", *fix) from error
     if _KEY not in metadata:
@@ -425,7 +444,7 @@ def read_bank(path: str | Path) -> Bank:
     return bank
 
 
-def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Bank:
+def _from_json(path: Path, data: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Bank:
     model = dict(data["model"])
     model["prompts"] = tuple(model["prompts"])
     model["scoring"] = Scoring.from_json(model["scoring"])
@@ -454,7 +473,7 @@ def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]
     )
 
 
-def _maker_of(data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Maker | None:
+def _maker_of(data: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Maker | None:
     maker = data.get("maker")
     if maker is None:
         return None

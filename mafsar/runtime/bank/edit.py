@@ -91,7 +91,8 @@ def merge_banks(*banks: Bank) -> Bank:
     """
     if not banks:
         raise InputError("no bank to merge; give one or more")
-    return settle(replace(functools.reduce(_merge_two, banks), path=None))
+    merged = functools.reduce(_merge_two, banks)
+    return settle(replace(merged, path=None, added_to=None))
 
 
 def _merge_two(left: Bank, right: Bank) -> Bank:

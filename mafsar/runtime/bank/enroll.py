@@ -14,6 +14,7 @@ from mafsar.choices import (
     TextUse,
     ViewsUse,
     check_choice,
+    check_count,
     check_far,
     check_views,
 )
@@ -108,12 +109,17 @@ def enroll(
             or use of text.
     """
     check_choice("on_error", on_error, get_args(OnError))
+    for name, value in (("batch", batch), ("workers", workers)):
+        if value is not None:
+            check_count(name, value)
     if text is not None:
         check_choice("text", text, TEXT_USES)
     check_views("auto" if views is None else views)
     if far is not None:
         check_far(far)
-    support = read_support(support, fps=fps, times=times, frames_pattern=frames_pattern)
+    support = read_support(
+        support, fps=fps, times=times, frames_pattern=frames_pattern, on_error="skip"
+    )
     if none is not None:
         support = with_background(support, none, add_to, ignore_clock)
     encoder = _encoder_for(model, add_to)
@@ -145,7 +151,7 @@ def enroll(
         progress=progress,
         ignore_clock=ignore_clock,
     )
-    unreadable = list(dict.fromkeys([*unreadable, *encoded.failed.values()]))
+    unreadable = list(dict.fromkeys([*support.missing, *unreadable, *encoded.failed.values()]))
     if on_error == "raise":
         refuse_unreadable(unreadable, can_skip=True)
     notes = [*support.notes, *notes, *(Message.of(error, "; left out") for error in unreadable)]
@@ -175,7 +181,8 @@ def enroll(
     if add_to is None:
         return settle(bank)
     kept = merged(add_to.none, bank.none, far)
-    return merge_banks(replace(add_to, none=kept, notes=(), repairs=()), bank)
+    joined = merge_banks(replace(add_to, none=kept, notes=(), repairs=()), bank)
+    return replace(joined, added_to=add_to if add_to.path is not None else add_to.added_to)
 
 
 def open_support(

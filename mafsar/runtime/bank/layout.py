@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,21 +26,18 @@ from mafsar.documents import (
     whole,
 )
 from mafsar.errors import InputError
+from mafsar.files import is_bank_head, is_file, map_safetensors
+from mafsar.model.config_layout import MOST_FRAMES, SCORING
 from mafsar.runtime.bank.maker import PROBE_PREFIX
 from mafsar.runtime.bank.none import NEGATIVES
-from mafsar.runtime.engines.manifest import (
-    MOST_FRAMES,
-    NONE_PRIOR,
-    PREPROCESS,
-    PROMPTS,
-    SCORING,
-)
+from mafsar.runtime.engines.manifest import NONE_PRIOR, PREPROCESS, PROMPTS
 from mafsar.runtime.scoring.none import LEAST_NEGATIVES
 
 CHECKSUM = "sha256"  # of a file's metadata; `checksum` in the document says that it must be there
 LARGE_BYTES = 64 << 20
 """A larger file is mapped, and its checksum is computed once."""
 _ROWS = 4096  # that are looked at together
+_HEAD_BYTES = 4096
 _MOST_CLIPS = 10_000_000
 _CHECKED: set[tuple[int, int, int, int]] = set()
 Tensors = Mapping[str, NDArray[Any]]
@@ -122,6 +120,26 @@ _DOCUMENT = record(
     },
     open_to_more=True,
 )
+
+
+def read_tensors(path: Path, state: os.stat_result) -> tuple[dict[str, str], Tensors]:
+    """Metadata and tensors of a bank's file; those of a large one are mapped.
+
+    Args:
+        path: The file.
+        state: Of the file.
+
+    Raises:
+        SafetensorError: It is damaged, or another kind of file.
+        OSError: It cannot be read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        if state.st_size > LARGE_BYTES:
+            return metadata, map_safetensors(path)
+        return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def check_document(data: Any) -> None:
@@ -212,6 +230,22 @@ def check_tensors(data: Mapping[str, Any], tensors: Tensors) -> None:
         )
     if data["text"]["used"] and "text" not in tensors:
         raise InputError("text is used, but there are no embeddings of it")
+
+
+def refuse_other_kind(path: Path) -> None:
+    """Refuses to replace a file that is neither a bank nor empty; a damaged bank is one.
+
+    Raises:
+        InputError: It is another file.
+    """
+    if not is_file(path):
+        return  # nothing is there, or what is there is refused when it is written
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if head and not is_bank_head(head):
+        raise InputError(
+            f"{path}: exists and is not a bank, so it is not replaced; name another file"
+        )
 
 
 def checksum(document: str, tensors: Tensors) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mafsar.errors import InputError
@@ -53,6 +54,7 @@ def save_added(
                 now = merge_banks(now, extra)
         else:
             now = after
+        now = replace(now, added_to=None)
         now.save(path, images=images, overwrite=True)
     return now
 

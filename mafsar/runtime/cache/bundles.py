@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mafsar.files import file_sha256, is_plain_folder, own_files, own_folders
-from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX, MANIFEST, parse_model_name
+from mafsar.model.names import (
+    ADAPTERS_FILE,
+    BUNDLE_SUFFIX,
+    MANIFEST,
+    given_path,
+    parse_model_name,
+)
 from mafsar.runtime.cache.features import CAP_BYTES, FeatureCache, cache_folder
 from mafsar.version import __version__
 
@@ -66,8 +72,8 @@ def kept_path(name: str) -> Path:
     Raises:
         InputError: The name is not a model's.
     """
-    path = Path(name).expanduser()
-    stem = path.stem if path.exists() else name
+    path = given_path(name)
+    stem = name if path is None else path.stem
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip("-.")[:40]
     return bundles_folder() / f"{safe or 'model'}-{_identity(name)[:12]}{BUNDLE_SUFFIX}"
 
@@ -141,9 +147,9 @@ def discard_kept(path: Path) -> None:
 
 def _identity(name: str) -> str:
     """A sha256 of everything that decides the weights and graphs of a model."""
-    path = Path(name).expanduser()
+    path = given_path(name)
     parts: dict[str, object] = {"recipe": _RECIPE}
-    if path.exists():
+    if path is not None:
         file = path / ADAPTERS_FILE if path.is_dir() else path
         parts["trained"] = file_sha256(file) if file.is_file() else str(path.resolve())
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mafsar.choices import OnError, Progress
+from mafsar.choices import OnError, Progress, check_count
 from mafsar.data.frames import packed_clips, packed_hashes
 from mafsar.data.labelled import LabelledClip
 from mafsar.errors import InputError, MafsarError, VideoError, option
@@ -166,12 +166,15 @@ def encode_clips(
 
     Raises:
         VideoError: Clips cannot be decoded, with "raise"; the message names all of them.
-        InputError: A geometry is given for a packed data set.
+        InputError: ``batch`` or ``workers`` < 1, or a geometry is given for a packed data set.
     """
     if store is not None and geometry not in (None, Geometry()):
         raise InputError(
             f"{store.path}: the geometry of a packed data set is fixed; omit the geometry"
         )
+    for name, value in (("batch", batch), ("workers", workers)):
+        if value is not None:
+            check_count(name, value)
     hashes = hash_clips(clips, workers, store) if content is None else content
     work = _Work(encoder, geometry or Geometry(), cache, images, store, ignore_clock)
     keys = [
@@ -191,7 +194,7 @@ def encode_clips(
         work,
         [(clips[i], keys[i], None if texts is None else texts[i]) for i in todo],
         found,
-        batch=batch or (1 if encoder.device == "cpu" else 8),
+        batch=(1 if encoder.device == "cpu" else 8) if batch is None else batch,
         workers=workers,
         progress=progress,
     )

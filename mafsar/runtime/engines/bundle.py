@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.choices import PRECISIONS, NonePrior, Scoring, ViewPrior
-from mafsar.documents import parse_json
+from mafsar.documents import parse_json, read_text, shortened
 from mafsar.errors import (
     InputError,
     MismatchError,
@@ -99,7 +99,7 @@ class Bundle:
         temporal = manifest.get("temporal")
         if temporal not in (None, temporal_contract(spec.frames)):
             raise MismatchError(
-                f"{path / MANIFEST}: needs frames of other moments of a clip ({temporal}) than this "
+                f"{path / MANIFEST}: needs frames of other moments of a clip ({shortened(temporal)}) than this "
                 "version takes; pip install -U mafsar, or ",
                 *fix(path),
             )
@@ -180,10 +180,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise MissingError(f"{file}: missing, so this is not a bundle; ", *fix(path))
     try:
-        manifest = parse_json(file.read_text(encoding="utf-8"), str(file))
+        manifest = parse_json(read_text(file), str(file))
         schema = manifest["schema"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(f"{file}: cannot be read ({error!r}); ", *fix(path)) from error
+    except InputError as error:
+        raise InputError(error, "; ", *fix(path)) from error
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: not the manifest of a bundle; ", *fix(path)) from error
     if schema != SCHEMA:
         newer = isinstance(schema, int) and schema > SCHEMA
         update = "pip install -U mafsar, or " if newer else ""

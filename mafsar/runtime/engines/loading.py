@@ -26,7 +26,9 @@ from mafsar.model.names import (
     OPEN_CLIP_NAMES,
     SHIPPED,
     SHIPPED_BUNDLE,
+    given_path,
     graph_file,
+    known_names,
     parse_model_name,
 )
 from mafsar.runtime.cache.bundles import bundles_folder, discard_kept, find_kept
@@ -207,7 +209,7 @@ def open_model(name: str | Path, choice: EngineChoice) -> Encoder:
     name = str(name)
     path = model_path(name)
     takes = None if choice.engine == "auto" else _ROWS[choice.engine].takes
-    if name == SHIPPED or is_bundle(path):
+    if name == SHIPPED or (name not in known_names() and is_bundle(path)):
         bundle = None if takes == "network" else Bundle.open(path)
         return _open(ModelSource(name, bundle), choice)
     _check_exists(name)
@@ -397,7 +399,7 @@ def _bundles_near(model: BankModel, bank: Path | None) -> Iterator[Path]:
 
 def _of_source(bundle: Bundle, source: Path) -> Bundle:
     """A cached bundle with the path of its source, because the cache may be cleared."""
-    path = str(source.resolve()) if exists(source) else None
+    path = None if given_path(str(source)) is None else str(source.resolve())
     return replace(bundle, spec=replace(bundle.spec, path=path))
 
 
@@ -459,7 +461,7 @@ def _on_gpu(name: str, choice: EngineChoice) -> Encoder | None:
 
 def _check_exists(name: str) -> None:
     """Raises an error if a name is neither a path nor the name of a model."""
-    if not exists(Path(name).expanduser()):
+    if given_path(name) is None:
         if Path(name).suffix in (BUNDLE_SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")
         parse_model_name(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mafsar.choices import METRICS, NONE_STATISTICS
+from mafsar.choices import NONE_STATISTICS
 from mafsar.documents import (
     anything,
     either,
@@ -20,23 +20,8 @@ from mafsar.documents import (
     whole,
 )
 from mafsar.errors import InputError
+from mafsar.model.config_layout import MOST_FRAMES, SCORING
 
-_PRIOR = record(
-    {"mean": items(number(least=-1e6, most=1e6), 1, 1 << 16), "floor": number(above=0.0, most=1e6)}
-)
-SCORING = record(
-    {
-        "metric": one_of(*METRICS),
-        "lam": number(least=1e-6, most=1e6),
-        "alpha": number(least=0.0, most=1.0),
-        "visual_scale": number(above=0.0, most=1e6),
-        "text_scale": number(least=0.0, most=1e6),
-    },
-    {
-        "views": either(one_of("raw"), number(least=0.0, most=1.0)),
-        "view_prior": optional(record({"query": _PRIOR, "support": _PRIOR})),
-    },
-)
 NONE_PRIOR = {
     "weights": record({name: number(least=-1e6, most=1e6) for name in NONE_STATISTICS}),
     "noise": whole(0, 1000),
@@ -51,7 +36,6 @@ PREPROCESS = {
     "mean": items(number(least=-10.0, most=10.0), 3, 3),
     "std": items(number(above=0.0, most=10.0), 3, 3),
 }
-MOST_FRAMES = 4096
 _NAME = text(pattern=r"\s*\S[\s\S]*", longest=4096, wanted="a text that is not empty")
 _FILE_NAME = r"[^/\\\0]{1,255}"
 _MANIFEST = record(

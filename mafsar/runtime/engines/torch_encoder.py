@@ -19,7 +19,7 @@ from mafsar.errors import InputError, Message, MismatchError, UnavailableError, 
 from mafsar.files import file_sha256
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import parameter_counts
-from mafsar.model.names import SHIPPED, SHIPPED_BUNDLE, TOKENIZER_FILE, backbone
+from mafsar.model.names import SHIPPED, SHIPPED_BUNDLE, TOKENIZER_FILE, backbone, given_path
 from mafsar.model.network import MafsarNetwork
 from mafsar.model.sources import create_network, load_trained
 from mafsar.model.weights import weights_sha256
@@ -203,12 +203,12 @@ def load_torch_encoder(
         if threads < 1:
             raise InputError(f"threads must be ≥ 1, got {threads}")
         torch.set_num_threads(threads)
-    path = SHIPPED_BUNDLE if name == SHIPPED else Path(name).expanduser()
-    if is_bundle(path):
+    path = SHIPPED_BUNDLE if name == SHIPPED else given_path(name)
+    if path is not None and is_bundle(path):
         bundle = Bundle.open(path)
         network = load_bundle_network(path)
         return TorchEncoder(network, device=device, precision=precision, bundle=bundle)
-    if path.exists():
+    if path is not None:
         network, notice, found = load_trained(path), None, str(path.resolve())
     else:
         network, found = create_network(name, seed=seed), None

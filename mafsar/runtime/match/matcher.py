@@ -11,21 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import kernels
-from mafsar.choices import TEXT_USES, Metric, TextUse, ViewsUse, check_choice
+from mafsar.choices import (
+    TEXT_USES,
+    Metric,
+    TextUse,
+    ViewsUse,
+    check_choice,
+    check_count,
+    check_number,
+)
 from mafsar.errors import InputError, MafsarError, option
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import Bank, check_geometry, is_bank, read_bank
-from mafsar.runtime.bank.clips import clip_identity, clip_size
 from mafsar.runtime.encoder import Encoder, Float32, provenance
 from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
 from mafsar.runtime.match.choice import choose_scoring
 from mafsar.runtime.match.none import NoneAnswers
 from mafsar.runtime.match.queries import Query, is_one_clip, queries_in
+from mafsar.runtime.match.same_content import class_index_without
 from mafsar.runtime.scoring.none import NoneJudge
 from mafsar.runtime.scoring.scores import class_distances, match_features, viewed_prototypes
 from mafsar.runtime.scoring.views import Views
-from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
+from mafsar.video import Clip, ClipRequest, Geometry, load_clips
 
 _LONG = 3.0  # a query of more than this times the longest support clip gets a warning
 
@@ -87,11 +95,13 @@ class Matcher:
         workers: int = 2,
         ignore_clock: float | None = None,
     ) -> None:
-        if topk < 1:
-            raise InputError(f"topk must be ≥ 1, got {topk}")
+        check_count("topk", topk)
+        check_count("workers", workers)
+        if alpha is not None:
+            check_number("alpha", alpha, 0.0, 1.0)
         check_choice("text", text, TEXT_USES)
-        if batch is not None and batch < 1:
-            raise InputError(f"batch must be ≥ 1, got {batch}")
+        if batch is not None:
+            check_count("batch", batch)
         self.bank = bank
         self.encoder = bank.encoder if encoder is None else encoder
         bank.check_encoder(self.encoder)
@@ -104,7 +114,6 @@ class Matcher:
         self._ignore_clock = ignore_clock
         self._support = bank.frames(use_text=self.use_text)
         # Of a bank of 100 000 clips, a loop for each query would take longer than the matching.
-        self._sizes = frozenset(clip.size_bytes for clip in bank.clips)
         self._longest = max(
             (clip.duration_seconds for clip in bank.clips if not clip.is_background), default=0.0
         )
@@ -260,7 +269,9 @@ class Matcher:
     ) -> Match:
         start = time.perf_counter()
         class_index, warnings = (
-            (self.bank.class_index, []) if loaded else self._class_index_without(query)
+            (self.bank.class_index, [])
+            if loaded or self._keep_query
+            else class_index_without(self.bank, query)
         )
         hash_seconds = time.perf_counter() - start
         start += hash_seconds
@@ -342,32 +353,6 @@ class Matcher:
             )
             self._prototypes[key] = views, prototypes
         return self._prototypes[key]
-
-    def _class_index_without(self, query: Query) -> tuple[NDArray[np.intp], list[str]]:
-        """Class index of each clip, −1 for clips with the query's content, (n,); and warnings."""
-        class_index = self.bank.class_index
-        if self._keep_query:
-            return class_index, []
-        # A long video is hashed only if a support clip has the same size.
-        size = clip_size(query.path)
-        if size not in self._sizes:
-            return class_index, []
-        source = query.source
-        content = (
-            source.content_sha256 if isinstance(source, MemoryClip) else content_sha256(source)
-        )
-        identity = clip_identity(content, None, None)
-        class_index = class_index.copy()
-        warnings = []
-        for i, clip in enumerate(self.bank.clips):
-            if class_index[i] >= 0 and clip.identity == identity:
-                number = class_index[i]
-                class_index[i] = -1
-                warnings.append(f"support clip {clip.name} has the same content and was left out")
-                if not (class_index == number).any():
-                    label = self._labels[number]
-                    warnings.append(f"class {label} has no other clip and was left out")
-        return class_index, warnings
 
     def _warnings(self, clip: Clip, classes: int, still: bool) -> list[str]:
         warnings = ["still: nothing moves in this clip"] if still else []

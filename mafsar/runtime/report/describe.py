@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mafsar.choices import Scoring
+from mafsar.documents import parse_json, read_text
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
 from mafsar.files import file_sha256
 from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX
@@ -73,8 +73,8 @@ def _side_car(engine: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingError(f"{path}: missing beside the engine; copy the bundle as a whole")
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, OSError) as error:
+        return dict(parse_json(read_text(path), str(path)))
+    except (ValueError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); copy the bundle again") from error
 
 

@@ -68,7 +68,11 @@ def test_an_existing_file_is_kept(encoder, support_folder, tmp_path, cache):
     path.write_bytes(b"mine")
     with pytest.raises(InputError, match="overwrite=True"):
         bank.save(path)
+    with pytest.raises(InputError, match="is not a bank, so it is not replaced"):
+        bank.save(path, overwrite=True)
     assert path.read_bytes() == b"mine"
+    path.unlink()
+    bank.save(path)
     bank.save(path, overwrite=True)
     assert read_bank(path).labels == ("clap_hands", "jump", "wave")
     with pytest.raises(InputError, match=r"b\.safetensors"):

@@ -42,8 +42,7 @@ def test_a_large_bank_is_mapped_and_answers_the_same(
     bank = mafsar.enroll(support_folder, encoder, text="on", cache=False, views=0.5)
     path = bank.save(tmp_path / "b.safetensors")
     read = mafsar.read_bank(path)
-    for place in ("bank.bank", "bank.layout"):
-        monkeypatch.setattr(f"mafsar.runtime.{place}.LARGE_BYTES", 1)
+    monkeypatch.setattr("mafsar.runtime.bank.layout.LARGE_BYTES", 1)
     mapped = mafsar.read_bank(path)
     assert isinstance(mapped.query.base, np.memmap)
     monkeypatch.setattr(scores, "_AT_ONCE", 2)

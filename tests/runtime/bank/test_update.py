@@ -132,3 +132,48 @@ def test_the_lock_keeps_another_process_out(tmp_path):
         assert other.stdout.readline() == "waiting\n"
     assert other.communicate(timeout=60)[0] == "in\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_python_adds_like_the_command_line(path, grown):
+    """Both processes read the bank before either has written."""
+    one, two = (grown(read_bank(path), label, kind) for label, kind in (("nod", 5), ("bow", 6)))
+    one.save(path, overwrite=True)
+    two.save(path, overwrite=True)
+    assert read_bank(path).labels == ("bow", "clap_hands", "jump", "nod", "wave")
+    remove_in_place([path], class_names=["jump"])
+    two.save(path, overwrite=True)  # a second time: nothing twice, nothing back
+    assert read_bank(path).labels == ("bow", "clap_hands", "nod", "wave")
+
+
+def test_adding_in_two_steps_is_merged_with_the_file_too(path, grown):
+    first = grown(read_bank(path), "nod", 5)
+    both = grown(first, "bow", 6)
+    remove_in_place([path], class_names=["wave"])
+    both.save(path, overwrite=True)
+    assert read_bank(path).labels == ("bow", "clap_hands", "jump", "nod")
+
+
+def test_a_bank_saved_elsewhere_is_itself(path, grown, tmp_path):
+    after = grown(read_bank(path), "nod", 5)
+    other = after.save(tmp_path / "other.safetensors")
+    remove_in_place([other], class_names=["jump"])
+    after.save(other, overwrite=True)
+    assert read_bank(other).same_content(after)
+
+
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04", b"any text", b"\x10" + bytes(7) + b'{"w":{}}      ', bytes(5000)]
+)
+def test_only_a_bank_is_replaced_by_a_bank(path, tmp_path, content):
+    bank = read_bank(path)
+    other = tmp_path / "weights.safetensors"
+    other.write_bytes(content)
+    with pytest.raises(InputError, match="is not a bank, so it is not replaced"):
+        bank.save(other, overwrite=True)
+    assert other.read_bytes() == content
+    path.write_bytes(path.read_bytes()[:5000])  # a damaged bank, and an empty file, are replaced
+    bank.save(path, overwrite=True)
+    assert read_bank(path).same_content(bank)
+    other.write_bytes(b"")
+    bank.save(other, overwrite=True)
+    assert read_bank(other).same_content(bank)

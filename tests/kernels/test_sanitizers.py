@@ -1,0 +1,102 @@
+"""The native code under the address, undefined behaviour and thread sanitizers of the compiler."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CSRC = ROOT / "csrc"
+WIDE = ["-mavx2", "-mfma"]
+WIDEST = [*WIDE, *(f"-mavx512{part}" for part in ("f", "dq", "bw", "vl"))]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CSRC.is_dir(), reason="the C++ sources are not next to the tests"),
+]
+
+
+def run(*command: str, **environment: str) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=1500, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}{done.stderr[-6000:]}"
+    return done.stdout + done.stderr
+
+
+def built(folder: Path, sanitizer: str, *more: str | Path, out: Path, shared: bool = False) -> Path:
+    """The kernels with a sanitizer, linked with a program or into the module."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if not compiler:
+        pytest.skip("no C++ compiler on PATH")
+    flags = ["-std=c++17", "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
+    flags += ["-fno-omit-frame-pointer", f"-I{CSRC}", "-pthread", *(["-fPIC"] if shared else [])]
+    extra: dict[str, list[str]] = {}
+    if platform.machine() == "x86_64":
+        flags.append("-DMAFSAR_X86_64")
+        extra = {"isa_avx2": WIDE, "isa_avx512": WIDEST}
+    objects = []
+    for source in sorted((CSRC / "cpu").glob("*.cpp")):
+        if source.stem.startswith("isa_avx") and source.stem not in extra:
+            continue
+        objects.append(str(folder / f"{source.stem}.o"))
+        run(compiler, *flags, *extra.get(source.stem, []), "-c", str(source), "-o", objects[-1])
+    kind = ["-shared"] if shared else []
+    run(compiler, *flags, *kind, *map(str, more), *objects, "-o", str(out))
+    return out
+
+
+def test_threads_give_the_bits_of_a_lone_caller_without_a_race(tmp_path: Path) -> None:
+    program = built(tmp_path, "thread", CSRC / "tests" / "threads.cpp", out=tmp_path / "threads")
+    # ThreadSanitizer knows only the usual places of memory.
+    command = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
+    said = run(*command, str(program), "16", "32", TSAN_OPTIONS="halt_on_error=1")
+    assert "512 calls, 0 of them wrong" in said
+
+
+@pytest.mark.parametrize("source", ["threads.cpp", "test_golden.cpp"])
+def test_the_kernels_touch_only_their_memory(tmp_path: Path, source: str) -> None:
+    program = built(
+        tmp_path, "address,undefined", CSRC / "tests" / source, out=tmp_path / "program"
+    )
+    words = [str(CSRC / "tests" / "golden.txt")] if "golden" in source else ["4", "32"]
+    assert run(str(program), *words)
+
+
+def test_the_module_takes_any_shape_under_the_address_sanitizer(tmp_path: Path) -> None:
+    """The native part of `make fuzz` against a module that the sanitizers watch."""
+    pybind11 = pytest.importorskip("pybind11")
+    numpy = pytest.importorskip("numpy")
+    tree = tmp_path / "tree" / "mafsar"
+    tree.mkdir(parents=True)
+    for entry in (ROOT / "mafsar").iterdir():
+        if entry.name != "__pycache__":
+            (tree / entry.name).symlink_to(entry)
+    (tree / "export").symlink_to(ROOT / "export")
+    name = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+    includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
+    built(
+        tmp_path, "address,undefined", *includes, CSRC / "bindings.cpp",
+        out=tree / name, shared=True,
+    )  # fmt: skip
+    libraries = [
+        subprocess.run(
+            ["g++", f"-print-file-name=lib{each}.so"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for each in ("asan", "ubsan")
+    ]
+    places = [str(tmp_path / "tree"), str(Path(numpy.__file__).parents[1])]
+    said = run(
+        sys.executable, str(ROOT / "tests" / "fuzz" / "run.py"), "native", "--share", "3",
+        PYTHONPATH=os.pathsep.join(places), LD_PRELOAD=" ".join(libraries),
+        ASAN_OPTIONS="detect_leaks=0:halt_on_error=1:allocator_may_return_null=1", OMP_NUM_THREADS="2",
+    )  # fmt: skip
+    assert "3,000" in said
