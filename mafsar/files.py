@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LONGEST_NAME = 255  # bytes, on every file system in use
+_DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+"""numpy's names of the types of safetensors."""
 _HASHES: dict[tuple[str, int, int], str] = {}
 
 
@@ -245,6 +250,36 @@ def write_safetensors(
     data = save(whole, metadata=dict(metadata))
     with written_beside(path, exclusive=exclusive) as temporary:
         temporary.write_bytes(data)
+
+
+def map_safetensors(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file, read-only and mapped: what is not looked at is not read.
+
+    The file must have passed the checks of `safetensors.safe_open`.
+
+    Args:
+        path: The file; replacing it by another one leaves these arrays as they are.
+    """
+    import json
+
+    import numpy as np
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        first, last = entry["data_offsets"]
+        dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
+        if first == last:
+            arrays[name] = np.zeros(shape, dtype)
+        else:
+            arrays[name] = np.memmap(
+                path, dtype, mode="r", offset=8 + length + first, shape=shape
+            ).view(np.ndarray)
+    return arrays
 
 
 def file_sha256(path: Path) -> str:

@@ -69,6 +69,7 @@ ROOMS = [
     "mafsar/runtime/bank",
     "mafsar/runtime/match",
     "mafsar/runtime/live",
+    "mafsar/runtime/archive",
     "mafsar/runtime/machine",
     "mafsar/runtime/evaluation",
     "mafsar/runtime/report",

@@ -104,6 +104,22 @@ VERBS = (
         ("mafsar studio", "mafsar studio support/ --port 8800"),
     ),
     _Entry(
+        "index",
+        "index.index",
+        (
+            "mafsar index videos/ -o archive --bank my.safetensors",
+            "mafsar index videos/ more/*.mp4 -o archive --window 2,4 --resume",
+        ),
+    ),
+    _Entry(
+        "search",
+        "search.search",
+        (
+            "mafsar search my.safetensors archive",
+            "mafsar search my.safetensors archive --topk 50 --report found.html",
+        ),
+    ),
+    _Entry(
         "data check",
         "data.check",
         (

@@ -19,6 +19,8 @@ from mafsar.cli.wording import worded
 from mafsar.errors import MafsarError
 
 DEBUG_VARIABLE = "MAFSAR_DEBUG"
+_CLUSTER = re.compile(r"auto|local|ray://\S+|[A-Za-z0-9.-]+:\d+")
+"""What may follow ``--ray``: the address of a cluster."""
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -40,6 +42,7 @@ class Verb(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, with a hint where a word looks like another tool's."""
         flags = _long_flags(self, ctx)
+        args = _with_values(args) if "--ray" in flags else args
         if not self.takes_pairs and not ctx.resilient_parsing:
             for word in _positional(args):
                 meant = usage.pair_as_flag(word, flags)
@@ -207,6 +210,19 @@ def _long_flags(command: Any, ctx: Any) -> list[str]:
         for flag in (*param.opts, *param.secondary_opts)
         if flag.startswith("--")
     ]
+
+
+def _with_values(args: Sequence[str]) -> list[str]:
+    """The words with ``--ray=local`` for a ``--ray`` that is not followed by an address."""
+    words: list[str] = []
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*words, word, *rest]
+        has_value = bool(rest) and _CLUSTER.fullmatch(rest[0]) is not None
+        words.append("--ray=local" if word == "--ray" and not has_value else word)
+    return words
 
 
 def _positional(args: Sequence[str]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from mafsar.cli import options as opt
+from mafsar.cli import voice
+from mafsar.errors import InputError
 
 TOPK = 5
 """Classes of an answer where ``--topk`` does not say."""
@@ -92,6 +94,7 @@ def match(
             "--report", metavar="F.html", help="Write one HTML page with all answers and pictures."
         ),
     ] = None,
+    ray: opt.RayOption = None,
     model: opt.ModelOption = None,
     engine: opt.EngineOption = "auto",
     device: opt.DeviceOption = "auto",
@@ -137,10 +140,16 @@ def match(
         ignore_clock=ignore_clock,
         inputs={"the support": [support], "the model": [model]},
     )
+    if ray is not None and (wanted.needs_evidence or wanted.videos):
+        raise InputError(
+            "--ray: --plot, --report and --save-video draw what one machine has seen; use them without"
+            " --ray, for the clips that matter"
+        )
+    engines = engine_choice(engine, device, precision, cache=not no_cache)
     bank, encoder = open_support(
         support,
         model,
-        engine_choice(engine, device, precision, cache=not no_cache),
+        engines,
         text=text,
         views=opt.views_of(views),
         geometry=geometry_of(roi, fit, rotate, hflip),
@@ -169,4 +178,19 @@ def match(
     )
     say_bank(matcher)
     answers = matcher.stream(asked)
+    if ray is not None:
+        from mafsar.runtime.archive.on_ray import RayPool, match_on_ray
+        from mafsar.runtime.match.queries import Query
+
+        pool = RayPool(
+            encoder.spec.path or encoder.spec.name, engines, ray, None, voice.is_verbose()
+        )
+        chosen |= {
+            "topk": topk or TOPK,
+            "alpha": alpha,
+            "keep_query": keep_query,
+            "ignore_clock": ignore_clock,
+            "batch": batch,
+        }
+        answers = match_on_ray(pool, matcher, chosen, [Query.of(each) for each in asked])
     answer_all(answers, asked, bank, encoder, wanted, topk=topk or TOPK, listed=topk or 2)

@@ -294,6 +294,37 @@ HflipFlag = Annotated[
 ]
 
 
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Work on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; without an address on this"
+        " machine. Needs mafsar with the extra ray.",
+    ),
+]
+
+
+def window_lengths(value: str) -> list[float] | None:
+    """The value of ``--window``: lengths in seconds, or None for auto."""
+    if value == "auto":
+        return None
+    try:
+        return [float(word) for word in listed(value)]
+    except ValueError:
+        raise typer.BadParameter(f"--window {value!r} is not auto or seconds, as 1,3") from None
+
+
+def seconds_or_auto(flag: str, value: str) -> float | None:
+    """The value of a flag in seconds, or None for auto."""
+    if value == "auto":
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"{flag} {value!r} is not auto or seconds") from None
+
+
 def listed(value: str | None) -> list[str]:
     """The items of a comma-separated list."""
     return [item.strip() for item in (value or "").split(",") if item.strip()]

@@ -149,8 +149,8 @@ def watch(
         kinds={"--save-video": "video"},
     )
     options = WatchOptions(
-        window=_lengths(window),
-        stride=_seconds("--stride", stride),
+        window=opt.window_lengths(window),
+        stride=opt.seconds_or_auto("--stride", stride),
         gap=gap,
         min_duration=min_duration,
         roi=_regions(roi),
@@ -296,24 +296,6 @@ def _senders(webhook: str | None, mqtt: str | None) -> dict[str, Any]:
     if mqtt is not None:
         found["--mqtt"] = Mqtt(mqtt)
     return found
-
-
-def _lengths(value: str) -> list[float] | None:
-    if value == "auto":
-        return None
-    try:
-        return [float(word) for word in opt.listed(value)]
-    except ValueError:
-        raise typer.BadParameter(f"--window {value!r} is not auto or seconds, as 1,3") from None
-
-
-def _seconds(flag: str, value: str) -> float | None:
-    if value == "auto":
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        raise typer.BadParameter(f"{flag} {value!r} is not auto or seconds") from None
 
 
 def _regions(words: list[str] | None) -> dict[str, Any] | None:

@@ -17,7 +17,8 @@ app = build_app()
 
 VERBS = [
     "match", "enroll", "bank", "bank list", "bank remove", "bank merge", "eval", "info", "doctor",
-    "cache", "cache info", "cache clear", "train", "export", "watch", "record", "studio", "data",
+    "cache", "cache info", "cache clear", "train", "export", "watch", "record", "studio", "index",
+    "search", "data",
     "data check", "data pack", "bench", "synth",
 ]  # fmt: skip
 
@@ -27,7 +28,7 @@ PICTURE = "--roi --fit --rotate --hflip"
 OUTPUT = "--out -o --overwrite -y"
 FLAGS = {
     "match": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --topk --threshold --far --alpha --metric"
-    " --batch --csv --save-video --plot --report --keep-query",
+    " --batch --csv --save-video --plot --report --keep-query --ray",
     "enroll": f"{COMMON} {ENCODER} {PICTURE} {OUTPUT} --model --add --none --far --report --no-images",
     "bank list": f"{COMMON} {OUTPUT} --class --clip",
     "bank remove": f"{COMMON} {OUTPUT} --class --clip",
@@ -49,6 +50,10 @@ FLAGS = {
     " --webhook --mqtt --model",
     "record": "-v -q --seconds --count --delay --trim",
     "studio": "-v -q --port --model --engine --device --precision --text --no-cache",
+    "index": f"{COMMON} {PICTURE} {OUTPUT} --engine --device --precision --no-cache --model --bank"
+    " --window --stride --workers --ray --resume --skip-bad --ignore-clock",
+    "search": f"{COMMON} {OUTPUT} --topk --csv --report --class --threshold --far --text --metric"
+    " --views --alpha --events",
     "bench": f"{COMMON} {OUTPUT} --engine --device --precision --batch --runs --seconds --clip --markdown",
     "synth": f"{COMMON} {OUTPUT} --classes --clips --size --seed --set --seconds --fps --photos"
     " --workers",

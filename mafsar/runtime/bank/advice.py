@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mafsar.runtime.bank.bank import Bank
-from mafsar.runtime.bank.harm import MOST, Harm, Twins
+from mafsar.runtime.bank.harm import MOST, MOST_CLIPS, Harm, Twins
 from mafsar.runtime.scoring.leave_one_out import LeftOut
 from mafsar.runtime.scoring.verdict import Verdict
 
@@ -102,6 +102,11 @@ def advise(
         advice.append(f"confused, with few clips: {_some(weak)}; add up to {ENOUGH} clips a class")
     elif not advice and (counts < ENOUGH).any():
         advice.append("no class is confused on these clips: enough for a start")
+    if len(left_out.class_index) > MOST_CLIPS:
+        advice.append(
+            f"more than {MOST_CLIPS} clips: whether single clips hurt was not looked for, as it takes"
+            " the square of their number"
+        )
     return advice
 
 

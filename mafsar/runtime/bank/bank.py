@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +25,7 @@ from mafsar.runtime.bank.layout import (
     check_tensors,
     checksum,
     is_intact,
+    read_tensors,
     refuse_other_kind,
 )
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
@@ -129,6 +130,11 @@ class Bank:
         found = np.array([index[clip.label] for clip in self.clips], np.intp)
         found.flags.writeable = False
         return found
+
+    @functools.cached_property
+    def sizes(self) -> frozenset[int]:
+        """Sizes of the clips' files, bytes."""
+        return frozenset(clip.size_bytes for clip in self.clips)
 
     @property
     def scoring(self) -> Scoring:
@@ -386,13 +392,13 @@ def check_geometry(bank: Bank, geometry: Geometry | None) -> None:
 
 
 def read_bank(path: str | Path) -> Bank:
-    """Reads and checks a bank file.
+    """Reads and checks a bank file; a large one is mapped, so that its clips need no memory.
 
     Raises:
         MissingError: No such file.
         InputError: The file is not a bank, is damaged, or was written by a newer mafsar.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     path = Path(path)
     enroll = call("enroll", Placeholder("support"), saved_to=path)
@@ -401,10 +407,8 @@ def read_bank(path: str | Path) -> Bank:
     fix = ("; enroll the clips again with ", enroll)
     try:
         state = path.stat()
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        metadata, tensors = read_tensors(path, state)
+    except (SafetensorError, OSError, TypeError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged or not a safetensors file ({error})", *fix) from error
     if _KEY not in metadata:
         raise InputError(f"{path}: a safetensors file, but not a bank", *fix)
@@ -440,7 +444,7 @@ def read_bank(path: str | Path) -> Bank:
     return bank
 
 
-def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Bank:
+def _from_json(path: Path, data: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Bank:
     model = dict(data["model"])
     model["prompts"] = tuple(model["prompts"])
     model["scoring"] = Scoring.from_json(model["scoring"])
@@ -469,7 +473,7 @@ def _from_json(path: Path, data: dict[str, Any], tensors: dict[str, NDArray[Any]
     )
 
 
-def _maker_of(data: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Maker | None:
+def _maker_of(data: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Maker | None:
     maker = data.get("maker")
     if maker is None:
         return None

@@ -15,7 +15,8 @@ from mafsar.runtime.scoring.verdict import Verdict
 
 MOST = 3  # clips that a report names: the removal of many is a fit to noise
 _TRIED = 5  # candidates of each round that are judged exactly
-_MOST_CLIPS = 500  # looking for candidates costs n² alignments
+MOST_CLIPS = 500
+"""In a larger support no clips that hurt are looked for: candidates cost n² alignments."""
 _LEFT = 2  # clips that stay in each class, so that each can still be judged
 
 
@@ -78,7 +79,8 @@ def find_harm(bank: Bank, removed: Collection[int] = ()) -> list[Harm]:
 
     Each removal was tried: leave-one-out over the rest has a higher accuracy than before it, and
     the verdict on the support is not lost. A class keeps two clips. Nothing is named where the
-    accuracy is within its interval of chance, since gains are noise there.
+    accuracy is within its interval of chance, since gains are noise there, nor in a support of more
+    than `MOST_CLIPS` clips.
 
     Args:
         bank: The bank.
@@ -88,7 +90,7 @@ def find_harm(bank: Bank, removed: Collection[int] = ()) -> list[Harm]:
         [row for row in np.flatnonzero(bank.class_index >= 0) if row not in removed], np.intp
     )
     found: list[Harm] = []
-    if len(rows) > _MOST_CLIPS:
+    if len(rows) > MOST_CLIPS:
         return found
     left_out = left_out_clips(bank, rows)
     while len(found) < MOST and Verdict.of(left_out).kind == "apart":

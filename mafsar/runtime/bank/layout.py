@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from mafsar.documents import (
     whole,
 )
 from mafsar.errors import InputError
-from mafsar.files import is_bank_head, is_file
+from mafsar.files import is_bank_head, is_file, map_safetensors
 from mafsar.model.config_layout import MOST_FRAMES, SCORING
 from mafsar.runtime.bank.maker import PROBE_PREFIX
 from mafsar.runtime.bank.none import NEGATIVES
@@ -34,7 +34,9 @@ from mafsar.runtime.engines.manifest import NONE_PRIOR, PREPROCESS, PROMPTS
 from mafsar.runtime.scoring.none import LEAST_NEGATIVES
 
 CHECKSUM = "sha256"  # of a file's metadata; `checksum` in the document says that it must be there
-_LARGE_BYTES = 64 << 20
+LARGE_BYTES = 64 << 20
+"""A larger file is mapped, and its checksum is computed once."""
+_ROWS = 4096  # that are looked at together
 _HEAD_BYTES = 4096
 _MOST_CLIPS = 10_000_000
 _CHECKED: set[tuple[int, int, int, int]] = set()
@@ -120,6 +122,26 @@ _DOCUMENT = record(
 )
 
 
+def read_tensors(path: Path, state: os.stat_result) -> tuple[dict[str, str], Tensors]:
+    """Metadata and tensors of a bank's file; those of a large one are mapped.
+
+    Args:
+        path: The file.
+        state: Of the file.
+
+    Raises:
+        SafetensorError: It is damaged, or another kind of file.
+        OSError: It cannot be read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        if state.st_size > LARGE_BYTES:
+            return metadata, map_safetensors(path)
+        return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
 def check_document(data: Any) -> None:
     """Checks a bank's document against its table, and its lists against each other.
 
@@ -189,11 +211,12 @@ def check_tensors(data: Mapping[str, Any], tensors: Tensors) -> None:
         tensor = tensors.get(name)
         if tensor is None:
             continue
-        if tensor.dtype != np.float32 or tensor.shape != shape or not np.isfinite(tensor).all():
+        is_right = tensor.dtype == np.float32 and tensor.shape == shape
+        if not is_right or not all(np.isfinite(part).all() for part in _parts(tensor)):
             raise InputError(
                 f"{name} is {tensor.dtype} {tensor.shape}, expected finite float32 {shape}"
             )
-        if not (np.abs(tensor).max(axis=-1) > 0).all():
+        if not all((np.abs(part).max(axis=-1) > 0).all() for part in _parts(tensor)):
             raise InputError(f"{name} has features that are all zeros")
     images = tensors.get("images")
     if images is not None and (
@@ -235,6 +258,12 @@ def checksum(document: str, tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
+def _parts(tensor: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Some thousand rows at a time, so that looking at a large tensor needs no memory of its size."""
+    for first in range(0, len(tensor), _ROWS):
+        yield tensor[first : first + _ROWS]
+
+
 def is_intact(state: os.stat_result, found: str, document: str, tensors: Tensors) -> bool:
     """Whether a bank's checksum is right; computed once for a large file that does not change.
 
@@ -248,6 +277,6 @@ def is_intact(state: os.stat_result, found: str, document: str, tensors: Tensors
     if key in _CHECKED:
         return True
     intact = checksum(document, tensors) == found
-    if intact and state.st_size > _LARGE_BYTES:
+    if intact and state.st_size > LARGE_BYTES:
         _CHECKED.add(key)
     return intact

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mafsar.runtime.bank.advice import advise, verdict_sentence
 from mafsar.runtime.bank.bank import Bank
@@ -102,10 +103,10 @@ class EnrollReport:
 def judge(bank: Bank) -> EnrollReport:
     """Judges each clip of a bank by the others."""
     rows = np.flatnonzero(bank.class_index >= 0)
-    class_index = bank.class_index[rows]
+    class_index, labels = bank.class_index[rows], bank.labels
     left_out = left_out_clips(bank)
     verdict = Verdict.of(left_out)
-    twins = {int(row): _twin(bank, int(row)) for row in rows}
+    twins = _twins(bank, rows)
     pairs = [(row, twin) for row, twin in twins.items() if twin is not None and row < twin]
     spares = find_spares(bank, left_out, pairs)
     harm = find_harm(bank, {pair.spare for pair in spares if pair.spare is not None})
@@ -119,11 +120,11 @@ def judge(bank: Bank) -> EnrollReport:
         clips.append(
             ClipQuality(
                 path=bank.clips[row].location,
-                label=bank.labels[class_index[i]],
+                label=labels[class_index[i]],
                 duration_seconds=bank.clips[row].duration_seconds,
                 right=bool(left_out.right[i]) if judged else None,
-                answer=bank.labels[left_out.answers[i]] if judged else None,
-                nearest_other=None if best is None else bank.labels[best],
+                answer=labels[left_out.answers[i]] if judged else None,
+                nearest_other=None if best is None else labels[best],
                 margin=float(scores[class_index[i]] - scores[best])
                 if judged and best is not None
                 else None,
@@ -132,7 +133,8 @@ def judge(bank: Bank) -> EnrollReport:
                 twin=None if (twin := twins[int(row)]) is None else bank.clips[twin].location,
             )
         )
-    clips.sort(key=lambda clip: (bank.labels.index(clip.label), clip.path))
+    place = {label: number for number, label in enumerate(labels)}
+    clips.sort(key=lambda clip: (place[clip.label], clip.path))
     classes = []
     for index, item in enumerate(bank.classes):
         judged_here = (class_index == index) & left_out.judged
@@ -155,12 +157,15 @@ def judge(bank: Bank) -> EnrollReport:
     )
 
 
-def _twin(bank: Bank, row: int) -> int | None:
-    """The index of a clip of another class with the same content, or None."""
-    clip = bank.clips[row]
-    for index, other in enumerate(bank.clips):
-        if other.label == clip.label or other.is_background:
-            continue
-        if other.identity == clip.identity:
-            return index
-    return None
+def _twins(bank: Bank, rows: NDArray[np.intp]) -> dict[int, int | None]:
+    """For each of some clips the first clip of another class with the same content, or None."""
+    same: dict[tuple[Any, ...], list[int]] = {}
+    for index, clip in enumerate(bank.clips):
+        if not clip.is_background:
+            same.setdefault(clip.identity, []).append(index)
+    found: dict[int, int | None] = {}
+    for row in rows.tolist():
+        clip = bank.clips[row]
+        others = (each for each in same[clip.identity] if bank.clips[each].label != clip.label)
+        found[row] = next(others, None)
+    return found

@@ -57,7 +57,7 @@ class Judge:
             segment = (window.end - window.start) / self.plan.frames
             first, last = window.start + begin * segment, window.start + (end + 1) * segment
         limit, p_none = self._threshold, answer.p_none
-        held = p_none is not None and limit is not None and p_none <= limit + HOLD * (1 - limit)
+        held = holds(p_none, limit)
         return Reading(
             window.length,
             window.start,
@@ -69,7 +69,7 @@ class Judge:
             p_none,
             first,
             last,
-            0.0 if p_none is None or not limit else p_none / limit,
+            doubt(p_none, limit),
         )
 
     def seconds_per_window(self, batch: int) -> float:
@@ -85,3 +85,13 @@ class Judge:
             self.read(windows)
             taken.append(time.perf_counter() - began)
         return min(taken) / batch
+
+
+def holds(p_none: float | None, limit: float | None) -> bool:
+    """Whether a window with this p_none holds an action that was accepted, at a threshold."""
+    return p_none is not None and limit is not None and p_none <= limit + HOLD * (1 - limit)
+
+
+def doubt(p_none: float | None, limit: float | None) -> float:
+    """p_none as a share of its threshold; 0 without calibration."""
+    return 0.0 if p_none is None or not limit else p_none / limit

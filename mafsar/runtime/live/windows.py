@@ -66,8 +66,7 @@ def plan_windows(
     Raises:
         InputError: More than three lengths, or one that is not from 0.2 s on; a stride ≤ 0.
     """
-    if stride is not None and not (math.isfinite(stride) and stride > 0):
-        raise InputError(option(stride=stride), ": must be > 0 seconds")
+    _check_stride(stride)
     longest = [0.0] * len(bank.classes)
     for clip, index in zip(bank.clips, bank.class_index.tolist(), strict=True):
         if index >= 0:
@@ -83,6 +82,30 @@ def plan_windows(
     own = np.array([[each == number for each in nearest] for number in used])
     strides = tuple(stride or _stride(length, frames) for length in kept)
     return WindowPlan(kept, strides, own, frames)
+
+
+def name_windows(
+    lengths: Sequence[float] | None, frames: int, stride: float | None = None
+) -> WindowPlan:
+    """A plan without a bank: every class counts at every length.
+
+    Args:
+        lengths: Seconds, one to three; None = one of 2 s.
+        frames: T.
+        stride: Seconds; None = a quarter of each length.
+
+    Raises:
+        InputError: As `plan_windows`.
+    """
+    _check_stride(stride)
+    kept = tuple(_checked(lengths or [_USUAL]))
+    strides = tuple(stride or _stride(length, frames) for length in kept)
+    return WindowPlan(kept, strides, np.ones((len(kept), 1), np.bool_), frames)
+
+
+def _check_stride(stride: float | None) -> None:
+    if stride is not None and not (math.isfinite(stride) and stride > 0):
+        raise InputError(option(stride=stride), ": must be > 0 seconds")
 
 
 def _checked(lengths: Sequence[float]) -> list[float]:

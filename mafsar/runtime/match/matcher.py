@@ -14,7 +14,6 @@ from mafsar import kernels
 from mafsar.choices import (
     TEXT_USES,
     Metric,
-    Scoring,
     TextUse,
     ViewsUse,
     check_choice,
@@ -27,11 +26,12 @@ from mafsar.runtime.bank.bank import Bank, check_geometry, is_bank, read_bank
 from mafsar.runtime.encoder import Encoder, Float32, provenance
 from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.match.answers import ClipTimes, Evidence, Match, QueryError, Seconds, TopK
+from mafsar.runtime.match.choice import choose_scoring
 from mafsar.runtime.match.none import NoneAnswers
 from mafsar.runtime.match.queries import Query, is_one_clip, queries_in
 from mafsar.runtime.match.same_content import class_index_without
 from mafsar.runtime.scoring.none import NoneJudge
-from mafsar.runtime.scoring.scores import class_distances, class_prototypes, match_features
+from mafsar.runtime.scoring.scores import class_distances, match_features, viewed_prototypes
 from mafsar.runtime.scoring.views import Views
 from mafsar.video import Clip, ClipRequest, Geometry, load_clips
 
@@ -105,7 +105,7 @@ class Matcher:
         self.bank = bank
         self.encoder = bank.encoder if encoder is None else encoder
         bank.check_encoder(self.encoder)
-        self.use_text, self.scoring = _choose_scoring(bank, text, alpha, metric, views)
+        self.use_text, self.scoring = choose_scoring(bank, text, alpha, metric, views)
         self._topk = topk
         self._keep_query = keep_query
         self._evidence = evidence
@@ -113,6 +113,11 @@ class Matcher:
         self._workers = workers
         self._ignore_clock = ignore_clock
         self._support = bank.frames(use_text=self.use_text)
+        # Of a bank of 100 000 clips, a loop for each query would take longer than the matching.
+        self._longest = max(
+            (clip.duration_seconds for clip in bank.clips if not clip.is_background), default=0.0
+        )
+        self._labels = bank.labels
         self._prototypes: dict[bytes, tuple[Views, Float32]] = {}
         self._none = NoneAnswers(bank, threshold, far)
 
@@ -291,7 +296,7 @@ class Matcher:
         order = np.argsort(-scores.fused[0], kind="stable")[: self._topk]
         top = tuple(
             TopK(
-                self.bank.labels[classes[i]],
+                self._labels[classes[i]],
                 float(scores.fused[0, i]),
                 float(scores.distances[0, i]),
                 None if scores.text is None else float(scores.text[0, i]),
@@ -343,15 +348,15 @@ class Matcher:
             support = self._support[left]
             branch = self.bank.branch(use_text=self.use_text)
             views = Views.of(self.scoring, self.bank.query[left], support, branch)
-            prototypes = class_prototypes(
-                views.of_support(support), position[class_index[left]], len(classes)
+            prototypes = viewed_prototypes(
+                views.of_support, support, position[class_index[left]], len(classes)
             )
             self._prototypes[key] = views, prototypes
         return self._prototypes[key]
 
     def _warnings(self, clip: Clip, classes: int, still: bool) -> list[str]:
         warnings = ["still: nothing moves in this clip"] if still else []
-        longest = max(item.duration_seconds for item in self.bank.clips if not item.is_background)
+        longest = self._longest
         if longest > 0 and clip.duration_seconds > _LONG * longest:
             warnings.append(
                 f"{clip.duration_seconds:.1f} s long, more than {_LONG:g} times the longest support clip "
@@ -453,30 +458,3 @@ def match(
         ignore_clock=ignore_clock,
     )
     return matcher(query, fps=fps, times=times)
-
-
-def _choose_scoring(
-    bank: Bank, text: TextUse, alpha: float | None, metric: Metric | None, views: ViewsUse
-) -> tuple[bool, Scoring]:
-    """Whether class names are used, and the scoring.
-
-    Raises:
-        InputError: An argument is out of range, contradicts another, or needs texts that the bank
-            does not have.
-    """
-    use_text = bank.text_choice.used if text == "auto" else text == "on"
-    if use_text and bank.text is None:
-        raise InputError(
-            f"{bank.name}: has no class texts: it was enrolled with ",
-            option(text="off"),
-            " or by a model without text; enroll the clips again with ",
-            option(text="on"),
-        )
-    scoring = bank.scoring_with_text
-    if not use_text:
-        if alpha:
-            raise InputError(option(alpha=alpha), ": text is off; use ", option(text="on"))
-        return False, scoring.with_choices(metric=metric, alpha=0.0, views=views)
-    own = bank.text_choice.alpha if bank.text_choice.used else scoring.alpha
-    alpha = own if alpha is None else alpha
-    return True, scoring.with_choices(metric=metric, alpha=alpha, views=views)

@@ -25,6 +25,9 @@ class NoneAnswers:
         threshold: See `mafsar.Matcher`.
         far: See `mafsar.Matcher`.
 
+    Attributes:
+        moving: Whether something moves in every clip of the classes.
+
     Raises:
         InputError: `threshold` or `far` is out of range.
         UnavailableError: One of them is asked for, and the bank is not calibrated.
@@ -42,7 +45,7 @@ class NoneAnswers:
                 option(threshold="off"),
             )
         self._bank, self._threshold, self._far = bank, threshold, far
-        self._moving = bank.motion is not None and not any(
+        self.moving = bank.motion is not None and not any(
             is_still(float(value)) for value in bank.motion[bank.class_index >= 0]
         )
         self._kept: tuple[bytes, tuple[NoneJudge | None, float | None]] | None = None
@@ -85,7 +88,7 @@ class NoneAnswers:
         Args:
             pixels: Its frames, (T, S, S, 3), uint8 RGB.
         """
-        return self._moving and is_still(motion_levels(pixels))
+        return self.moving and is_still(motion_levels(pixels))
 
     def _calibrate(self, class_index: NDArray[np.intp]) -> tuple[NoneJudge | None, float | None]:
         basis = self._bank.none

@@ -28,7 +28,7 @@ def class_index_without(bank: Bank, query: Query) -> tuple[NDArray[np.intp], lis
     class_index = bank.class_index
     # A long video is hashed only if a support clip has the same size.
     size = clip_size(query.path)
-    if not any(clip.size_bytes == size for clip in bank.clips):
+    if size not in bank.sizes:
         return class_index, []
     source = query.source
     content = source.content_sha256 if isinstance(source, MemoryClip) else content_sha256(source)

@@ -37,10 +37,12 @@ from numpy.typing import NDArray
 
 from mafsar.choices import NonePrior, Scoring
 from mafsar.runtime.encoder import Float32
-from mafsar.runtime.scoring.scores import Float64, class_distances, class_prototypes
+from mafsar.runtime.scoring.scores import Float64, class_distances, viewed_prototypes
 from mafsar.runtime.scoring.views import NO_FLOOR, norms, views_of
 
 LEAST_NEGATIVES = 20
+MOST_CLIPS = 2000
+"""Clips of a support that are asked what they say of each other; of more, some of each class."""
 _OWN_WEIGHT = 4.0  # of a bank's own unknown clip against a negative of the model, in the threshold
 _NEAR_QUERY, _NEAR_CLASS = 10, 5  # the nearest tenth and fifth of the negatives
 _FLOOR_SHARE = 0.1  # ε over the median change
@@ -153,20 +155,23 @@ class NoneJudge:
         self._behind = self._view(given)
         self._background = np.concatenate([self._behind, self._view(noise)])
         counts = np.bincount(class_index)
-        views = self._view(clips)
-        self._prototypes = class_prototypes(views, class_index, len(counts))
+        self._prototypes = viewed_prototypes(self._view, clips, class_index, len(counts))
+        # What the clips say of each other is asked of some of each class, where there are very many.
+        rows = _some_of_each(class_index, counts)
+        views, tested = self._view(clips[rows]), class_index[rows]
         of_negatives = class_distances(self._negatives, self._prototypes, self._scoring)
         found = self._distances(views)
-        self._left_out = self._without_themselves(views, class_index, counts)
-        sums = [found.classes[class_index == c].sum(axis=0) for c in range(len(counts))]
+        self._left_out = self._without_themselves(views, tested, counts)
+        share = counts / np.bincount(tested, minlength=len(counts))
+        sums = [found.classes[tested == c].sum(axis=0) * share[c] for c in range(len(counts))]
         own = [
-            self._left_out[class_index == c].mean() if count > 1 else np.nan
+            self._left_out[tested == c].mean() if count > 1 else np.nan
             for c, count in enumerate(counts)
         ]
         self._classes = _Classes.of(
             of_negatives, counts.astype(np.float64), np.array(own), np.stack(sums)
         )
-        known, unknown = self._own_clips(found, class_index)
+        known, unknown = self._own_clips(found, tested)
         unknown = np.concatenate([unknown, self._background_rows()])
         self.shift = _shift(known @ self._weights, unknown @ self._weights, prior.strength)
         self._unknown, self._unknown_weights = self._all_unknown(of_negatives, unknown)
@@ -329,6 +334,17 @@ class NoneJudge:
         rows = self._rows(found, self._classes, negatives_themselves=True)
         weights = np.r_[np.ones(len(rows)), np.full(len(own), _OWN_WEIGHT)]
         return np.concatenate([rows, own]) @ self._weights, weights
+
+
+def _some_of_each(class_index: NDArray[np.intp], counts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """All clips, or where they are more than `MOST_CLIPS` the first ones of each class, ascending."""
+    if len(class_index) <= MOST_CLIPS:
+        return np.arange(len(class_index))
+    each = max(2, MOST_CLIPS // len(counts))
+    order = np.argsort(class_index, kind="stable")
+    firsts = np.cumsum(counts) - counts
+    place = np.arange(len(order)) - firsts[class_index[order]]
+    return np.sort(order[place < each])
 
 
 def _shift(known: Float64, unknown: Float64, strength: float) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +15,7 @@ from mafsar.kernels.metrics import visual_distances, visual_logits
 from mafsar.runtime.encoder import Float32
 
 Float64 = NDArray[np.float64]
+_AT_ONCE = 2000  # clips whose views are made together
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,34 @@ def class_prototypes(frames: Float32, class_index: NDArray[np.intp], classes: in
             raise InputError(f"class {index} has no clip to make a prototype from")
         out[index] = members.mean(axis=0, dtype=np.float64)
     return out
+
+
+def viewed_prototypes(
+    view: Callable[[Float32], Float32],
+    frames: Float32,
+    class_index: NDArray[np.intp],
+    classes: int,
+) -> Float32:
+    """`class_prototypes` of what a view makes of the features, which for many clips is not kept.
+
+    Args:
+        view: Makes features (n, T, E) what is matched, clip by clip.
+        frames: Support features, (n, T, E).
+        class_index: Class of each clip, (n,).
+        classes: C.
+
+    Raises:
+        InputError: A class has no clip.
+    """
+    if len(frames) <= _AT_ONCE:
+        return class_prototypes(view(frames), class_index, classes)
+    order = np.argsort(class_index, kind="stable")
+    borders = np.searchsorted(class_index[order], np.arange(classes + 1))
+    parts = []
+    for first, last in itertools.pairwise(borders):
+        members = frames[order[first:last]]
+        parts.append(class_prototypes(view(members), np.zeros(len(members), np.intp), 1))
+    return np.concatenate(parts)
 
 
 def cosines(left: Float32, right: Float32) -> Float64:

@@ -30,6 +30,7 @@ def open_file(
     path: Path,
     wanted: Callable[[Timeline], np.ndarray] | None = None,
     ignore_clock: float | None = None,
+    threads: int | None = None,
 ) -> Iterator[OpenSource]:
     """Opens a file whose frames are read from the first to the last.
 
@@ -38,6 +39,7 @@ def open_file(
         wanted: Which moments are of interest on a timeline, seconds: frames that are not shown at
             any of them, and that no other frame refers to, are not decoded. None = all.
         ignore_clock: Frames a second instead of the file's timestamps.
+        threads: Of the decoder; None chooses the number.
 
     Raises:
         VideoError: It cannot be read.
@@ -53,6 +55,7 @@ def open_file(
                 ),
                 clip.fps,
                 lambda: clip.duration_seconds,
+                lambda: clip.notes,
             )
             return
         with open_video(path) as (container, stream):
@@ -60,7 +63,7 @@ def open_file(
         with open_video(path) as (container, stream):
             context = decoder_of(stream).context
             large = stream.width * stream.height > _LARGE_PIXELS
-            prepare(context, 1 if large else None)
+            prepare(context, 1 if large else threads)
             crop = crop_of(path, container, stream)
             transfer = getattr(stream.codec_context, "color_trc", None)
             aspect = pixel_aspect(stream)
@@ -83,6 +86,7 @@ def open_file(
                     if timeline.times is None
                     else timeline.duration_seconds
                 ),
+                lambda: (*timeline.repairs, *clock.repairs),
             )
 
 

@@ -63,11 +63,13 @@ class OpenSource:
         frames: Its frames, in order.
         fps: What it states, frames a second, or None.
         end: Time at which the last frame is over, seconds; known once the frames have ended.
+        repairs: What was repaired in reading so far, plain sentences.
     """
 
     frames: Iterator[TimedFrame]
     fps: float | None
     end: Callable[[], float]
+    repairs: Callable[[], Sequence[str]] = tuple
 
 
 @contextmanager

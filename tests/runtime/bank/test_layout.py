@@ -207,7 +207,7 @@ def test_a_large_bank_is_hashed_once(path, monkeypatch):
     calls = []
     whole = layout.checksum
     monkeypatch.setattr(layout, "checksum", lambda *given: calls.append(1) or whole(*given))
-    monkeypatch.setattr(layout, "_LARGE_BYTES", 100)
+    monkeypatch.setattr(layout, "LARGE_BYTES", 100)
     read_bank(path)
     read_bank(path)
     assert len(calls) == 1

@@ -1,0 +1,1 @@
+"""Archives: videos encoded once into an index of windows, in which banks are searched."""

@@ -1,0 +1,166 @@
+"""A bank that is compared with rows of an index, by the scoring of `Matcher`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar import kernels
+from mafsar.choices import Metric, TextUse, ViewsUse
+from mafsar.errors import InputError, UnavailableError, option
+from mafsar.runtime.archive.index import Index
+from mafsar.runtime.bank.bank import Bank
+from mafsar.runtime.encoder import Float32
+from mafsar.runtime.live.extent import aligned_rows
+from mafsar.runtime.live.windows import plan_windows
+from mafsar.runtime.match.choice import choose_scoring
+from mafsar.runtime.match.none import NoneAnswers
+from mafsar.runtime.scoring.scores import (
+    Scores,
+    class_distances,
+    score_distances,
+    viewed_prototypes,
+)
+from mafsar.runtime.scoring.views import Views
+from mafsar.video.motion import is_still
+
+
+@dataclass(frozen=True)
+class ScoringChoice:
+    """What `Matcher` takes of the same names."""
+
+    text: TextUse = "auto"
+    alpha: float | None = None
+    metric: Metric | None = None
+    views: ViewsUse = "auto"
+    threshold: float | Literal["auto", "off"] = "auto"
+    far: float | None = None
+
+
+class BankScorer:
+    """Scores rows of an index by the classes of a bank.
+
+    Args:
+        bank: The bank.
+        index: The index.
+        choice: How the bank is matched.
+
+    Attributes:
+        bank: The bank.
+        scoring: How features become scores.
+        views: What is matched.
+        support: Features of the bank's clips, (n, T, E), raw.
+        prototypes: Of the classes, (C, T, E) or (C, T, 2E).
+        own: Whether a class is judged at a length of the index, (lengths, C), bool.
+        threshold: The p_none above which a row is none; None if no row is.
+
+    Raises:
+        MismatchError: The index was made by another model, or of another part of the picture.
+        InputError: An argument does not fit the bank.
+        UnavailableError: The bank uses class names, and the index keeps no pooled features.
+    """
+
+    def __init__(self, bank: Bank, index: Index, choice: ScoringChoice | None = None) -> None:
+        choice = choice or ScoringChoice()
+        settings = index.settings
+        settings.check_bank(bank, index.place)
+        self.bank = bank
+        use_text, self.scoring = choose_scoring(
+            bank, choice.text, choice.alpha, choice.metric, choice.views
+        )
+        self._text = bank.text if use_text else None
+        if self._text is not None and not settings.pooled:
+            raise UnavailableError(
+                f"{index.place}: keeps no pooled features; use ", option(text="off")
+            )
+        rows = np.flatnonzero(bank.class_index >= 0)
+        self.support = bank.frames(use_text=use_text)
+        self.views = Views.of(
+            self.scoring,
+            bank.query[rows],
+            self.support[rows],
+            bank.branch(use_text=use_text),
+        )
+        self.prototypes = self.prototypes_of(self.views, self.support)
+        self.own = _own_lengths(bank, index)
+        self._none = NoneAnswers(bank, choice.threshold, choice.far)
+        self._judge, self.threshold = self._none.judge_of(bank.class_index)
+
+    def prototypes_of(self, views: Views, support: Float32) -> Float32:
+        """Prototypes of the classes, from features of the bank's clips, (n, T, E)."""
+        rows = np.flatnonzero(self.bank.class_index >= 0)
+        return viewed_prototypes(
+            views.of_support, support[rows], self.bank.class_index[rows], len(self.bank.classes)
+        )
+
+    def scores(self, frames: Float32, pooled: Float32 | None) -> Scores:
+        """Scores of rows against all classes.
+
+        Args:
+            frames: Features, (n, T, E).
+            pooled: Pooled features, (n, E); needed where class names are used.
+        """
+        distances = class_distances(self.views.of_query(frames), self.prototypes, self.scoring)
+        return score_distances(
+            distances, frames.shape[-2], self.scoring, pooled=pooled, text=self._text
+        )
+
+    @property
+    def needs_pooled(self) -> bool:
+        """Whether class names are used."""
+        return self._text is not None
+
+    def p_none(self, frames: Float32, motion: Float32) -> NDArray[np.float64] | None:
+        """Probability that each row shows none of the classes, (n,); None without calibration.
+
+        Args:
+            frames: Features, (n, T, E).
+            motion: Of the rows, (n,), grey levels.
+        """
+        if self._judge is None:
+            return None
+        if len(frames) == 0:
+            return np.zeros(0)
+        found = np.asarray(self._judge.p_none(frames), np.float64)
+        if self._none.moving:
+            found[[is_still(float(levels)) for levels in motion]] = 1.0
+        return found
+
+    def part(self, frames: Float32, class_index: int) -> tuple[float, float]:
+        """The part of a row in which its alignment finds the class, as shares of the window.
+
+        Args:
+            frames: Features, (T, E).
+            class_index: The class.
+        """
+        members = np.flatnonzero(self.bank.class_index == class_index)
+        asked = self.views.of_query(frames[None])
+        shown = self.views.of_support(self.support[members])
+        nearest = int(class_distances(asked, shown, self.scoring)[0].argmin())
+        grid = kernels.frame_distances(asked, shown[nearest][None])[0, 0]
+        first, last = aligned_rows(np.asarray(grid))
+        return first / len(frames), (last + 1) / len(frames)
+
+    def class_number(self, label: str) -> int:
+        """The index of a class.
+
+        Raises:
+            InputError: There is no such class.
+        """
+        if label not in self.bank.labels:
+            known = ", ".join(self.bank.labels[:8])
+            raise InputError(f"{self.bank.name}: has no class {label!r}; it has {known}")
+        return self.bank.labels.index(label)
+
+
+def _own_lengths(bank: Bank, index: Index) -> NDArray[np.bool_]:
+    """At which lengths of an index a bank's classes are judged: the nearest to their clips'."""
+    lengths = index.settings.lengths
+    plan = plan_windows(bank, index.settings.frames, lengths)
+    own = np.zeros((len(lengths), len(bank.classes)), np.bool_)
+    for row, length in zip(plan.own, plan.lengths, strict=True):
+        own[lengths.index(length)] = row
+    return own

@@ -1,0 +1,259 @@
+"""Searching an index: the best moments of each class, and the events as `watch` would give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mafsar.choices import Progress
+from mafsar.runtime.archive.index import Index, Shard
+from mafsar.runtime.archive.scan import Scan, in_chunks, scan_index, scan_rows
+from mafsar.runtime.archive.scorer import BankScorer
+from mafsar.runtime.archive.shortlist import shortlist
+from mafsar.runtime.live.judge import doubt, holds
+from mafsar.runtime.live.tracker import Reading, Span, Tracker
+
+SCHEMA = 1
+SAME = 0.5
+"""Two windows of one file show the same moment where they share this part of the shorter one."""
+EXACT = 200_000
+"""Windows up to which an index is searched exactly where nothing else is asked."""
+_GAP, _SHORTEST = 1.0, 0.3  # seconds; the defaults of `watch`
+
+
+@dataclass(frozen=True)
+class Found:
+    """A place in the archive; fields are named as in the JSON of `mafsar search`.
+
+    Attributes:
+        found: "moment": one window, of the nearest to a class; "event": an action as `watch` finds
+            it, over all windows that show it.
+        bank: Name of the bank.
+        label: The class.
+        rank: Place among the moments of the class, from 1; None for an event.
+        source: Name of the file.
+        t_start: Where the action begins, seconds of the file's clock.
+        t_end: Where it ends.
+        score: Share of the class among the bank's, 0–1.
+        distance: The metric's value; smaller is nearer. None for an event.
+        p_none: Probability that it is none of the classes; None without calibration.
+        none: Whether p_none is above the threshold.
+        path: The file; not in the JSON.
+    """
+
+    found: Literal["moment", "event"]
+    bank: str
+    label: str
+    rank: int | None
+    source: str
+    t_start: float
+    t_end: float
+    score: float
+    distance: float | None
+    p_none: float | None
+    none: bool
+    path: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that `mafsar search` prints."""
+        values = asdict(self)
+        del values["path"]
+        digits = {"t_start": 3, "t_end": 3, "score": 4, "p_none": 4, "distance": 5}
+        return {"schema": SCHEMA} | {
+            name: round(value, digits[name]) if name in digits and value is not None else value
+            for name, value in values.items()
+        }
+
+
+def search_index(
+    index: Index,
+    scorer: BankScorer,
+    *,
+    topk: int = 10,
+    labels: Sequence[str] | None = None,
+    events: bool = False,
+    exact: bool | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Found]:
+    """Finds the classes of a bank in an index.
+
+    The moments of a class are the windows in which it is the best class, the nearest first; windows
+    that show the same moment count once.
+
+    Args:
+        index: The index.
+        scorer: The bank.
+        topk: Moments of each class, at most.
+        labels: Classes to look for; None = all. The others are compared with all the same.
+        events: Also find events. This computes p_none of every window.
+        exact: Whether all windows are compared with all classes; else those of a shortlist. None =
+            for events, and up to `EXACT` windows.
+        progress: Called with (rows done, rows, "searching").
+
+    Yields:
+        Moments, class by class, then events by file and time.
+    """
+    numbers = range(len(scorer.bank.labels))
+    wanted = numbers if labels is None else [scorer.class_number(label) for label in labels]
+    if exact is None:
+        exact = events or len(index) <= EXACT or index.basis is None
+    if exact or index.basis is None:
+        scan = scan_index(index, scorer, progress=progress)
+    else:
+        scan = scan_rows(index, scorer, shortlist(index, scorer, wanted, topk, progress=progress))
+    for number in wanted:
+        yield from best_moments(index, scorer, scan, number, topk)
+    if events:
+        yield from find_events(index, scorer, scan, set(wanted), progress)
+
+
+def best_moments(
+    index: Index, scorer: BankScorer, scan: Scan, class_index: int, topk: int
+) -> list[Found]:
+    """The moments of one class, the nearest first."""
+    own = scorer.own[:, class_index][index.length[scan.rows]]
+    places = np.flatnonzero((scan.best == class_index) & own)
+    places = places[np.argsort(scan.distance[places], kind="stable")]
+    kept = apart(index, scan.rows[places], topk)
+    places = places[kept]
+    rows = scan.rows[places]
+    frames = index.frames(rows)
+    p_none = scorer.p_none(frames, index.motion[rows])
+    found = []
+    for rank, (place, row) in enumerate(zip(places, rows, strict=True), start=1):
+        start, end = _part(index, scorer, int(row), frames[rank - 1], class_index)
+        none = None if p_none is None else float(p_none[rank - 1])
+        source = index.sources[index.file[row]]
+        found.append(
+            Found(
+                "moment",
+                scorer.bank.name,
+                scorer.bank.labels[class_index],
+                rank,
+                source.name,
+                start,
+                min(end, max(source.record.duration_seconds, start)),
+                float(scan.score[place]),
+                float(scan.distance[place]),
+                none,
+                none is not None and scorer.threshold is not None and none > scorer.threshold,
+                source.record.path,
+            )
+        )
+    return found
+
+
+def apart(index: Index, rows: NDArray[np.intp], most: int) -> list[int]:
+    """Which of some rows to keep so that each moment is there once: the first of those that overlap.
+
+    Args:
+        index: The index.
+        rows: Rows, the best first.
+        most: How many to keep, at most.
+
+    Returns:
+        Places in `rows`, ascending.
+    """
+    kept: list[int] = []
+    taken: dict[int, list[tuple[float, float]]] = {}
+    for place, row in enumerate(rows):
+        if len(kept) == most:
+            break
+        start, end = float(index.t_start[row]), float(index.t_end[row])
+        others = taken.setdefault(int(index.file[row]), [])
+        if any(_shared(start, end, *other) >= SAME for other in others):
+            continue
+        others.append((start, end))
+        kept.append(place)
+    return kept
+
+
+def find_events(
+    index: Index,
+    scorer: BankScorer,
+    scan: Scan,
+    wanted: set[int],
+    progress: Progress | None = None,
+) -> Iterator[Found]:
+    """The events of all files, by the same rules as `watch`."""
+    if len(index) == 0:
+        return
+    p_none = _all_p_none(index, scorer, progress)
+    order = np.argsort(index.file, kind="stable")
+    files, firsts = np.unique(index.file[order], return_index=True)
+    for number, rows in zip(files, np.split(order, firsts[1:]), strict=True):
+        tracker = Tracker(_GAP, _SHORTEST)
+        spans: list[Span] = []
+        for row in rows:
+            reading = _reading(index, scorer, scan, int(row), p_none)
+            spans += [span for word, span in tracker.take(reading) if word == "end"]
+        spans += [span for word, span in tracker.finish() if word == "end"]
+        source = index.sources[number]
+        for span in spans:
+            end = min(span.t_end, max(source.record.duration_seconds, span.t_start))
+            if scorer.bank.labels.index(span.label) in wanted:
+                yield Found(
+                    "event", scorer.bank.name, span.label, None, source.name, span.t_start,
+                    end, span.score, None, span.p_none, False, source.record.path,
+                )  # fmt: skip
+
+
+def _all_p_none(
+    index: Index, scorer: BankScorer, progress: Progress | None
+) -> NDArray[np.float64] | None:
+    if scorer.p_none(index.frames(np.zeros(0, np.intp)), np.zeros(0, np.float32)) is None:
+        return None
+    found = np.zeros(len(index))
+
+    def work(shard: Shard, first: int, last: int) -> None:
+        here = slice(shard.first + first, shard.first + last)
+        frames = shard.frames[first:last].astype(np.float32)
+        each = scorer.p_none(frames, index.motion[here])
+        if each is not None:
+            found[here] = each
+
+    in_chunks(index, work, progress=progress)
+    return found
+
+
+def _reading(
+    index: Index,
+    scorer: BankScorer,
+    scan: Scan,
+    row: int,
+    all_p_none: NDArray[np.float64] | None,
+) -> Reading:
+    """What `watch` would have read from a window."""
+    best, limit = int(scan.best[row]), scorer.threshold
+    own = bool(scorer.own[index.length[row], best])
+    p_none = None if all_p_none is None else float(all_p_none[row])
+    accepted = own and not (p_none is not None and limit is not None and p_none > limit)
+    held = own and holds(p_none, limit)
+    first, last = float(index.t_start[row]), float(index.t_end[row])
+    start, end = first, last
+    if accepted or held:
+        frames = index.frames(np.array([row]))[0]
+        first, last = _part(index, scorer, row, frames, best)
+    return Reading(
+        int(index.length[row]), start, end, scorer.bank.labels[best], accepted, held,
+        float(scan.score[row]), p_none, first, last, doubt(p_none, limit),
+    )  # fmt: skip
+
+
+def _part(
+    index: Index, scorer: BankScorer, row: int, frames: Any, class_index: int
+) -> tuple[float, float]:
+    """Seconds in which the alignment finds a class in a window."""
+    first, last = scorer.part(frames, class_index)
+    start, end = float(index.t_start[row]), float(index.t_end[row])
+    return start + first * (end - start), start + last * (end - start)
+
+
+def _shared(start: float, end: float, other_start: float, other_end: float) -> float:
+    """What two spans share, as a part of the shorter one."""
+    shared = min(end, other_end) - max(start, other_start)
+    return shared / max(min(end - start, other_end - other_start), 1e-9)
