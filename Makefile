@@ -55,10 +55,15 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 wheel: dist/.built  ## build the wheel into dist/
 	@ls dist/*.whl
 
-demo: $(VENV)/.edge  ## render a support folder and queries, then name the queries
+demo: $(VENV)/.edge  ## render a support folder and queries, then name the queries; CLIPS=DIR (class folders): your clips too
 	$(BIN)/python examples/demo.py demo
 	$(BIN)/mafsar match demo/support demo/queries
 	$(BIN)/python examples/order.py demo
+ifdef CLIPS
+	rm -rf demo-clips
+	$(BIN)/python examples/demo.py demo-clips "$(CLIPS)"
+	$(BIN)/mafsar match demo-clips/support demo-clips/queries
+endif
 	@echo "try your own clips: $(BIN)/mafsar match SUPPORT QUERY (SUPPORT/CLASS/clip.mp4)" >&2
 
 test: $(VENV)/.test  ## run the tests on the built wheel
@@ -146,11 +151,11 @@ bench: $(VENV)/.test  ## run the benchmarks that need no data
 	$(BIN)/python benchmarks/encoders.py
 
 POSE := 0.5.1675469404
-starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores)
+starter: $(VENV)/.test  ## train the starter model again (about an hour and a half on two cores); goes on where it was stopped
 	$(PIP) install --quiet --group starter
 	mkdir -p build && cd build && npm pack --silent @mediapipe/pose@$(POSE) && \
 	  tar xzf mediapipe-pose-$(POSE).tgz package/pose_landmark_lite.tflite && chmod u+r package/* && \
-	  $(abspath $(BIN))/python -m mafsar.training.starter --pose package/pose_landmark_lite.tflite --out tiny.mafsar
+	  $(abspath $(BIN))/python -m mafsar.training.starter --pose package/pose_landmark_lite.tflite --work starter --out tiny.mafsar
 
 clean:  ## remove what the other targets made
-	rm -rf build dist demo $(VENV)
+	rm -rf build dist demo demo-clips $(VENV)

@@ -51,7 +51,7 @@ def export_model(
     overwrite: bool = False,
     batch: int | Sequence[int] = (1, 8, 32),
     compute_capability: str | None = None,
-    workspace_gib: float = 1.0,
+    workspace_gib: float = 2.0,
     quiet: bool = False,
     say: Say | None = None,
 ) -> ExportResult:

@@ -29,7 +29,7 @@ class EngineOptions:
 
     batch: tuple[int, ...] = (1, 8, 32)
     compute_capability: str | None = None
-    workspace_gib: float = 1.0
+    workspace_gib: float = 2.0
     quiet: bool = False
 
     def check(self) -> None:

@@ -98,7 +98,7 @@ def export(
         typer.Option(
             "--workspace", metavar="GiB", help="Memory that the builder of an engine may use."
         ),
-    ] = 1.0,
+    ] = 2.0,
     opset: Annotated[
         int, typer.Option("--opset", metavar="N", help="ONNX opset; only 20 is written.")
     ] = _OPSET,

@@ -66,7 +66,7 @@ def show_table(
         encoder: What encoded them.
         listed: Classes shown of each query, best first.
     """
-    from mafsar.runtime.match.answers import QueryError
+    from mafsar.runtime.match.answers import Match, QueryError
 
     encoding = getattr(stream, "encoding", None)
     above, names = "", [answer.query for answer in answers]
@@ -86,6 +86,11 @@ def show_table(
         classes = len(bank.classes)
         among = f"the {classes} given classes" if classes > 1 else "the one given class"
         after.append(f"share: among {among} (they sum to 1), not the chance of being right")
+    if any(isinstance(answer, Match) and answer.label is None for answer in answers):
+        after.append(
+            "none: p_none, the probability of none of these classes, is over the threshold;"
+            " --threshold off answers always"
+        )
     after.append(_summary(answers, bank, encoder))
     table.show(stream, rows, after=after)
 
@@ -158,8 +163,11 @@ def _rows(
         cells.append(
             Text("none", "dim") if answer.label is None else Text(plain(answer.label), "bold")
         )
-        share = table.bar(answer.score, encoding=encoding) if layout.bar else None
-        cells.append(share or f"{answer.score:.2f}")
+        if answer.label is None and answer.p_none is not None:
+            cells.append(Text(f"p_none {answer.p_none:.2f}", "dim"))
+        else:
+            share = table.bar(answer.score, encoding=encoding) if layout.bar else None
+            cells.append(share or f"{answer.score:.2f}")
         if layout.others:
             others = [
                 Text.assemble(plain(row.label), (f" {row.score:.2f}", "dim"))

@@ -139,26 +139,41 @@ class MafsarNetwork(nn.Module):
         return pixels * self.pixel_scale[:, None, None] + self.pixel_shift[:, None, None]
 
     def _encode(self, frames: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
-        pixels = self._normalise(frames)  # (B, T, 3, S, S)
-        beside = None if self.photo is None else self._see(self.photo, pixels)
-        if beside is not None:
-            text = None if text is None else text[:, : self.config.embed_dim]
-            pixels = torch.unflatten(F.avg_pool2d(pixels.flatten(0, 1), 2), 0, pixels.shape[:2])
+        pixels, beside = self.see_photo(frames)
         features, pooled = self.encode_tower(pixels, text)
         if beside is None:
             return features, pooled
         return torch.cat([features, beside], dim=-1), F.pad(pooled, (0, beside.shape[-1]))
+
+    def see_photo(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Splits the encoder into what both branches share and what `encode_tower` does.
+
+        Args:
+            frames: As in `encode_query`.
+
+        Returns:
+            Normalised frames as the tower reads them, and the photo embedding (B, T, photo.width),
+            or None where the model has none.
+        """
+        pixels = self._normalise(frames)  # (B, T, 3, S, S)
+        if self.photo is None:
+            return pixels, None
+        beside = self._see(self.photo, pixels)
+        small = F.avg_pool2d(pixels.flatten(0, 1), 2)
+        return torch.unflatten(small, 0, pixels.shape[:2]), beside
 
     def encode_tower(self, pixels: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
         """Encodes clips by the adapted tower alone, without a photo embedding.
 
         Args:
             pixels: Normalised frames of the tower's own size, (B, T, 3, S, S), or its stem's maps.
-            text: As for `encode_support`, (B, embed_dim), or None for the query branch.
+            text: As for `encode_support`; of a row the first `embed_dim` numbers are read. None is
+                the query branch.
 
         Returns:
             F̃, (B, T, embed_dim), and the time mean of F, (B, embed_dim).
         """
+        text = None if text is None else text[:, : self.config.embed_dim]
         tower: nn.Module = self.visual
         if isinstance(tower, ResNetTower):
             single = tower(pixels.flatten(0, 1), recompute=self.recompute)  # (B·T, E)
@@ -178,7 +193,7 @@ class MafsarNetwork(nn.Module):
             # Depthwise convolutions take half the time with channels last.
             images = images.contiguous(memory_format=torch.channels_last)
         plain = (images - self.pixel_shift[:, None, None]) / (255 * self.pixel_scale[:, None, None])
-        out: Tensor = torch.unflatten(photo(images, plain, self.visual.stem), 0, pixels.shape[:2])
+        out: Tensor = photo(images, plain, self.visual.stem, self.config.frames)
         return out
 
     def _normalise(self, frames: Tensor) -> Tensor:

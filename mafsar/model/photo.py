@@ -3,6 +3,10 @@
 A small tower that learned from rendered clips tells movements apart, but knows little of real
 people and things. What it lacks is joined to its features: the last map of EfficientNet-Lite0, and
 a map of BlazePose's backbone, each pooled to a few cells and projected to its main components.
+
+These see one frame at a time. Running sums over time of what changes put the order of the frames
+into every frame, as rank pooling does for a whole clip (Fernando et al. 2015): played backwards, a
+clip's sums change their sign.
 """
 
 from __future__ import annotations
@@ -58,20 +62,32 @@ class PhotoEmbedding(nn.Module):
         self.people = PeopleNetwork()
         self.things_proj = nn.Linear(THINGS_WIDTH, config.things)
         self.people_proj = nn.Linear(PEOPLE_WIDTH, config.people)
+        self.sums = config.sums
 
-    def forward(self, images: Tensor, pixels: Tensor, stem: ConvStem) -> Tensor:
-        """Embeds frames.
+    def forward(self, images: Tensor, pixels: Tensor, stem: ConvStem, frames: int) -> Tensor:
+        """Embeds the frames of clips.
 
         Args:
-            images: Frames as the stem reads them, (M, 3, 224, 224).
+            images: Frames as the stem reads them, (B·T, 3, 224, 224).
             pixels: The same frames in 0–1.
             stem: The tower's stem, whose blocks are the first of EfficientNet-Lite0.
+            frames: T.
 
         Returns:
-            (M, config.width), things first.
+            (B, T, config.width): things, people, and the running sums of things.
         """
-        things, people = self.pooled(images, pixels, stem)
-        return torch.cat([self.things_proj(things), self.people_proj(people)], dim=-1)
+        things, people = (
+            torch.unflatten(layer(pooled), 0, (-1, frames))
+            for layer, pooled in zip(
+                (self.things_proj, self.people_proj),
+                self.pooled(images, pixels, stem),
+                strict=True,
+            )
+        )
+        parts = [things, people]
+        if self.sums:
+            parts.append(self.sums * running_sums(things))
+        return torch.cat(parts, dim=-1)
 
     def pooled(self, images: Tensor, pixels: Tensor, stem: ConvStem) -> tuple[Tensor, Tensor]:
         """The pooled maps before their projections, (M, THINGS_WIDTH) and (M, PEOPLE_WIDTH)."""
@@ -84,3 +100,18 @@ class PhotoEmbedding(nn.Module):
             F.avg_pool2d(things, 3, stride=2).flatten(1),
             F.avg_pool2d(people, 4, stride=3).flatten(1),
         )
+
+
+def running_sums(features: Tensor) -> Tensor:
+    """Sums over the frames so far of how far each is from its clip's mean, divided by T.
+
+    Args:
+        features: (B, T, W).
+
+    Returns:
+        (B, T, W); the last frame's is 0.
+    """
+    frames = features.shape[1]
+    # A product with a constant matrix runs on every engine; not all have a cumulative sum.
+    earlier = torch.ones(frames, frames, dtype=features.dtype, device=features.device).tril()
+    return earlier @ (features - features.mean(dim=1, keepdim=True)) / frames

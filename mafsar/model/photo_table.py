@@ -7,6 +7,7 @@ the "lite" model), whose convolutions have biases and no batch norms.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mafsar.errors import InputError
@@ -41,10 +42,12 @@ class PhotoConfig:
     Attributes:
         things: Components of EfficientNet-Lite0's last map that are kept.
         people: Components of BlazePose's map that are kept.
+        sums: Weight of the running sums of things; 0 leaves them out.
     """
 
     things: int = 256
-    people: int = 128
+    people: int = 64
+    sums: float = 16.0
 
     def __post_init__(self) -> None:
         for name, width, most in (
@@ -53,11 +56,13 @@ class PhotoConfig:
         ):
             if not 1 <= width <= most:
                 raise InputError(f"photo.{name} must be from 1 to {most}, got {width}")
+        if not 0 <= self.sums < math.inf:
+            raise InputError(f"photo.sums must be 0 or a positive number, got {self.sums}")
 
     @property
     def width(self) -> int:
         """Numbers of a frame's photo embedding."""
-        return self.things + self.people
+        return self.things * (2 if self.sums else 1) + self.people
 
     @property
     def parameters(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,21 @@ def test_every_slow_step_of_the_demo_is_announced() -> None:
     for line in done.stdout.replace("\\\n", "").splitlines():
         if re.search(r"pip .*(install|wheel)|-m venv", line):
             assert "began=" in line, line
+
+
+def test_clips_of_ones_own_become_support_and_queries(tmp_path: Path) -> None:
+    for label in ("wave", "point", "lone"):
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        for name in ("a", "b", "c")[: 1 if label == "lone" else 3]:
+            (tmp_path / "clips" / label / f"{name}.mp4").write_bytes(name.encode())
+    words = [sys.executable, MAKEFILE.parent / "examples" / "demo.py", "demo", "clips"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {str(path.relative_to(tmp_path / "demo")) for path in (tmp_path / "demo").rglob("*.*")}
+    assert found == {
+        "support/wave/a.mp4", "support/point/a.mp4", "queries/wave.mp4", "queries/point.mp4",
+    }  # fmt: skip
+    assert (tmp_path / "demo" / "queries" / "wave.mp4").read_bytes() == b"c"
+    again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert again.stderr.startswith("error: demo: exists already")

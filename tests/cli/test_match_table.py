@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import mafsar
 from mafsar.cli.app import build_app
-from mafsar.cli.match_table import error_of
+from mafsar.cli.match_table import error_of, show_table
 from mafsar.errors import UnavailableError, option
 from mafsar.runtime.match.answers import QueryError
 
@@ -69,6 +72,22 @@ def test_bar_and_runner_up_go_before_a_name_is_broken(
         assert row.split()[1] == label
         assert ("█" in row) == bar
         assert len(row) <= columns
+
+
+def test_none_shows_its_probability_and_what_is_nearest(near: Path) -> None:
+    encoder = mafsar.load_model()
+    bank = mafsar.enroll(near / "support", encoder)
+    match = bank.match(near / "queries" / "goes_up.mp4", encoder)
+    none = dataclasses.replace(match, label=None, none=True, p_none=0.47)
+    stream = io.StringIO()
+    show_table(stream, [match, none], bank, encoder)
+    lines = stream.getvalue().splitlines()
+    _, row = (line for line in lines if "goes_up.mp4" in line)
+    assert row.split()[1:4] == ["none", "p_none", "0.47"]
+    assert "goes_up 0." in row or "goes_up 1." in row
+    assert any(line.endswith("--threshold off answers always") for line in lines)
+    show_table(stream := io.StringIO(), [match], bank, encoder)
+    assert "p_none" not in stream.getvalue()
 
 
 @pytest.mark.usefixtures("near")

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from mafsar.errors import InputError
 from mafsar.model.config import ModelConfig, named_config, parameter_counts
 from mafsar.model.network import build_network
+from mafsar.model.photo import running_sums
 from mafsar.model.photo_table import PEOPLE_BLOCKS, PHOTO_SIZE, PhotoConfig
 
 TINY = named_config("tiny")
-WIDE = dataclasses.replace(TINY, photo=PhotoConfig(things=12, people=5))
+WIDE = dataclasses.replace(TINY, photo=PhotoConfig(things=12, people=5, sums=3.0))
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,8 @@ def test_the_photo_embedding_is_behind_the_towers_features(network, frames):
     with torch.no_grad():
         features, pooled = network.encode_query(frames)
         wanted, means = plain.encode_query(plain.scale_pixels(half))
-    assert features.shape == (1, 8, 128 + 17)
-    assert pooled.shape == (1, 128 + 17)
+    assert features.shape == (1, 8, 128 + 29)
+    assert pooled.shape == (1, 128 + 29)
     torch.testing.assert_close(features[..., :128], wanted, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(pooled[:, :128], means, atol=1e-4, rtol=1e-4)
     assert not pooled[:, 128:].any(), "no text belongs to the photo embedding"
@@ -86,12 +87,40 @@ def test_cells_of_the_maps_are_means_over_overlapping_squares(network, frames):
     torch.testing.assert_close(corners[:, 0, 1], seen[0, :, 0:4, 3:7].mean((1, 2)))
 
 
+def test_running_sums_of_things_are_behind_the_others(network, frames):
+    with torch.no_grad():
+        features, _ = network.encode_query(frames)
+    things, sums = features[0, :, 128:140].double(), features[0, :, 145:].double()
+    wanted, so_far = [], torch.zeros(12, dtype=torch.float64)
+    for row in things:
+        so_far = so_far + row - things.mean(dim=0)
+        wanted.append(3 * so_far / 8)
+    torch.testing.assert_close(sums, torch.stack(wanted), atol=1e-5, rtol=1e-4)
+
+
+def test_running_sums_change_their_sign_backwards():
+    forth = torch.rand(2, 6, 4, dtype=torch.float64)
+    there, back = running_sums(forth), running_sums(forth.flip(1))
+    # After k frames backwards, what is summed is what the first T − k frames lack.
+    torch.testing.assert_close(back[:, :-1], -there[:, :-1].flip(1))
+
+
+def test_without_running_sums_frames_are_seen_apart(frames):
+    config = dataclasses.replace(WIDE, photo=PhotoConfig(things=12, people=5, sums=0.0))
+    network = build_network(config, seed=3)
+    with torch.no_grad():
+        there, _ = network.encode_query(frames)
+        back, _ = network.encode_query(frames.flip(1))
+    assert config.feature_dim == there.shape[-1] == 145
+    torch.testing.assert_close(there[..., 128:], back[..., 128:].flip(1), atol=1e-4, rtol=1e-4)
+
+
 def test_frames_of_the_support_branch_are_seen_alike(network, frames):
     with torch.no_grad():
         texts = network.encode_text(torch.ones(1, 32, dtype=torch.int64))
         query, _ = network.encode_query(frames)
         support, _ = network.encode_support(frames, texts)
-    assert texts.shape == (1, 145)
+    assert texts.shape == (1, 157)
     assert not texts[:, 128:].any()
     torch.testing.assert_close(query[..., 128:], support[..., 128:])
 
@@ -106,10 +135,10 @@ def test_parameters_are_counted_and_none_is_tuned(network):
 def test_the_configuration_is_kept_and_absent_where_there_is_none():
     assert ModelConfig.from_json(WIDE.to_json()) == WIDE
     assert "photo" not in TINY.to_json()
-    assert (WIDE.feature_dim, WIDE.input_size) == (145, 224)
+    assert (WIDE.feature_dim, WIDE.input_size) == (157, 224)
 
 
-@pytest.mark.parametrize("widths", [{"things": 0}, {"people": 769}])
+@pytest.mark.parametrize("widths", [{"things": 0}, {"people": 769}, {"sums": -1.0}])
 def test_impossible_widths_are_refused(widths):
     with pytest.raises(InputError, match="photo"):
         PhotoConfig(**widths)

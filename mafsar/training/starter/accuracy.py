@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mafsar.choices import Branch, Scoring
@@ -17,8 +19,10 @@ from mafsar.model.network import MafsarNetwork
 from mafsar.runtime.evaluation.tally import confidence_interval
 from mafsar.runtime.scoring.view_episodes import prototype_distances
 from mafsar.training.fit import Float64, fused_scores, share_right
+from mafsar.training.learner import one_thread_each
 from mafsar.training.starter.pool import ClipPool, draw_classes
 
+_CLIPS = 2  # that are encoded together; more do not fit a processor's cache
 _EPISODES = 100  # that are matched together
 
 
@@ -108,20 +112,28 @@ def draw_pair_episodes(
     return PoolEpisodes(classes, clips[..., 0], clips[..., 1])
 
 
-@torch.no_grad()
 def encode_pool(
-    network: MafsarNetwork, pool: ClipPool, texts: Tensor, *, batch: int = 16
+    network: MafsarNetwork, pool: ClipPool, texts: Tensor, *, workers: int = 2
 ) -> PoolFeatures:
-    """Encode every clip once in each branch."""
-    query, support, pooled = [], [], []
-    for start in range(0, len(pool.labels), batch):
-        frames = torch.from_numpy(pool.frames[start : start + batch])
-        words = texts[torch.from_numpy(pool.labels[start : start + batch])]
-        features, means = network.encode_query(frames)
-        query.append(features)
-        pooled.append(means)
-        support.append(network.encode_support(frames, words)[0])
-    return PoolFeatures(torch.cat(query), torch.cat(support), torch.cat(pooled), texts)
+    """Encode every clip once in each branch; the result does not depend on `workers`."""
+
+    @torch.no_grad()
+    def encode(start: int) -> tuple[Tensor, Tensor, Tensor]:
+        frames = torch.from_numpy(pool.frames[start : start + _CLIPS])
+        words = texts[torch.from_numpy(pool.labels[start : start + _CLIPS])]
+        pixels, photo = network.see_photo(frames)
+        query, pooled = network.encode_tower(pixels, None)
+        support, _ = network.encode_tower(pixels, words)
+        if photo is not None:
+            query, support = (torch.cat([one, photo], dim=-1) for one in (query, support))
+            pooled = F.pad(pooled, (0, photo.shape[-1]))
+        return query, support, pooled
+
+    # Clips beside each other, each on one thread, are faster than threads inside an operation.
+    with one_thread_each(), ThreadPoolExecutor(workers) as threads:
+        parts = list(threads.map(encode, range(0, len(pool.labels), _CLIPS)))
+    query, support, pooled = (torch.cat(each) for each in zip(*parts, strict=True))
+    return PoolFeatures(query, support, pooled, texts)
 
 
 def episode_logits(

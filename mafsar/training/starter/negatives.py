@@ -40,7 +40,13 @@ _FIRST_SEEDS = {"negatives": 30_000_000, "val": 31_000_000, "test": 33_000_000}
 _UNNAMED_SEEDS = 500_000  # from a part's first seed
 _CLIPS, _UNNAMED_CLASSES, _UNNAMED_CLIPS = 24, 40, 12
 _WAYS, _SHOTS, _LARGE_WAYS = (1, 2, 3, 5), (1, 2, 3, 5), (10, 20)
-_CANDIDATES: tuple[tuple[Views, float], ...] = (("raw", 0.5), ("raw", 0.1), (0.25, 0.1), (0.5, 0.1))
+_CANDIDATES: tuple[tuple[Views, float], ...] = (
+    ("raw", 0.5),
+    ("raw", 0.1),
+    (0.25, 0.1),
+    (0.5, 0.1),
+    (0.75, 0.1),
+)
 _STRENGTHS = (3.0, 10.0, 30.0)
 _GRAINS = (1, 2, 4, 8, 16, 28)  # pixels
 NOISE = 2 * len(_GRAINS)

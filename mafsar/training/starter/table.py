@@ -58,13 +58,21 @@ def measure(
     untrained = encode_pool(build_network(network.config, seed=seed + 1), pool, words)
     towers, tiny = encode_pool(plain, pool, words), encode_pool(network, pool, words)
     middle, pixels = _middle_frame(towers), _grey_pixels(pool, towers)
+    # Without a prior: that of the match is of other features.
+    views = network.config.plain().match
+    photo = []
+    if network.photo is not None:
+        beside = _beside(tiny, network.config.embed_dim)
+        photo = [_row("photo embedding alone + views", beside, frozen, pairs, views)]
     return [
         {"name": "chance", "accuracy": 20.0, "ci95": 0.0, "pairs": 50.0, "pairs_ci95": 0.0},
         _row("grey pixels, background removed + OTAM", pixels, frozen, pairs, raw),
         _row("random weights + OTAM", untrained, frozen, pairs, raw),
-        _row("frozen towers, one middle frame", middle, frozen, pairs, mean),
-        _row("frozen towers, mean pooled", towers, frozen, pairs, mean),
-        _row("frozen towers + OTAM", towers, frozen, pairs, match),
+        _row("frozen networks, one middle frame", middle, frozen, pairs, mean),
+        _row("frozen networks, mean pooled", towers, frozen, pairs, mean),
+        _row("frozen networks + OTAM", towers, frozen, pairs, raw),
+        _row("frozen networks + views", towers, frozen, pairs, views),
+        *photo,
         _row("tiny, text off", tiny, frozen, pairs, match),
         _row("tiny", tiny, frozen, pairs, match, with_text=True),
     ]
@@ -128,6 +136,12 @@ def _grey_pixels(pool: ClipPool, like: PoolFeatures) -> PoolFeatures:
     grey = np.array([[np.asarray(image, np.float32) for image in clip] for clip in small])
     moving = torch.from_numpy(grey - np.median(grey, axis=1, keepdims=True)).flatten(2)
     return dataclasses.replace(like, query=moving, support=moving)
+
+
+def _beside(features: PoolFeatures, width: int) -> PoolFeatures:
+    """Return the photo embedding alone, which stands behind the tower's features."""
+    query = features.query[..., width:].contiguous()
+    return dataclasses.replace(features, query=query, support=query)
 
 
 def _middle_frame(features: PoolFeatures) -> PoolFeatures:

@@ -184,7 +184,7 @@ import time
 import numpy as np
 from mafsar import load_model
 encoder = load_model("tiny", threads=2)
-frames = np.zeros((1, 8, 112, 112, 3), np.uint8)
+frames = np.zeros((1, 8, 224, 224, 3), np.uint8)
 for _ in range(3):
     encoder.encode_query(frames)
 rests = []

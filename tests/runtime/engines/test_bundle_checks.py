@@ -150,12 +150,17 @@ def _after(graph: Any, output: str, operator: str, *constants: np.ndarray, **opt
     graph.node.append(helper.make_node(operator, [f"{output}_before", *names], [output], **options))
 
 
+def _black(encoder: Any) -> np.ndarray:
+    size = encoder.spec.image_size
+    return np.zeros((1, encoder.spec.frames, size, size, 3), np.uint8)
+
+
 @pytest.mark.parametrize("output", ["features", "pooled"])
 def test_features_that_are_not_finite(bundle: Path, output: str) -> None:
     nan = np.full(1, np.nan, np.float32)
     encoder = _with_graph(bundle, lambda graph: _after(graph, output, "Add", nan))
     with pytest.raises(MismatchError, match="not finite"):
-        encoder.encode_query(np.zeros((1, 8, 112, 112, 3), np.uint8))
+        encoder.encode_query(_black(encoder))
 
 
 def test_features_of_another_number_of_frames(bundle: Path) -> None:
@@ -166,7 +171,8 @@ def test_features_of_another_number_of_frames(bundle: Path) -> None:
         _after(graph, "features", "Slice", *bounds)
 
     encoder = _with_graph(bundle, edit)
+    width = encoder.spec.embed_dim
     with pytest.raises(
-        MismatchError, match=r"shape \(1, 4, 128\), its manifest says \(1, 8, 128\)"
+        MismatchError, match=rf"shape \(1, 4, {width}\), its manifest says \(1, 8, {width}\)"
     ):
-        encoder.encode_query(np.zeros((1, 8, 112, 112, 3), np.uint8))
+        encoder.encode_query(_black(encoder))

@@ -30,7 +30,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def frames() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (3, 8, 112, 112, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (3, 8, 224, 224, 3), dtype=np.uint8)
 
 
 @needs_openvino

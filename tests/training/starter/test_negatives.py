@@ -50,8 +50,10 @@ def add(bundle: Path, negatives: np.ndarray, change: dict | None = None) -> None
 
 
 def test_a_bundle_keeps_negatives_and_the_prior(bundle: Path) -> None:
-    negatives = np.random.default_rng(0).normal(size=(40, 8, 128)).astype(np.float32)
-    before = Bundle.open(bundle).files_sha256("fp32")
+    opened = Bundle.open(bundle)
+    shape = (40, opened.spec.frames, opened.spec.embed_dim)
+    negatives = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    before = opened.files_sha256("fp32")
     add(bundle, negatives)
     opened = Bundle.open(bundle)
     assert opened.spec.none_prior == PRIOR

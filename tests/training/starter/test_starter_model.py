@@ -53,7 +53,7 @@ def test_a_run_on_the_starter_is_a_model(words, tmp_path: Path) -> None:
     assert encoder.spec.known_words == set(manifest["known_words"])
     _, extra = open_network(str(tmp_path / "run"), frames=None)
     assert extra["known_words"] == manifest["known_words"]
-    assert encoder.encode_text(["waving one hand"]).shape == (1, network.config.embed_dim)
+    assert encoder.encode_text(["waving one hand"]).shape == (1, network.config.feature_dim)
 
 
 def test_a_run_or_bundle_is_not_a_name_of_towers(words, tmp_path: Path) -> None:
