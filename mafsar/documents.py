@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError
+from mafsar.files import irregular
 
 Check = Callable[[Any, str], None]
 """Called with a value and its place; raises InputError."""
@@ -67,22 +68,30 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: not TOML ({error})") from None
 
 
-def read_text(path: Path, *, most_bytes: int = 16 << 20) -> str:
+LARGEST_LIST = 256 << 20
+"""Bytes of the largest list or table that is read: millions of lines."""
+
+
+def read_text(path: Path, *, most_bytes: int = 16 << 20, any_bytes: bool = False) -> str:
     """Reads a UTF-8 file that is small, whatever its size claims to be; a leading BOM is dropped.
 
     Args:
         path: A regular file.
         most_bytes: The largest file that is read.
+        any_bytes: Keep bytes that are not UTF-8, as Python keeps them in names of files.
 
     Raises:
-        InputError: It is larger, not UTF-8, or cannot be read.
+        InputError: It is a pipe or a device, larger, not UTF-8, or cannot be read.
     """
+    kind = irregular(path)
+    if kind is not None:
+        raise InputError(f"{path}: is {kind}, not a file; give a file")
     try:
         with path.open("rb") as file:
             data = file.read(most_bytes + 1)
         if len(data) > most_bytes:
             raise InputError(f"{path}: larger than the {most_bytes:,} bytes that are read")
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig", "surrogateescape" if any_bytes else "strict")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:

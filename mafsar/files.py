@@ -8,20 +8,23 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from mafsar.errors import InputError, MafsarError, option
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Kind = Literal["text", "picture", "video", "bank", "store"]
 _LONGEST_NAME = 255  # bytes, on every file system in use
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 """numpy's names of the types of safetensors."""
-_HASHES: dict[tuple[str, int, int], str] = {}
+_HEAD_BYTES = 4096  # that tell what a file is
+_CONTROLS = frozenset(range(9)) | frozenset(range(14, 27))  # bytes that no text has
+_HASHES: dict[tuple[int, int, int, int], str] = {}
 
 
 class UnwritableError(InputError, OSError):
@@ -185,9 +188,38 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def is_bank_head(head: bytes) -> bool:
-    """Whether a file that begins with these bytes, some thousands, is a bank."""
-    return b'"__metadata__":{"' in head and b'mafsar"' in head
+def refuse_other_kind(path: Path, kind: Kind, name: str = "") -> None:
+    """Refuses to replace a file that is neither of a kind nor empty; a damaged one of it is.
+
+    Args:
+        path: The file to write; where nothing is there, nothing is refused.
+        kind: What is written there.
+        name: What messages call it; empty = its path.
+
+    Raises:
+        InputError: It is another file.
+    """
+    if not is_file(path):
+        return  # nothing is there, or what is there is refused when it is written
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return  # said when it is written
+    what, fits = _KINDS[kind]
+    if head and not fits(head):
+        raise InputError(
+            f"{name or path}: exists and is not {what}, so it is not replaced; name another file"
+        )
+
+
+_KINDS: dict[Kind, tuple[str, Callable[[bytes], bool]]] = {
+    "text": ("a text file", lambda head: not _CONTROLS & set(head)),
+    "picture": ("a PNG picture", lambda head: head.startswith(b"\x89PNG\r\n")),
+    "video": ("an MP4 video", lambda head: head[4:8] == b"ftyp"),
+    "bank": ("a bank", lambda head: b'"__metadata__":{"' in head and b'mafsar"' in head),
+    "store": ("a packed data set", lambda head: head.startswith(b"SQLite format 3\0")),
+}
 
 
 def own_files(folder: Path, name: str) -> Iterator[tuple[Path, os.stat_result]]:
@@ -283,9 +315,9 @@ def map_safetensors(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes; computed again only when its size or time of change differs."""
+    """Hash of a file's bytes; computed again only for another file, size or time of change."""
     state = path.stat()
-    key = (str(path.resolve()), state.st_size, state.st_mtime_ns)
+    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
     if key not in _HASHES:
         import hashlib  # slow to import; most commands hash nothing
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-from mafsar.errors import InputError
-from mafsar.files import exists, irregular, is_bank_head, is_folder
+from mafsar.errors import InputError, MafsarError
+from mafsar.files import Kind, exists, irregular, is_file, is_folder, refuse_other_kind
 
-Kind = Literal["text", "picture", "video", "bank", "store"]
 Outputs = Mapping[str, Path | Sequence[Path] | None]
 _MOST_NAMED = 8  # files of one folder that a refusal names
 _LONGEST_NAME = 255  # bytes
-_HEAD = 4096  # bytes that tell what a file is
-_CONTROLS = frozenset(range(9)) | frozenset(range(14, 27))  # bytes that no text has
 _MODEL_FILES = ("bundle.json", "adapters.safetensors", "config.toml")
-_SUPPORT_FILES = ("labels.csv",)
+_SUPPORT_FILES = ("labels.csv", "metadata.csv", "metadata.jsonl")
 
 
 def check_outputs(
@@ -46,13 +42,14 @@ def check_outputs(
         for flag, value in outputs.items()
         for path in ([] if value is None else [value] if isinstance(value, Path) else value)
     ]
+    kinds = kinds or {}
     refuse_places(listed)
     _refuse_the_same(listed)
-    _refuse_inputs(listed, inputs or {})
+    _refuse_inputs(listed, inputs or {}, kinds)
     if not overwrite:
         refuse_existing(outputs)
     for flag, path in listed:
-        _refuse_other_kind(flag, path, (kinds or {}).get(flag, "text"))
+        refuse_other_kind(path, kinds.get(flag, "text"), f"{flag} {path}")
 
 
 def refuse_places(listed: Iterable[tuple[str, Path]]) -> None:
@@ -139,14 +136,17 @@ def _refuse_the_same(listed: Sequence[tuple[str, Path]]) -> None:
 
 
 def _refuse_inputs(
-    listed: Sequence[tuple[str, Path]], inputs: Mapping[str, Iterable[str | Path | None]]
+    listed: Sequence[tuple[str, Path]],
+    inputs: Mapping[str, Iterable[str | Path | None]],
+    kinds: Mapping[str, Kind],
 ) -> None:
     if not listed:
         return
+    some_exist = any(is_file(path) for _, path in listed)
     held: dict[object, str] = {}
     for word, paths in inputs.items():
         for given in paths:
-            for each in _files_of(given):
+            for each in _files_of(given, listed=some_exist):
                 held.setdefault(identity(each), word)
     for flag, path in listed:
         if identity(path) in held:
@@ -154,6 +154,8 @@ def _refuse_inputs(
                 f"{flag} {path}: would replace {held[identity(path)]}; name another "
                 f"{'folder' if flag in ('--plot', '--save-video') else 'file'}"
             )
+        # What else is in a folder of clips is a clip, where pictures or videos are written.
+        replaces = kinds.get(flag) in ("picture", "video") and is_file(path)
         parent = path.parent
         while parent != parent.parent:
             what = held.get(identity(parent))
@@ -162,17 +164,36 @@ def _refuse_inputs(
                     f"{flag} {path}: would be written among the frames of {what}; name another "
                     "folder"
                 )
+            if what is not None and replaces:
+                raise InputError(
+                    f"{flag} {path}: would replace a file of {what}; name another folder"
+                )
             parent = parent.parent
 
 
-def _files_of(path: str | Path | None) -> Iterator[Path]:
-    """An input, and the files in it that a text could replace."""
+def _files_of(path: str | Path | None, *, listed: bool) -> Iterator[Path]:
+    """An input, and the files in it that an output could replace.
+
+    Args:
+        path: The input.
+        listed: Whether to read which clips a list names.
+    """
     if path is None:
         return
     path = Path(path)
     yield path
     if is_folder(path):
         yield from (path / name for name in (*_MODEL_FILES, *_SUPPORT_FILES))
+    elif listed and is_file(path):
+        yield from _listed_in(path)
+
+
+def _listed_in(path: Path) -> Iterator[Path]:
+    from mafsar.data.clip_lists import LIST_ENDINGS, read_clip_list
+
+    if path.suffix.lower() in LIST_ENDINGS:
+        with contextlib.suppress(MafsarError):  # said when it is read
+            yield from (row.path for row in read_clip_list(path).rows)
 
 
 def _is_frame_folder(path: Path) -> bool:
@@ -182,27 +203,3 @@ def _is_frame_folder(path: Path) -> bool:
         return is_frame_folder(path)
     except OSError:
         return False
-
-
-def _refuse_other_kind(flag: str, path: Path, kind: Kind) -> None:
-    try:
-        if not path.is_file():
-            return
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except (OSError, ValueError):
-        return  # said when it is written
-    what, fits = _KINDS[kind]
-    if head and not fits(head):
-        raise InputError(
-            f"{flag} {path}: exists and is not {what}, so it is not replaced; name another file"
-        )
-
-
-_KINDS: dict[Kind, tuple[str, Callable[[bytes], bool]]] = {
-    "text": ("a text file", lambda head: not _CONTROLS & set(head)),
-    "picture": ("a PNG picture", lambda head: head.startswith(b"\x89PNG\r\n")),
-    "video": ("an MP4 video", lambda head: head[4:8] == b"ftyp"),
-    "bank": ("a bank", is_bank_head),
-    "store": ("a packed data set", lambda head: head.startswith(b"SQLite format 3\0")),
-}

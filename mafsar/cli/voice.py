@@ -83,8 +83,8 @@ def tell(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Print a warning once on stderr, unless ``-q``."""
-    note(f"warning: {text}")
+    """Print a warning once on stderr in one line, unless ``-q``."""
+    note(f"warning: {' '.join(text.split())}")
 
 
 def warn_of_repairs(lines: Sequence[str], where: str = "") -> None:

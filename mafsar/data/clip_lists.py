@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from mafsar.data.list_paths import PathRule, find_rule
 from mafsar.data.tables import read_seconds
-from mafsar.documents import parse_json, shortened
+from mafsar.documents import LARGEST_LIST, parse_json, read_text, shortened
 from mafsar.errors import InputError
 from mafsar.files import exists
 from mafsar.video.source import is_video
@@ -128,11 +128,7 @@ def _row(
 
 def _read_text(table: Path) -> Iterator[Row]:
     """The lines of a table with a delimiter, or of a list with spaces."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{table}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    lines = text.splitlines()
+    lines = read_text(table, most_bytes=LARGEST_LIST).splitlines()
     first = [line for line in lines if _counts(line)][:_LOOKED_AT]
     # max() keeps the first of equals.
     delimiter = max((",", "\t", ";"), key=lambda mark: sum(mark in line for line in first))
@@ -261,10 +257,7 @@ def _after_video(text: str) -> tuple[str, str] | None:
 
 
 def _read_jsonl(table: Path) -> Iterator[Row]:
-    try:
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{table}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    lines = read_text(table, most_bytes=LARGEST_LIST).splitlines()
     for line, text in enumerate(lines, start=1):
         if not text.strip():
             continue
@@ -298,7 +291,7 @@ def _class_names(table: Path, rows: Sequence[Row]) -> tuple[dict[str, str], list
             names = _read_class_file(path, {int(number) for number in numbers})
             if names is not None:
                 return names, []
-    if "," in table.read_text(encoding="utf-8-sig").partition("\n")[0]:
+    if "," in read_text(table, most_bytes=LARGEST_LIST).partition("\n")[0]:
         return {}, []
     folders = {number: set[str]() for number in numbers}
     for _, row in rows:
@@ -312,10 +305,7 @@ def _class_names(table: Path, rows: Sequence[Row]) -> tuple[dict[str, str], list
 
 def _read_class_file(path: Path, numbers: set[int]) -> dict[str, str] | None:
     """Names by number, of lines ``number name`` or of one name a line; None where they do not fit."""
-    lines = [
-        line.strip()
-        for line in path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
-    ]
+    lines = [line.strip() for line in read_text(path, any_bytes=True).splitlines()]
     lines = [line for line in lines if line]
     counted = [re.fullmatch(r"(\d+)[\s,;:]+(\S.*)", line) for line in lines]
     if all(counted):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mafsar.data.splits import PARTS, Part
-from mafsar.documents import parse_json, read_text
+from mafsar.documents import LARGEST_LIST, parse_json, read_text
 from mafsar.errors import InputError, MissingError, option
 
 FORMATS = (
@@ -139,7 +139,7 @@ def read_video_names(folder: Path) -> dict[str, str]:
         if not path.is_file() or path.stem.endswith(("labels", "test")):
             continue
         try:
-            for item in parse_json(read_text(path, most_bytes=256 << 20), str(path)):
+            for item in parse_json(read_text(path, most_bytes=LARGEST_LIST), str(path)):
                 names[str(item["id"])] = str(item["template"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
@@ -151,11 +151,9 @@ def read_video_names(folder: Path) -> dict[str, str]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields non-empty lines; bytes that are not UTF-8 are kept, as in file names."""
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from None
-    for number, line in enumerate(text.split("\n"), start=1):
+    text = read_text(path, most_bytes=LARGEST_LIST, any_bytes=True)
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for number, line in enumerate(lines, start=1):
         line = line.strip().replace("\\", "/")
         if line:
             yield number, line

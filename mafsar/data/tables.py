@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mafsar.data.labels import nfc
-from mafsar.documents import shortened
+from mafsar.documents import LARGEST_LIST, read_text, shortened
 from mafsar.errors import InputError
 
 
@@ -30,26 +31,24 @@ def read_rows(
     """
     expected = ",".join(columns[:required]) + "".join(f"[,{name}]" for name in columns[required:])
     order = list(columns)
+    text = read_text(path, most_bytes=LARGEST_LIST)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            first = True
-            for cells in reader:
-                cells = [cell.strip() for cell in cells]
-                if not any(cells) or cells[0].startswith("#"):
-                    continue
-                header, first = first, False
-                if header and {cell.lower() for cell in cells} >= set(columns[:required]):
-                    order = [cell.lower() for cell in cells]
-                    continue
-                row = dict.fromkeys(columns, "") | dict(zip(order, cells, strict=False))
-                if len(cells) > len(order) or not all(row[name] for name in columns[:required]):
-                    raise InputError(
-                        f"{path} line {reader.line_num}: expected {expected}, got {','.join(cells)}"
-                    )
-                yield reader.line_num, row
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        first = True
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            if not any(cells) or cells[0].startswith("#"):
+                continue
+            header, first = first, False
+            if header and {cell.lower() for cell in cells} >= set(columns[:required]):
+                order = [cell.lower() for cell in cells]
+                continue
+            row = dict.fromkeys(columns, "") | dict(zip(order, cells, strict=False))
+            if len(cells) > len(order) or not all(row[name] for name in columns[:required]):
+                raise InputError(
+                    f"{path} line {reader.line_num}: expected {expected}, got {','.join(cells)}"
+                )
+            yield reader.line_num, row
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num}: {error}; expected {expected}") from error
 

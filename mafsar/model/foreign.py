@@ -7,7 +7,6 @@ hold a pickle or a program are never opened; the error has the line that convert
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import zipfile
@@ -17,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mafsar.documents import parse_json, read_text
 from mafsar.errors import InputError, MismatchError
 from mafsar.model.config import Activation
 
@@ -154,7 +154,7 @@ def stated_activation(path: Path) -> Activation | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = parse_json(read_text(path), str(path))
+    except InputError:
         return {}
     return document if isinstance(document, dict) else {}

@@ -17,9 +17,10 @@ from typing import Any
 from torch import Tensor
 
 from mafsar.choices import Scoring
-from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
+from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError, option
 from mafsar.model.bundle_weights import load_bundle_network
 from mafsar.model.config import AdapterConfig, ModelConfig
+from mafsar.model.fetching import may_fetch, nothing_fetched
 from mafsar.model.foreign import stated_activation
 from mafsar.model.initial import random_state
 from mafsar.model.names import (
@@ -103,6 +104,7 @@ def load_trained(path: Path) -> MafsarNetwork:
         MissingError: No such file.
         MismatchError: The model that the file names has other towers here than the adapters were
             trained on, or a file without a configuration.
+        UnavailableError: The file names a model of the hub that is not on this machine.
     """
     if (path / MANIFEST).is_file():
         return load_bundle_network(path)
@@ -115,7 +117,9 @@ def load_trained(path: Path) -> MafsarNetwork:
     if any(name.startswith("text.") for name in state):
         return load_network(path)
     config = config_in(path, metadata)
-    base = create_network(config.name)
+    # An open_clip tag is one of a list; any hub name could be in a file.
+    with nothing_fetched() if config.name.startswith("hf-hub:") else contextlib.nullcontext():
+        base = create_network(config.name)
     if base_sha256(base) != metadata.get("base_sha256"):
         raise MismatchError(
             f"{path}: was trained on other weights than {config.name} has here; "
@@ -260,6 +264,12 @@ def _download(name: ModelName, repository: str, file: str) -> Path:
     cached = try_to_load_from_cache(repository, file)
     if isinstance(cached, str):
         return Path(cached)
+    if not may_fetch():
+        raise UnavailableError(
+            f"{name}: {file} of {repository} is not on this machine, and nothing is downloaded for a "
+            "name that a file gives; to do so, name it with ",
+            option(model=str(name)),
+        )
     # The hub's client would retry a host that does not resolve for half a minute.
     host = urllib.parse.urlsplit(constants.ENDPOINT).hostname or ""
     if not urllib.request.getproxies() and not _resolves(host):

@@ -18,6 +18,7 @@ from mafsar.cli.app import build_app
 from mafsar.cli.outputs import OutputFile, results_to
 from mafsar.cli.targets import check_outputs
 from mafsar.errors import InputError
+from mafsar.runtime.bank.bank import read_bank
 
 pytestmark = pytest.mark.usefixtures("pixels")
 
@@ -57,6 +58,9 @@ def contents(root: Path) -> dict[str, bytes]:
         ("match support frames --plot frames", "among the frames of the query"),
         ("match support.csv queries/goes_up.mp4 -o support.csv", "replace the support"),
         ("match support queries/goes_up.mp4 -o support/labels.csv", "replace the support"),
+        ("match support other/0.mp4 --save-video support/goes_up", "replace a file of the support"),
+        ("match support.csv other/0.mp4 --save-video support/goes_up", "replace the support"),
+        ("match support queries/goes_up.mp4 --csv support/metadata.csv", "replace the support"),
         ("enroll support.csv -o text.safetensors", "not a bank"),
         ("enroll support -o new.safetensors --report support/goes_up/0.mp4", "not a text file"),
         ("bank remove bank.safetensors --class goes_up -o text.safetensors", "not a bank"),
@@ -73,6 +77,8 @@ def test_nothing_is_destroyed(
     (here / "link.new").symlink_to(here / "new")
     (here / "text.safetensors").write_text("my notes")
     (here / "support" / "labels.csv").write_text("goes_up,it goes up\n")
+    (here / "other").mkdir()
+    shutil.copy(here / "queries" / "goes_up.mp4", here / "other" / "0.mp4")
     (here / "frames").mkdir()
     shutil.copy(_picture(here), here / "frames" / "0.png")
     shutil.copy(_picture(here), here / "frames" / "frames.png")
@@ -122,6 +128,20 @@ def test_only_the_same_kind_is_replaced(
     else:
         with pytest.raises(InputError, match="exists and is not"):
             check_outputs({"--out": path}, True, kinds=kinds)  # type: ignore[arg-type]
+
+
+def test_python_replaces_only_its_own_kinds(here: Path) -> None:
+    bank = read_bank(here / "bank.safetensors")
+    before = contents(here)
+    with pytest.raises(InputError, match="exists and is not a text file"):
+        bank.report(here / "queries" / "goes_up.mp4")
+    with pytest.raises(InputError, match="exists and is not a bank"):
+        bank.save(_picture(here).rename(here / "x.safetensors"), overwrite=True)
+    answer = bank.match(here / "queries" / "goes_up.mp4")
+    with pytest.raises(InputError, match="exists and is not a PNG picture"):
+        answer.plot(here / "queries" / "goes_up.mp4")
+    (here / "x.safetensors").unlink()
+    assert contents(here) == before
 
 
 def test_hard_links_are_the_same_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mafsar.choices import Branch, Metric, Scoring, TextUse, ViewsUse
 from mafsar.data.labels import NONE_FOLDER
 from mafsar.data.support import SupportClass
 from mafsar.errors import InputError, MissingError, Placeholder, call, option
-from mafsar.files import is_folder, write_safetensors
+from mafsar.files import is_folder, refuse_other_kind, write_safetensors
 from mafsar.runtime.bank.clips import EnrolledClip
 from mafsar.runtime.bank.layout import (
     CHECKSUM,
@@ -26,7 +26,6 @@ from mafsar.runtime.bank.layout import (
     checksum,
     is_intact,
     read_tensors,
-    refuse_other_kind,
 )
 from mafsar.runtime.bank.maker import PROBE_PREFIX, Maker
 from mafsar.runtime.bank.none import NEGATIVES, NoneBasis
@@ -221,7 +220,7 @@ class Bank:
             save_added(path, self.added_to, self, images=images)
             return path
         if overwrite:
-            refuse_other_kind(path)
+            refuse_other_kind(path, "bank")
         tensors = {
             "query": self.query,
             "pooled": self.pooled,
@@ -306,10 +305,13 @@ class Bank:
         """Writes an HTML page on the quality of this bank: what the other clips say of each clip.
 
         Args:
-            path: The file to write; an existing one is replaced.
+            path: The file to write; an existing text file is replaced.
 
         Returns:
             The path.
+
+        Raises:
+            InputError: Another kind of file is there.
         """
         from mafsar.runtime.report.enroll_page import write_quality_page
 

@@ -26,18 +26,18 @@ from mafsar.documents import (
     whole,
 )
 from mafsar.errors import InputError
-from mafsar.files import is_bank_head, is_file, map_safetensors
+from mafsar.files import map_safetensors
 from mafsar.model.config_layout import MOST_FRAMES, SCORING
 from mafsar.runtime.bank.maker import PROBE_PREFIX
 from mafsar.runtime.bank.none import NEGATIVES
 from mafsar.runtime.engines.manifest import NONE_PRIOR, PREPROCESS, PROMPTS
 from mafsar.runtime.scoring.none import LEAST_NEGATIVES
+from mafsar.video.rates import HIGHEST_FPS, LOWEST_FPS
 
 CHECKSUM = "sha256"  # of a file's metadata; `checksum` in the document says that it must be there
 LARGE_BYTES = 64 << 20
 """A larger file is mapped, and its checksum is computed once."""
 _ROWS = 4096  # that are looked at together
-_HEAD_BYTES = 4096
 _MOST_CLIPS = 10_000_000
 _CHECKED: set[tuple[int, int, int, int]] = set()
 Tensors = Mapping[str, NDArray[Any]]
@@ -97,7 +97,7 @@ _DOCUMENT = record(
                     "end": optional(number(above=0.0)),
                     "duration_seconds": number(least=0.0),
                 },
-                {"ignore_clock": number(above=0.0)},
+                {"ignore_clock": number(least=LOWEST_FPS, most=HIGHEST_FPS)},
             ),
             1,
             _MOST_CLIPS,
@@ -230,22 +230,6 @@ def check_tensors(data: Mapping[str, Any], tensors: Tensors) -> None:
         )
     if data["text"]["used"] and "text" not in tensors:
         raise InputError("text is used, but there are no embeddings of it")
-
-
-def refuse_other_kind(path: Path) -> None:
-    """Refuses to replace a file that is neither a bank nor empty; a damaged bank is one.
-
-    Raises:
-        InputError: It is another file.
-    """
-    if not is_file(path):
-        return  # nothing is there, or what is there is refused when it is written
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if head and not is_bank_head(head):
-        raise InputError(
-            f"{path}: exists and is not a bank, so it is not replaced; name another file"
-        )
 
 
 def checksum(document: str, tensors: Tensors) -> str:

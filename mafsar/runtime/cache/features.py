@@ -183,14 +183,15 @@ class FeatureCache:
                 self._size_bytes = sum(size for _, _, size in self._entries())
             write_safetensors(path, tensors, {"crc32": _checksum(tensors)})
             self._size_bytes += path.stat().st_size
-        except FileNotFoundError:
-            return  # another process cleared the folder at this moment
         except OSError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            if isinstance(cause, FileNotFoundError):
+                return  # another process cleared the folder at this moment
             self._writable = False
             _log.warning(
                 "feature cache %s cannot be written (%s); set MAFSAR_CACHE to a folder of your own",
                 self.folder,
-                error.strerror or error,
+                cause.strerror or cause,
             )
             return
         if self._size_bytes > self.cap_bytes:

@@ -20,6 +20,7 @@ from mafsar.errors import (
 )
 from mafsar.extras import require
 from mafsar.files import exists, irregular, is_file
+from mafsar.model.fetching import nothing_fetched
 from mafsar.model.names import (
     ADAPTERS_FILE,
     BUNDLE_SUFFIX,
@@ -321,6 +322,7 @@ def load_bank_model(
 
     Raises:
         MissingError: No model with these weights is found.
+        UnavailableError: Opening it would download weights, as those of a run folder's towers.
     """
     shown = "this bank" if bank is None else str(bank)
     name = _name_of(model, bank)
@@ -339,7 +341,8 @@ def load_bank_model(
             f"{bundles_folder()}",
             *fetched,
         )
-    encoder = open_model(name, choice or EngineChoice())
+    with nothing_fetched():
+        encoder = open_model(name, choice or EngineChoice())
     model.check(encoder.spec, shown, recall_place(model.weights_sha256))
     return encoder
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mafsar.choices import Views
 from mafsar.errors import MafsarError, UnavailableError, option
-from mafsar.files import written_beside
+from mafsar.files import refuse_other_kind, written_beside
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.encoder import Float32, Frames, Provenance
 
@@ -181,15 +181,17 @@ class Match(Provenance):
         """Writes `picture()` as a PNG file.
 
         Args:
-            path: The file to write; an existing one is replaced.
+            path: The file to write; an existing PNG picture is replaced.
 
         Returns:
             The path.
 
         Raises:
             UnavailableError: The answer has no evidence: it is one of a list of clips.
+            InputError: Another kind of file is there.
         """
         path = Path(path)
+        refuse_other_kind(path, "picture")
         image = self.picture()
         with written_beside(path) as temporary:
             image.save(temporary, "PNG")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mafsar.files import write_text
+from mafsar.files import refuse_other_kind, write_text
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.bank.pictures import clip_frames
 from mafsar.runtime.bank.quality import ClassQuality, ClipQuality, EnrollReport, judge
@@ -40,7 +40,8 @@ def enroll_page(report: EnrollReport, bank: Bank, *, title: str) -> str:
 
 
 def write_quality_page(bank: Bank, path: Path) -> Path:
-    """Judges every clip of a bank by the others and writes the page."""
+    """Judges every clip of a bank by the others and writes the page, never over another kind of file."""
+    refuse_other_kind(path, "text")
     title = "Quality of this bank" if bank.path is None else f"Quality of {bank.path.name}"
     write_text(path, enroll_page(judge(bank), bank, title=title))
     return path

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -312,3 +313,21 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path):
     link.symlink_to(target)
     write_text(link, "new")
     assert (link.is_symlink(), target.read_text()) == (True, "new")
+
+
+def test_a_folder_that_is_cleared_meanwhile_is_no_folder_that_cannot_be_written(
+    tmp_path, monkeypatch, caplog
+):
+    cache = FeatureCache(tmp_path)
+    replace = Path.replace
+
+    def cleared(self, target):
+        shutil.rmtree(tmp_path / "features")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cleared)
+        cache.put(KEY, entry())
+    assert not caplog.records
+    cache.put(KEY, entry())
+    assert cache.get(KEY) is not None
