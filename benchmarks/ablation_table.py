@@ -152,9 +152,13 @@ def _by_seed(document: dict[str, Any], rows: Sequence[str]) -> list[str]:
     lines = ["| seeds, text off, % | raw | views |", "|---|---|---|"]
     for row in rows:
         runs = [run["accuracy"] for run in document["results"] if run["row"] == row]
-        cells = (" ".join(f"{100 * np.mean(a[f'{way} off']):.1f}" for a in runs) for way in WAYS)
+        cells = (" ".join(_mean(accuracy[f"{way} off"]) for accuracy in runs) for way in WAYS)
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return lines
+
+
+def _mean(accuracies: Sequence[float | None]) -> str:
+    return f"{100 * np.mean([value for value in accuracies if value is not None]):.1f}"
 
 
 def write_results(document: dict[str, Any], *, keep: bool) -> None:

@@ -310,6 +310,12 @@ def test_unknown_names_take_no_part_and_alpha_is_fitted_elsewhere(
     for column, values in run["accuracy"].items():
         none = [i for i, value in enumerate(values) if value is None]
         assert none == ([] if column.endswith("off") else list(range(0, 38, 7)))
+    # A fold that was not run is missing in every row, and nothing else is.
+    some = [item for item in document["raw"] if item["fold"] != 0]
+    partial = document | {"results": tables.accuracies(some, document["pairs"])}
+    none = [i for i, v in enumerate(partial["results"][0]["accuracy"]["raw off"]) if v is None]
+    assert none == list(range(0, 38, 3))
+    assert "| both − nothing |" in tables.table(partial)
     # Text that is right in the other folds alone gets α = 1 here, and wrong answers.
     folds = [item for item in document["raw"] if (item["row"], item["seed"]) == ("both", 0)]
     for item in folds:
