@@ -4,8 +4,8 @@
 
 A fresh clone of this checkout's last commit, `make demo` (an environment, the package with its compiled kernels,
 rendered clips in place of a camera's), `mafsar enroll`, then `mafsar watch` over a film that shows the
-demo's queries one after the other. The clock stops at the first `start` whose action is the one that the film
-shows at that moment. Packages come from pip's index, or from its cache.
+demo's queries one after the other, each between two rests of 0.75 s. The clock stops at the first
+`start` whose action is the one that the film shows at that moment. Packages come from pip's index, or from its cache.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from pathlib import Path
 from mafsar.video import load_raw_clip, write_video
 frames, truth, fps = [], [], 12
 for path in sorted(Path(sys.argv[1]).glob("*.mp4")):
-    shown = load_raw_clip(path, frames=24).frames
+    shown = list(load_raw_clip(path, frames=24).frames)
+    shown = shown[:1] * 9 + shown + shown[-1:] * 9
     truth.append([path.stem, len(frames) / fps, (len(frames) + len(shown)) / fps])
-    frames += list(shown)
+    frames += shown
 write_video(sys.argv[2], frames, fps)
 print(json.dumps(truth))
 """
@@ -38,7 +39,7 @@ def timed(name: str, words: list[str], where: Path, taken: dict[str, float]) -> 
     began = time.perf_counter()
     done = subprocess.run(words, cwd=where, capture_output=True, text=True, check=False)
     taken[name] = time.perf_counter() - began
-    print(f"{taken[name]:7.1f} s  {' '.join(words)[:100]}", flush=True)
+    print(f"{taken[name]:7.1f} s  {name}", flush=True)
     if done.returncode:
         sys.exit(f"failed: {done.stderr[-2000:]}")
     return done.stdout
