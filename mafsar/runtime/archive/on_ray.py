@@ -152,7 +152,8 @@ def actor_rows(
     import ray
     from ray.data import ActorPoolStrategy, DataContext, from_items
 
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cluster: Any = ray  # its own annotations leave this function out
+    resources: dict[str, float] = cluster.cluster_resources()
     gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
     on_gpu = gpus > 0 and pool.choice.device != "cpu"
     actors = max(1, min(pool.workers or cpus, len(rows), gpus if on_gpu else cpus))
