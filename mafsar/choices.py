@@ -295,7 +295,7 @@ def check_number(name: str, value: Any, least: float, most: float) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ArgumentTypeError(f"{name} must be a number, got {shown(value)[:60]}")
-    if not least <= value <= most:
+    if not least <= value <= most:  # type: ignore[operator]
         raise InputError(f"{name} must be between {least:g} and {most:g}, got {shown(value)[:60]}")
 
 
