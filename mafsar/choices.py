@@ -265,6 +265,14 @@ class EngineChoice:
         check_device(self.device)
 
 
+def is_finite(value: Any) -> bool:
+    """Whether a value is a finite number that float64 holds; not so of an integer of 400 digits."""
+    try:
+        return math.isfinite(value)
+    except (OverflowError, TypeError, ValueError):
+        return False
+
+
 def check_count(name: str, value: Any, least: int = 1) -> None:
     """Raises an error unless a value is a whole number of at least `least`.
 
@@ -287,8 +295,8 @@ def check_number(name: str, value: Any, least: float, most: float) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ArgumentTypeError(f"{name} must be a number, got {shown(value)[:60]}")
-    if not least <= float(value) <= most:
-        raise InputError(f"{name} must be between {least:g} and {most:g}, got {value:g}")
+    if not least <= value <= most:  # type: ignore[operator]
+        raise InputError(f"{name} must be between {least:g} and {most:g}, got {shown(value)[:60]}")
 
 
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -314,7 +322,7 @@ def check_views(views: object, words: tuple[str, ...] = ("auto", "raw")) -> None
 def check_far(far: object) -> None:
     """Raises InputError unless a false-accept rate is a number between 0 and 1."""
     if isinstance(far, bool) or not isinstance(far, (int, float)) or not 0.0 < far < 1.0:
-        raise InputError(f"far must be a number between 0 and 1, got {far!r}")
+        raise InputError(f"far must be a number between 0 and 1, got {shown(far)[:60]}")
 
 
 def check_threshold(threshold: object) -> None:
@@ -322,8 +330,10 @@ def check_threshold(threshold: object) -> None:
     if threshold in ("auto", "off"):
         return
     number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-    if not number or not 0.0 <= float(threshold) <= 1.0:  # type: ignore[arg-type]
-        raise InputError(f"threshold must be auto, off or a number from 0 to 1, got {threshold!r}")
+    if not number or not 0.0 <= threshold <= 1.0:  # type: ignore[operator]
+        raise InputError(
+            f"threshold must be auto, off or a number from 0 to 1, got {shown(threshold)[:60]}"
+        )
 
 
 def check_device(device: str) -> None:

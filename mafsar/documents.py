@@ -12,13 +12,13 @@ JSON text can be more than it seems.
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mafsar.choices import is_finite
 from mafsar.errors import InputError
 from mafsar.files import irregular
 
@@ -117,7 +117,7 @@ def number(
         fits = (
             isinstance(value, (int, float))
             and not isinstance(value, bool)
-            and math.isfinite(value)
+            and is_finite(value)
             and (least is None or value >= least)
             and (above is None or value > above)
             and (most is None or value <= most)

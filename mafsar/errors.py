@@ -106,6 +106,8 @@ def shown(value: Any) -> str:
     """A value as Python source; a path as a string."""
     if isinstance(value, Placeholder):
         return str.__str__(value)
+    if isinstance(value, int) and value.bit_length() > 256:  # thousands of digits have no repr
+        return f"an integer of {value.bit_length()} bits"
     if isinstance(value, (bool, int, float, str)) or value is None:
         return f"{value:g}" if isinstance(value, float) else repr(value)
     if isinstance(value, (list, tuple)):

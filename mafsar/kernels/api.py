@@ -175,7 +175,7 @@ def otam_alignment(distances: npt.NDArray[Any], lam: float = 0.5) -> npt.NDArray
 
     Raises:
         ArgumentTypeError: If `distances` is not floating.
-        InputError: If the shape or `lam` is not as above.
+        InputError: If the shape or `lam` is not as above, or if the alignment is not finite.
     """
     return numpy_ops.otam_alignment(distances, lam)
 

@@ -6,12 +6,11 @@ fake tensors alike. Order: type, dimensions, shape, dtype, device, then values.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from mafsar.choices import check_choice
-from mafsar.errors import ArgumentTypeError, InputError, MismatchError
+from mafsar.choices import check_choice, is_finite
+from mafsar.errors import ArgumentTypeError, InputError, MismatchError, shown
 
 FLOAT_KINDS = ("float16", "bfloat16", "float32", "float64")
 INTEGER_KINDS = ("int8", "int16", "int32", "int64", "uint8")
@@ -49,8 +48,8 @@ def check_metric(metric: object) -> None:
 
 def check_lam(lam: float) -> None:
     """Refuse a soft-min temperature that is not a positive finite number."""
-    if not (math.isfinite(lam) and lam > 0.0):
-        raise InputError(f"lam must be finite and > 0, got {lam}")
+    if not (is_finite(lam) and lam > 0.0):
+        raise InputError(f"lam must be finite and > 0, got {shown(lam)[:60]}")
 
 
 def check_floating(name: str, dtype: object) -> None:
@@ -156,7 +155,7 @@ def check_temporal_adapter(c: Any, weights: tuple[Any, ...], heads: int, eps: fl
     check_floating("c", c.dtype)
     if heads < 1 or width % heads:
         raise InputError(f"heads must divide D = {width}, got {heads}")
-    if not (math.isfinite(eps) and eps >= 0.0):
+    if not (is_finite(eps) and eps >= 0.0):
         raise InputError(f"eps must be finite and ≥ 0, got {eps}")
     down = tuple(weights[6].shape)
     if len(down) != 2 or down[0] < 1 or down[1] != width:

@@ -173,13 +173,17 @@ def bimhm_match(
 def mean_match(query: Any, prototypes: Any) -> Array:
     """See `mafsar.kernels.mean_match`."""
     left, right, _, _ = _checked_features(query, prototypes)
-    return numpy_reference.mean_match(left, right)
+    with np.errstate(over="ignore", invalid="ignore"):
+        costs = numpy_reference.mean_match(left, right)
+    return _finite(costs, "query and prototypes")
 
 
 def frame_distances(query: Any, prototypes: Any) -> Array:
     """See `mafsar.kernels.frame_distances`."""
     left, right, _, _ = _checked_features(query, prototypes)
-    return numpy_reference.frame_distances(left, right)
+    with np.errstate(over="ignore", invalid="ignore"):
+        distances = numpy_reference.frame_distances(left, right)
+    return _finite(distances, "query and prototypes")
 
 
 def otam_alignment(distances: Any, lam: float = 0.5) -> Array:
@@ -188,7 +192,8 @@ def otam_alignment(distances: Any, lam: float = 0.5) -> Array:
     checks.check_lam(lam)
     module = native()
     if module is None or array.dtype == np.float64:
-        return numpy_reference.otam_gradient(array, lam)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _finite(numpy_reference.otam_gradient(array, lam), "distances")
     ones = np.ones(array.shape[:-2], dtype=np.float32)
     out = np.empty_like(array)
     module.align_backward(
@@ -203,4 +208,4 @@ def otam_alignment(distances: Any, lam: float = 0.5) -> Array:
         True,
         _address(out),
     )
-    return out
+    return _finite(out, "distances")

@@ -244,7 +244,7 @@ def _clock(
         return np.arange(count) / rate, count / rate
     try:
         clock = np.asarray(times, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name}: times must be numbers of seconds, one for each frame") from None
     if clock.shape != (count,):
         got = str(len(clock)) if clock.ndim == 1 else f"shape {clock.shape}"
@@ -274,6 +274,8 @@ def _clock(
 def _rate(fps: Any, name: str) -> float:
     try:
         rate = float(fps)
+    except OverflowError:
+        rate = math.inf
     except (TypeError, ValueError):
         raise InputError(f"{name}: fps must be a number, got {type(fps).__name__}") from None
     if not (math.isfinite(rate) and rate > 0):

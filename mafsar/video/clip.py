@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mafsar.choices import is_finite
 from mafsar.errors import InputError, VideoError
 from mafsar.video.container import open_video
 from mafsar.video.crop import crop_of
@@ -285,7 +285,7 @@ def _part(
 ) -> tuple[float, float]:
     """Returns (begin, length) of the part to use, in seconds."""
     for name, value in (("start", start), ("end", end)):
-        if value is not None and not (math.isfinite(value) and value >= 0):
+        if value is not None and not (is_finite(value) and value >= 0):
             raise VideoError(f"{path}: {name} must be a number of seconds ≥ 0, got {value}")
     begin = start or 0.0
     if begin > 0 and begin >= duration:

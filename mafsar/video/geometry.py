@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from mafsar.choices import is_finite
 from mafsar.errors import InputError, option
 
 Fit = Literal["crop", "pad"]
@@ -140,7 +140,7 @@ def _checked_roi(roi: Any) -> Roi:
     named = option(roi=values)
     if len(values) != 4:
         raise InputError(named, f": {len(values)} numbers instead of four; {_ROI_HINT}")
-    if not all(math.isfinite(value) for value in values):
+    if not all(is_finite(value) for value in values):
         raise InputError(named, f": every number must be finite; {_ROI_HINT}")
     x, y, w, h = values
     for name, value in (("X", x), ("Y", y)):

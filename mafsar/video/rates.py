@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+from mafsar.choices import is_finite
 from mafsar.errors import InputError, option
 
 LOWEST_FPS = 1e-6
@@ -20,7 +19,7 @@ def check_clock(ignore_clock: float | None) -> None:
     """
     if ignore_clock is None:
         return
-    if not (math.isfinite(ignore_clock) and ignore_clock > 0):
+    if not (is_finite(ignore_clock) and ignore_clock > 0):
         raise InputError(option(ignore_clock=ignore_clock), ": must be frames per second, > 0")
     if not LOWEST_FPS <= ignore_clock <= HIGHEST_FPS:
         raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterable
 from fractions import Fraction
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from mafsar.choices import is_finite
 from mafsar.errors import InputError, VideoError
 from mafsar.files import beside
 from mafsar.video.container import quiet_av
@@ -49,7 +49,7 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], fps: float | Fra
         VideoError: The file cannot be written.
     """
     path = Path(path)
-    if not (math.isfinite(fps) and fps > 0):
+    if not (is_finite(fps) and fps > 0):
         raise InputError(f"fps must be > 0, got {fps}")
     temporary = beside(path, f".{os.getpid()}.part")
     av = quiet_av()
