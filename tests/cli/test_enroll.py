@@ -92,7 +92,10 @@ def test_adding_in_place_and_elsewhere(scene: Path, tmp_path: Path) -> None:
         ([], "no place for the bank; add -o BANK.safetensors"),
         (["-o", "b.bank"], "name it b.safetensors"),
         (["-o", "b.safetensors", "--none", "x"], "--none x: no such file or folder"),
-        (["-o", "b.safetensors", "--none", "rtsp://camera/1"], "--none rtsp://camera/1: a camera"),
+        (
+            ["-o", "b.safetensors", "--none", "rtsp://127.0.0.1:1/1"],
+            "error: rtsp://127.0.0.1:1/1: cannot be opened",
+        ),
         (["-o", "b.safetensors", "--roi", "1,2"], "--roi 1,2"),
     ],
 )
