@@ -25,6 +25,7 @@ from mafsar.video.pictures import check_part, is_picture_clip, open_pictures
 from mafsar.video.preprocess import arrange, fitted, resize, short_side_size, to_square
 from mafsar.video.sampling import segment_times
 from mafsar.video.scan import read_timeline
+from mafsar.video.source import refuse_irregular
 from mafsar.video.timeline import Timeline
 
 READING_RULES = 2
@@ -208,6 +209,7 @@ def _take(
     """Chooses and decodes the frames of any kind of clip."""
     if frames < 1:
         raise InputError(f"frames must be at least 1, got {frames}")
+    refuse_irregular(path)  # before anything looks into it
     if not is_picture_clip(path):
         return _take_video(path, frames, start, end, rng, threads, strategy, ignore_clock)
     clip = open_pictures(path)

@@ -166,6 +166,8 @@ def content_kind(path: str, size: int, changed_ns: int) -> Kind | None:  # noqa:
 def is_heif(path: Path) -> bool:
     """Whether a file is a HEIF picture, which FFmpeg reads, and not an AVIF, which Pillow reads."""
     try:
+        if not path.is_file():  # a pipe would block
+            return False
         with path.open("rb") as file:
             return _is_heif(file.read(_BRAND_BYTES))
     except (OSError, ValueError):
