@@ -78,6 +78,7 @@ kill: $(VENV)/.test  ## kill enroll, add, train, export and pack at 200 random m
 
 test-slow: $(VENV)/.test  ## run the tests that take minutes
 	$(BIN)/pytest -m slow --timeout 3600
+	PRECISIONS="fp16 int8" sh tests/edge/run.sh $(PYTHON) build/edge
 
 # The Python of JetPack 6, where this machine has one; else the headers of $(PYTHON) stand in.
 PYTHON310 ?= $(shell for p in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python3.10; do $$p -c '' 2>/dev/null && echo $$p && break; done)
