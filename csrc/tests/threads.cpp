@@ -1,5 +1,6 @@
 // Calls every CPU launcher from many threads at once and compares each result, bit by bit, with
-// that of a caller who is alone. The pool's size is the same: gradients may depend on it. tests/kernels/test_sanitizers.py builds it with ThreadSanitizer.
+// that of a caller who is alone. The pool's size is the same: gradients may depend on it.
+// tests/kernels/test_sanitizers.py builds it with ThreadSanitizer.
 //
 // Prints the number of calls, or returns 1 at the first difference.
 #include <atomic>
