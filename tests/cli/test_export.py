@@ -63,7 +63,8 @@ def test_onnx_is_verified_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     importlib.util.find_spec("tensorrt_rtx") is None,
     reason="real engines need tensorrt_rtx: pip install 'mafsar[trt-rtx]'",
 )
-@pytest.mark.parametrize("model", ["", pytest.param("vit-b-32:random", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["", "vit-b-32:random"])
 def test_the_user_s_own_line(model: str) -> None:
     """`mafsar export --engine trt`, as the user wrote it, on a machine with or without a GPU."""
     done = runner.invoke(app, ["export", *model.split(), "--engine", "trt"])
