@@ -6,8 +6,6 @@ With --data, real clips follow: folders of class folders, where a `personNN` in 
 people of support and query apart, and scenes6, where each part of the videos is the support once.
 
     python benchmarks/starter.py [--model tiny] [--episodes 2000] [--clips 12] [--data DIR]... [--views raw]... [--write]
-
-Differences between rows of one set are paired, over the same episodes.
 """
 
 from __future__ import annotations
@@ -96,7 +94,7 @@ def _evaluated(
 ) -> Row:
     found = mafsar.evaluate(
         model, data, way=way, shot=1, episodes=episodes, text="off", views=_views(views),
-        groups=groups, split=None,
+        groups=groups,
     )  # fmt: skip
     return {
         "set": what,

@@ -50,15 +50,7 @@ def match(
         ),
     ] = "auto",
     far: opt.FarOption = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            "--alpha",
-            metavar="X",
-            callback=opt.check_unit,
-            help="Weight of the class names, from 0 to 1. Default: the bank's.",
-        ),
-    ] = None,
+    alpha: opt.AlphaOption = None,
     metric: opt.MetricOption = None,
     batch: Annotated[
         int | None,
@@ -69,9 +61,7 @@ def match(
             help="Queries encoded at once. Default: 1 on a CPU, 8 on a GPU.",
         ),
     ] = None,
-    csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="F", help="Also write a CSV.")
-    ] = None,
+    csv: opt.CsvOption = None,
     save_video: Annotated[
         Path | None,
         typer.Option(

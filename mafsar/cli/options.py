@@ -197,6 +197,16 @@ ViewsOption = Annotated[
         " with the weight W from 0 to 1. auto: the bank's or the model's choice.",
     ),
 ]
+AlphaOption = Annotated[
+    float | None,
+    typer.Option(
+        "--alpha",
+        metavar="X",
+        callback=check_unit,
+        help="Weight of the class names, from 0 to 1. Default: the bank's.",
+    ),
+]
+CsvOption = Annotated[Path | None, typer.Option("--csv", metavar="F", help="Also write a CSV.")]
 FarOption = Annotated[
     float | None,
     typer.Option(

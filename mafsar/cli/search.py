@@ -54,21 +54,11 @@ def search(
         ),
     ] = "auto",
     far: opt.FarOption = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            "--alpha",
-            metavar="X",
-            callback=opt.check_unit,
-            help="Weight of the class names, from 0 to 1. Default: the bank's.",
-        ),
-    ] = None,
+    alpha: opt.AlphaOption = None,
     text: opt.TextOption = "auto",
     views: opt.ViewsOption = "auto",
     metric: opt.MetricOption = None,
-    csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="F", help="Also write a CSV.")
-    ] = None,
+    csv: opt.CsvOption = None,
     report: Annotated[
         Path | None,
         typer.Option(

@@ -139,14 +139,10 @@ class MafsarNetwork(nn.Module):
         return pixels * self.pixel_scale[:, None, None] + self.pixel_shift[:, None, None]
 
     def _encode(self, frames: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
-        pixels, beside = self.see_photo(frames)
-        features, pooled = self.encode_tower(pixels, text)
-        if beside is None:
-            return features, pooled
-        return torch.cat([features, beside], dim=-1), F.pad(pooled, (0, beside.shape[-1]))
+        return self.encode_seen(*self.see_photo(frames), text)
 
     def see_photo(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Splits the encoder into what both branches share and what `encode_tower` does.
+        """What both branches share of encoding clips; `encode_seen` does the rest.
 
         Args:
             frames: As in `encode_query`.
@@ -161,6 +157,24 @@ class MafsarNetwork(nn.Module):
         beside = self._see(self.photo, pixels)
         small = F.avg_pool2d(pixels.flatten(0, 1), 2)
         return torch.unflatten(small, 0, pixels.shape[:2]), beside
+
+    def encode_seen(
+        self, pixels: Tensor, beside: Tensor | None, text: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Encodes clips by one branch, of which `see_photo` gave `pixels` and `beside`.
+
+        Args:
+            pixels: See `see_photo`.
+            beside: See `see_photo`.
+            text: As for `encode_support`, or None for the query branch.
+
+        Returns:
+            As `encode_query`.
+        """
+        features, pooled = self.encode_tower(pixels, text)
+        if beside is None:
+            return features, pooled
+        return torch.cat([features, beside], dim=-1), F.pad(pooled, (0, beside.shape[-1]))
 
     def encode_tower(self, pixels: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
         """Encodes clips by the adapted tower alone, without a photo embedding.

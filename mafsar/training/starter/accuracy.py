@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mafsar.choices import Branch, Scoring
@@ -121,12 +120,9 @@ def encode_pool(
     def encode(start: int) -> tuple[Tensor, Tensor, Tensor]:
         frames = torch.from_numpy(pool.frames[start : start + _CLIPS])
         words = texts[torch.from_numpy(pool.labels[start : start + _CLIPS])]
-        pixels, photo = network.see_photo(frames)
-        query, pooled = network.encode_tower(pixels, None)
-        support, _ = network.encode_tower(pixels, words)
-        if photo is not None:
-            query, support = (torch.cat([one, photo], dim=-1) for one in (query, support))
-            pooled = F.pad(pooled, (0, photo.shape[-1]))
+        seen = network.see_photo(frames)
+        query, pooled = network.encode_seen(*seen, None)
+        support, _ = network.encode_seen(*seen, words)
         return query, support, pooled
 
     # Clips beside each other, each on one thread, are faster than threads inside an operation.
