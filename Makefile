@@ -66,8 +66,9 @@ ifdef CLIPS
 endif
 	@echo "try your own clips: $(BIN)/mafsar match SUPPORT QUERY (SUPPORT/CLASS/clip.mp4)" >&2
 
+# Each worker of a file of tests needs up to 3 GB.
 test: $(VENV)/.test  ## run the tests on the built wheel
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 FUZZ_MINUTES ?= 20
 fuzz: $(VENV)/.test  ## give thousands of damaged inputs to every door, and note what became of them in docs/reliability.md
