@@ -69,12 +69,16 @@ endif
 test: $(VENV)/.test  ## run the tests on the built wheel
 	$(BIN)/pytest
 
+# The native code is fuzzed by clang's libFuzzer (sudo apt-get install clang), the parsers by atheris.
 FUZZ_MINUTES ?= 20
+FUZZ_GUIDED ?= 30
 fuzz: $(VENV)/.test  ## give thousands of damaged inputs to every door, and note what became of them in docs/reliability.md
-	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES) --write docs/reliability.md
+	-$(PIP) install --quiet --group fuzz
+	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES) --guided $(FUZZ_GUIDED) --write docs/reliability.md
 
-kill: $(VENV)/.test  ## kill enroll, add, train, export and pack at 200 random moments; notes what was left in docs/reliability.md
-	$(BIN)/python -W ignore tests/faults/kill.py --write docs/reliability.md
+kill: $(VENV)/.test  ## kill enroll, add, train, export, pack and watch at 200 random moments, noted in docs/reliability.md; goes on where it was stopped
+	mkdir -p build
+	$(BIN)/python -W ignore tests/faults/kill.py --kept build/kills.json --write docs/reliability.md
 
 test-slow: $(VENV)/.test  ## run the tests that take minutes
 	$(BIN)/pytest -m slow --timeout 3600

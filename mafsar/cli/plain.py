@@ -1,8 +1,9 @@
 """Text for a terminal: what a name of a class or file says must not steer the terminal.
 
-An escape character in a label could clear the screen, change the title, or type into the shell.
-Everything that the command line prints passes `plain`: its tables and lines, its messages on
-stderr. JSON Lines escape control characters by themselves.
+An escape character in a label could clear the screen, change the title, or type into the shell. An
+override of the writing direction could show `gpj.exe` as `exe.jpg`. Everything that the command
+line prints passes `plain`: its tables and lines, its messages on stderr. JSON Lines escape control
+characters by themselves.
 """
 
 from __future__ import annotations
@@ -12,16 +13,23 @@ from typing import TextIO
 _KEPT = "\n\t"
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
 _ESCAPES = {code: f"\\x{code:02x}" for code in _CONTROLS if chr(code) not in _KEPT}
-_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+# Embeddings, overrides and isolates of the writing direction, and separators of lines. The marks
+# U+200E and U+200F stay: they move only what stands next to them.
+_STEERING = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029]
+_ESCAPES |= {code: f"\\u{code:04x}" for code in _STEERING}
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_STEERING)}
 
 
 def plain(text: str) -> str:
-    r"""The text with its control characters (C0, DEL, C1) as \x1b; line feeds and tabs stay."""
+    r"""The text with control characters (C0, DEL, C1) as \x1b and those that turn it as \u202e.
+
+    Line feeds and tabs stay.
+    """
     return text.translate(_ESCAPES)
 
 
 def plain_json(line: str) -> str:
-    r"""JSON with the control characters that JSON allows in strings (DEL, C1) as \u009b."""
+    r"""JSON with what it allows in strings and `plain` does not show (DEL, C1, U+202E) as \u009b."""
     return line.translate(_JSON_ESCAPES)
 
 
