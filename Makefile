@@ -9,7 +9,7 @@ SOURCES := $(shell find mafsar export csrc -type f ! -name '*.pyc') CMakeLists.t
 # Warnings are errors here and in CI, never for someone who installs the package.
 export MAFSAR_WERROR := 1
 
-.PHONY: help demo test fuzz kill test-slow test-edge test-oldest test-aarch64 test-live release figures lint format typecheck docs bench wheel starter clean preflight
+.PHONY: help demo test fuzz kill test-slow test-edge test-oldest test-aarch64 test-processors test-live release figures lint format typecheck docs bench wheel starter clean preflight
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -110,6 +110,10 @@ test-aarch64: $(VENV)/.test  ## cross-compile csrc and run its tests under qemu
 	@command -v qemu-aarch64 >/dev/null 2>&1 || { echo "error: qemu-aarch64 is missing; install it: sudo apt-get install qemu-user" >&2; exit 1; }
 	$(PIP) install --quiet --group aarch64
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON310="$(PYTHON310)" $(BIN)/pytest -m aarch64 tests/edge/test_aarch64.py
+
+test-processors: $(VENV)/.test  ## run fast tests on emulated processors with and without AVX2
+	@command -v qemu-x86_64 >/dev/null 2>&1 || { echo "error: qemu-x86_64 is missing; install it: sudo apt-get install qemu-user" >&2; exit 1; }
+	$(BIN)/pytest -m slow tests/edge/test_processors.py --timeout 3600
 
 # Real servers and a real browser: gst-rtsp-server for RTSP, mosquitto for MQTT, Chromium for the studio.
 # Installed where absent, as root or by sudo.

@@ -235,6 +235,28 @@ def own_files(folder: Path, name: str) -> Iterator[tuple[Path, os.stat_result]]:
                     yield path, state
 
 
+def foreign_entry(folder: Path, own: str) -> str | None:
+    """What in a folder is somebody else's, so that the folder must not be replaced as a whole.
+
+    Args:
+        folder: The folder. Folders in it count by what is in them; links are entries of their own.
+        own: A regular expression that the paths of own files fit, relative to the folder.
+
+    Returns:
+        The path of the first other entry within the folder, or None.
+    """
+    waiting = [folder]
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            if is_plain_folder(path):
+                waiting.append(path)
+                continue
+            within = path.relative_to(folder).as_posix()
+            if not re.fullmatch(own, within):
+                return within
+    return None
+
+
 def own_folders(folder: Path, name: str) -> Iterator[Path]:
     """Yields the folders in a folder whose whole name fits a regular expression; links are passed over."""
     for path in plain_entries(folder):

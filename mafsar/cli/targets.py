@@ -23,6 +23,7 @@ def check_outputs(
     *,
     inputs: Mapping[str, Iterable[str | Path | None]] | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    growing: Outputs | None = None,
 ) -> None:
     """Stops before any work where an output would destroy something.
 
@@ -32,6 +33,7 @@ def check_outputs(
         inputs: What the run reads, by the word for it: "the query", "the support".
         kinds: What each flag writes; "text" where it is not named. With ``--overwrite``, too, only
             a file of the same kind is replaced.
+        growing: Outputs that are appended to, so that they may exist.
 
     Raises:
         InputError: Two outputs are the same file; one is an input, or lies in a frame folder that
@@ -39,7 +41,7 @@ def check_outputs(
     """
     listed = [
         (flag, path)
-        for flag, value in outputs.items()
+        for flag, value in {**outputs, **(growing or {})}.items()
         for path in ([] if value is None else [value] if isinstance(value, Path) else value)
     ]
     kinds = kinds or {}

@@ -147,6 +147,7 @@ def watch(
             "the source": [place.where for place in places if place.kind == "file"],
         },
         kinds={"--save-video": "video"},
+        growing={"--jsonl": jsonl},
     )
     options = WatchOptions(
         window=opt.window_lengths(window),

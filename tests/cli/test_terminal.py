@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mafsar.cli import voice
 from mafsar.cli.app import build_app
-from mafsar.cli.plain import plain, plain_json
+from mafsar.plain import plain, plain_json
 
 pytestmark = pytest.mark.usefixtures("pixels")
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

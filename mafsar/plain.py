@@ -2,8 +2,8 @@
 
 An escape character in a label could clear the screen, change the title, or type into the shell. An
 override of the writing direction could show `gpj.exe` as `exe.jpg`. Everything that the command
-line prints passes `plain`: its tables and lines, its messages on stderr. JSON Lines escape control
-characters by themselves.
+line prints passes `plain`: its tables and lines, its messages on stderr; so does what a page shows.
+JSON Lines escape most control characters by themselves, `plain_json` the rest.
 """
 
 from __future__ import annotations
