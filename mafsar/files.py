@@ -15,7 +15,7 @@ from mafsar.errors import InputError, MafsarError, option
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Kind = Literal["text", "picture", "video", "bank", "store"]
+Kind = Literal["text", "page", "picture", "video", "bank", "store"]
 _LONGEST_NAME = 255  # bytes, on every file system in use
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -215,6 +215,7 @@ def refuse_other_kind(path: Path, kind: Kind, name: str = "") -> None:
 
 _KINDS: dict[Kind, tuple[str, Callable[[bytes], bool]]] = {
     "text": ("a text file", lambda head: not _CONTROLS & set(head)),
+    "page": ("a page of HTML", lambda head: head.lstrip().lower().startswith(b"<!doctype html")),
     "picture": ("a PNG picture", lambda head: head.startswith(b"\x89PNG\r\n")),
     "video": ("an MP4 video", lambda head: head[4:8] == b"ftyp"),
     "bank": ("a bank", lambda head: b'"__metadata__":{"' in head and b'mafsar"' in head),

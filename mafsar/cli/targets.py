@@ -31,8 +31,8 @@ def check_outputs(
         outputs: Output, or outputs in one folder, by flag. A folder exists where it is not empty.
         overwrite: The user's ``--overwrite``.
         inputs: What the run reads, by the word for it: "the query", "the support".
-        kinds: What each flag writes; "text" where it is not named. With ``--overwrite``, too, only
-            a file of the same kind is replaced.
+        kinds: What each flag writes; a page for ``--report`` and "text" for others where it is not
+            named. With ``--overwrite``, too, only a file of the same kind is replaced.
         growing: Outputs that are appended to, so that they may exist.
 
     Raises:
@@ -51,7 +51,10 @@ def check_outputs(
     if not overwrite:
         refuse_existing(outputs)
     for flag, path in listed:
-        refuse_other_kind(path, kinds.get(flag, "text"), f"{flag} {path}")
+        if path.name in _MODEL_FILES and is_file(path):
+            raise InputError(f"{flag} {path}: belongs to a bundle or a run; name another file")
+        kind = kinds.get(flag, "page" if flag == "--report" else "text")
+        refuse_other_kind(path, kind, f"{flag} {path}")
 
 
 def refuse_places(listed: Iterable[tuple[str, Path]]) -> None:

@@ -144,6 +144,7 @@ def watch(
         overwrite,
         inputs={
             "the support": [support],
+            "the model": [model],
             "the source": [place.where for place in places if place.kind == "file"],
         },
         kinds={"--save-video": "video"},
