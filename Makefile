@@ -26,14 +26,22 @@ preflight:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: $(PYTHON) is missing; install it: sudo apt-get install python3 python3-venv python3-dev" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: mafsar needs Python >= 3.10, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: python3-venv is missing; install it: sudo apt-get install python3-venv" >&2; exit 1; }
-	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "error: the Python headers (Python.h) are missing; install them: sudo apt-get install python3-dev" >&2; exit 1; }
-	@command -v $${CXX:-c++} >/dev/null 2>&1 || { echo "error: no C++ compiler ($${CXX:-c++}); install one: sudo apt-get install g++" >&2; exit 1; }
+	@[ -n "$(RELEASED)" ] || $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "error: the Python headers (Python.h) are missing; install them: sudo apt-get install python3-dev" >&2; exit 1; }
+	@[ -n "$(RELEASED)" ] || command -v $${CXX:-c++} >/dev/null 2>&1 || { echo "error: no C++ compiler ($${CXX:-c++}); install one: sudo apt-get install g++" >&2; exit 1; }
 
 $(BIN)/python: | preflight
 	$(call step,making the environment $(VENV),$(PYTHON) -m venv $(VENV) && $(PIP) install --quiet --upgrade "pip>=25.1")
 
+# The wheel of `make release` for this Python, where it is not older than the sources and this machine
+# would not compile more than it has (the CUDA kernels): then nothing is compiled.
+TAG = cp$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null)
+RELEASED = $(shell command -v nvcc >/dev/null 2>&1 || for w in $$(ls dist/release/*-$(TAG)-*_$$(uname -m).whl 2>/dev/null); do \
+	[ -n "$$(find $(SOURCES) -newer $$w 2>/dev/null | head -n 1)" ] || echo $$w; done | head -n 1)
+
 dist/.built: $(SOURCES) | $(BIN)/python
-	$(call step,building mafsar (compiles the C++ kernels; about a minute),rm -rf dist && mkdir dist && $(PIP) wheel --quiet --no-deps --wheel-dir dist .)
+	@mkdir -p dist && rm -f dist/*.whl
+	@[ -z "$(RELEASED)" ] || { cp "$(RELEASED)" dist/ && echo "using $(RELEASED)" >&2; }
+	$(call step,building mafsar (compiles the C++ kernels; about a minute),ls dist/*.whl >/dev/null 2>&1 || $(PIP) wheel --quiet --no-deps --wheel-dir dist .)
 	@touch $@
 
 $(VENV)/.edge: dist/.built
