@@ -9,7 +9,7 @@ SOURCES := $(shell find mafsar export csrc -type f ! -name '*.pyc') CMakeLists.t
 # Warnings are errors here and in CI, never for someone who installs the package.
 export MAFSAR_WERROR := 1
 
-.PHONY: help demo test fuzz kill test-slow test-edge test-oldest test-aarch64 test-live release figures lint format typecheck docs bench wheel starter clean preflight
+.PHONY: help demo test fuzz kill test-slow test-edge test-oldest test-aarch64 test-processors test-live release figures lint format typecheck docs bench wheel starter clean preflight
 
 help:  ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,14 +26,22 @@ preflight:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "error: $(PYTHON) is missing; install it: sudo apt-get install python3 python3-venv python3-dev" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: mafsar needs Python >= 3.10, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: python3-venv is missing; install it: sudo apt-get install python3-venv" >&2; exit 1; }
-	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "error: the Python headers (Python.h) are missing; install them: sudo apt-get install python3-dev" >&2; exit 1; }
-	@command -v $${CXX:-c++} >/dev/null 2>&1 || { echo "error: no C++ compiler ($${CXX:-c++}); install one: sudo apt-get install g++" >&2; exit 1; }
+	@[ -n "$(RELEASED)" ] || $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "error: the Python headers (Python.h) are missing; install them: sudo apt-get install python3-dev" >&2; exit 1; }
+	@[ -n "$(RELEASED)" ] || command -v $${CXX:-c++} >/dev/null 2>&1 || { echo "error: no C++ compiler ($${CXX:-c++}); install one: sudo apt-get install g++" >&2; exit 1; }
 
 $(BIN)/python: | preflight
 	$(call step,making the environment $(VENV),$(PYTHON) -m venv $(VENV) && $(PIP) install --quiet --upgrade "pip>=25.1")
 
+# The wheel of `make release` for this Python, where it is not older than the sources and this machine
+# would not compile more than it has (the CUDA kernels): then nothing is compiled.
+TAG = cp$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])' 2>/dev/null)
+RELEASED = $(shell command -v nvcc >/dev/null 2>&1 || for w in $$(ls dist/release/*-$(TAG)-*_$$(uname -m).whl 2>/dev/null); do \
+	[ -n "$$(find $(SOURCES) -newer $$w 2>/dev/null | head -n 1)" ] || echo $$w; done | head -n 1)
+
 dist/.built: $(SOURCES) | $(BIN)/python
-	$(call step,building mafsar (compiles the C++ kernels; about a minute),rm -rf dist && mkdir dist && $(PIP) wheel --quiet --no-deps --wheel-dir dist .)
+	@mkdir -p dist && rm -f dist/*.whl
+	@[ -z "$(RELEASED)" ] || { cp "$(RELEASED)" dist/ && echo "using $(RELEASED)" >&2; }
+	$(call step,building mafsar (compiles the C++ kernels; about a minute),ls dist/*.whl >/dev/null 2>&1 || $(PIP) wheel --quiet --no-deps --wheel-dir dist .)
 	@touch $@
 
 $(VENV)/.edge: dist/.built
@@ -70,12 +78,16 @@ endif
 test: $(VENV)/.test  ## run the tests on the built wheel
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
+# The native code is fuzzed by clang's libFuzzer (sudo apt-get install clang), the parsers by atheris.
 FUZZ_MINUTES ?= 20
+FUZZ_GUIDED ?= 30
 fuzz: $(VENV)/.test  ## give thousands of damaged inputs to every door, and note what became of them in docs/reliability.md
-	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES) --write docs/reliability.md
+	-$(PIP) install --quiet --group fuzz
+	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES) --guided $(FUZZ_GUIDED) --write docs/reliability.md
 
-kill: $(VENV)/.test  ## kill enroll, add, train, export and pack at 200 random moments; notes what was left in docs/reliability.md
-	$(BIN)/python -W ignore tests/faults/kill.py --write docs/reliability.md
+kill: $(VENV)/.test  ## kill enroll, add, train, export, pack and watch at 200 random moments, noted in docs/reliability.md; goes on where it was stopped
+	mkdir -p build
+	$(BIN)/python -W ignore tests/faults/kill.py --kept build/kills.json --write docs/reliability.md
 
 test-slow: $(VENV)/.test  ## run the tests that take minutes
 	$(BIN)/pytest -m slow --timeout 3600
@@ -107,6 +119,10 @@ test-aarch64: $(VENV)/.test  ## cross-compile csrc and run its tests under qemu
 	@command -v qemu-aarch64 >/dev/null 2>&1 || { echo "error: qemu-aarch64 is missing; install it: sudo apt-get install qemu-user" >&2; exit 1; }
 	$(PIP) install --quiet --group aarch64
 	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON310="$(PYTHON310)" $(BIN)/pytest -m aarch64 tests/edge/test_aarch64.py
+
+test-processors: $(VENV)/.test  ## run fast tests on emulated processors with and without AVX2
+	@command -v qemu-x86_64 >/dev/null 2>&1 || { echo "error: qemu-x86_64 is missing; install it: sudo apt-get install qemu-user" >&2; exit 1; }
+	$(BIN)/pytest -m slow tests/edge/test_processors.py --timeout 3600
 
 # Real servers and a real browser: gst-rtsp-server for RTSP, mosquitto for MQTT, Chromium for the studio.
 # Installed where absent, as root or by sudo.

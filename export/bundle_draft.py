@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,13 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from mafsar.documents import parse_json, read_text
-from mafsar.errors import InputError, option
+from mafsar.errors import InputError, MafsarError, option
 from mafsar.export.bundle_folder import replace_folder, unwritable
 from mafsar.export.thresholds import thresholds
-from mafsar.files import file_sha256
-from mafsar.model.names import MANIFEST, graph_file, weights_file
+from mafsar.files import file_sha256, foreign_entry
+from mafsar.model.names import MANIFEST, TOKENIZER_FILE, graph_file, weights_file
 from mafsar.runtime.encoder import ModelSpec
-from mafsar.runtime.engines.bundle import ENGINES_FOLDER, Bundle, spec_of, temporal_contract
+from mafsar.runtime.engines.bundle import (
+    ENGINES_FOLDER,
+    Bundle,
+    read_manifest,
+    spec_of,
+    temporal_contract,
+)
 from mafsar.runtime.engines.negatives import NEGATIVES_FILE
 from mafsar.runtime.engines.probe import PROBE_FILE
 
@@ -154,6 +161,34 @@ def check_replaceable(out: Path) -> None:
             f"{out}: a file, but a bundle is a folder; choose another ",
             option("out"),
             ", such as NAME.mafsar",
+        )
+
+
+def refuse_foreign(out: Path, *, kept: bool) -> None:
+    """Refuses to replace a bundle in which somebody keeps files of their own.
+
+    Args:
+        out: The bundle; it need not exist.
+        kept: Whether the new bundle starts from it: files beside the graphs are then copied.
+
+    Raises:
+        InputError: A file would be lost.
+    """
+    if not out.is_dir():
+        return
+    names = [MANIFEST, TOKENIZER_FILE, PROBE_FILE, NEGATIVES_FILE]
+    with contextlib.suppress(MafsarError):  # a damaged manifest lists nothing
+        listed = read_manifest(out).get("files")
+        names += map(str, listed if isinstance(listed, dict) else ())
+    own = "|".join(map(re.escape, names))
+    # Hidden: unfinished files, and those of file managers.
+    own = rf"{_GRAPHS_AND_WEIGHTS.pattern}|{own}|{ENGINES_FOLDER}/[^/]+|(.*/)?\.[^/]+|Thumbs\.db"
+    foreign = foreign_entry(out, rf"{own}|[^/]+" if kept else own)
+    if foreign is not None:
+        raise InputError(
+            f"{out}: holds {foreign!r}, which no bundle has, so it is not replaced; move it, or choose "
+            "another ",
+            option("out"),
         )
 
 

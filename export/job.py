@@ -13,7 +13,12 @@ from typing import Any
 
 from mafsar.choices import Precision
 from mafsar.errors import InputError, MafsarError, Placeholder, call, option
-from mafsar.export.bundle_draft import BundleDraft, bundle_draft, check_replaceable
+from mafsar.export.bundle_draft import (
+    BundleDraft,
+    bundle_draft,
+    check_replaceable,
+    refuse_foreign,
+)
 from mafsar.export.bundle_folder import locked, unwritable
 from mafsar.export.engines.add import add_engines
 from mafsar.export.engines.check import verify_engines
@@ -149,6 +154,7 @@ def _export(
     start = source.bundle
     if _can_be_added_to(target, source, options):
         start = target
+    refuse_foreign(target, kept=start == target)
     artefacts: list[Artefact] = []
     model_name = ""
     if options.engine == "onnx" or start != target or not _has_graphs(target, options):

@@ -15,7 +15,7 @@ from mafsar.errors import InputError, MafsarError, option
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Kind = Literal["text", "picture", "video", "bank", "store"]
+Kind = Literal["text", "page", "picture", "video", "bank", "store"]
 _LONGEST_NAME = 255  # bytes, on every file system in use
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
@@ -215,6 +215,7 @@ def refuse_other_kind(path: Path, kind: Kind, name: str = "") -> None:
 
 _KINDS: dict[Kind, tuple[str, Callable[[bytes], bool]]] = {
     "text": ("a text file", lambda head: not _CONTROLS & set(head)),
+    "page": ("a page of HTML", lambda head: head.lstrip().lower().startswith(b"<!doctype html")),
     "picture": ("a PNG picture", lambda head: head.startswith(b"\x89PNG\r\n")),
     "video": ("an MP4 video", lambda head: head[4:8] == b"ftyp"),
     "bank": ("a bank", lambda head: b'"__metadata__":{"' in head and b'mafsar"' in head),
@@ -233,6 +234,28 @@ def own_files(folder: Path, name: str) -> Iterator[tuple[Path, os.stat_result]]:
                 state = path.lstat()
                 if stat.S_ISREG(state.st_mode):
                     yield path, state
+
+
+def foreign_entry(folder: Path, own: str) -> str | None:
+    """What in a folder is somebody else's, so that the folder must not be replaced as a whole.
+
+    Args:
+        folder: The folder. Folders in it count by what is in them; links are entries of their own.
+        own: A regular expression that the paths of own files fit, relative to the folder.
+
+    Returns:
+        The path of the first other entry within the folder, or None.
+    """
+    waiting = [folder]
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            if is_plain_folder(path):
+                waiting.append(path)
+                continue
+            within = path.relative_to(folder).as_posix()
+            if not re.fullmatch(own, within):
+                return within
+    return None
 
 
 def own_folders(folder: Path, name: str) -> Iterator[Path]:

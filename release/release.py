@@ -1,11 +1,13 @@
 """Builds the wheels and the source archive of a release, checks them, and tries each of them.
 
-    python release/release.py [--python PYTHON …] [--out dist/release] [--compiler zig|system] [--no-try]
+    python release/release.py [--python PYTHON …] [--out dist/release] [--compiler zig|system]
+                              [--no-try] [--work DIR]
 
 Each wheel is compiled for glibc 2.28 by zig's C++ compiler, which comes from PyPI, without CUDA; where zig
 cannot be had, by the system's compiler. `auditwheel` gives it the lowest tag that its symbols allow, and
 the tag is printed. Then every wheel is installed into an empty environment and answers a query: the time
-from the start of `pip install` to the first answer is printed.
+from the start of `pip install` to the first answer is printed. With `--work` the tools and the wheels
+that are built stay in a folder, and the next run goes on from them.
 """
 
 from __future__ import annotations
@@ -70,10 +72,14 @@ def pythons() -> list[str]:
 
 
 def environment(folder: Path, python: str, *needs: str) -> Path:
-    """A new environment's folder of programs."""
-    run(python, "-m", "venv", folder)
-    if needs:
-        run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", *needs)
+    """An environment's folder of programs; one that is complete is taken as it is."""
+    complete = folder / "complete"
+    if not complete.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        run(python, "-m", "venv", folder)
+        if needs:
+            run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", *needs)
+        complete.touch()
     return folder / "bin"
 
 
@@ -101,21 +107,33 @@ def compilers(tools: Path, folder: Path, kind: str) -> dict[str, str]:
 
 def build(tools: Path, python: str, folder: Path, out: Path, given: dict[str, str]) -> Path:
     """One repaired wheel."""
-    own = environment(
-        folder / "venv", python, "scikit-build-core>=1.0", "pybind11>=3.0", "cmake", "ninja"
+    own = environment(  # an older pip does not know -C
+        folder / "venv",
+        python,
+        "pip>=23.1",
+        "scikit-build-core>=1.0",
+        "pybind11>=3.0",
+        "cmake",
+        "ninja",
     )
-    raw = folder / "raw"
+    repaired = folder / "repaired"
+    if not list(repaired.glob("*.whl")):
+        _compile(own, tools, folder, given)
+    (done,) = repaired.glob("*.whl")
+    return Path(shutil.copy(done, out / done.name))
+
+
+def _compile(own: Path, tools: Path, folder: Path, given: dict[str, str]) -> None:
+    raw, repaired = folder / "raw", folder / "repaired"
+    shutil.rmtree(raw, ignore_errors=True)
     paths = {"PATH": f"{own}{os.pathsep}{os.environ['PATH']}", "MAFSAR_CUDA": "OFF"}
     run(
         own / "python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir",
         raw, f"-Cbuild-dir={folder}/build", ROOT, **paths, **given,
     )  # fmt: skip
     (wheel,) = raw.glob("*.whl")
-    repaired = folder / "repaired"
     search = {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
     run(tools / "auditwheel", "repair", "--wheel-dir", repaired, wheel, **search)
-    (done,) = repaired.glob("*.whl")
-    return Path(shutil.move(done, out / done.name))
 
 
 def check_contents(wheel: Path) -> None:
@@ -132,7 +150,8 @@ def check_contents(wheel: Path) -> None:
         ):
             raise SystemExit(f"{wheel.name}: {name} does not belong into it")
     missing = [n for n in manifest["files"] if f"mafsar/assets/tiny.mafsar/{n}" not in names]
-    if missing or sum("_native" in name for name in names) != 1:
+    modules = [name for name in names if "/_native." in name and name.endswith(".so")]
+    if missing or len(modules) != 1:
         raise SystemExit(f"{wheel.name}: {missing or 'more than one native module'}")
 
 
@@ -178,9 +197,8 @@ def check_licences(tools: Path, bin_folder: Path, out: Path) -> None:
 
 def try_wheel(python: str, wheel: Path, folder: Path) -> tuple[float, Path]:
     """Installs a wheel where nothing is, and asks it; seconds until the first answer."""
-    bin_folder = environment(folder / "bare", python)
+    bin_folder = environment(folder / "first", python)
     run(bin_folder / "python", "-m", "pip", "install", "--quiet", wheel)  # fills pip's cache
-    shutil.rmtree(folder / "bare")
     bin_folder = environment(folder / "bare", python)
     clips = folder / "demo"
     code = (
@@ -210,17 +228,19 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "dist" / "release")
     parser.add_argument("--compiler", choices=("zig", "system"), default="zig")
     parser.add_argument("--no-try", action="store_true", help="do not install the wheels")
+    parser.add_argument("--work", type=Path, help="keep tools and built wheels here, and use them")
     said = parser.parse_args()
     out: Path = said.out.resolve()
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+        folder = Path(place) if said.work is None else said.work.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
         tools = environment(folder / "tools", sys.executable, *TOOLS)
         given = compilers(tools, folder, said.compiler)
         wheels = []
-        for number, python in enumerate(said.python or pythons()):
-            wheel = build(tools, python, folder / f"p{number}", out, given)
+        for python in said.python or pythons():
+            wheel = build(tools, python, folder / Path(python).name, out, given)
             check_contents(wheel)
             wheels.append((python, wheel))
             say(f"built {wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB")
@@ -228,9 +248,12 @@ def main() -> int:
         check_source(next(out.glob("*.tar.gz")))
         run(tools / "twine", "check", "--strict", *out.glob("*.whl"), *out.glob("*.tar.gz"))
         for number, (python, wheel) in enumerate(() if said.no_try else wheels):
-            _, bin_folder = try_wheel(python, wheel, folder / f"t{number}")
+            _, bin_folder = try_wheel(python, wheel, Path(place) / f"t{number}")
             if number == 0:
                 check_licences(tools, bin_folder, out)
+        absent = [v for v in SUPPORTED if not any(f"python{v}" in str(p) for p, _ in wheels)]
+        if absent and not said.python:
+            say(f"no wheel for {', '.join(absent)}: no such Python here")
     say(f"{out}: " + ", ".join(sorted(path.name for path in out.iterdir())))
     return 0
 

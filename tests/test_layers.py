@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Who may import whom, beside itself, the standard library and third parties.
-GROUND = {"choices", "documents", "errors", "extras", "files", "version"}
+GROUND = {"choices", "documents", "errors", "extras", "files", "plain", "version"}
 ARROWS: dict[str, set[str]] = {
     **{name: set() for name in (*GROUND, "_native")},
     "kernels": {"_native"},
@@ -34,6 +34,7 @@ ARROWS: dict[str, set[str]] = {
 ROOMS = [
     "mafsar/version.py",
     "mafsar/errors.py",
+    "mafsar/plain.py",
     "mafsar/choices.py",
     "mafsar/extras.py",
     "mafsar/files.py",

@@ -10,8 +10,8 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, targets
-from mafsar.cli.plain import say
 from mafsar.errors import InputError, MissingError
+from mafsar.plain import say
 
 if TYPE_CHECKING:
     from mafsar.runtime.bank.bank import Bank

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs
-from mafsar.cli.plain import say
+from mafsar.plain import say
 
 if TYPE_CHECKING:
     from mafsar.runtime.cache.bundles import KeptBundles

@@ -14,9 +14,9 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, targets, voice
-from mafsar.cli.plain import say
 from mafsar.cli.wording import worded
 from mafsar.errors import InputError
+from mafsar.plain import say
 
 if TYPE_CHECKING:
     from mafsar.data.catalogue import Catalogue

@@ -10,8 +10,8 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, table, voice
-from mafsar.cli.plain import plain, say
 from mafsar.errors import MismatchError, UnavailableError
+from mafsar.plain import plain, say
 
 if TYPE_CHECKING:
     from rich.table import Table

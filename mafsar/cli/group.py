@@ -14,9 +14,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mafsar.cli import usage, voice
-from mafsar.cli.plain import plain
 from mafsar.cli.wording import worded
 from mafsar.errors import MafsarError
+from mafsar.plain import plain
 
 DEBUG_VARIABLE = "MAFSAR_DEBUG"
 _CLUSTER = re.compile(r"auto|local|ray://\S+|[A-Za-z0-9.-]+:\d+")

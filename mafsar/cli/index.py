@@ -190,8 +190,8 @@ def _finish(report: IndexReport, out: str, *, json_lines: bool, skip_bad: bool) 
     """The summary; exit 1 where files could not be read, unless the user wants to go on."""
     import sys
 
-    from mafsar.cli.plain import say
     from mafsar.errors import VideoError
+    from mafsar.plain import say
 
     repaired = [
         f"{each.name}: {'; '.join(each.record.repairs)}"

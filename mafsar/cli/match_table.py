@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from mafsar.cli import options as opt
 from mafsar.cli import table
-from mafsar.cli.plain import plain, say
 from mafsar.cli.wording import worded
+from mafsar.plain import plain, say
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mafsar.cli import targets, voice
-from mafsar.cli.plain import plain_json
 from mafsar.errors import InputError, MafsarError
 from mafsar.files import written_beside
+from mafsar.plain import plain_json
 
 
 def say_written(*paths: Path | None) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import voice
-from mafsar.cli.plain import plain
+from mafsar.plain import plain
 
 
 def record(

@@ -12,7 +12,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import voice
-from mafsar.cli.plain import plain
+from mafsar.plain import plain
 
 HOST = "127.0.0.1"
 

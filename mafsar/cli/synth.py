@@ -14,7 +14,7 @@ import typer
 
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, targets, voice
-from mafsar.cli.plain import say
+from mafsar.plain import say
 
 if TYPE_CHECKING:
     from mafsar.synthetic.sets.recipe import Recipe

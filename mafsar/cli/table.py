@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from mafsar.cli.plain import plain
+from mafsar.plain import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -23,6 +23,7 @@ def check_outputs(
     *,
     inputs: Mapping[str, Iterable[str | Path | None]] | None = None,
     kinds: Mapping[str, Kind] | None = None,
+    growing: Outputs | None = None,
 ) -> None:
     """Stops before any work where an output would destroy something.
 
@@ -30,8 +31,9 @@ def check_outputs(
         outputs: Output, or outputs in one folder, by flag. A folder exists where it is not empty.
         overwrite: The user's ``--overwrite``.
         inputs: What the run reads, by the word for it: "the query", "the support".
-        kinds: What each flag writes; "text" where it is not named. With ``--overwrite``, too, only
-            a file of the same kind is replaced.
+        kinds: What each flag writes; a page for ``--report`` and "text" for others where it is not
+            named. With ``--overwrite``, too, only a file of the same kind is replaced.
+        growing: Outputs that are appended to, so that they may exist.
 
     Raises:
         InputError: Two outputs are the same file; one is an input, or lies in a frame folder that
@@ -39,7 +41,7 @@ def check_outputs(
     """
     listed = [
         (flag, path)
-        for flag, value in outputs.items()
+        for flag, value in {**outputs, **(growing or {})}.items()
         for path in ([] if value is None else [value] if isinstance(value, Path) else value)
     ]
     kinds = kinds or {}
@@ -49,7 +51,10 @@ def check_outputs(
     if not overwrite:
         refuse_existing(outputs)
     for flag, path in listed:
-        refuse_other_kind(path, kinds.get(flag, "text"), f"{flag} {path}")
+        if path.name in _MODEL_FILES and is_file(path):
+            raise InputError(f"{flag} {path}: belongs to a bundle or a run; name another file")
+        kind = kinds.get(flag, "page" if flag == "--report" else "text")
+        refuse_other_kind(path, kind, f"{flag} {path}")
 
 
 def refuse_places(listed: Iterable[tuple[str, Path]]) -> None:

@@ -15,9 +15,9 @@ import typer
 from mafsar.cli import options as opt
 from mafsar.cli import outputs, targets, voice
 from mafsar.cli.group import EXIT_FAILED
-from mafsar.cli.plain import say
 from mafsar.cli.wording import worded
 from mafsar.errors import InputError, LostProcessError
+from mafsar.plain import say
 
 if TYPE_CHECKING:
     from mafsar.training.config import TrainConfig

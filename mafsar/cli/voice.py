@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from mafsar.cli.plain import plain
+from mafsar.plain import plain
 
 PROGRESS_AFTER_SECONDS = 1.0
 LINE_EVERY_SECONDS = 10.0

@@ -145,9 +145,11 @@ def watch(
         overwrite,
         inputs={
             "the support": [support],
+            "the model": [model],
             "the source": [place.where for place in places if place.kind == "file"],
         },
         kinds={"--save-video": "video"},
+        growing={"--jsonl": jsonl},
     )
     options = WatchOptions(
         window=opt.window_lengths(window),

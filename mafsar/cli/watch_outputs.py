@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mafsar.cli import outputs, voice
-from mafsar.cli.plain import plain
 from mafsar.errors import InputError
+from mafsar.files import is_file
+from mafsar.plain import plain, plain_json
 
 if TYPE_CHECKING:
     from mafsar.runtime.live.events import Event, Status
     from mafsar.runtime.live.send import Sender
 
+_EVENT_BEGINS = b'{"schema": '
+_LONGEST_EVENT = 1 << 16  # bytes
 COLUMNS = ("id", "source", "region", "label", "score", "p_none", "t_start", "t_end", "time")
 
 
@@ -54,6 +57,8 @@ class GrowingFile:
     def _open(self, mode: str) -> IO[str]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if mode == "a":
+                _end_last_line(self._path)
             file = self._path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
             if self._header and file.tell() == 0:
                 file.write(self._header)
@@ -66,6 +71,23 @@ class GrowingFile:
         return InputError(
             f"{self._flag} {self._path}: cannot be written ({problem.strerror}); name another file"
         )
+
+
+def _end_last_line(path: Path) -> None:
+    """Ends the last line of a file that is appended to; half an event, which a kill left, is cut."""
+    if not is_file(path):
+        return
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - _LONGEST_EVENT))
+        tail = file.read()
+        if not tail or tail.endswith(b"\n"):
+            return
+        last = tail[tail.rfind(b"\n") + 1 :]
+        if last.startswith(_EVENT_BEGINS) and not last.endswith(b"}"):
+            file.truncate(size - len(last))
+        else:
+            file.write(b"\n")
 
 
 class EventOutputs:
@@ -136,7 +158,8 @@ class EventOutputs:
         if self._json_lines:
             outputs.print_json(sys.stdout, document)
         if self._jsonl is not None:
-            self._jsonl.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+            line = json.dumps(document, ensure_ascii=False, allow_nan=False)
+            self._jsonl.write(f"{plain_json(line)}\n")
         for sender in self._senders.values():
             sender.put(document)
 

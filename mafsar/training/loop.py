@@ -183,7 +183,8 @@ def train(
         if resume:
             check_same(folder, config)
         elif processes.leads:
-            check_folder(folder, overwrite)
+            read = (config.model.name, config.data.folder, config.data.split, config.data.lists)
+            check_folder(folder, overwrite, read)
         run = Trainer(config, catalogue, processes)
         if processes.leads:
             _warn(run, catalogue)

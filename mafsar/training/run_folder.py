@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mafsar.errors import InputError, MismatchError, MissingError, option
+from mafsar.files import exists, foreign_entry
 from mafsar.training.config import TrainConfig, build_config, flat, read_toml
 
 CONFIG_FILE = "config.toml"
+_OWN = (
+    r"config\.toml|split\.json|views\.json|metrics\.jsonl|curves\.png|adapters\.safetensors|tensorboard/.*"
+    r"|checkpoints/\.?step-\d+(\.\d+\.part)?/(adapters\.safetensors|optimizer\.safetensors|state\.json)"
+    r"|(.*/)?\.[^/]*\.(part|lock)"
+)
+"""Files of a run by their path in its folder."""
 FREE_ON_RESUME = ("data.workers", "run.save_every", "run.tensorboard", "run.recompute")
 """Fields that do not affect the weights; a resumed run may change them."""
 
@@ -32,11 +39,17 @@ def free_folder(config: TrainConfig) -> Path:
     raise InputError(f"runs/{name}-…: no free name is left; name a folder with ", option("out"))
 
 
-def check_folder(out: Path, overwrite: bool) -> None:
+def check_folder(out: Path, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
     """Refuses a folder that a new run may not have.
 
+    Args:
+        out: The folder.
+        overwrite: Whether a run in it is replaced.
+        inputs: What the new run reads; names that are no paths are passed over.
+
     Raises:
-        InputError: It holds a run and `overwrite` is False, or it holds something else.
+        InputError: It holds a run and `overwrite` is False, something else, more than a run, or what
+            the new run reads.
     """
     if out.is_dir() and any(out.iterdir()):
         if not overwrite:
@@ -46,6 +59,20 @@ def check_folder(out: Path, overwrite: bool) -> None:
             )  # fmt: skip
         if not (out / CONFIG_FILE).is_file():
             raise InputError(f"{out}: is not a run, so it is not replaced; name another folder")
+        foreign = foreign_entry(out, _OWN)
+        if foreign is not None:
+            raise InputError(
+                f"{out}: holds {foreign!r}, which no run writes, so it is not replaced; move it, or name "
+                "another folder"
+            )
+        whole = out.resolve()
+        for each in inputs:
+            if each is not None and exists(Path(each)):
+                found = Path(each).resolve()
+                if found == whole or whole in found.parents:
+                    raise InputError(
+                        f"{out}: {each} is read by the new run, so it is not replaced; name another folder"
+                    )
     elif out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file; name a folder")
 

@@ -62,7 +62,10 @@ def contents(root: Path) -> dict[str, bytes]:
         ("match support.csv other/0.mp4 --save-video support/goes_up", "replace the support"),
         ("match support queries/goes_up.mp4 --csv support/metadata.csv", "replace the support"),
         ("enroll support.csv -o text.safetensors", "not a bank"),
-        ("enroll support -o new.safetensors --report support/goes_up/0.mp4", "not a text file"),
+        ("enroll support -o new.safetensors --report support/goes_up/0.mp4", "not a page of HTML"),
+        ("match support queries/goes_up.mp4 --report notes.txt", "not a page of HTML"),
+        ("data check --data support -o h.mafsar/bundle.json", "belongs to a bundle or a run"),
+        ("match support queries/goes_up.mp4 --csv run/config.toml", "belongs to a bundle or a run"),
         ("bank remove bank.safetensors --class goes_up -o text.safetensors", "not a bank"),
         ("bank list bank.safetensors -o bank.safetensors", "replace the bank"),
         ("data pack --data support -o queries/goes_up.mp4", "not a packed data set"),
@@ -77,6 +80,10 @@ def test_nothing_is_destroyed(
     (here / "link.new").symlink_to(here / "new")
     (here / "text.safetensors").write_text("my notes")
     (here / "support" / "labels.csv").write_text("goes_up,it goes up\n")
+    (here / "notes.txt").write_text("my notes")
+    for name in ("h.mafsar/bundle.json", "run/config.toml"):
+        (here / name).parent.mkdir()
+        (here / name).write_text("{}")
     (here / "other").mkdir()
     shutil.copy(here / "queries" / "goes_up.mp4", here / "other" / "0.mp4")
     (here / "frames").mkdir()
@@ -107,6 +114,8 @@ def _picture(root: Path) -> Path:
         ("text", "é\x1b[0m\n".encode(), True),
         ("text", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", False),
         ("text", b"FLV\x01\x05\x00\x00\x00\x09", False),
+        ("page", b"\n<!DOCTYPE html>\n<html>", True),
+        ("page", b"<svg>", False),
         ("picture", b"\x89PNG\r\n\x1a\n", True),
         ("picture", b"\xff\xd8\xff\xe0", False),
         ("video", b"\x00\x00\x00\x20ftypisom", True),
@@ -133,7 +142,7 @@ def test_only_the_same_kind_is_replaced(
 def test_python_replaces_only_its_own_kinds(here: Path) -> None:
     bank = read_bank(here / "bank.safetensors")
     before = contents(here)
-    with pytest.raises(InputError, match="exists and is not a text file"):
+    with pytest.raises(InputError, match="exists and is not a page of HTML"):
         bank.report(here / "queries" / "goes_up.mp4")
     with pytest.raises(InputError, match="exists and is not a bank"):
         bank.save(_picture(here).rename(here / "x.safetensors"), overwrite=True)

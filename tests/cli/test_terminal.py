@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from mafsar.cli import voice
 from mafsar.cli.app import build_app
-from mafsar.cli.plain import plain, plain_json
+from mafsar.plain import plain, plain_json
 
 pytestmark = pytest.mark.usefixtures("pixels")
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m"
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egpj"
 
 
 def outcome(*words: object, code: int = 0) -> str:
@@ -40,7 +40,7 @@ def test_every_verb_escapes_names(evil: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(evil)
     query = f"q{EVIL}.mp4"
     said = outcome("match", "support", query)
-    assert r"\x1b]0;owned\x07\x1b[2J\x9b31m" in said
+    assert r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202egpj" in said
     outcome("match", "support", query, f"missing{EVIL}.mp4", code=1)
     outcome("match", "support", query, "-o", f"table{EVIL}")
     assert not CONTROLS.search((evil / f"table{EVIL}").read_text())

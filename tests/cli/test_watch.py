@@ -117,6 +117,45 @@ def test_existing_files_are_refused_and_json_lines_grow(place: Path, tmp_path: P
     assert states.count("ended") == 2
 
 
+def test_a_log_that_ends_within_a_line_goes_on_with_a_whole_one(tmp_path: Path) -> None:
+    """A kill leaves half an event, which is cut; what another program wrote stays."""
+    from mafsar.cli.watch_outputs import GrowingFile
+
+    whole, new = '{"schema": 1, "event": "end"}', '{"schema": 1}\n'
+    for before, after in (
+        (f'{whole}\n{{"schema": 1, "eve', f"{whole}\n{new}"),
+        ('{"schema": 1, "eve', new),
+        (whole, f"{whole}\n{new}"),
+        ("mine", f"mine\n{new}"),
+        ("", new),
+    ):
+        path = tmp_path / "e.jsonl"
+        path.write_text(before)
+        log = GrowingFile("--jsonl", path)
+        log.write(new)
+        log.close()
+        assert path.read_text() == after
+
+
+def test_events_are_not_appended_to_an_input(place: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes((place / "long.mp4").read_bytes())
+    before = film.read_bytes()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(film)
+    for target in (film, link):
+        _, said = run(place / "bank.safetensors", film, "--jsonl", target, code=1)
+        assert "would replace the source" in said
+    _, said = run(place / "bank.safetensors", place / "long.mp4", "--jsonl", film, code=1)
+    assert "is not a text file" in said
+    both = tmp_path / "both"
+    _, said = run(
+        place / "bank.safetensors", place / "long.mp4", "--jsonl", both, "--csv", both, code=1
+    )
+    assert "the same file" in said
+    assert film.read_bytes() == before
+
+
 def test_wrong_words_are_refused(place: Path, tmp_path: Path) -> None:
     bank, film = place / "bank.safetensors", place / "long.mp4"
     assert "--window 'a' is not auto" in run(bank, film, "--window", "a", code=2)[1]

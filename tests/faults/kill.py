@@ -1,14 +1,17 @@
-"""Kills enroll, add, train, export and pack at random moments, and lets them run again.
+"""Kills enroll, add, train, export, pack and watch at random moments, and lets them run again.
 
-    python tests/faults/kill.py [VERB …] [--kills N] [--seed S] [--write docs/reliability.md]
+    python tests/faults/kill.py [VERB …] [--kills N] [--seed S] [--kept FILE] [--write docs/reliability.md]
 
 After each SIGKILL the files must be those from before, the finished ones, or ones that are refused
-as unfinished; and the same call again must end with the result of a run that nobody killed.
+as unfinished; and the same call again must end with the result of a run that nobody killed. What
+became of each kill is kept in a file, from which the next run goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import platform
@@ -21,7 +24,7 @@ import time
 import traceback
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,6 +176,44 @@ def pack_result() -> Any:
     return [(clip.name, store.read(clip, range(8))) for clip in store.catalogue().clips]
 
 
+def watch_run(again: bool) -> None:
+    from mafsar.cli.app import build_app
+
+    if again:  # what it appends to
+        Path("before.json").write_text(json.dumps(len(_lines())))
+    words = ["watch", "on.safetensors", "long.mp4", "--model", "small.mafsar", "--engine", "onnx"]
+    words += ["--jsonl", "events.jsonl", "--threshold", "off", "--window", "1", "--stride", "0.25"]
+    build_app("watch")([*words, "--quiet"], standalone_mode=False)
+
+
+def _lines() -> list[Any]:
+    """The events of the log; a line that a kill has cut may only be the last one."""
+    path = Path("events.jsonl")
+    if not path.exists():
+        return []
+    *whole, last = path.read_text().split("\n")
+    found = [json.loads(line) for line in whole]
+    with contextlib.suppress(ValueError):
+        found.append(json.loads(last))
+    return [line for line in found if line["event"] != "status"]
+
+
+def watch_state() -> str:
+    if not Path("events.jsonl").exists():
+        return "none"
+    open_now = {}
+    for event in _lines():
+        open_now[event["id"]] = event["event"] == "start"
+    return "unfinished" if not open_now or any(open_now.values()) else "whole"
+
+
+def watch_result() -> Any:
+    before = Path("before.json")
+    lines = _lines()[json.loads(before.read_text()) if before.exists() else 0 :]
+    volatile = ("id", "time")
+    return [{k: v for k, v in line.items() if k not in volatile} for line in lines]
+
+
 VERBS = {
     "enroll": Verb(
         enroll_run,
@@ -187,7 +228,9 @@ VERBS = {
     "train": Verb(train_run, train_state, train_result),
     "export": Verb(export_run, export_state, export_result),
     "data pack": Verb(pack_run, pack_state, pack_result),
+    "watch": Verb(watch_run, watch_state, watch_result),
 }
+KILLS = 34  # of each verb; runs that were done before their moment are not counted
 
 
 def prepare(folder: Path) -> None:
@@ -206,6 +249,19 @@ def prepare(folder: Path) -> None:
             aside.rename(other)
             break
     shutil.rmtree(folder / "cache")
+    _film(folder / "clips", folder / "long.mp4")
+
+
+def _film(clips: Path, path: Path) -> None:
+    """All clips after each other, what is watched."""
+    import numpy as np
+    from PIL import Image
+
+    from mafsar.video import write_video
+
+    places = sorted(clips.glob("*/*/*.*"))
+    pictures = [np.asarray(Image.open(place).convert("RGB").resize((64, 64))) for place in places]
+    write_video(path, [picture for picture in pictures for _ in range(2)], 8)
 
 
 def in_child(work: Callable[[], None], folder: Path, seconds: float | None) -> tuple[str, float]:
@@ -226,8 +282,12 @@ def in_child(work: Callable[[], None], folder: Path, seconds: float | None) -> t
         finally:
             os._exit(code)
     if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        while ended is None and time.perf_counter() - began < seconds:
+            time.sleep(0.001)
+            ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if ended is None:
+            os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     took = time.perf_counter() - began
     if os.WIFSIGNALED(status):
@@ -251,10 +311,9 @@ def check(verb: Verb, folder: Path, expected: Path | None) -> str:
     return out.read_text() if ended == "done" else "unreadable"
 
 
-def kill(name: str, kills: int, seed: int) -> Counter[str]:
-    """Kills one verb so many times."""
-    verb, counts = VERBS[name], Counter[str]()
-    rng = random.Random(f"{name} {seed}")
+def kill(name: str, numbers: Iterable[int], seed: int) -> Iterator[tuple[int, dict[str, str]]]:
+    """Kills one verb once for each number; yields how it ended, what was there, what became of it."""
+    verb = VERBS[name]
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         prepare(root / "start")
@@ -264,29 +323,31 @@ def kill(name: str, kills: int, seed: int) -> Counter[str]:
             # What is added to: a bundle of fp32 alone, made once.
             in_child(lambda: _fp32_alone(), root / "start", None)
         shutil.copytree(root / "start", root / "whole")
-        took = 0.0
+        took = float("inf")
         for _ in range(2):  # the second time with warm files
             shutil.rmtree(root / "whole")
             shutil.copytree(root / "start", root / "whole")
-            ended, took = in_child(lambda: verb.run(False), root / "whole", None)
+            ended, seconds = in_child(lambda: verb.run(False), root / "whole", None)
+            took = min(took, seconds)
             if ended != "done":
                 raise SystemExit(f"{name}: does not run at all")
-        for number in range(kills):
+        for number in numbers:
             folder = root / f"k{number}"
             shutil.copytree(root / "start", folder)
-            ended, _ = in_child(lambda: verb.run(False), folder, rng.uniform(0.02, 1.05) * took)
-            counts["kills"] += ended == "killed"
-            counts["finished before"] += ended == "done"
+            moment = random.Random(f"{name} {seed} {number}").uniform(0.02, 1.05) * took
+            ended, seconds = in_child(lambda: verb.run(False), folder, moment)
+            if ended == "done":  # quicker than before: the machine has more time for it now
+                took = min(took, seconds)
             state = check(verb, folder, None)
-            counts[state] += 1
             after, _ = in_child(lambda: verb.run(True), folder, None)
             end = check(verb, folder, root / "whole") if after == "done" else "does not run again"
-            counts[end] += 1
-            if ended == "failed" or state == "unreadable" or end != "same":
-                counts["wrong"] += 1
-                sys.stderr.write(f"{name}, kill {number}: {ended}, {state}, then {end}\n")
             shutil.rmtree(folder)
-    return counts
+            yield number, {"ended": ended, "state": state, "end": end}
+
+
+def is_wrong(found: dict[str, str]) -> bool:
+    """Whether a kill left something half, or could not be made good by another run."""
+    return found["ended"] == "failed" or found["state"] == "unreadable" or found["end"] != "same"
 
 
 def _fp32_alone() -> None:
@@ -296,53 +357,84 @@ def _fp32_alone() -> None:
     mafsar.export_model("both.mafsar", "small.mafsar", precision="fp32", quiet=True)
 
 
-def table(results: dict[str, Counter[str]]) -> str:
+def table(kept: Mapping[str, Mapping[str, dict[str, str]]]) -> str:
+    """The table of docs/reliability.md."""
     lines = [
-        "| run | kills | as before | unfinished | whole | same result when run again | wrong |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        "| run | kills | finished before | as before | unfinished | whole | same result when run again | wrong |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for name, count in results.items():
-        lines.append(
-            f"| `{name}` | {count['kills']} | {count['none'] + count['before']} | {count['unfinished']} "
-            f"| {count['whole']} | {count['same']} | {count['wrong']} |"
-        )
-    total = sum(results.values(), Counter[str]())
-    lines.append(
-        f"| all | {total['kills']} | {total['none'] + total['before']} | {total['unfinished']} | {total['whole']} "
-        f"| {total['same']} | {total['wrong']} |"
-    )
-    return "\n".join(lines)
+    total: Counter[str] = Counter()
+    for name, found in kept.items():
+        count = Counter(value for each in found.values() for value in each.values())
+        count["wrong"] = sum(map(is_wrong, found.values()))
+        total += count
+        lines.append(_row(f"`{name}`", count))
+    return "\n".join([*lines, _row("all", total)])
+
+
+def _row(name: str, count: Counter[str]) -> str:
+    before = count["none"] + count["before"]
+    numbers = (count["killed"], count["done"], before, count["unfinished"], count["whole"])
+    return f"| {name} | {' | '.join(map(str, (*numbers, count['same'], count['wrong'])))} |"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("verbs", nargs="*", metavar="VERB", help=", ".join(VERBS))
-    parser.add_argument("--kills", type=int, default=40, help="of each verb")
+    parser.add_argument("--kills", type=int, default=KILLS, help="of each verb")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--kept", type=Path, help="file of the kills so far, which are not repeated"
+    )
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop then; go on with --kept")
     parser.add_argument("--write", type=Path, help="the page whose table is replaced")
     said = parser.parse_args()
     import torch
 
     import mafsar
+    import mafsar.cli.watch
     import mafsar.training.loop  # once, here: the children share it
 
     torch.set_num_threads(1)
     del mafsar
-    results = {}
+    until = time.monotonic() + 60 * said.minutes
+    kept: dict[str, dict[str, dict[str, str]]] = {}
+    if said.kept is not None and said.kept.exists():
+        kept = json.loads(said.kept.read_text())
     for name in said.verbs or VERBS:
-        results[name] = kill(name, said.kills, said.seed)
-        sys.stderr.write(f"{name}: {dict(results[name])}\n")
-    text = table(results)
+        found = kept.setdefault(name, {})
+        if _killed(found) >= said.kills:
+            continue
+        for number, what in kill(name, itertools.count(len(found)), said.seed):
+            found[str(number)] = what
+            if said.kept is not None:
+                said.kept.write_text(json.dumps(kept))
+            if is_wrong(what):
+                sys.stderr.write(f"{name}, kill {number}: {what}\n")
+            if _killed(found) >= said.kills or time.monotonic() > until:
+                break
+    missing = sum(max(0, said.kills - _killed(kept.get(name, {}))) for name in said.verbs or VERBS)
+    text = table(kept)
     sys.stdout.write(f"{text}\n")
-    if said.write is not None:
-        page = said.write.read_text(encoding="utf-8")
-        before, _, rest = page.partition(BEGIN)
-        machine = (
-            f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
-        )
-        after = rest.partition(END)[2]
-        said.write.write_text(f"{before}{BEGIN}\n{text}\n\nMeasured with {machine}.\n{END}{after}")
-    return int(any(count["wrong"] for count in results.values()))
+    if missing:
+        sys.stderr.write(f"{missing} kills are left; run the same again with --kept\n")
+    elif said.write is not None:
+        write(said.write, text)
+    return int(any(is_wrong(what) for found in kept.values() for what in found.values()))
+
+
+def _killed(found: Mapping[str, dict[str, str]]) -> int:
+    return sum(each["ended"] == "killed" for each in found.values())
+
+
+def write(path: Path, text: str) -> None:
+    """Puts a table between its marks in a page."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    machine = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
+    path.write_text(
+        f"{before}{BEGIN}\n{text}\n\nMeasured with {machine}.\n{END}{rest.partition(END)[2]}",
+        "utf-8",
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ pytest.importorskip("torch")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["enroll", "enroll --add", "train", "export", "data pack"])
+@pytest.mark.parametrize(
+    "verb", ["enroll", "enroll --add", "train", "export", "data pack", "watch"]
+)
 def test_a_kill_leaves_nothing_half(verb: str) -> None:
     script = Path(__file__).with_name("kill.py")
     command = [sys.executable, "-W", "ignore", str(script), verb, "--kills", "6", "--seed", "1"]

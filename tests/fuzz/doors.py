@@ -93,7 +93,7 @@ def bank(folder: Path) -> Use:
     from mafsar.runtime.bank.layout import checksum
     from mafsar.runtime.bank.quality import judge
 
-    old = _old(folder)
+    old = old_files(folder)
     sealed = read_bank(old / "on.safetensors").save(folder / "sealed.safetensors")
     whole = [old / "on.safetensors", old / "off.safetensors", sealed]
 
@@ -145,7 +145,7 @@ def bundle(folder: Path) -> Use:
     """Bundles: damaged files, changed manifests, and damaged files whose hashes were made again."""
     import mafsar
 
-    source = _old(folder) / "small.mafsar"
+    source = old_files(folder) / "small.mafsar"
     names = sorted(path.name for path in source.iterdir() if path.is_file())
     frames = np.zeros((1, 4, 32, 32, 3), np.uint8)
     target = folder / "in.mafsar"
@@ -309,7 +309,7 @@ def state(folder: Path) -> Use:
 
     import torch  # isort: skip
 
-    run = _old(folder) / "run"
+    run = old_files(folder) / "run"
     os.chdir(run.parent)  # the run names its towers by a relative path
     torch.set_num_threads(1)
     network = load_trained(run)
@@ -438,7 +438,7 @@ def python(folder: Path) -> Use:
     return make(folder)
 
 
-def _old(folder: Path) -> Path:
+def old_files(folder: Path) -> Path:
     """The bank, bundle and run that version 0.1.0 made."""
     target = folder / "old"
     if not target.exists():

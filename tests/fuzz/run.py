@@ -1,9 +1,11 @@
 """Gives damaged inputs to every door of the package, each door in a process of its own.
 
-    python tests/fuzz/run.py [DOOR …] [--share X] [--minutes N] [--write docs/reliability.md]
+    python tests/fuzz/run.py [DOOR …] [--share X] [--minutes N] [--guided S] [--kept FILE]
+                             [--write docs/reliability.md]
 
 Every input must end in an answer or in one line, within 10 s and 1 GB. What does not is listed with
-its number, `python tests/fuzz/run.py DOOR --only NUMBER` repeats it, and the exit code is 1.
+its number, `python tests/fuzz/run.py DOOR --only NUMBER` repeats it, and the exit code is 1. Then
+the targets of `guided.py` get some seconds each, where the host has their fuzzers.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ BAD = ("raised", "hung", "crashed", "memory")
 
 @dataclass
 class Result:
-    """What became of the inputs of one door."""
+    """What became of the inputs of one door; `what` they were."""
 
     door: str
+    what: str
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[int, str, str]] = field(default_factory=list)
     longest: float = 0.0
@@ -86,7 +89,9 @@ def work(door: str, first: int, last: int, folder: Path) -> None:
 
 def run(door: str, numbers: range, until: float) -> Result:
     """Runs a door's inputs; a process that hangs or dies is replaced by another one."""
-    result = Result(door)
+    from doors import DOORS
+
+    result = Result(door, _first_line(DOORS[door][0]))
     next_number = numbers.start
     while next_number < numbers.stop and time.monotonic() < until:
         with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nothing:  # noqa: PTH123
@@ -135,20 +140,39 @@ def _ended(process: subprocess.Popen[str]) -> bool:
     return True
 
 
+def run_guided(target: str, seconds: int) -> Result | str:
+    """Runs a target of `guided.py`; what the host lacks for it, if it lacks something."""
+    import guided
+
+    lack = guided.missing(target)
+    if lack:
+        return lack
+    found = guided.run(target, guided.RUNS, seconds)
+    made = guided.NATIVE_WHAT if target == guided.NATIVE else _first_line(guided.PARSERS[target])
+    kind = "libFuzzer" if target == guided.NATIVE else "atheris"
+    result = Result(f"{kind}: {target}", made, longest=found["longest"], peak=found["peak"])
+    result.counts.update(answer=found["answer"], refused=found["refused"])
+    for what, why in found["failures"]:
+        result.counts[what] += 1
+        result.failures.append((0, what, why))
+    return result
+
+
+def _first_line(function: Any) -> str:
+    return (function.__doc__ or "").splitlines()[0].rstrip(".")
+
+
 def table(results: list[Result]) -> str:
     """The table of docs/reliability.md; "failed" is raised, hung or crashed."""
-    from doors import DOORS
-
     lines = [
         "| door | what is damaged | inputs | answered | refused in one line | failed | over 1 GB | longest | most memory |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for each in results:
         count = each.counts
-        said = (DOORS[each.door][0].__doc__ or "").splitlines()[0].rstrip(".")
         bad = count["raised"] + count["hung"] + count["crashed"]
         lines.append(
-            f"| `{each.door}` | {said} | {each.tried:,} | {count['answer']:,} | {count['refused']:,} | {bad} "
+            f"| `{each.door}` | {each.what} | {each.tried:,} | {count['answer']:,} | {count['refused']:,} | {bad} "
             f"| {count['memory']} | {each.longest:.1f} s | {each.peak >> 20} MB |"
         )
     total = sum((each.counts for each in results), Counter())
@@ -161,22 +185,29 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, lacks: list[str]) -> None:
     """Puts a table between its marks in a page."""
     page = path.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     machine = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
-    path.write_text(f"{before}{BEGIN}\n{text}\n\nMeasured with {machine}.\n{END}{after}", "utf-8")
+    said = " ".join(f"Not run: {lack}." for lack in dict.fromkeys(lacks))
+    measured = f"Measured with {machine}. {said}".rstrip()
+    path.write_text(f"{before}{BEGIN}\n{text}\n\n{measured}\n{END}{after}", "utf-8")
 
 
 def main() -> int:
+    import guided
     from doors import DOORS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("doors", nargs="*", metavar="DOOR", help=", ".join(DOORS))
     parser.add_argument("--share", type=float, default=1.0, help="of each door's inputs")
     parser.add_argument("--minutes", type=float, default=20.0, help="most time for all doors")
+    parser.add_argument(
+        "--guided", type=int, default=0, help="seconds for each target of guided.py"
+    )
+    parser.add_argument("--kept", type=Path, help="file of the results so far, to go on from")
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--only", type=int, help="one input, with its traceback")
     parser.add_argument("--write", type=Path, help="the page whose table is replaced")
@@ -187,21 +218,52 @@ def main() -> int:
             sys.stdout.write(f"{DOORS[names[0]][0](Path(folder))(said.only) or 'an answer'}\n")
         return 0
     until = time.monotonic() + 60 * said.minutes
-    results = []
+    kept = _read_kept(said.kept)
     for number, name in enumerate(names):
+        if name in kept:
+            continue
         left = (until - time.monotonic()) / (len(names) - number)
         count = max(1, round(DOORS[name][1] * said.share))
-        results.append(
-            run(name, range(said.first, said.first + count), time.monotonic() + 2 * left)
-        )
-        sys.stderr.write(f"{name}: {dict(results[-1].counts)}, {results[-1].longest:.1f} s\n")
+        numbers = range(said.first, said.first + count)
+        kept[name] = run(name, numbers, time.monotonic() + 2 * left)
+        _keep(said.kept, kept)
+        sys.stderr.write(f"{name}: {dict(kept[name].counts)}, {kept[name].longest:.1f} s\n")
+    lacks = []
+    for target in guided.TARGETS if said.guided > 0 and not said.doors else ():
+        if f"guided {target}" in kept:
+            continue
+        found = run_guided(target, said.guided)
+        if isinstance(found, str):
+            lacks.append(found)
+            sys.stderr.write(f"{target}: {found}\n")
+            continue
+        kept[f"guided {target}"] = found
+        _keep(said.kept, kept)
+        sys.stderr.write(f"{found.door}: {dict(found.counts)}\n")
+    results = list(kept.values())
     sys.stdout.write(f"{table(results)}\n")
     for each in results:
         for place, kind, why in each.failures:
             sys.stdout.write(f"{each.door} {place}: {kind}: {why}\n")
     if said.write is not None:
-        write(said.write, table(results))
+        write(said.write, table(results), lacks)
     return int(any(each.failures for each in results))
+
+
+def _keep(path: Path | None, kept: dict[str, Result]) -> None:
+    if path is not None:
+        path.write_text(json.dumps({name: vars(result) for name, result in kept.items()}))
+
+
+def _read_kept(path: Path | None) -> dict[str, Result]:
+    """The results so far, so that a stopped run goes on with the next door."""
+    if path is None or not path.exists():
+        return {}
+    found = json.loads(path.read_text())
+    return {
+        name: Result(**{**values, "counts": Counter(values["counts"])})
+        for name, values in found.items()
+    }
 
 
 if __name__ == "__main__":

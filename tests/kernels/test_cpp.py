@@ -65,6 +65,10 @@ def test_kernels_without_python(tmp_path):
     program, test = str(tmp_path / "test_golden"), str(CSRC / "tests" / "test_golden.cpp")
     run(compiler, *flags, test, *objects, "-pthread", "-o", program)
     assert "right" in run(program, str(CSRC / "tests" / "golden.txt"))
+    # A fixed part of what libFuzzer tries: any size, length and value, all tables beside each other.
+    program, source = str(tmp_path / "fuzz"), str(CSRC / "tests" / "fuzz.cpp")
+    run(compiler, *flags, "-DMAFSAR_FUZZ_MAIN", source, *objects, "-pthread", "-o", program)
+    assert "Done 1000 runs" in run(program, "1000")
 
 
 @pytest.mark.skipif(not CSRC.is_dir(), reason="the C++ sources are not next to the tests")

@@ -62,13 +62,24 @@ def test_threads_give_the_bits_of_a_lone_caller_without_a_race(tmp_path: Path) -
     assert "512 calls, 0 of them wrong" in said
 
 
-@pytest.mark.parametrize("source", ["threads.cpp", "test_golden.cpp"])
+@pytest.mark.parametrize("source", ["threads.cpp", "test_golden.cpp", "fuzz.cpp"])
 def test_the_kernels_touch_only_their_memory(tmp_path: Path, source: str) -> None:
+    more = ["-DMAFSAR_FUZZ_MAIN"] if source == "fuzz.cpp" else []
     program = built(
-        tmp_path, "address,undefined", CSRC / "tests" / source, out=tmp_path / "program"
+        tmp_path, "address,undefined", *more, CSRC / "tests" / source, out=tmp_path / "program"
     )
-    words = [str(CSRC / "tests" / "golden.txt")] if "golden" in source else ["4", "32"]
-    assert run(str(program), *words)
+    words = {"threads.cpp": ["4", "32"], "fuzz.cpp": ["2000"]}
+    assert run(str(program), *words.get(source, [str(CSRC / "tests" / "golden.txt")]))
+
+
+@pytest.mark.parametrize("target", ["native code", "bank", "manifest", "clip list", "store"])
+def test_fuzzers_led_by_coverage_find_nothing(target: str) -> None:
+    """A part of `make fuzz`: libFuzzer on the launchers, atheris on parsers."""
+    script = ROOT / "tests" / "fuzz" / "guided.py"
+    said = run(sys.executable, str(script), target, "--runs", "500", "--seconds", "60")
+    if "not available" in said or "no libFuzzer" in said:
+        pytest.skip(said.strip())
+    assert "'failures': []" in said
 
 
 def test_the_module_takes_any_shape_under_the_address_sanitizer(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def enroll_page(report: EnrollReport, bank: Bank, *, title: str) -> str:
 
 def write_quality_page(bank: Bank, path: Path) -> Path:
     """Judges every clip of a bank by the others and writes the page, never over another kind of file."""
-    refuse_other_kind(path, "text")
+    refuse_other_kind(path, "page")
     title = "Quality of this bank" if bank.path is None else f"Quality of {bank.path.name}"
     write_text(path, enroll_page(judge(bank), bank, title=title))
     return path

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mafsar.plain import plain
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #14181f; --muted: #5f6877; --line: #e6e8ee;
   --accent: #4f46e5; --pale: #a5b4fc; --bad: #b42318; --good: #067647; --warn: #b54708;
@@ -88,9 +90,9 @@ def page(title: str, subtitle: str, body: Iterable[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Plain text as HTML."""
+    """Plain text as HTML, in which control characters are shown."""
     # A file name may hold bytes that are no text.
-    return html.escape(str(value).encode("utf-8", "replace").decode("utf-8"))
+    return html.escape(plain(str(value).encode("utf-8", "replace").decode("utf-8")))
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> str:

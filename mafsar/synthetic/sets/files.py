@@ -12,23 +12,35 @@ from pathlib import Path
 
 from mafsar.data.splits import PARTS
 from mafsar.errors import InputError
+from mafsar.files import foreign_entry
 from mafsar.synthetic.actions.classes import action
 from mafsar.synthetic.sets.recipe import Recipe
 
 MANIFEST = "synth.json"
+_OWN = (
+    r"(support/)?((labels|captions)\.csv|(split|synth)\.json|[a-z0-9_]+/clip-\d+\.mp4)"
+    r"|streams/stream-\d+\.(mp4|csv)"
+)
+"""Files of a rendered data set, also those that a killed run leaves, by their path in it."""
 
 
 def clear(folder: Path) -> None:
     """Remove a data set that was rendered before; refuse a folder of anything else.
 
     Raises:
-        InputError: The folder holds something other than a rendered data set.
+        InputError: The folder holds something other than a rendered data set, or more than that.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / MANIFEST).is_file():
         raise InputError(
             f"{folder}: holds something other than a rendered data set; name another folder"
+        )
+    foreign = foreign_entry(folder, _OWN)
+    if foreign is not None:
+        raise InputError(
+            f"{folder}: holds {foreign!r}, which was not rendered, so it is not replaced; move it, or "
+            "name another folder"
         )
     shutil.rmtree(folder)
 
