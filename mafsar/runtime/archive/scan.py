@@ -59,11 +59,9 @@ def scan_index(
     distance = np.zeros(total, np.float32)
 
     def work(shard: Shard, first: int, last: int) -> None:
-        frames = shard.frames[first:last].astype(np.float32)
-        pooled = None
-        if scorer.needs_pooled and shard.pooled is not None:
-            pooled = shard.pooled[first:last].astype(np.float32)
-        found = scorer.scores(frames, pooled)
+        frames, pooled = shard.features()
+        some = pooled[first:last] if scorer.needs_pooled and pooled is not None else None
+        found = scorer.scores(frames[first:last], some)
         winner = found.fused.argmax(axis=1)
         each = np.arange(last - first)
         here = slice(shard.first + first, shard.first + last)

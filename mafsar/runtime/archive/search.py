@@ -121,7 +121,7 @@ def best_moments(
     kept = apart(index, scan.rows[places], topk)
     places = places[kept]
     rows = scan.rows[places]
-    frames = index.frames(rows)
+    frames = index.frames(rows).astype(np.float32)
     p_none = scorer.p_none(frames, index.motion[rows])
     found = []
     for rank, (place, row) in enumerate(zip(places, rows, strict=True), start=1):
@@ -205,7 +205,8 @@ def find_events(
 def _all_p_none(
     index: Index, scorer: BankScorer, progress: Progress | None
 ) -> NDArray[np.float64] | None:
-    if scorer.p_none(index.frames(np.zeros(0, np.intp)), np.zeros(0, np.float32)) is None:
+    none = index.frames(np.zeros(0, np.intp)).astype(np.float32)
+    if scorer.p_none(none, np.zeros(0, np.float32)) is None:
         return None
     found = np.zeros(len(index))
 
@@ -236,7 +237,7 @@ def _reading(
     first, last = float(index.t_start[row]), float(index.t_end[row])
     start, end = first, last
     if accepted or held:
-        frames = index.frames(np.array([row]))[0]
+        frames = index.frames(np.array([row]))[0].astype(np.float32)
         first, last = _part(index, scorer, row, frames, best)
     return Reading(
         int(index.length[row]), start, end, scorer.bank.labels[best], accepted, held,
