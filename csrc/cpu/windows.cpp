@@ -1,6 +1,7 @@
 // Launcher of the windows of an archive: divides the prototypes by their norms, arranges them in
 // panels for the product once a call, and distributes blocks of windows over threads.
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 #include "cpu/kernels.h"
@@ -16,13 +17,32 @@ constexpr int kGroupColumns = 192;
 
 int rounded_up(int count, int step) { return (count + step - 1) / step * step; }
 
-// Panels of all groups; a group's last panel is padded with zeros to whole vectors.
-std::vector<float> packed(const Kernels& isa, const float* prototypes, const WindowSizes& sizes,
-                          int depth, int group) {
+// Panels of all groups; a group's last panel is padded with zeros to whole vectors. They start at a
+// cache line: a vector that lies in two takes two loads.
+class Panels {
+ public:
+  explicit Panels(std::size_t floats) : memory_(floats + kLine - 1) {
+    const auto at = reinterpret_cast<std::uintptr_t>(memory_.data()) / sizeof(float) % kLine;
+    data_ = memory_.data() + (kLine - at) % kLine;
+  }
+  Panels(Panels&&) = default;  // a moved vector keeps its place in memory
+  float* data() const { return data_; }
+
+ private:
+  static constexpr std::size_t kLine = 16;  // floats in a cache line
+  std::vector<float> memory_;
+  float* data_;
+};
+
+Panels packed(const Kernels& isa, const float* prototypes, const WindowSizes& sizes, int depth,
+              int group) {
   const int panel = isa.rows.panel_rows;
   std::vector<float> norms(static_cast<std::size_t>(panel));
   std::vector<float> units(static_cast<std::size_t>(panel) * static_cast<std::size_t>(depth));
-  std::vector<float> panels;
+  const int lanes = rounded_up(group * sizes.columns, isa.width);
+  const std::int64_t groups = (sizes.classes + group - 1) / group;
+  Panels panels(static_cast<std::size_t>(groups * lanes * depth));
+  float* to = panels.data();
   for (int c = 0; c < sizes.classes; c += group) {
     const int frames = std::min(group, sizes.classes - c) * sizes.columns;
     for (int first = 0; first < frames; first += panel) {
@@ -37,10 +57,8 @@ std::vector<float> packed(const Kernels& isa, const float* prototypes, const Win
           units[static_cast<std::size_t>(row + e)] = from[row + e] * norm;
         }
       }
-      const std::size_t filled = panels.size();
-      panels.resize(filled + static_cast<std::size_t>(rounded_up(count, isa.width)) *
-                                 static_cast<std::size_t>(depth));
-      isa.rows.pack_panel(units.data(), count, depth, panels.data() + filled);
+      isa.rows.pack_panel(units.data(), count, depth, to);
+      to += static_cast<std::int64_t>(rounded_up(count, isa.width)) * depth;
     }
   }
   return panels;
@@ -54,7 +72,7 @@ void windows_cpu(const Alignment& how, const WindowViews& views, const std::uint
   const Kernels& isa = kernels();
   const int depth = views.mean ? 2 * sizes.width : sizes.width;
   const int group = std::max(1, std::min(sizes.classes, kGroupColumns / sizes.columns));
-  const std::vector<float> panels = packed(isa, prototypes, sizes, depth, group);
+  const Panels panels = packed(isa, prototypes, sizes, depth, group);
   const WindowsJob job{how,          views,         features,    panels.data(), scores,
                        sizes.frames, sizes.columns, sizes.width, sizes.classes, group};
   const std::size_t floats =

@@ -1,12 +1,13 @@
-// Windows of an archive against prototypes: float16 features become unit vectors, a product in
-// tiles gives the distances of 2 kWidth windows to a group of prototypes, and these are aligned.
+// Windows of an archive, kept as float16, against prototypes: a product in tiles gives the
+// distances of 2 kWidth windows to a group of prototypes, and these are aligned.
 //
 //   v_t = [ √(1-w) (F_t - μ) / max(|F_t - μ|, 1e-6) ; √w (F_t - F̄) / max(|F_t - F̄|, ε) ]
 //
-// (docs/method.md, "Views"), or v_t = F_t. Both sides are divided by their norms beforehand, so
-// that a product is a cosine. In the product one register holds frames of prototypes and each row
-// is a frame of another window; a tile is stored with the windows in the lanes, as the alignment
-// reads it. The limit is the multiply-adds: 8×8×2E for a window and a class.
+// (docs/method.md, "Views"), or v_t = F_t. The prototypes are divided by their norms beforehand;
+// the products of F_t - μ and of F_t - F̄ become a cosine at the end. In the product one register
+// holds frames of prototypes and each row is a frame of another window; a tile is stored with the
+// windows in the lanes, as the alignment reads it. The limit is the multiply-adds: 8×8×2E for a
+// window and a class.
 #pragma once
 
 #include "cpu/align_tile.h"
@@ -78,17 +79,16 @@ inline float to_unit(float norm) {
   return norm == 0.0f ? 0.0f : (norm < 1e-6f ? 1e6f : 1.0f / norm);
 }
 
-inline void scale_row(float factor, int width, float* row) {
-  for (int at = 0; at < width; at += kWidth) {
-    const Pack x =
-        at + kWidth <= width ? Pack::load(row + at) : Pack::load_part(row + at, width - at);
-    store_row(x * Pack(factor), row, at, width);
-  }
-}
+// What makes cosines of the products of one frame: (product of F - μ * before + product of F - F̄) *
+// after, or product of F * after.
+struct FrameScale {
+  float before, after;
+};
 
-// The rows of one window, (frames, depth); `squares` holds two lanes a frame.
+// The rows of one window, (frames, depth), F - μ and F - F̄ side by side, and their scales;
+// `squares` holds two lanes a frame.
 inline void window_rows(const WindowViews& views, const std::uint16_t* features, int frames,
-                        int width, Pack* squares, float* rows) {
+                        int width, Pack* squares, float* rows, FrameScale* scales) {
   const bool raw = views.mean == nullptr;
   const std::int64_t depth = raw ? width : 2 * static_cast<std::int64_t>(width);
   const Pack share(1.0f / static_cast<float>(frames));
@@ -116,10 +116,9 @@ inline void window_rows(const WindowViews& views, const std::uint16_t* features,
     }
   }
   for (int t = 0; t < frames; ++t) {
-    float* row = rows + t * depth;
     const float norm = norm_of(squares[2 * t]);
     if (raw) {
-      scale_row(to_unit(norm), width, row);
+      scales[t] = {1.0f, to_unit(norm)};
       continue;
     }
     const float moved = norm_of(squares[2 * t + 1]);
@@ -127,29 +126,49 @@ inline void window_rows(const WindowViews& views, const std::uint16_t* features,
     const float second = views.change / at_least(moved, views.floor);
     const float a = first * norm, c = second * moved;
     const float unit = to_unit(__builtin_sqrtf(a * a + c * c));
-    scale_row(first * unit, width, row);
-    scale_row(second * unit, width, row + width);
+    // Where changes have no weight, the prototypes' are zero: their product needs no scale.
+    scales[t] =
+        second > 0.0f ? FrameScale{first / second, second * unit} : FrameScale{1.0f, first * unit};
   }
 }
 
-// Distances of frame l of kTileRows windows to the frames of one panel, into the tile's lanes.
+// Floats from one window's rows to the next one's: an odd number of cache lines, or the rows that a
+// tile reads side by side would share one set of the first-level cache.
+inline std::int64_t window_stride(int frames, int depth) {
+  return ((static_cast<std::int64_t>(frames) * depth + 15) / 16 | 1) * 16;
+}
+
+// Distances of frame l of kTileRows windows to the frames of one panel, into the tile's lanes. The
+// rows have `parts` parts of `width` numbers.
 template <int kVectors>
-void panel_distances(const float* rows, std::int64_t window, const float* panel, int depth,
-                     float* tile) {
+void panel_distances(const float* rows, std::int64_t window, const FrameScale* scales, int frames,
+                     const float* panel, int parts, int width, float* tile) {
+  constexpr int kLanes = kVectors * kWidth;
   Pack sum[kTileRows * kVectors];
   for (Pack& one : sum) one = Pack(0.0f);
-  add_tile<kTileRows, kVectors>(rows, window, 1, panel, kVectors * kWidth, depth, sum);
-  for (Pack& one : sum) one = Pack(1.0f) - one;
-  store_tile<kTileRows, kVectors>(sum, kVectors * kWidth, kMostPairs, tile);
+  add_tile<kTileRows, kVectors, false>(rows, window, 1, panel, kLanes, width, sum);
+  if (parts == 2) {
+    for (int k = 0; k < kTileRows * kVectors; ++k) {
+      sum[k] = sum[k] * Pack(scales[k / kVectors * frames].before);
+    }
+    add_tile<kTileRows, kVectors, false>(rows + width, window, 1,
+                                         panel + static_cast<std::int64_t>(width) * kLanes, kLanes,
+                                         width, sum);
+  }
+  for (int k = 0; k < kTileRows * kVectors; ++k) {
+    sum[k] = Pack(1.0f) - sum[k] * Pack(scales[k / kVectors * frames].after);
+  }
+  store_tile<kTileRows, kVectors>(sum, kLanes, kMostPairs, tile);
 }
 
 // Tile of all windows of a block: cell (l, column) of window k at [(l * lanes + column) *
 // kMostPairs
 // + k].
-inline void group_distances(const float* rows, int frames, int depth, const float* panels,
-                            int columns, float* tile) {
+inline void group_distances(const float* rows, const FrameScale* scales, int frames, int parts,
+                            int width, const float* panels, int columns, float* tile) {
+  const int depth = parts * width;
   const int lanes = lanes_of(columns);
-  const std::int64_t window = static_cast<std::int64_t>(frames) * depth;
+  const std::int64_t window = window_stride(frames, depth);
   for (int k = 0; k < kMostPairs; k += kTileRows) {
     for (int first = 0; first < columns; first += kPanelRows) {
       const float* panel = panels + static_cast<std::int64_t>(first) * depth;
@@ -159,7 +178,8 @@ inline void group_distances(const float* rows, int frames, int depth, const floa
                        : vectors == 2 ? panel_distances<2>
                                       : panel_distances<1>;
       for (int l = 0; l < frames; ++l) {
-        run(rows + k * window + static_cast<std::int64_t>(l) * depth, window, panel, depth,
+        run(rows + k * window + static_cast<std::int64_t>(l) * depth, window,
+            scales + k * frames + l, frames, panel, parts, width,
             tile + (static_cast<std::int64_t>(l) * lanes + first) * kMostPairs + k);
       }
     }
@@ -168,32 +188,37 @@ inline void group_distances(const float* rows, int frames, int depth, const floa
 
 inline std::size_t windows_scratch(int frames, int depth, int group_columns, int columns) {
   const auto of = [](std::int64_t count) { return static_cast<std::size_t>(count); };
-  return kMostPairs * (of(frames) * of(depth) + of(frames) * of(lanes_of(group_columns)) +
-                       TileScratch::row_lanes(frames, columns) + 2 * of(frames));
+  return kMostPairs * (of(window_stride(frames, depth)) + of(frames) * of(lanes_of(group_columns)) +
+                       TileScratch::row_lanes(frames, columns) + 2 * of(frames)) +
+         2 * kMostPairs * of(frames);
 }
 
 // A block of at most kMostPairs windows against all prototypes.
 inline void windows_forward(const WindowsJob& job, std::int64_t first, int count, float* scratch) {
   using Lane = Both<Pack>;
-  const int depth = job.views.mean ? 2 * job.width : job.width;
-  const std::int64_t window = static_cast<std::int64_t>(job.frames) * depth;
+  const int parts = job.views.mean ? 2 : 1;
+  const int depth = parts * job.width;
+  const std::int64_t window = window_stride(job.frames, depth);
   float* rows = scratch;
   float* tile = rows + kMostPairs * window;
   float* row =
       tile + kMostPairs * static_cast<std::int64_t>(job.frames) * lanes_of(job.group * job.columns);
   auto* squares =
       reinterpret_cast<Pack*>(row + kMostPairs * TileScratch::row_lanes(job.frames, job.columns));
+  auto* scales = reinterpret_cast<FrameScale*>(squares + 2 * job.frames);
   for (int k = 0; k < count; ++k) {
     window_rows(job.views, job.features + (first + k) * job.frames * job.width, job.frames,
-                job.width, squares, rows + k * window);
+                job.width, squares, rows + k * window, scales + k * job.frames);
   }
+  for (int k = count * job.frames; k < kMostPairs * job.frames; ++k) scales[k] = {0.0f, 0.0f};
   std::memset(rows + count * window, 0,
               sizeof(float) * static_cast<std::size_t>((kMostPairs - count) * window));
   const float* panels = job.panels;
   for (int c = 0; c < job.classes; c += job.group) {
     const int classes = job.classes - c < job.group ? job.classes - c : job.group;
     const int lanes = lanes_of(classes * job.columns);
-    group_distances(rows, job.frames, depth, panels, classes * job.columns, tile);
+    group_distances(rows, scales, job.frames, parts, job.width, panels, classes * job.columns,
+                    tile);
     panels += static_cast<std::int64_t>(lanes) * depth;
     for (int i = 0; i < classes; ++i) {
       const float* of_class = tile + static_cast<std::int64_t>(i) * job.columns * kMostPairs;
