@@ -347,9 +347,12 @@ def new_array(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 def take_rows(array: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     """Some rows of an array: a view where they follow one another, else as `new_array`."""
     if len(rows) and bool((rows[1:] - rows[:-1] == 1).all()):
-        return array[rows[0] : rows[0] + len(rows)]
+        first = int(rows[0])
+        view: NDArray[Any] = array[first : first + len(rows)]
+        return view
     if array.nbytes <= LARGE_ARRAY_BYTES:
-        return array[rows]
+        copy: NDArray[Any] = array[rows]
+        return copy
     taken = new_array((len(rows), *array.shape[1:]), array.dtype)
     for first in range(0, len(rows), _ROWS):
         taken[first : first + _ROWS] = array[rows[first : first + _ROWS]]

@@ -143,8 +143,8 @@ def _encode(
     for job, clip, out in read:
         if "images" in job.branches:
             out["images"] = {"images": _thumbnails(clip)}
-    for (_, clip), out in zip(held, made, strict=True):
-        yield out if isinstance(clip, Clip) else clip
+    for (_, loaded), out in zip(held, made, strict=True):
+        yield out if isinstance(loaded, Clip) else loaded
 
 
 def _facts(clip: Clip) -> Tensors:
