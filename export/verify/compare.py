@@ -154,7 +154,12 @@ def compare_output(reference: NDArray[Any], found: NDArray[Any]) -> OutputParity
 
 
 def encode_clips(
-    runner: Runner, clips: ClipSet, spec: ModelSpec, text: Float32 | None
+    runner: Runner,
+    clips: ClipSet,
+    spec: ModelSpec,
+    text: Float32 | None,
+    *,
+    batch: int = _BATCH,
 ) -> tuple[BranchOutputs, float]:
     """Runs clips through the visual branches.
 
@@ -163,6 +168,7 @@ def encode_clips(
         clips: n clips.
         spec: The model.
         text: Raw text embeddings of the classes, (C, E); None without a support graph.
+        batch: Clips that go through together.
 
     Returns:
         Outputs by `branch/output`, and the seconds per clip.
@@ -170,8 +176,8 @@ def encode_clips(
     parts: dict[str, list[NDArray[Any]]] = {}
     began = time.perf_counter()
     for branch in branches_of(spec):
-        for start in range(0, len(clips), _BATCH):
-            chunk = slice(start, start + _BATCH)
+        for start in range(0, len(clips), batch):
+            chunk = slice(start, start + batch)
             inputs: dict[str, NDArray[Any]] = {"frames": clips.frames[chunk]}
             if branch == "support" and text is not None:
                 inputs["text"] = text[clips.class_index[chunk]]
