@@ -200,6 +200,7 @@ def write_random_index(place: str, windows: int, width: int) -> None:
     work.join()
     if work.exitcode != 0:
         raise SystemExit("the index could not be written")
+    os.sync()  # writing it out would take cores from what is timed
 
 
 def _write_random(place: str, windows: int, width: int) -> None:
@@ -269,6 +270,7 @@ def shortlist_part(options: argparse.Namespace) -> None:
         bank, index, real = shortlist_index(options, options.made or place)
         if options.make_only:
             return
+        os.sync()
         before = peak_mb()
         scorer = BankScorer(bank, index)
         classes = range(len(bank.labels))
