@@ -1,11 +1,14 @@
-"""What the compiler made of the CUDA kernels: registers, local memory, asynchronous copies, matrix units.
+"""What the compiler made of the CUDA kernels: registers, spills, copies, matrix units, occupancy.
 
     python benchmarks/machine_code.py [--chips 75,80,90] [--write]
 
 Compiles csrc/cuda with nvcc for each chip, without a GPU, and counts instructions in the machine
-code. Needs nvcc and c++filt on PATH, and cuobjdump and nvdisasm from there or from the `triton` that
-comes with torch. Spilled values and a product in half precision that is streamed without asynchronous
-copies or matrix units end the program with 1.
+code. The shared memory of a block is what the launchers ask for (benchmarks/launches.cpp); how many
+blocks a multiprocessor holds follows from the limits of the chip. Needs nvcc, g++ and c++filt on PATH,
+and cuobjdump and nvdisasm from there or from the `triton` that comes with torch.
+
+The program ends with 1 if a kernel spills registers or asks for more shared memory than a chip has,
+or if a product in half precision is streamed without asynchronous copies or matrix units.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CHIPS = ("75", "80", "86", "87", "89", "90", "120")  # csrc/cuda/architectures.cmake
+# Those of csrc/cuda/architectures.cmake, and 10.0, which runs the portable code of 9.0.
+CHIPS = ("75", "80", "86", "87", "89", "90", "100", "120")
 FILES = ("adapter", "match")
 OUT = Path(__file__).parent / "results" / "machine-code.md"
 # Of the enums Along and Prepare, in the order of a form's template arguments.
@@ -31,6 +35,39 @@ FORM = re.compile(
     r"StreamedForm<\((?:\w+::)*Along\)(\d), \((?:\w+::)*Prepare\)(\d), "
     r"\((?:\w+::)*Along\)(\d), \((?:\w+::)*Prepare\)(\d), (true|false)>"
 )
+WARP, WARP_REGISTERS, REGISTERS = 32, 256, 65536  # the registers of a warp come in steps of 256
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Limits of a multiprocessor, from the table of compute capabilities in the CUDA guide.
+
+    Attributes:
+        warps: Most warps at once.
+        blocks: Most blocks at once.
+        shared: Bytes of shared memory.
+        shared_of_block: Most of it for one block.
+        reserved: What the system takes of it for each block.
+    """
+
+    warps: int
+    blocks: int
+    shared: int
+    shared_of_block: int
+    reserved: int = 1024
+
+
+KIB = 1024
+LIMITS = {
+    "75": Chip(32, 16, 64 * KIB, 64 * KIB, 0),
+    "80": Chip(64, 32, 164 * KIB, 163 * KIB),
+    "86": Chip(48, 16, 100 * KIB, 99 * KIB),
+    "87": Chip(48, 16, 164 * KIB, 163 * KIB),
+    "89": Chip(48, 24, 100 * KIB, 99 * KIB),
+    "90": Chip(64, 32, 228 * KIB, 227 * KIB),
+    "100": Chip(64, 32, 228 * KIB, 227 * KIB),
+    "120": Chip(48, 24, 100 * KIB, 99 * KIB),
+}
 
 
 @dataclass
@@ -40,6 +77,11 @@ class Kernel:
     Attributes:
         name: As in a table: `product x Wᵀ, norm, deep, float16`.
         registers: Registers of a thread.
+        spilled: Bytes that registers are spilled to and read back from.
+        threads: Threads of a block.
+        shared: Bytes of shared memory of a block: of the largest sizes for the adapter's kernels, of
+            8 × 8 frames for matching.
+        shared_at_most: With the most frames. A chip that has less uses the twin for them.
         local: Instructions that read or write local memory.
         copies: Asynchronous copies from global to shared memory (LDGSTS).
         matrix: Instructions of the matrix units (HMMA).
@@ -48,10 +90,22 @@ class Kernel:
 
     name: str
     registers: int = 0
+    spilled: int = 0
+    threads: int = 128
+    shared: int = 0
+    shared_at_most: int = 0
     local: int = 0
     copies: int = 0
     matrix: int = 0
     size: int = 0
+
+    def blocks(self, chip: Chip) -> int:
+        """How many blocks a multiprocessor holds at once."""
+        warps = self.threads // WARP
+        of_warp = -(-self.registers * WARP // WARP_REGISTERS) * WARP_REGISTERS
+        by_shared = chip.shared // max(1, self.shared + chip.reserved)
+        by_registers = REGISTERS // of_warp // warps if of_warp else chip.blocks
+        return min(chip.blocks, chip.warps // warps, by_registers, by_shared)
 
 
 def tool(name: str) -> str:
@@ -89,6 +143,21 @@ def readable(name: str) -> str:
     return re.sub(r",(?=\w)", ", ", name)
 
 
+def launches(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Kernel's name → threads of a block, its shared memory, and that with the most frames."""
+    program = str(folder / "launches")
+    source = str(ROOT / "benchmarks" / "launches.cpp")
+    run("g++", "-std=c++17", f"-I{ROOT / 'csrc'}", source, "-o", program)
+    found: dict[str, tuple[int, int, int]] = {}
+    for line in run(program).splitlines():
+        name, threads, shared, at_most = line.split("|")
+        if at_most:
+            found[name] = (*found[name][:2], int(shared))
+        else:
+            found[name] = (int(threads), int(shared), int(shared))
+    return found
+
+
 def kernels_of(chip: str, folder: Path) -> dict[str, Kernel]:
     """Every kernel for a chip, by its mangled name."""
     found: dict[str, Kernel] = {}
@@ -97,21 +166,15 @@ def kernels_of(chip: str, folder: Path) -> dict[str, Kernel]:
         arch = f"arch=compute_{chip},code=sm_{chip}"
         source = str(ROOT / "csrc" / "cuda" / f"{file}.cu")
         include = f"-I{ROOT / 'csrc'}"
-        run(
-            "nvcc",
-            "-std=c++17",
-            "-O3",
-            "-gencode",
-            arch,
-            include,
-            "-cubin",
-            source,
-            "-o",
-            str(cubin),
-        )
-        usage = run(tool("cuobjdump"), "-res-usage", str(cubin))
-        for name, registers in re.findall(r"Function (\S+):\s+REG:(\d+)", usage):
-            found[name] = Kernel(name, registers=int(registers))
+        words = ["nvcc", "-std=c++17", "-O3", "-gencode", arch, include, "-Xptxas", "-v"]
+        words += ["-cubin", source, "-o", str(cubin)]
+        said = subprocess.run(words, check=True, capture_output=True, text=True).stderr
+        for name, stores, loads, registers in re.findall(
+            r"Function properties for (\S+)\n.*?(\d+) bytes spill stores, (\d+) bytes spill loads\n"
+            r".*?Used (\d+) registers",
+            said,
+        ):
+            found[name] = Kernel(name, int(registers), int(stores) + int(loads))
         kernel = None
         for line in run(tool("cuobjdump"), "-sass", str(cubin)).splitlines():
             start = re.search(r"Function : (\S+)", line)
@@ -125,15 +188,24 @@ def kernels_of(chip: str, folder: Path) -> dict[str, Kernel]:
             kernel.copies += instruction[1].startswith("LDGSTS")
             kernel.matrix += instruction[1].startswith("HMMA")
     names = run("c++filt", text="\n".join(found)).splitlines()
+    started = launches(folder)
     for kernel, name in zip(found.values(), names, strict=True):
         kernel.name = readable(name)
+        kernel.threads, kernel.shared, kernel.shared_at_most = started[kernel.name]
     return found
 
 
 def problems(chip: str, kernels: list[Kernel]) -> list[str]:
-    """What must not be in a streamed product in half precision."""
+    """What must not be: see the top of this file."""
     wrong = []
     for kernel in kernels:
+        if kernel.spilled:
+            wrong.append(f"sm_{chip} {kernel.name}: spills {kernel.spilled} bytes of registers")
+        if kernel.shared > LIMITS[chip].shared_of_block:
+            wrong.append(
+                f"sm_{chip} {kernel.name}: needs {kernel.shared} bytes of shared memory, a block "
+                f"has {LIMITS[chip].shared_of_block}"
+            )
         if not re.search(r", (wide|deep), b?float16$", kernel.name):
             continue
         if kernel.local:
@@ -149,12 +221,19 @@ def table(chip: str, kernels: list[Kernel]) -> list[str]:
     lines = [
         f"## sm_{chip}",
         "",
-        "| kernel | registers | local memory | LDGSTS | HMMA | instructions |",
-        "|---|---|---|---|---|---|",
+        "| kernel | registers | spilled | shared | blocks | warps | local | LDGSTS | HMMA | size |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    limits = LIMITS[chip]
     for kernel in sorted(kernels, key=lambda k: k.name):
-        counts = (kernel.registers, kernel.local, kernel.copies, kernel.matrix, kernel.size)
-        lines.append(f"| {kernel.name} | {' | '.join(map(str, counts))} |")
+        blocks = kernel.blocks(limits)
+        warps = f"{blocks * kernel.threads // WARP} of {limits.warps}"
+        needs = str(kernel.shared)
+        if kernel.shared_at_most > limits.shared_of_block:
+            needs += f" ({kernel.shared_at_most} of 64 × 64 frames: the twin)"
+        code = (kernel.local, kernel.copies, kernel.matrix, kernel.size)
+        cells = (kernel.name, kernel.registers, kernel.spilled, needs, blocks, warps, *code)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return [*lines, ""]
 
 
@@ -173,7 +252,11 @@ def main() -> int:
         "Made by `python benchmarks/machine_code.py --write`; compiled, not run.",
         "",
         f"- {version}",
-        "- local memory: instructions that read or write it; LDGSTS: asynchronous copies to shared memory; HMMA: matrix units",
+        "- spilled: bytes of registers that are written to memory and read back",
+        "- shared: shared memory of a block, for matching of 8 × 8 frames and attention over 32",
+        "- blocks, warps: at once on a multiprocessor, by the limits of the chip",
+        "- local: instructions that read or write local memory; size: all instructions",
+        "- LDGSTS: asynchronous copies to shared memory; HMMA: matrix units",
         "",
     ]
     wrong: list[str] = []

@@ -25,8 +25,10 @@ __global__ void __launch_bounds__(kRowThreads) gelu_kernel(GeluJob<Value> job) {
   gelu_body<kBackward>(DeviceThreads{}, job);
 }
 
+// At least one block on a multiprocessor: without that, the compiler spills registers to save some
+// for more blocks than their shared memory leaves room for (benchmarks/results/machine-code.md).
 template <class Form, class Value>
-__global__ void __launch_bounds__(kTileThreads) product_kernel(ProductJob<Value> job) {
+__global__ void __launch_bounds__(kTileThreads, 1) product_kernel(ProductJob<Value> job) {
   product_body(DeviceThreads{}, job, Form{});
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -49,3 +50,32 @@ def test_a_streamed_product_in_half_precision_streams(code: ModuleType) -> None:
         found = code.problems(chip, [kernel])
         assert [line for line in found if said in line] == found
         assert len(found) == bool(said)
+
+
+def test_spills_and_too_much_shared_memory_are_named(code: ModuleType) -> None:
+    for chip, kernel, said in (
+        ("90", code.Kernel("gelu_kernel<false, float32>", spilled=8), "spills 8 bytes"),
+        ("86", code.Kernel("match_kernel", shared=102400), "needs 102400 bytes"),
+        ("90", code.Kernel("match_kernel", shared=102400), ""),
+    ):
+        assert [said in line for line in code.problems(chip, [kernel])] == [True] * bool(said)
+
+
+def test_blocks_on_a_multiprocessor_by_its_tightest_limit(code: ModuleType) -> None:
+    for chip, kernel, want in (
+        ("90", code.Kernel("none", registers=32), 16),  # 64 warps, four a block
+        ("90", code.Kernel("shared", registers=32, shared=62208), 3),  # 228 KiB, one each reserved
+        ("75", code.Kernel("shared", registers=32, shared=62208), 1),
+        ("90", code.Kernel("registers", registers=128, threads=256), 2),
+        ("120", code.Kernel("blocks", registers=16, threads=32), 24),
+    ):
+        assert kernel.blocks(code.LIMITS[chip]) == want, kernel.name
+
+
+def test_launches_are_those_of_the_kernels(code: ModuleType, tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    found = code.launches(tmp_path)
+    assert len(found) == 55
+    assert found["product grad W, deep, float16"] == (128, 62208, 62208)
+    assert found["match_backward_kernel"] == (256, 38272, 67348)
