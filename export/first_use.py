@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import safe_open
 
 from mafsar.choices import PRECISIONS, Precision
-from mafsar.errors import MafsarError, option
+from mafsar.errors import InputError, MafsarError, option
 from mafsar.export.bundle_folder import locked, unwritable
 from mafsar.export.job import export_locked
 from mafsar.extras import require
@@ -88,6 +88,8 @@ def make_kept(
                     _make(name, path, step)
                 if not _has(path, precision):
                     export_locked(str(path), path, say=step, precision=precision)
+            except InputError:
+                raise  # about the user's file: another engine would not read it either
             except MafsarError as error:
                 raise type(error)(
                     error, f" (first use of {name}; ", option(engine="torch"), " needs no bundle)"
