@@ -41,6 +41,11 @@ def test_windows_that_share_most_of_their_frames_all_have_to_agree() -> None:
     assert [word for word, *_ in events("..a.a........", stride=STRIDE)] == ["start", "end"]
 
 
+def test_an_action_longer_than_its_windows_lasts_over_all_their_parts() -> None:
+    """Ten windows that begin every 0.5 s find it from 0.5 to 1.5 s inside of them."""
+    assert events("aaaaaaaaaa......")[-1][2:] == (0.5, 6.0)
+
+
 def test_start_and_end_are_those_of_the_alignment() -> None:
     (_, _, begun, _), (_, _, same, ended) = events("..aaaa......")
     assert (begun, same, ended) == (1.5, 1.5, 4.0)
