@@ -77,9 +77,7 @@ def test_all_files_hold_the_same_events(place: Path, tmp_path: Path) -> None:
     assert info["frames"] == 72
     assert info["height"] > 112
     assert "windows: " in err
-    assert re.search(
-        r"watched [56]\.\d s of 1 source in .* times real time, .* windows a second", err
-    )
+    assert re.search(r"watched 5\.\d s of 1 source in .* times real time, .* windows a second", err)
     assert f"wrote {tmp_path / 'e.mp4'}" in err
 
 

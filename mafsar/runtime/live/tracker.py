@@ -6,7 +6,8 @@ average: that windows that share most of their frames are barely below it says l
 answers hold it, too, and it ends when it was not named for the gap. Each window that names it votes
 for the part in which the alignment finds the action; it lasts from the first to the last moment that
 has half as many votes as the moment with the most. Windows overlap, so that one that reaches beyond
-the action is outvoted by those around it.
+the action is outvoted by those around it. An action longer than its windows has no such moment, each
+of them holds another part: it lasts from the first of these parts to the last.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ DOUBT = 0.7
 """and their mean p_none is at most this share of the threshold."""
 SHARE = 0.5
 """Of the most votes: what a moment of the action has at least."""
+LONG = 1.25
+"""Times the length of its windows: an action whose parts reach over more lasts over all of them."""
 _KEPT = 256  # votes from the beginning and from the end of a long action
 
 
@@ -76,6 +79,7 @@ class Span:
         score: The largest so far.
         p_none: The smallest so far.
         named: End of the last part of a window that named it, seconds.
+        window: Length of the longest window that named it, seconds.
     """
 
     label: str
@@ -84,6 +88,7 @@ class Span:
     score: float = 0.0
     p_none: float | None = None
     named: float = 0.0
+    window: float = 0.0
     _early: list[tuple[float, float, float]] = field(default_factory=list)
     _late: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
@@ -93,11 +98,15 @@ class Span:
         if reading.p_none is not None:
             self.p_none = min(reading.p_none, 1.0 if self.p_none is None else self.p_none)
         self.named = max(self.named, reading.last)
+        self.window = max(self.window, reading.end - reading.start)
         (self._early if len(self._early) < _KEPT else self._late).append(reading.vote)
 
     def settle(self, after: float, shortest: float) -> None:
         """Sets start and end by the votes so far, the start not before `after`."""
-        begun, ended = extent([*self._early, *self._late])
+        votes = [*self._early, *self._late]
+        begun, ended = min(vote[0] for vote in votes), max(vote[1] for vote in votes)
+        if ended - begun <= LONG * self.window:
+            begun, ended = extent(votes)
         self.t_start = max(begun, after)
         self.t_end = max(ended, self.t_start + shortest)
 

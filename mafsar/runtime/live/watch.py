@@ -287,7 +287,7 @@ class Watch(Iterator[Event]):
                 continue
             if item.plan != self._generation:
                 continue
-            source.seconds = max(source.seconds, item.end)
+            source.seconds = max(source.seconds, item.times[-1])  # a last window reaches beyond
             source.delays += done - item.made
             source.judged += 1
             reading = next(readings)

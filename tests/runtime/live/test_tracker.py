@@ -13,12 +13,12 @@ STRIDE, LENGTH = 0.5, 2.0
 
 def events(named: str, **options: float) -> list[tuple[str, str, float, float]]:
     """What a tracker says of windows that name classes by letters; "." is none, "(a)" only held."""
-    doubt = options.pop("doubt", 0.3)
+    doubt, stride = options.pop("doubt", 0.3), options.pop("stride", STRIDE)
     settings = {"gap": 1.0, "min_duration": 0.3} | options
     tracker = Tracker(**settings)
     out = []
     for k, letter in enumerate(named):
-        start = k * STRIDE
+        start = k * stride
         reading = Reading(
             0, start, start + LENGTH, letter.lower(), letter.islower(), letter.isupper(),
             0.9, 0.1, start + 0.5, start + 1.5, doubt,
@@ -32,6 +32,18 @@ def test_one_window_is_no_event_and_two_of_three_are() -> None:
     assert events("..a......") == []
     assert events("..a.a....")[0] == ("start", "a", 1.5, 3.5)
     assert [word for word, *_ in events("..aaaa......")] == ["start", "end"]
+
+
+def test_windows_that_share_most_of_their_frames_all_have_to_agree() -> None:
+    close = STRIDE / 2
+    assert events("..aa.aa.a.a..", stride=close) == []
+    assert [word for word, *_ in events("..aaa........", stride=close)] == ["start", "end"]
+    assert [word for word, *_ in events("..a.a........", stride=STRIDE)] == ["start", "end"]
+
+
+def test_an_action_longer_than_its_windows_lasts_over_all_their_parts() -> None:
+    """Ten windows that begin every 0.5 s find it from 0.5 to 1.5 s inside of them."""
+    assert events("aaaaaaaaaa......")[-1][2:] == (0.5, 6.0)
 
 
 def test_start_and_end_are_those_of_the_alignment() -> None:
