@@ -218,8 +218,7 @@ void rows(Choices& choices) {
     mafsar::attend_backward_cpu(grad.data(), qkv.data(), sizes, slopes.data());
     mafsar::gelu_cpu(x.data(), static_cast<std::int64_t>(count), gelu.data());
     for (const Array* all : {&normed, &back, &mixed, &slopes, &gelu}) all->written();
-    mafsar::gelu_backward_cpu(grad.data(), x.data(), static_cast<std::int64_t>(count),
-                              gelu.data());
+    mafsar::gelu_backward_cpu(grad.data(), x.data(), static_cast<std::int64_t>(count), gelu.data());
   });
 }
 
@@ -236,10 +235,10 @@ void adapter(Choices& choices) {
   const Array out_weight = choices.floats(w * w), out_bias = choices.floats(w);
   const Array down_weight = choices.floats(h * w), down_bias = choices.floats(h);
   const Array up_weight = choices.floats(w * h), up_bias = choices.floats(w);
-  const mafsar::AdapterWeights weights{
-      norm_weight.data(), norm_bias.data(),   qkv_weight.data(), qkv_bias.data(),
-      out_weight.data(),  out_bias.data(),    down_weight.data(), down_bias.data(),
-      up_weight.data(),   up_bias.data()};
+  const mafsar::AdapterWeights weights{norm_weight.data(), norm_bias.data(),  qkv_weight.data(),
+                                       qkv_bias.data(),    out_weight.data(), out_bias.data(),
+                                       down_weight.data(), down_bias.data(),  up_weight.data(),
+                                       up_bias.data()};
   const bool some = choices.byte() % 2;  // only the gradients of one product
   each([&] {
     const Array qkv(m * 3 * w), mixed(m * w), attended(m * w), kept_hidden(m * h), out(m * w);
