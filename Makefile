@@ -74,8 +74,9 @@ ifdef CLIPS
 endif
 	@echo "try your own clips: $(BIN)/mafsar match SUPPORT QUERY (SUPPORT/CLASS/clip.mp4)" >&2
 
+# Each worker of a file of tests needs up to 3 GB.
 test: $(VENV)/.test  ## run the tests on the built wheel
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The native code is fuzzed by clang's libFuzzer (sudo apt-get install clang), the parsers by atheris.
 FUZZ_MINUTES ?= 20

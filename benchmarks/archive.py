@@ -4,6 +4,7 @@
     python benchmarks/archive.py exact            # 100 000 windows against 20 classes
     python benchmarks/archive.py shortlist        # 1 000 000 windows, agreement with the exact search
     python benchmarks/archive.py bank             # 1 000 classes of 100 clips
+    python benchmarks/archive.py enroll --clips 400   # memory of enrolling 400, 1 600 and 6 400 clips
     python benchmarks/archive.py growth           # 1x, 4x, 16x of classes, clips and windows
 
 Features of `exact`, `bank` and `growth` are random (`--width 128`, 8 frames); those of `shortlist`
@@ -16,11 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +39,7 @@ from mafsar.runtime.archive.build import build_index
 from mafsar.runtime.archive.coarse import add_coarse
 from mafsar.runtime.archive.encode import FileFacts, file_windows
 from mafsar.runtime.archive.index import Index, open_index
-from mafsar.runtime.archive.manifest import Manifest, ShardEntry, Source, write_sources
+from mafsar.runtime.archive.manifest import MANIFEST, Manifest, ShardEntry, Source, write_sources
 from mafsar.runtime.archive.parts import (
     FileRecord,
     Windows,
@@ -72,6 +76,12 @@ def say(**values: Any) -> None:
 
 def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def anonymous_mb() -> float:
+    """Memory that is not a file's, now."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
 def timed(call: Callable[[], Any], repeats: int = 3) -> tuple[float, float, Any]:
@@ -181,14 +191,28 @@ def index_part(options: argparse.Namespace) -> None:
             of_what_cores_allow=(decode + encoding) / cores / wall)  # fmt: skip
 
 
+def write_random_index(place: str, windows: int, width: int) -> None:
+    """An index of random features; in a process of its own, so that it adds no memory to this one."""
+    work = multiprocessing.get_context("spawn").Process(
+        target=_write_random, args=(place, windows, width)
+    )
+    work.start()
+    work.join()
+    if work.exitcode != 0:
+        raise SystemExit("the index could not be written")
+    os.sync()  # writing it out would take cores from what is timed
+
+
+def _write_random(place: str, windows: int, width: int) -> None:
+    write_index(Path(place), settings_of(width), random_shards(windows, width), coarse=False)
+
+
 def exact_part(options: argparse.Namespace) -> None:
     """All windows against 20 classes."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(dir=options.folder) as place:
         bank = random_bank(20, 5, options.width)
-        index = write_index(
-            Path(place), settings_of(options.width), random_shards(options.windows, options.width),
-            coarse=False,
-        )  # fmt: skip
+        write_random_index(place, options.windows, options.width)
+        index = open_index(place)
         before = peak_mb()
         scorer = BankScorer(bank, index)
         wall, cpu, _ = timed(lambda: scan_index(index, scorer))
@@ -216,38 +240,56 @@ def between(index: Index, windows: int, seed: int = 3) -> Iterator[np.ndarray]:
         left -= count
 
 
+def shortlist_index(options: argparse.Namespace, place: str) -> tuple[Bank, Index, int]:
+    """A bank, an index of so many windows, and how many of them are of videos."""
+    real = None if options.index is None else open_index(options.index)
+    bank = random_bank(20, 5, options.width)
+    settings = settings_of(options.width)
+    if real is not None:
+        bank = mafsar.read_bank(options.bank)
+        settings = replace(
+            real.settings, lengths=(real.settings.lengths[0],),
+            strides=(real.settings.strides[0],), pooled=False,
+        )  # fmt: skip
+    if (Path(place) / MANIFEST).exists():
+        index = open_index(place)
+    elif real is None:
+        index = write_index(
+            Path(place), settings, random_shards(options.windows, options.width), coarse=True
+        )
+    else:
+        index = write_index(Path(place), settings, between(real, options.windows), coarse=True)
+    if index.basis is None:
+        raise SystemExit(f"{len(index)} windows: too few for a small copy; --windows 100000")
+    return bank, index, 0 if real is None else len(real)
+
+
 def shortlist_part(options: argparse.Namespace) -> None:
     """The shortlist's time, and how much of the exact search's nearest windows it keeps."""
-    real = None if options.index is None else open_index(options.index)
     with tempfile.TemporaryDirectory() as place:
-        if real is None:
-            bank, settings = random_bank(20, 5, options.width), settings_of(options.width)
-            shards = random_shards(options.windows, options.width)
-        else:
-            bank = mafsar.read_bank(options.bank)
-            settings = replace(real.settings, lengths=(real.settings.lengths[0],),
-                               strides=(real.settings.strides[0],), pooled=False)  # fmt: skip
-            shards = between(real, options.windows)
-        index = write_index(Path(place), settings, shards, coarse=True)
-        if index.basis is None:
-            raise SystemExit(f"{len(index)} windows: too few for a small copy; --windows 100000")
+        bank, index, real = shortlist_index(options, options.made or place)
+        if options.make_only:
+            return
+        os.sync()
+        before = peak_mb()
         scorer = BankScorer(bank, index)
         classes = range(len(bank.labels))
         wall, cpu, rows = timed(lambda: shortlist(index, scorer, classes, 100))
         whole, whole_cpu, _ = timed(
             lambda: list(search_index(index, scorer, topk=100, exact=False)), 1
         )
-        scan = scan_index(index, scorer)
+        peak = peak_mb()
+        exact, exact_cpu, scan = timed(lambda: scan_index(index, scorer), 1)
         kept = []
         for number in classes:
             mine = np.flatnonzero(scan.best == number)
             nearest = mine[np.argsort(scan.distance[mine], kind="stable")][:100]
             kept.append(np.isin(nearest, rows).mean() if len(nearest) else 1.0)
-        say(part="shortlist", windows=len(index), real=0 if real is None else len(real),
-            classes=len(classes), width=settings.width, rows=len(rows), shortlist_wall_s=wall,
+        say(part="shortlist", windows=len(index), of_videos=real, classes=len(classes),
+            width=index.settings.width, rows=len(rows), shortlist_wall_s=wall,
             shortlist_cpu_s=cpu, search_wall_s=whole, search_cpu_s=whole_cpu,
-            agreement_top100=float(np.mean(kept)), worst_class=float(np.min(kept)),
-            peak_rss_mb=peak_mb())  # fmt: skip
+            exact_wall_s=exact, exact_cpu_s=exact_cpu, agreement_top100=float(np.mean(kept)),
+            worst_class=float(np.min(kept)), rss_before_mb=before, peak_rss_mb=peak)  # fmt: skip
 
 
 def bank_part(options: argparse.Namespace) -> None:
@@ -256,9 +298,11 @@ def bank_part(options: argparse.Namespace) -> None:
         path = random_bank(options.classes, options.clips, options.width).save(
             Path(place) / "bank.safetensors"
         )
+        before = anonymous_mb()
         wall, cpu, bank = timed(lambda: mafsar.read_bank(path), 2)
         say(part="bank", what="read", classes=options.classes, clips=len(bank), wall_s=wall,
-            cpu_s=cpu, file_mb=path.stat().st_size / 1e6, peak_rss_mb=peak_mb())  # fmt: skip
+            cpu_s=cpu, file_mb=path.stat().st_size / 1e6,
+            memory_mb=anonymous_mb() - before)  # fmt: skip
         for name, values in match_times(bank).items():
             say(part="bank", what=name, classes=options.classes, clips=len(bank), **values)
 
@@ -298,6 +342,81 @@ def match_times(bank: Bank) -> dict[str, dict[str, float]]:
     }
 
 
+class Made:
+    """An encoder whose features are made of the first pixels of a clip, in no time."""
+
+    engine, device, precision, choice = "onnx", "cpu", "fp32", "made"
+
+    def __init__(self, width: int) -> None:
+        from mafsar.runtime.encoder import ModelSpec
+
+        self.spec = ModelSpec(
+            "random", "random", FRAMES, 32, width, "trained", False, ("{}",), None, SCORING,
+            "0" * 64, 0, 0, mean=(0.5,) * 3, std=(0.25,) * 3,
+        )  # fmt: skip
+
+    def encode_query(self, pixels: np.ndarray) -> Any:
+        from mafsar.runtime.encoder import Features
+
+        seeds = [int.from_bytes(clip.tobytes()[:8], "little") for clip in pixels]
+        frames = np.stack(
+            [
+                np.random.default_rng(seed).standard_normal(
+                    (FRAMES, self.spec.embed_dim), np.float32
+                )
+                for seed in seeds
+            ]
+        )
+        return Features(frames, frames.mean(axis=1))
+
+
+def enroll_part(options: argparse.Namespace) -> None:
+    """Memory of enrolling 1x, 4x and 16x as many clips, in a process of each: features and pictures."""
+    for factor in (1, 4, 16):
+        work = multiprocessing.get_context("spawn").Process(
+            target=_enroll, args=(options.width, factor * options.clips)
+        )
+        work.start()
+        work.join()
+
+
+def _enroll(width: int, clips: int) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 255, (FRAMES, 32, 32, 3), np.uint8)
+    support = {}
+    for c in range(20):
+        support[f"class{c:02d}"] = []
+        for _ in range(clips // 20):
+            clip = base.copy()
+            clip[0, 0, :2] = rng.integers(0, 255, (2, 3), np.uint8)
+            clip[0, 0, 2:4] = rng.integers(0, 255, (2, 3), np.uint8)
+            support[f"class{c:02d}"].append(clip)
+    before = anonymous_mb()
+    with watched_memory() as peak, tempfile.TemporaryDirectory() as place:
+        bank = mafsar.enroll(support, Made(width), fps=8, cache=False)  # type: ignore[arg-type]
+        path = bank.save(Path(place) / "bank.safetensors")
+        size = path.stat().st_size / 1e6
+    say(part="enroll", clips=len(bank), file_mb=size, memory_mb=peak[0] - before)
+
+
+@contextmanager
+def watched_memory() -> Iterator[list[float]]:
+    """The largest amount of memory that is not a file's, MB, looked at every 10 ms."""
+    peak, stop = [anonymous_mb()], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.01):
+            peak[0] = max(peak[0], anonymous_mb())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+
+
 def growth_part(options: argparse.Namespace) -> None:
     """Time at 1x, 4x and 16x of each size, and the exponent of a power law through them."""
     width, base = options.width, {"classes": 20, "clips": 5, "windows": 5_000}
@@ -327,13 +446,20 @@ def fitted(values: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parts = {"index": index_part, "exact": exact_part, "shortlist": shortlist_part,
-             "bank": bank_part, "growth": growth_part}  # fmt: skip
+             "bank": bank_part, "enroll": enroll_part, "growth": growth_part}  # fmt: skip
     parser.add_argument("part", choices=parts)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--windows", type=int, help="100000, and 1000000 for shortlist")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--films", help="folder of videos for index")
+    parser.add_argument("--folder", help="where indexes are written; default: for temporary files")
+    parser.add_argument(
+        "--made", help="folder in which shortlist keeps its index for the next call"
+    )
+    parser.add_argument(
+        "--make-only", action="store_true", help="write that index, measure nothing"
+    )
     parser.add_argument("--index", help="index of rendered clips for shortlist")
     parser.add_argument("--bank", help="bank of the same model for shortlist")
     options = parser.parse_args()

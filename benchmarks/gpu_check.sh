@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can say, in one go: build, test, sanitize, time. Under 8 minutes.
 #
-#   benchmarks/gpu_check.sh [OUT]      # OUT: where the log and the tables go, default build/gpu
+#   benchmarks/gpu_check.sh [OUT]      # OUT: where log.txt and the tables go, default build/gpu
 #
 # Wants nvcc, CMake, ninja and a python3 with torch and numpy; pybind11 comes with torch's headers
 # where it is not installed itself, pytest from build/wheels (`pip download pytest -d build/wheels`
 # on a machine with a network). Builds beside the sources and puts a tree of links on PYTHONPATH.
 # Prints a line for each stage and ends with 1 if one has failed. A stage that the machine cannot
-# do (no compute-sanitizer, or one that may not attach) is "not supported on this host".
+# do (no compute-sanitizer, or one that may not attach; a package that is missing) is "not supported
+# on this host". A training step needs safetensors besides torch.
 #
 #   benchmarks/gpu_check.sh --dry-run [OUT]   # without a GPU: the same stages as far as they go
 set -uo pipefail
@@ -19,22 +20,31 @@ if [ "${1:-}" = --dry-run ]; then
   shift
 fi
 out=${1:-build/gpu}
-mkdir -p "$out" && out=$(cd "$out" && pwd)
+mkdir -p "$out" build && out=$(cd "$out" && pwd)
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+: >"$out/log.txt"
 python=${PYTHON:-python3}
 failed=0
 
 stage() {  # NAME LIMIT_SECONDS COMMAND…
   local name=$1 limit=$2 begin=$SECONDS
   shift 2
-  timeout "$limit" "$@" >"$out/$name.log" 2>&1
+  timeout -k 5 "$limit" "$@" >"$logs/$name.log" 2>&1
   local status=$?
+  { echo "== $name"; cat "$logs/$name.log"; } >>"$out/log.txt"
   case $status in
     0) echo "$name: ok in $((SECONDS - begin)) s" ;;
-    77) echo "$name: not supported on this host, see $out/$name.log" ;;
+    77) echo "$name: not supported on this host: $(tail -n 1 "$logs/$name.log")" ;;
+    124 | 137)
+      echo "$name: FAILED, cut off after $limit s"
+      failed=1
+      tail -n 5 "$logs/$name.log"
+      ;;
     *)
       echo "$name: FAILED ($status) in $((SECONDS - begin)) s"
       failed=1
-      tail -n 15 "$out/$name.log"
+      tail -n 15 "$logs/$name.log"
       ;;
   esac
 }
@@ -86,7 +96,7 @@ print("-I" + sysconfig.get_path("include"), "-I" + str(pathlib.Path(torch.__file
 }
 
 sanitize() {  # TOOL: every access is watched, so a script of kernel calls only
-  local log="$out/$1.log" status
+  local log="$logs/$1.log" status
   compute-sanitizer --tool "$1" --error-exitcode 9 "$python" -P "$root/benchmarks/gpu_kernel_calls.py"
   status=$?
   # What the tool says where the machine does not let it attach, as in some virtual machines.
@@ -96,30 +106,35 @@ sanitize() {  # TOOL: every access is watched, so a script of kernel calls only
   return $status
 }
 
+train() {  # a training step; ours, an honest twin and full tuning
+  "$python" -P -c 'import safetensors' || return 77
+  "$python" -P "$root/benchmarks/train_step.py" --device cuda --model vit-b-16:random --rounds 10 --write
+}
+
 # The project's own settings ask for plugins that need not be there.
-ini="$out/pytest.ini"
+ini="$logs/pytest.ini"
 printf '[pytest]\naddopts = -p no:cacheprovider --import-mode=importlib\n' >"$ini"
-tools="$out/tools"
+tools="$logs/tools"
 if ! "$python" -c 'import pytest' 2>/dev/null; then
   "$python" -m pip install --quiet --no-index --find-links "$root/build/wheels" --target "$tools" pytest \
     || { echo "error: pytest is missing; run: pip download pytest -d build/wheels, then bring that folder along" >&2; exit 1; }
   export PYTHONPATH="$tools${PYTHONPATH:+:$PYTHONPATH}"
 fi
-export -f build by_hand sanitize
-export root python ini out
+export -f build by_hand sanitize train
+export root python ini logs
 if [ -n "$dry" ]; then
   # No GPU: the installed package, the script of kernel calls on the CPU, the tests collected.
   stage calls 120 "$python" -P benchmarks/gpu_kernel_calls.py --device cpu
   stage collect 120 "$python" -P -m pytest -q -c "$ini" --rootdir "$root" --collect-only tests/kernels/test_cuda.py
   exit $failed
 fi
-stage build 150 bash -c build
+stage build 120 bash -c build
 export PYTHONPATH="$root/build/gpu-module/path:$root/benchmarks${PYTHONPATH:+:$PYTHONPATH}"
 export MAFSAR_REQUIRE_CUDA=1 PYTHONUNBUFFERED=1
-stage test 100 "$python" -P -m pytest -q -c "$ini" --rootdir "$root" tests/kernels/test_cuda.py
+stage test 90 "$python" -P -m pytest -q -c "$ini" --rootdir "$root" tests/kernels/test_cuda.py
 for tool in memcheck racecheck; do
   if command -v compute-sanitizer >/dev/null; then
-    stage "$tool" 55 bash -c "sanitize $tool"
+    stage "$tool" 45 bash -c "sanitize $tool"
   else
     stage "$tool" 5 bash -c 'echo "compute-sanitizer is not installed"; exit 77'
   fi
@@ -127,7 +142,10 @@ done
 # Python's share of a call on this machine's processor; missed targets are in its log.
 stage python 10 bash -c '"$python" -P "$root/benchmarks/adapter_call.py" --rounds 3 || [ $? = 1 ]'
 stage times 100 "$python" -P benchmarks/kernels.py --rounds 3 --seconds 0.05 --write
-cp -f benchmarks/results/kernels-* "$out/" 2>/dev/null
-cat "$out/python.log"
-sed -n '/^| program/,$p' "$out/times.log"
+stage train 60 bash -c train
+# The tables of this run only.
+find benchmarks/results -newer "$ini" \( -name 'kernels-*' -o -name train_step_gpu.json \) -exec cp -f {} "$out/" \;
+cat "$logs/python.log"
+sed -n '/^| program/,$p' "$logs/times.log"
+[ -f "$out/train_step_gpu.json" ] && cat "$out/train_step_gpu.json"
 exit $failed

@@ -1,28 +1,28 @@
 """`mafsar watch` on rendered streams whose events are known, beside argmax with a majority vote.
 
-    python benchmarks/watch.py                  # four streams of three minutes, five classes
-    python benchmarks/watch.py --idle-hours 2   # and false events in streams without those classes
-    python benchmarks/watch.py --loop-minutes 20  # growth of memory over a looped stream
+    python benchmarks/watch.py --seeds 3,4          # two banks of five classes, two streams of each
+    python benchmarks/watch.py --idle-hours 2 --real DIR  # and false events in streams without those classes
+    python benchmarks/watch.py --loop-minutes 20    # growth of memory over a looped stream
 
 Both sides answer the very same windows by the same matcher and the same p_none threshold. The baseline
 calls an action what two of three successive windows of one length name, from the border of the first
-window to that of the last, as sliding-window recipes do. `watch` adds hysteresis, and reads start and
-end from the alignment.
+window to that of the last, as sliding-window recipes do; events of one label that touch are joined.
+`watch` adds consensus by doubt and hysteresis, and reads start and end from the alignment. "oracle" is
+told where every true event begins and ends, and names it as a clip: what is left is not the tracker's.
 
 Segment F1: a found event is right if its label and its overlap with a true one (intersection over
 union ≥ 0.5) are; each true event counts once. Delay: from the true start to the moment of the stream at
 which `start` was said, over found events of the right label that overlap the true one and were said after
-it began.
+it began. With --features, encoded windows are kept, so that an interrupted run goes on where it was;
+speed is that of windows that were not.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import platform
 import resource
-import shutil
 import tempfile
 import time
 from collections import deque
@@ -31,28 +31,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from watch_features import KeptFeatures
+from watch_streams import Segment, stream, support, truth_of
 
 import mafsar
 from mafsar.runtime.live.judge import Judge
-from mafsar.runtime.live.tracker import Reading
-from mafsar.runtime.live.watch import Watch, WatchOptions
-from mafsar.synthetic.actions.classes import action
-from mafsar.synthetic.sets.dataset import write_streams
-from mafsar.synthetic.sets.recipe import Recipe, choose_classes
+from mafsar.runtime.live.tracker import Reading, Tracker
+from mafsar.runtime.live.watch import Watch, WatchOptions, window_far
+from mafsar.video import load_clip
 from mafsar.video.live.place import places_of
 
 LENGTHS = ((0.5, 1.5), (1.5, 4.0), (4.0, 12.5))
 OVERLAP = 0.5
-
-
-@dataclass(frozen=True)
-class Segment:
-    """An event: label, seconds, and when it was said (of a found one)."""
-
-    label: str
-    start: float
-    end: float
-    said: float = float("nan")
 
 
 @dataclass
@@ -95,8 +85,6 @@ def watched(
 
 def said_at(found: list[Segment], readings: list[Reading]) -> list[Segment]:
     """The same with `said` as the end of the window that decided, not of its batch."""
-    from mafsar.runtime.live.tracker import Tracker
-
     tracker, out = Tracker(1.0, 0.3), []
     said = began = 0.0
     for reading in readings:
@@ -136,7 +124,16 @@ def argmax(readings: Sequence[Reading]) -> list[Segment]:
                 current = Segment(agreed, current.start, members[-1].end, current.said)
         if current is not None:
             found.append(current)
-    return sorted(found, key=lambda each: each.start)
+    joined: list[Segment] = []
+    for each in sorted(found, key=lambda each: each.start):
+        for k, other in enumerate(joined):
+            if other.label == each.label and each.start <= other.end:
+                said = min(each.said, other.said)
+                joined[k] = Segment(each.label, other.start, max(each.end, other.end), said)
+                break
+        else:
+            joined.append(each)
+    return joined
 
 
 def overlap(one: Segment, other: Segment) -> float:
@@ -213,75 +210,85 @@ def scored(
     }
 
 
-def truth_of(path: Path) -> list[Segment]:
-    with path.open(newline="") as file:
-        return [
-            Segment(row["label"], float(row["t_start"]), float(row["t_end"]))
-            for row in csv.DictReader(file)
-        ]
+@dataclass
+class Runs:
+    """What was found in some streams."""
+
+    sides: dict[str, Side]
+    truths: list[list[Segment]] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+
+    def scores(self) -> dict[str, object]:
+        """Of each side."""
+        hours = self.seconds / 3600
+        return {
+            name: scored(side, self.truths, sorted(self.labels), hours)
+            for name, side in self.sides.items()
+        }
 
 
-def rendered(folder: Path, classes: int, clips: int, seconds: float, seed: int) -> Path:
-    """Streams of a recipe, rendered once."""
-    home = folder / f"streams-{classes}-{clips}-{seconds:g}-{seed}"
-    if not (home / "done").exists():
-        shutil.rmtree(home, ignore_errors=True)
-        recipe = Recipe(
-            "stream", classes=classes, clips=clips, size=160, seed=seed, seconds=seconds
-        )
-        for _ in write_streams(home, recipe, workers=1):
-            pass
-        (home / "done").touch()
-    return home
-
-
-def compare(matcher: mafsar.Matcher, home: Path, options: WatchOptions) -> dict[str, object]:
-    sides = {"watch": Side(), "argmax": Side()}
-    truths, seconds, windows = [], 0.0, 0
+def compare(matcher: mafsar.Matcher, paths: Sequence[Path], runs: Runs) -> dict[str, object]:
+    """Adds what each side finds in the streams of one bank; says what it took."""
+    seconds, windows = 0.0, 0
     began, cpu = time.perf_counter(), time.process_time()
-    runs = []
-    for path in sorted((home / "streams").glob("*.mp4")):
-        found, readings, watch = watched(matcher, path, options)
-        runs.append((path, found, readings))
+    for path in paths:
+        found, readings, watch = watched(matcher, path, WatchOptions())
         seconds += watch.watched_seconds
         windows += watch.windows
+        truth = [each for each in truth_of(path) if each.label in matcher.bank.labels]
+        runs.truths.append(truth)
+        runs.sides["watch"].found.append(said_at(found, readings))
+        runs.sides["argmax"].found.append(argmax(readings))
+        runs.sides["oracle"].found.append(oracle(matcher, path))
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    for path, found, readings in runs:
-        truths.append(truth_of(path.with_suffix(".csv")))
-        sides["watch"].found.append(said_at(found, readings))
-        sides["argmax"].found.append(argmax(readings))
-    labels = matcher.bank.labels
-    out: dict[str, object] = {
-        name: scored(side, truths, labels, seconds / 3600) for name, side in sides.items()
-    }
-    return out | {
+    runs.labels |= set(matcher.bank.labels)
+    runs.seconds += seconds
+    return {
+        "classes": list(matcher.bank.labels), "threshold": matcher.threshold,
         "seconds": seconds, "windows": windows, "times_real_time": seconds / wall,
         "times_real_time_cpu": seconds / cpu, "windows_per_second": windows / wall,
         "lengths": watch.plan.lengths, "strides": watch.plan.strides,
     }  # fmt: skip
 
 
-def false_events(
-    matcher: mafsar.Matcher, paths: Sequence[Path], hours: float, options: WatchOptions
-) -> dict[str, float]:
-    """Events an hour where no enrolled action is, both sides; the files are looped as long as need be."""
+def oracle(matcher: mafsar.Matcher, path: Path) -> list[Segment]:
+    """Every event of the truth, of other classes too, named as a clip with its very borders."""
+    spec = matcher.encoder.spec
+    found = []
+    for each in truth_of(path):
+        clip = load_clip(
+            path, frames=spec.frames, size=spec.image_size, start=each.start, end=each.end
+        )
+        (answer,) = matcher.answer_clips([clip])
+        if answer.label is not None:
+            found.append(Segment(answer.label, each.start, each.end, each.end))
+    return found
+
+
+def false_events(matcher: mafsar.Matcher, paths: Sequence[Path], hours: float) -> dict[str, float]:
+    """Events an hour where no enrolled action is, both sides; files are looped as long as need be."""
     counts = {"watch": 0, "argmax": 0}
     seconds = 0.0
+    known: dict[Path, tuple[int, int, float]] = {}
     number = 0
     while seconds < hours * 3600:
-        found, readings, watch = watched(matcher, paths[number % len(paths)], options)
+        path = paths[number % len(paths)]
+        if path not in known:  # a loop gives the same events again
+            found, readings, watch = watched(matcher, path, WatchOptions())
+            known[path] = len(found), len(argmax(readings)), max(watch.watched_seconds, 0.1)
         number += 1
-        counts["watch"] += len(found)
-        counts["argmax"] += len(argmax(readings))
-        seconds += max(watch.watched_seconds, 0.1)
+        of_watch, of_argmax, length = known[path]
+        counts["watch"] += of_watch
+        counts["argmax"] += of_argmax
+        seconds += length
     return {name: count / (seconds / 3600) for name, count in counts.items()} | {
-        "hours": seconds / 3600
+        "hours": seconds / 3600,
+        "distinct_minutes": sum(length for *_, length in known.values()) / 60,
     }
 
 
-def growth(
-    matcher: mafsar.Matcher, path: Path, minutes: float, options: WatchOptions
-) -> dict[str, float]:
+def growth(matcher: mafsar.Matcher, path: Path, minutes: float) -> dict[str, float]:
     """Growth of the resident memory over a looped stream at full speed, after its first minute, MB."""
     frames = [(each.seconds, each.picture().pixels) for each in _frames(path, 60.0)]
     step = frames[-1][0] + frames[1][0]
@@ -291,7 +298,7 @@ def growth(
             for seconds, pixels in frames:
                 yield turn * step + seconds, pixels
 
-    watch = Watch(lambda: matcher, places_of(looped()), options)
+    watch = Watch(lambda: matcher, places_of(looped()), WatchOptions())
     sizes: list[tuple[float, float]] = []
     last = -1.0
 
@@ -328,58 +335,67 @@ def _resident() -> float:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
-def _other_seed(asked: argparse.Namespace, labels: set[str]) -> int:
-    """The next seed whose streams show none of these classes."""
-    for seed in range(asked.seed + 1, asked.seed + 500):
-        recipe = Recipe("stream", classes=asked.classes, clips=1, size=160, seed=seed)
-        names = set(choose_classes(recipe))
-        if not (names | {action(name).partner for name in names}) & labels:
-            return seed
-    raise SystemExit("error: all seeds show classes of the bank; take fewer --classes")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--classes", type=int, default=5)
-    parser.add_argument("--streams", type=int, default=4)
+    parser.add_argument("--seeds", default="3,4", help="one bank and its streams for each")
+    parser.add_argument("--streams", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=180.0)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--idle-hours", type=float, default=0.0)
+    parser.add_argument("--idle-streams", type=int, default=4, help="looped for so long")
     parser.add_argument("--real", type=Path, help="folder of real clips, looped for false events")
     parser.add_argument("--loop-minutes", type=float, default=0.0)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mafsar-watch")
+    parser.add_argument("--features", type=Path, help="file in which encoded windows are kept")
     parser.add_argument("-o", "--out", type=Path)
     asked = parser.parse_args()
-    home = rendered(asked.folder, asked.classes, asked.streams, asked.seconds, asked.seed)
-    bank = mafsar.enroll(home / "support", asked.model)
-    matcher = mafsar.Matcher(bank, evidence=True, topk=len(bank.classes))
-    options = WatchOptions()
-    results: dict[str, object] = {
-        "machine": platform.processor() or platform.machine(),
-        "classes": list(bank.labels),
-    }
-    results["threshold"] = getattr(matcher, "threshold", None)
-    results["streams"] = compare(matcher, home, options)
-    print(json.dumps(results["streams"], indent=1))
+    encoder = mafsar.load_model(asked.model)
+    if asked.features:
+        encoder = KeptFeatures(encoder, asked.features)  # type: ignore[assignment]
+    results: dict[str, object] = {"machine": platform.processor() or platform.machine()}
+
+    def matcher_of(seed: int, none: list[Path] | None = None) -> mafsar.Matcher:
+        bank = mafsar.enroll(support(asked.folder, seed), encoder, none=none)
+        far = window_far(bank, "auto", None)
+        return mafsar.Matcher(bank, encoder, far=far, evidence=True, topk=len(bank.classes))
+
+    def say(name: str, found: object) -> None:
+        results[name] = found
+        print(name, json.dumps(found), flush=True)
+        if asked.out:
+            asked.out.write_text(json.dumps(results, indent=1) + "\n")
+
+    seeds = [int(word) for word in asked.seeds.split(",")]
+    runs = Runs({name: Side() for name in ("watch", "argmax", "oracle")})
+    for seed in seeds if asked.streams else ():
+        paths = [stream(asked.folder, seed, k, asked.seconds) for k in range(asked.streams)]
+        one = Runs({name: Side() for name in runs.sides})
+        say(f"seed {seed}", compare(matcher_of(seed), paths, one))
+        say(f"scores of seed {seed}", one.scores())
+        for name, side in runs.sides.items():
+            side.found += one.sides[name].found
+        runs.truths += one.truths
+        runs.labels |= one.labels
+        runs.seconds += one.seconds
+    if len(seeds) > 1 and asked.streams:
+        say("scores", runs.scores())
     if asked.idle_hours:
-        other = _other_seed(asked, set(bank.labels))
-        home_of_others = rendered(asked.folder, asked.classes, asked.streams, asked.seconds, other)
-        paths = sorted((home_of_others / "streams").glob("*.mp4"))
-        results["idle_rendered"] = false_events(matcher, paths, asked.idle_hours, options)
-        print(json.dumps(results["idle_rendered"]))
+        seed = seeds[0]
+        many = range(asked.idle_streams + 1)
+        idle = [stream(asked.folder, seed, k, asked.seconds, idle=True) for k in many]
+        places = {"rendered": (idle[1:], idle[:1])}
         if asked.real:
-            clips = [each.where for each in places_of(asked.real)]
-            results["idle_real"] = false_events(matcher, clips, asked.idle_hours, options)
-            print(json.dumps(results["idle_real"]))
+            clips = [Path(each.where) for each in places_of(asked.real)]
+            places["real"] = clips[::2], clips[1::2]
+        for name, (asked_of, background) in places.items():
+            for words, none in (("without", None), ("with", background)):
+                found = false_events(matcher_of(seed, none), asked_of, asked.idle_hours)
+                say(f"{name}, {words} _none", found)
     if asked.loop_minutes:
-        path = next((home / "streams").glob("*.mp4"))
-        results["loop"] = growth(matcher, path, asked.loop_minutes, options)
-        print(json.dumps(results["loop"]))
-    if asked.out:
-        asked.out.write_text(json.dumps(results, indent=1) + "\n")
+        path = stream(asked.folder, seeds[0], 0, asked.seconds)
+        say("loop", growth(matcher_of(seeds[0]), path, asked.loop_minutes))
 
 
 if __name__ == "__main__":

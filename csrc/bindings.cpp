@@ -69,6 +69,14 @@ void match_backward(const std::string& metric, Address grad, Address query, Addr
                              writable(grad_prototypes));
 }
 
+void windows_forward(const std::string& metric, Address features, Address prototypes, Address mean,
+                     float floor, float appearance, float change, std::int64_t windows, int classes,
+                     int frames, int columns, int width, double lam, Address scores) {
+  mafsar::windows_cpu({metric_of(metric), lam, true}, {floats(mean), floor, appearance, change},
+                      reinterpret_cast<const std::uint16_t*>(features), floats(prototypes),
+                      {windows, classes, frames, columns, width}, writable(scores));
+}
+
 void norm_forward(Address x, Address weight, Address bias, std::int64_t clips, int frames,
                   int heads, int width, float eps, Address normed) {
   mafsar::norm_rows_cpu(floats(x), floats(weight), floats(bias), {clips, frames, heads, width}, eps,
@@ -203,6 +211,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("align_forward", align_forward, Release());
   m.def("align_backward", align_backward, Release());
   m.def("match_forward", match_forward, Release());
+  m.def("windows_forward", windows_forward, Release());
   m.def("match_backward", match_backward, Release());
   m.def("norm_forward", norm_forward, Release());
   m.def("norm_backward", norm_backward, Release());

@@ -30,7 +30,7 @@ from mafsar.export.options import (
     ExportOptions,
     ExportResult,
 )
-from mafsar.export.verify.clips import calibration_clips
+from mafsar.export.verify.clips import PROBE_CLIPS, RENDERED_CLIPS, calibration_clips
 from mafsar.export.verify.verifier import Verifier
 from mafsar.export.versions import GRAPHS, made_by
 from mafsar.extras import require
@@ -233,7 +233,13 @@ def _make_graphs(
     """Makes the graphs that are wanted and missing, and verifies them."""
     made = _write_graphs(draft, source, options, say, begun)
     verifier = Verifier(
-        draft, source.network, data=options.data, min_cosine=options.min_cosine, say=say
+        draft,
+        source.network,
+        data=options.data,
+        min_cosine=options.min_cosine,
+        say=say,
+        # Somebody waits for a first use: the probe's clips, which are needed anyway, must do.
+        rendered=RENDERED_CLIPS if begun is None else PROBE_CLIPS,
     )
     artefacts = []
     for precision in made:

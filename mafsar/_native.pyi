@@ -51,6 +51,24 @@ def match_forward(
     lam: float,
     scores: int,
 ) -> None: ...
+def windows_forward(
+    metric: _Metric,
+    features: int,
+    prototypes: int,
+    mean: int,
+    floor: float,
+    appearance: float,
+    change: float,
+    windows: int,
+    classes: int,
+    frames: int,
+    columns: int,
+    width: int,
+    lam: float,
+    scores: int,
+) -> None:
+    """Windows of float16 features, (windows, frames, width); 0 for `mean`: they are matched raw."""
+
 def match_backward(
     metric: _Metric,
     grad: int,

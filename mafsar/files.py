@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -22,6 +24,10 @@ _DTYPES = {
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 """numpy's names of the types of safetensors."""
+LARGE_ARRAY_BYTES = 64 << 20
+"""Arrays of more bytes are kept in files and written piece by piece."""
+_PIECE_BYTES = 16 << 20
+_ROWS = 1024  # taken of a large array at a time
 _HEAD_BYTES = 4096  # that tell what a file is
 _CONTROLS = frozenset(range(9)) | frozenset(range(14, 27))  # bytes that no text has
 _HASHES: dict[tuple[int, int, int, int], str] = {}
@@ -296,15 +302,84 @@ def write_safetensors(
     *,
     exclusive: bool = False,
 ) -> None:
-    """Writes named arrays and string metadata as safetensors; see `written_beside`."""
+    """Writes named arrays and string metadata as safetensors; see `written_beside`.
+
+    Large ones are written piece by piece, so that arrays that lie in a file need no memory.
+    """
     import numpy as np
     from safetensors.numpy import save
 
+    if sum(tensor.nbytes for tensor in tensors.values()) > LARGE_ARRAY_BYTES:
+        with written_beside(path, exclusive=exclusive) as temporary, temporary.open("wb") as file:
+            _write_large(file, tensors, metadata)
+        return
     # `save` takes the bytes of an array as they lie, so a transposed view would come out wrong.
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     data = save(whole, metadata=dict(metadata))
     with written_beside(path, exclusive=exclusive) as temporary:
         temporary.write_bytes(data)
+
+
+def _write_large(
+    file: IO[bytes], tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> None:
+    """The format of safetensors: length of the header, header, arrays, the widest types first."""
+    import json
+
+    import numpy as np
+
+    codes = {np.dtype(numpy_name): code for code, numpy_name in _DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    order = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    at = 0
+    for name in order:
+        tensor = tensors[name]
+        header[name] = {
+            "dtype": codes[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [at, at + tensor.nbytes],
+        }
+        at += tensor.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in order:
+        flat = np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8)
+        for first in range(0, len(flat), _PIECE_BYTES):
+            file.write(flat[first : first + _PIECE_BYTES].data)
+
+
+def new_array(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An array of zeros; a large one lies in a temporary file, so that it needs no memory.
+
+    The file has no name and is gone with the array. TMPDIR says where.
+    """
+    import numpy as np
+
+    count = math.prod(shape) * np.dtype(dtype).itemsize
+    if count <= LARGE_ARRAY_BYTES:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile(prefix="mafsar-") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, count)
+        except OSError:  # no room there: in memory, before a write to the map would end the program
+            return np.zeros(shape, dtype)
+        return np.memmap(file, dtype, mode="r+", shape=shape).view(np.ndarray)
+
+
+def take_rows(array: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
+    """Some rows of an array: a view where they follow one another, else as `new_array`."""
+    if len(rows) and bool((rows[1:] - rows[:-1] == 1).all()):
+        first = int(rows[0])
+        view: NDArray[Any] = array[first : first + len(rows)]
+        return view
+    if array.nbytes <= LARGE_ARRAY_BYTES:
+        copy: NDArray[Any] = array[rows]
+        return copy
+    taken = new_array((len(rows), *array.shape[1:]), array.dtype)
+    for first in range(0, len(rows), _ROWS):
+        taken[first : first + _ROWS] = array[rows[first : first + _ROWS]]
+    return taken
 
 
 def map_safetensors(path: Path) -> dict[str, NDArray[Any]]:

@@ -54,9 +54,9 @@ struct ReadTile {
 template <class Lane>
 struct ReadBoth {
   const float* tile;
-  int size;
+  int row_step;
   Both<Lane> operator()(int l, int m) const {
-    return {ReadTile<Lane>{tile, size, 1}(l, m), ReadTile<Lane>{tile, 1, size}(l, m)};
+    return {ReadTile<Lane>{tile, row_step, 1}(l, m), ReadTile<Lane>{tile, 1, row_step}(l, m)};
   }
 };
 
@@ -108,11 +108,12 @@ struct TileScratch {
   }
 };
 
-// Costs of the pairs of tile.distances.
+// Costs of pairs whose cell (l, m) is number l * row_step + m of `distances`; `row` is scratch.
 template <class Lane>
-Lane align_forward(const Alignment& how, int rows, int columns, const TileScratch& tile) {
-  const ReadTile<Lane> there{tile.distances, columns, 1};
-  Lane* row = reinterpret_cast<Lane*>(tile.row);
+Lane align_cells(const Alignment& how, int rows, int columns, const float* distances, int row_step,
+                 float* scratch) {
+  const ReadTile<Lane> there{distances, row_step, 1};
+  Lane* row = reinterpret_cast<Lane*>(scratch);
   switch (how.metric) {
     case Metric::kBimhm:
       return bimhm_forward(rows, columns, there, row);
@@ -123,14 +124,19 @@ Lane align_forward(const Alignment& how, int rows, int columns, const TileScratc
   const KeepNothing nothing{};
   if (!how.bidirectional) return otam_forward(rows, columns, with, there, row, nothing);
   if (rows == columns) {
-    const Both<Lane> cost =
-        otam_forward(rows, columns, with, ReadBoth<Lane>{tile.distances, columns},
-                     reinterpret_cast<Both<Lane>*>(tile.row), nothing);
+    const Both<Lane> cost = otam_forward(rows, columns, with, ReadBoth<Lane>{distances, row_step},
+                                         reinterpret_cast<Both<Lane>*>(scratch), nothing);
     return cost.there + cost.back;
   }
-  const ReadTile<Lane> back{tile.distances, 1, columns};
+  const ReadTile<Lane> back{distances, 1, row_step};
   const Lane cost = otam_forward(rows, columns, with, there, row, nothing);
   return cost + otam_forward(columns, rows, with, back, row, nothing);
+}
+
+// Costs of the pairs of tile.distances.
+template <class Lane>
+Lane align_forward(const Alignment& how, int rows, int columns, const TileScratch& tile) {
+  return align_cells<Lane>(how, rows, columns, tile.distances, columns, tile.row);
 }
 
 // Fills tile.gradients from tile.distances and the pairs' gradients.

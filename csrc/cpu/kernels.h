@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "mafsar/alignment.h"
+#include "mafsar/matching.h"
 
 namespace mafsar {
 
@@ -48,6 +49,17 @@ struct PairsOfVideos {
   const float* grad;  // (episodes, …) backward only
   float* scores;      // (episodes, …) forward only
   int width;
+};
+
+// Windows of an archive against prototypes, see windows_kernels.h.
+struct WindowsJob {
+  Alignment how;
+  WindowViews views;
+  const std::uint16_t* features;  // (windows, frames, width), float16
+  const float* panels;            // frames of the prototypes as unit vectors, group after group
+  float* scores;                  // (windows, classes)
+  int frames, columns, width, classes;
+  int group;  // classes in a group
 };
 
 // The temporal adapter; rows are contiguous, see csrc/mafsar/adapter.h. W is (outputs, inputs).
@@ -94,6 +106,10 @@ struct Kernels {
   // out[i] += factors[i] * vectors[i]
   void (*add_scaled)(const float* vectors, const float* factors, std::int64_t count, int width,
                      float* out);
+  // Scratch for a block of windows, in floats; `depth` is the width of what is matched.
+  std::size_t (*windows_scratch)(int frames, int depth, int group_columns, int columns);
+  // Windows [first, first + count), at most 2 * width of them.
+  void (*windows_forward)(const WindowsJob&, std::int64_t first, int count, float* scratch);
   RowKernels rows;
 };
 

@@ -27,8 +27,8 @@ using Constant = std::integral_constant<int, kValue>;
 
 // sum(r, v) += over the depth, A(r, d) times vector v of B's row d; A stands at a[r * a_row +
 // d * a_depth]. Eight rows by three vectors fill the registers, and no step waits for another.
-// The data after A's rows is prefetched for the next tile.
-template <int kRows, int kVectors>
+// With kPrefetch, the data after A's rows is prefetched for the next tile.
+template <int kRows, int kVectors, bool kPrefetch = true>
 void add_tile(const float* a, std::int64_t a_row, std::int64_t a_depth, const float* b,
               std::int64_t b_depth, int depth, Pack* sum) {
   const float* next = a + kRows * a_row;
@@ -36,7 +36,7 @@ void add_tile(const float* a, std::int64_t a_row, std::int64_t a_depth, const fl
 #pragma GCC unroll 24
   for (int k = 0; k < kRows * kVectors; ++k) own[k] = sum[k];
   for (int d = 0; d < depth; ++d, a += a_depth, b += b_depth, next += kRows) {
-    __builtin_prefetch(next);
+    if constexpr (kPrefetch) __builtin_prefetch(next);
     Pack right[kVectors];
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) right[v] = Pack::load(b + v * kWidth);

@@ -10,6 +10,7 @@
 
 #include "cpu/distances_kernels.h"
 #include "cpu/rows_kernels.h"
+#include "cpu/windows_kernels.h"
 
 namespace mafsar {
 namespace MAFSAR_ISA {
@@ -246,9 +247,18 @@ inline void add_scaled(const float* vectors, const float* factors, std::int64_t 
 }
 
 inline Kernels make_kernels(const char* name) {
-  return {
-      name,           kWidth,          TileScratch::floats, distances_forward, distances_backward,
-      videos_forward, videos_backward, inverse_norms,       add_scaled,        make_row_kernels()};
+  return {name,
+          kWidth,
+          TileScratch::floats,
+          distances_forward,
+          distances_backward,
+          videos_forward,
+          videos_backward,
+          inverse_norms,
+          add_scaled,
+          windows_scratch,
+          windows_forward,
+          make_row_kernels()};
 }
 
 }  // namespace MAFSAR_ISA

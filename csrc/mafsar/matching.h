@@ -42,6 +42,24 @@ void match_cpu(const Alignment& how, const Features& features, FeatureSizes size
 void match_backward_cpu(const Alignment& how, const float* grad, const Features& features,
                         FeatureSizes sizes, float* grad_query, float* grad_prototypes);
 
+// What of a window's features is matched: appearance about `mean` and change, or the features as
+// they are where `mean` is null (docs/method.md, "Views").
+struct WindowViews {
+  const float* mean;         // (width,)
+  float floor;               // least norm that the change is divided by
+  float appearance, change;  // √(1-w), √w
+};
+
+struct WindowSizes {
+  std::int64_t windows;
+  int classes, frames, columns, width;
+};
+
+// features (windows, frames, width) of float16 × prototypes (classes, columns, depth), which are
+// views already: depth = 2 * width, or width where mean is null. scores (windows, classes).
+void windows_cpu(const Alignment& how, const WindowViews& views, const std::uint16_t* features,
+                 const float* prototypes, WindowSizes sizes, float* scores);
+
 // The maximum number of threads of one call, the calling thread included. The default is the number
 // of processors that this process may run on.
 void set_num_threads(int count);

@@ -16,8 +16,8 @@ from mafsar.errors import InputError, VideoError, option
 from mafsar.runtime.encoder import Frames, ModelSpec
 from mafsar.synthetic import action, class_names, render_clip
 
-PROBE_CLIPS = 16
-_CLASSES, _CLIPS = 8, 3
+PROBE_CLIPS, RENDERED_CLIPS = 16, 24
+_CLASSES = 8
 _FIRST_SEED = 7_000_000  # far from the seeds that training and its tests draw
 _MOST_USER_CLIPS = 96
 _CALIBRATION_CLIPS = 24
@@ -46,12 +46,12 @@ class ClipSet:
         return f"ClipSet({len(self)} clips of {len(self.texts)} classes, {self.source})"
 
 
-def rendered_clips(spec: ModelSpec) -> ClipSet:
-    """24 rendered clips, the same for every model of one size; the first 16 make the probe."""
+def rendered_clips(spec: ModelSpec, count: int = RENDERED_CLIPS) -> ClipSet:
+    """Rendered clips of 8 classes, the same for every model of one size; the first 16 make the probe."""
     names = class_names("test")[:_CLASSES]
     frames, class_index = [], []
     # One clip of each class, then the second of each: any first part covers the classes evenly.
-    for index in range(_CLASSES * _CLIPS):
+    for index in range(count):
         number = index % _CLASSES
         clip = render_clip(
             names[number], seed=_FIRST_SEED + index, frames=spec.frames, size=spec.image_size

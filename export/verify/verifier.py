@@ -11,7 +11,7 @@ import numpy as np
 
 from mafsar.export.bundle_draft import BundleDraft
 from mafsar.export.graphs.sessions import OnnxRunner
-from mafsar.export.verify.clips import ClipSet, rendered_clips, user_clips
+from mafsar.export.verify.clips import RENDERED_CLIPS, ClipSet, rendered_clips, user_clips
 from mafsar.export.verify.compare import (
     BranchOutputs,
     Report,
@@ -58,6 +58,7 @@ class Verifier:
         data: The user's labelled clips; None = rendered ones.
         min_cosine: Smallest cosine that passes; None = by precision.
         say: Called with a line when a step begins.
+        rendered: How many rendered clips, at least those of the probe.
 
     Attributes:
         draft: As given.
@@ -71,9 +72,11 @@ class Verifier:
         data: Path | None,
         min_cosine: float | None,
         say: Callable[[str], None],
+        rendered: int = RENDERED_CLIPS,
     ) -> None:
         self.draft = draft
         self._data, self._min_cosine, self._say = data, min_cosine, say
+        self._rendered = rendered
         self._runner: Runner
         if network is None:
             self._runner, self._against = OnnxRunner(draft.folder, "fp32"), "its fp32 graphs"
@@ -156,7 +159,10 @@ class Verifier:
     def _reference_on(self, data: Path | None) -> Reference:
         if data not in self._references:
             spec = self.draft.spec
-            clips = rendered_clips(spec) if data is None else user_clips(data, spec)
+            if data is None:
+                clips = rendered_clips(spec, self._rendered)
+            else:
+                clips = user_clips(data, spec)
             self._say(f"running the reference ({self._against}) on {len(clips)} clips")
             text = self.embed(clips) if spec.text else None
             # One by one: another batch than the graphs', and torch's fastest on a CPU.

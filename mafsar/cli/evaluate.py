@@ -13,7 +13,10 @@ from mafsar.cli.wording import worded
 from mafsar.errors import InputError
 
 if TYPE_CHECKING:
+    from mafsar.choices import EngineChoice
     from mafsar.data.support import SupportSet
+    from mafsar.runtime.cache.clip_jobs import RunJobs
+    from mafsar.runtime.encoder import Encoder
     from mafsar.runtime.evaluation.evaluate import EvalResult
 
 
@@ -93,6 +96,7 @@ def evaluate(
         bool, typer.Option("--skip-bad", help="Go on without clips that cannot be read.")
     ] = False,
     ignore_clock: opt.IgnoreClockOption = None,
+    ray: opt.RayOption = None,
     no_cache: opt.NoCacheFlag = False,
     out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
@@ -161,6 +165,7 @@ def evaluate(
                 progress=bar,
                 ignore_clock=ignore_clock,
                 on_error="skip" if skip_bad else "raise",
+                run=None if ray is None else _on_ray(ray, encoder, choice),
                 **options,
             )
         if views == "auto":
@@ -209,6 +214,15 @@ def _standard(
         )
     voice.note(f"text: off (some {part} classes of {catalogue.title} have only numbers)")
     return clips, "off"
+
+
+def _on_ray(address: str, encoder: Encoder, choice: EngineChoice) -> RunJobs:
+    """Encodes the clips by the actors of a cluster."""
+    from mafsar.runtime.archive.ray_clips import encode_on_ray
+    from mafsar.runtime.archive.ray_pool import RayPool
+
+    named = encoder.spec.path or encoder.spec.name
+    return encode_on_ray(RayPool(named, choice, address, None, voice.is_verbose()), encoder)
 
 
 def _beside(picture: Path | None) -> Path | None:

@@ -143,7 +143,8 @@ def _open(
 
 def _on_ray(address: str, encoder: Encoder, choice: EngineChoice, workers: int | None) -> RunFiles:
     """Encodes the files by the actors of a cluster."""
-    from mafsar.runtime.archive.on_ray import RayPool, run_on_ray
+    from mafsar.runtime.archive.ray_index import run_on_ray
+    from mafsar.runtime.archive.ray_pool import RayPool
 
     pool = RayPool(
         encoder.spec.path or encoder.spec.name, choice, address, workers, voice.is_verbose()

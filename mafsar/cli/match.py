@@ -169,7 +169,8 @@ def match(
     say_bank(matcher)
     answers = matcher.stream(asked)
     if ray is not None:
-        from mafsar.runtime.archive.on_ray import RayPool, match_on_ray
+        from mafsar.runtime.archive.ray_clips import match_on_ray
+        from mafsar.runtime.archive.ray_pool import RayPool
         from mafsar.runtime.match.queries import Query
 
         pool = RayPool(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,8 +48,8 @@ def watch(
         typer.Option(
             "--stride",
             metavar="auto|S",
-            help="Step between windows, seconds. auto: a quarter of their length, or what this machine"
-            " sustains.",
+            help="Step between windows, seconds. auto: an eighth to a quarter of their length, or"
+            " what this machine sustains.",
         ),
     ] = "auto",
     threshold: Annotated[
@@ -208,11 +209,13 @@ def _run(watched: Watch, written: EventOutputs, pictures: Any) -> None:
         "SIGHUP": watched.reload,
         "SIGUSR1": written.ask_to_reopen,
     }
+    began = time.perf_counter()
     with _handled(handlers):
         for event in watched:
             written.event(event)
             pictures.event(event)
     notifier.stopping()
+    _say_speed(watched, time.perf_counter() - began)
 
 
 @contextlib.contextmanager
@@ -259,6 +262,7 @@ def _opener(
     def open_matcher() -> Matcher:
         from mafsar.cli.inputs import geometry_of, open_support, say_bank
         from mafsar.runtime.bank.bank import is_bank
+        from mafsar.runtime.live.watch import window_far
         from mafsar.runtime.match.matcher import Matcher
 
         chosen_views = opt.views_of(views)
@@ -280,7 +284,7 @@ def _opener(
             views=chosen_views if known else "auto",
             metric=metric,
             threshold=limit,
-            far=far,
+            far=window_far(bank, limit, far),
             evidence=True,
         )
         say_bank(matcher)
@@ -328,6 +332,17 @@ def _say_plan(watched: Watch) -> None:
             f" {opt.count(live, 'live source')} will ask for {plan.per_second * live:.1f}"
         )
     voice.note(line)
+
+
+def _say_speed(watched: Watch, seconds: float) -> None:
+    """One line on what was watched, and how fast."""
+    done = watched.watched_seconds
+    if done <= 0 or seconds <= 0:
+        return
+    voice.note(
+        f"watched {done:.1f} s of {opt.count(len(watched.places), 'source')} in {seconds:.1f} s:"
+        f" {done / seconds:.1f} times real time, {watched.windows / seconds:.1f} windows a second"
+    )
 
 
 def _refuse_failures(watched: Watch) -> None:

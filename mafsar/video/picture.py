@@ -52,6 +52,7 @@ def picture_of(
     aspect: float = 1.0,
     transfer: int | None = None,
     short_side: int | None = None,
+    large: int = LARGE_PIXELS,
     crop: Crop | None = None,
     span: Span | None = None,
 ) -> Picture:
@@ -68,6 +69,7 @@ def picture_of(
         short_side: Twice the short side that is kept, in pixels. HDR pictures are first reduced to
             what is kept, as tone mapping is slow, and very large ones to this. Other pictures are
             not: it would change them for no gain.
+        large: How many pixels a very large picture has more than.
         crop: What the file removes at the sides of the coded picture.
         span: The values of deep grey frames that become black and white; None = their whole scale.
 
@@ -85,8 +87,8 @@ def picture_of(
         kept = None if short_side is None else short_side // 2
         pixels = to_sdr(_rgb16(frame, _reduced_size(frame, kept)), kind)
     else:
-        large = frame.width * frame.height > LARGE_PIXELS
-        pixels = _rgb8(frame, _reduced_size(frame, short_side) if large else None)
+        reduced = frame.width * frame.height > large
+        pixels = _rgb8(frame, _reduced_size(frame, short_side) if reduced else None)
     width, height = frame.width, frame.height
     if crop is not None:
         pixels = crop.apply(pixels, width, height)

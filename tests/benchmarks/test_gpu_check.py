@@ -25,7 +25,8 @@ def test_a_dry_run_calls_every_kernel(tmp_path: Path) -> None:
     assert [line.partition(" in ")[0] for line in done.stdout.splitlines()] == [
         "calls: ok", "collect: ok"
     ]  # fmt: skip
-    assert "24 calls, forward and backward, on cpu" in (tmp_path / "calls.log").read_text()
+    assert "24 calls, forward and backward, on cpu" in (tmp_path / "log.txt").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
 
 
 @pytest.mark.parametrize(
@@ -38,8 +39,9 @@ def test_a_dry_run_calls_every_kernel(tmp_path: Path) -> None:
             "not supported on this host",
         ),
         ("Invalid __global__ read of size 4", 9, "memcheck: FAILED (9)"),
+        ("a slow tool", 124, "memcheck: FAILED, cut off after 20 s"),
     ],
-    ids=["clean", "not supported", "an error"],
+    ids=["clean", "not supported", "an error", "cut off"],
 )
 def test_what_the_sanitizer_says(tmp_path: Path, said: str, status: int, want: str) -> None:
     """The stage's own functions, with a stand-in for compute-sanitizer."""
@@ -50,8 +52,8 @@ def test_what_the_sanitizer_says(tmp_path: Path, said: str, status: int, want: s
     parts = [source[source.index(name) : source.index("\n}\n", source.index(name)) + 3]
              for name in ("stage() {", "sanitize() {")]  # fmt: skip
     script = "\n".join([
-        f"out={tmp_path} root={ROOT} python=python3 failed=0", *parts,
-        "export -f sanitize; export out root python", "stage memcheck 20 bash -c 'sanitize memcheck'",
+        f"out={tmp_path} logs={tmp_path} root={ROOT} python=python3 failed=0", *parts,
+        "export -f sanitize; export logs root python", "stage memcheck 20 bash -c 'sanitize memcheck'",
     ])  # fmt: skip
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

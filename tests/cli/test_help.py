@@ -34,7 +34,7 @@ FLAGS = {
     "bank remove": f"{COMMON} {OUTPUT} --class --clip",
     "bank merge": f"{COMMON} {OUTPUT} --class --clip",
     "eval": f"{COMMON} {ENCODER} {OUTPUT} --data --split --dataset --root --lists --part --way"
-    " --shot --query --episodes --seed --episodes-file --metric --confusion",
+    " --shot --query --episodes --seed --episodes-file --metric --confusion --ray",
     "info": f"{COMMON} {OUTPUT}",
     "doctor": f"{COMMON} {OUTPUT} --bisect",
     "cache info": f"{COMMON} {OUTPUT}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +77,9 @@ def test_all_files_hold_the_same_events(place: Path, tmp_path: Path) -> None:
     assert info["frames"] == 72
     assert info["height"] > 112
     assert "windows: " in err
+    assert re.search(
+        r"watched [56]\.\d s of 1 source in .* times real time, .* windows a second", err
+    )
     assert f"wrote {tmp_path / 'e.mp4'}" in err
 
 

@@ -32,14 +32,19 @@ class FakeCuda:
         self.recording = None
         self.graphs = []
         self.launched = 0
-        self.streams, self.activated = 0, set()
+        self.streams, self.activated = 0, {threading.get_ident()}
         self.peak_bytes = 0
         self._records = records
 
     def activate(self):
         self.activated.add(threading.get_ident())
 
+    def is_current(self):
+        """Real memory, streams, engines and contexts are made on the thread's own device."""
+        return threading.get_ident() in self.activated
+
     def allocate(self, size_bytes):
+        assert self.is_current()
         # Real device memory is not zeroed.
         buffer = (ctypes.c_uint8 * size_bytes)(*b"\xa5" * size_bytes)
         self.buffers[ctypes.addressof(buffer)] = buffer
@@ -54,6 +59,7 @@ class FakeCuda:
     free_pinned = free
 
     def stream(self):
+        assert self.is_current()
         self.streams += 1
         return 1
 
@@ -195,6 +201,7 @@ class ICudaEngine:
 
     def create_execution_context(self, strategy=ExecutionContextAllocationStrategy.STATIC):
         assert strategy == ExecutionContextAllocationStrategy.USER_MANAGED
+        assert self._cuda.is_current()
         return None if self._plan.get("full") else IExecutionContext(self)
 
     def create_engine_inspector(self):
@@ -443,6 +450,7 @@ def fake_module(cuda: FakeCuda) -> SimpleNamespace:
             self.logger = logger
 
         def deserialize_cuda_engine(self, plan):
+            assert cuda.is_current()
             try:
                 return ICudaEngine(json.loads(bytes(plan)), cuda)
             except ValueError:

@@ -383,6 +383,7 @@ def cache(folder: Path) -> Use:
 def native(folder: Path) -> Use:  # noqa: ARG001
     """The native module through its doors: any shape, layout, type, length and value."""
     from mafsar import kernels
+    from mafsar.kernels.windows import WindowViews, can_match_windows, match_windows
 
     types = (np.float32, np.float64, np.float16, np.int32)
     values = (0.0, 1.0, -1.0, 1e-30, 1e30, -1e30, 3e38, np.inf, np.nan, 0.5)
@@ -403,7 +404,17 @@ def native(folder: Path) -> Use:  # noqa: ARG001
     def use(number: int) -> None:
         rng = rng_of(number, "native")
         lam = rng.choice((0.5, 0.5, 0.01, 1e-6, 10.0, 0.0, -1.0, np.nan, np.inf))
-        if rng.random() < 0.5:
+        kind = rng.random()
+        if kind < 0.2 and can_match_windows("otam", 1):
+            width, seen = rng.randrange(1, 40), rng.random() < 0.5
+            windows = array(rng, (*sizes(rng, 2, 34), width))
+            windows = windows.astype(np.float16) if rng.random() < 0.9 else windows
+            prototypes = array(rng, (*sizes(rng, 2, 17), width * (1 + seen)))
+            prototypes = prototypes.astype(np.float32)
+            views = WindowViews(np.zeros(width, np.float32), 0.1, 0.5) if seen else None
+            op = rng.choice(("otam", "bimhm"))
+            cost = match_windows(op, windows, prototypes, lam, views)
+        elif kind < 0.6:
             shape = sizes(rng, rng.randrange(1, 4), 33)
             distances = array(rng, (*shape, rng.randrange(0, 20), rng.randrange(0, 20)))
             lengths = None

@@ -95,21 +95,23 @@ class Index:
             f"{self.settings.model})"
         )
 
-    def frames(self, rows: NDArray[np.intp]) -> Float32:
+    def frames(self, rows: NDArray[np.intp]) -> Half:
         """Features of some rows, (k, T, E)."""
         shape = (len(rows), self.settings.frames, self.settings.width)
-        return self._gathered(rows, np.empty(shape, np.float32), pooled=False)
+        return self._gathered(rows, np.empty(shape, np.float16), pooled=False)
 
-    def pooled(self, rows: NDArray[np.intp]) -> Float32:
+    def pooled(self, rows: NDArray[np.intp]) -> Half:
         """Pooled features of some rows, (k, E); only where the index keeps them."""
         shape = (len(rows), self.settings.width)
-        return self._gathered(rows, np.empty(shape, np.float32), pooled=True)
+        return self._gathered(rows, np.empty(shape, np.float16), pooled=True)
 
-    def _gathered(self, rows: NDArray[np.intp], out: Float32, *, pooled: bool) -> Float32:
+    def _gathered(self, rows: NDArray[np.intp], out: Half, *, pooled: bool) -> Half:
         for shard in self.shards:
-            here = (rows >= shard.first) & (rows < shard.first + len(shard))
+            here = np.flatnonzero((rows >= shard.first) & (rows < shard.first + len(shard)))
+            if len(here) == 0:
+                continue
             held = shard.pooled if pooled else shard.frames
-            if here.any() and held is not None:
+            if held is not None:
                 out[here] = held[rows[here] - shard.first]
         return out
 

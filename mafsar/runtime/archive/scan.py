@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from mafsar.runtime.encoder import Float32
 
 CHUNK = 512
 """Rows at a time: features, views and distances of a chunk stay in the second-level cache."""
-_AT_ONCE = 64  # chunks that are handed to the threads together
+_AT_ONCE = 64  # chunks that wait for the threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +61,9 @@ def scan_index(
     distance = np.zeros(total, np.float32)
 
     def work(shard: Shard, first: int, last: int) -> None:
-        frames = shard.frames[first:last].astype(np.float32)
-        pooled = None
-        if scorer.needs_pooled and shard.pooled is not None:
-            pooled = shard.pooled[first:last].astype(np.float32)
-        found = scorer.scores(frames, pooled)
+        frames, pooled = shard.features()
+        some = pooled[first:last] if scorer.needs_pooled and pooled is not None else None
+        found = scorer.scores(frames[first:last], some)
         winner = found.fused.argmax(axis=1)
         each = np.arange(last - first)
         here = slice(shard.first + first, shard.first + last)
@@ -109,17 +109,32 @@ def in_chunks(
     """
     jobs = [
         (shard, first, min(first + chunk, len(shard)))
-        for shard in index.shards
+        for shard in map(_kept_open, index.shards)
         for first in range(0, len(shard), chunk)
     ]
+    jobs.reverse()
     done = 0
     with one_thread_per_call(), ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for start in range(0, len(jobs), _AT_ONCE):
-            part = jobs[start : start + _AT_ONCE]
-            list(pool.map(lambda job: work(*job), part))
-            done += sum(last - first for _, first, last in part)
-            if progress is not None:
-                progress(done, len(index), "searching")
+        waiting: deque[tuple[int, Future[None]]] = deque()
+        try:
+            while jobs or waiting:
+                while jobs and len(waiting) < _AT_ONCE:
+                    shard, first, last = jobs.pop()
+                    waiting.append((last - first, pool.submit(work, shard, first, last)))
+                rows, ended = waiting.popleft()
+                ended.result()
+                done += rows
+                if progress is not None:
+                    progress(done, len(index), "searching")
+        finally:
+            for _, left in waiting:
+                left.cancel()
+
+
+def _kept_open(shard: Shard) -> Shard:
+    """A shard that is mapped once, and given back when its last chunk is done."""
+    small = None if shard.small is None else cache(shard.small)
+    return replace(shard, features=cache(shard.features), small=small)
 
 
 @contextmanager

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mafsar import kernels
-from mafsar.choices import Metric, TextUse, ViewsUse
+from mafsar.choices import Metric, Scoring, TextUse, ViewsUse
 from mafsar.errors import InputError, UnavailableError, option
+from mafsar.files import take_rows
+from mafsar.kernels.windows import WindowViews, can_match_windows, match_windows
 from mafsar.runtime.archive.index import Index
+from mafsar.runtime.archive.parts import Half
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.live.extent import aligned_rows
@@ -80,12 +84,13 @@ class BankScorer:
         self.support = bank.frames(use_text=use_text)
         self.views = Views.of(
             self.scoring,
-            bank.query[rows],
-            self.support[rows],
+            take_rows(bank.query, rows),
+            take_rows(self.support, rows),
             bank.branch(use_text=use_text),
         )
         self.prototypes = self.prototypes_of(self.views, self.support)
         self.own = _own_lengths(bank, index)
+        self._shown = lru_cache(maxsize=8)(self._views_of_class)
         self._none = NoneAnswers(bank, choice.threshold, choice.far)
         self._judge, self.threshold = self._none.judge_of(bank.class_index)
 
@@ -93,19 +98,26 @@ class BankScorer:
         """Prototypes of the classes, from features of the bank's clips, (n, T, E)."""
         rows = np.flatnonzero(self.bank.class_index >= 0)
         return viewed_prototypes(
-            views.of_support, support[rows], self.bank.class_index[rows], len(self.bank.classes)
+            views.of_support,
+            take_rows(support, rows),
+            self.bank.class_index[rows],
+            len(self.bank.classes),
         )
 
-    def scores(self, frames: Float32, pooled: Float32 | None) -> Scores:
+    def scores(self, frames: Half, pooled: Half | None) -> Scores:
         """Scores of rows against all classes.
 
         Args:
-            frames: Features, (n, T, E).
+            frames: Features, (n, T, E), as the index keeps them.
             pooled: Pooled features, (n, E); needed where class names are used.
         """
-        distances = class_distances(self.views.of_query(frames), self.prototypes, self.scoring)
+        distances = window_distances(self.views, self.prototypes, frames, self.scoring)
         return score_distances(
-            distances, frames.shape[-2], self.scoring, pooled=pooled, text=self._text
+            np.asarray(distances, np.float64),
+            frames.shape[-2],
+            self.scoring,
+            pooled=None if pooled is None else pooled.astype(np.float32),
+            text=self._text,
         )
 
     @property
@@ -136,13 +148,17 @@ class BankScorer:
             frames: Features, (T, E).
             class_index: The class.
         """
-        members = np.flatnonzero(self.bank.class_index == class_index)
         asked = self.views.of_query(frames[None])
-        shown = self.views.of_support(self.support[members])
+        shown = self._shown(class_index)
         nearest = int(class_distances(asked, shown, self.scoring)[0].argmin())
         grid = kernels.frame_distances(asked, shown[nearest][None])[0, 0]
         first, last = aligned_rows(np.asarray(grid))
         return first / len(frames), (last + 1) / len(frames)
+
+    def _views_of_class(self, class_index: int) -> Float32:
+        """What is matched of the clips of a class, (n, T, …)."""
+        members = np.flatnonzero(self.bank.class_index == class_index)
+        return self.views.of_support(self.support[members])
 
     def class_number(self, label: str) -> int:
         """The index of a class.
@@ -154,6 +170,27 @@ class BankScorer:
             known = ", ".join(self.bank.labels[:8])
             raise InputError(f"{self.bank.name}: has no class {label!r}; it has {known}")
         return self.bank.labels.index(label)
+
+
+def window_distances(
+    views: Views, prototypes: Float32, frames: Half, scoring: Scoring
+) -> NDArray[np.floating[Any]]:
+    """The metric between windows and prototypes, (n, C).
+
+    Args:
+        views: What is matched.
+        prototypes: Views of the classes, (C, T, …).
+        frames: Raw features of the windows, (n, T, E).
+        scoring: Metric and λ.
+    """
+    most = max(frames.shape[-2], prototypes.shape[-2])
+    if not can_match_windows(scoring.metric, most):
+        return class_distances(views.of_query(frames.astype(np.float32)), prototypes, scoring)
+    seen = None
+    if views.weight is not None and views.query_mean is not None:
+        mean = np.broadcast_to(views.query_mean, frames.shape[-1:])
+        seen = WindowViews(mean, views.query_floor, views.weight)
+    return match_windows(scoring.metric, frames, prototypes, scoring.lam, seen)
 
 
 def _own_lengths(bank: Bank, index: Index) -> NDArray[np.bool_]:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from mafsar.choices import Progress
 from mafsar.runtime.archive.index import Index, Shard
-from mafsar.runtime.archive.scan import Scan, in_chunks, scan_index, scan_rows
+from mafsar.runtime.archive.scan import CHUNK, Scan, in_chunks, scan_index, scan_rows
 from mafsar.runtime.archive.scorer import BankScorer
 from mafsar.runtime.archive.shortlist import shortlist
+from mafsar.runtime.encoder import Float32
 from mafsar.runtime.live.judge import doubt, holds
 from mafsar.runtime.live.tracker import Reading, Span, Tracker
 
@@ -105,31 +106,55 @@ def search_index(
         scan = scan_index(index, scorer, progress=progress)
     else:
         scan = scan_rows(index, scorer, shortlist(index, scorer, wanted, topk, progress=progress))
-    for number in wanted:
-        yield from best_moments(index, scorer, scan, number, topk)
+    yield from best_moments(index, scorer, scan, wanted, topk)
     if events:
         yield from find_events(index, scorer, scan, set(wanted), progress)
 
 
 def best_moments(
+    index: Index, scorer: BankScorer, scan: Scan, wanted: Sequence[int], topk: int
+) -> Iterator[Found]:
+    """The moments of some classes, class by class, the nearest first."""
+    held: list[tuple[int, NDArray[np.intp]]] = []
+    for number in wanted:
+        held.append((number, _nearest(index, scorer, scan, number, topk)))
+        if sum(len(places) for _, places in held) >= CHUNK:
+            yield from _moments(index, scorer, scan, held)
+            held = []
+    yield from _moments(index, scorer, scan, held)
+
+
+def _nearest(
     index: Index, scorer: BankScorer, scan: Scan, class_index: int, topk: int
-) -> list[Found]:
-    """The moments of one class, the nearest first."""
+) -> NDArray[np.intp]:
+    """Places in a scan of the moments of one class, the nearest first."""
     own = scorer.own[:, class_index][index.length[scan.rows]]
     places = np.flatnonzero((scan.best == class_index) & own)
     places = places[np.argsort(scan.distance[places], kind="stable")]
-    kept = apart(index, scan.rows[places], topk)
-    places = places[kept]
-    rows = scan.rows[places]
-    frames = index.frames(rows)
-    p_none = scorer.p_none(frames, index.motion[rows])
-    found = []
-    for rank, (place, row) in enumerate(zip(places, rows, strict=True), start=1):
-        start, end = _part(index, scorer, int(row), frames[rank - 1], class_index)
-        none = None if p_none is None else float(p_none[rank - 1])
-        source = index.sources[index.file[row]]
-        found.append(
-            Found(
+    return places[apart(index, scan.rows[places], topk)]
+
+
+def _moments(
+    index: Index,
+    scorer: BankScorer,
+    scan: Scan,
+    nearest: Sequence[tuple[int, NDArray[np.intp]]],
+) -> Iterator[Found]:
+    """The moments at some places of a scan, by class; their features are read together."""
+    if not nearest:
+        return
+    all_rows = scan.rows[np.concatenate([places for _, places in nearest])]
+    all_frames = index.frames(all_rows).astype(np.float32)
+    all_p_none = scorer.p_none(all_frames, index.motion[all_rows])
+    at = 0
+    for class_index, places in nearest:
+        for rank, place in enumerate(places, start=1):
+            row = int(all_rows[at])
+            start, end = _part(index, scorer, row, all_frames[at], class_index)
+            none = None if all_p_none is None else float(all_p_none[at])
+            at += 1
+            source = index.sources[index.file[row]]
+            yield Found(
                 "moment",
                 scorer.bank.name,
                 scorer.bank.labels[class_index],
@@ -143,8 +168,6 @@ def best_moments(
                 none is not None and scorer.threshold is not None and none > scorer.threshold,
                 source.record.path,
             )
-        )
-    return found
 
 
 def apart(index: Index, rows: NDArray[np.intp], most: int) -> list[int]:
@@ -188,8 +211,7 @@ def find_events(
     for number, rows in zip(files, np.split(order, firsts[1:]), strict=True):
         tracker = Tracker(_GAP, _SHORTEST)
         spans: list[Span] = []
-        for row in rows:
-            reading = _reading(index, scorer, scan, int(row), p_none)
+        for reading in _readings(index, scorer, scan, rows, p_none):
             spans += [span for word, span in tracker.take(reading) if word == "end"]
         spans += [span for word, span in tracker.finish() if word == "end"]
         source = index.sources[number]
@@ -205,7 +227,8 @@ def find_events(
 def _all_p_none(
     index: Index, scorer: BankScorer, progress: Progress | None
 ) -> NDArray[np.float64] | None:
-    if scorer.p_none(index.frames(np.zeros(0, np.intp)), np.zeros(0, np.float32)) is None:
+    none = index.frames(np.zeros(0, np.intp)).astype(np.float32)
+    if scorer.p_none(none, np.zeros(0, np.float32)) is None:
         return None
     found = np.zeros(len(index))
 
@@ -220,11 +243,27 @@ def _all_p_none(
     return found
 
 
+def _readings(
+    index: Index,
+    scorer: BankScorer,
+    scan: Scan,
+    rows: NDArray[np.intp],
+    p_none: NDArray[np.float64] | None,
+) -> Iterator[Reading]:
+    """What `watch` would have read from the windows of a file."""
+    for first in range(0, len(rows), CHUNK):
+        some = rows[first : first + CHUNK]
+        frames = index.frames(some).astype(np.float32)
+        for row, each in zip(some, frames, strict=True):
+            yield _reading(index, scorer, scan, int(row), each, p_none)
+
+
 def _reading(
     index: Index,
     scorer: BankScorer,
     scan: Scan,
     row: int,
+    frames: Float32,
     all_p_none: NDArray[np.float64] | None,
 ) -> Reading:
     """What `watch` would have read from a window."""
@@ -236,7 +275,6 @@ def _reading(
     first, last = float(index.t_start[row]), float(index.t_end[row])
     start, end = first, last
     if accepted or held:
-        frames = index.frames(np.array([row]))[0]
         first, last = _part(index, scorer, row, frames, best)
     return Reading(
         int(index.length[row]), start, end, scorer.bank.labels[best], accepted, held,

@@ -12,9 +12,8 @@ from mafsar.choices import Progress
 from mafsar.runtime.archive.coarse import coarsen
 from mafsar.runtime.archive.index import Index, Shard
 from mafsar.runtime.archive.scan import in_chunks
-from mafsar.runtime.archive.scorer import BankScorer
+from mafsar.runtime.archive.scorer import BankScorer, window_distances
 from mafsar.runtime.encoder import Float32
-from mafsar.runtime.scoring.scores import class_distances
 from mafsar.runtime.scoring.views import Views
 
 LEAST = 500
@@ -46,11 +45,13 @@ def shortlist(
     views, prototypes = coarse_classes(scorer, index.basis)
     kept = _Nearest(len(wanted), max(LEAST, PER_MOMENT * topk))
     columns = np.array(wanted, np.intp)
+    wanted_prototypes = prototypes[columns]
 
     def work(shard: Shard, first: int, last: int) -> None:
         assert shard.coarse is not None
-        small = views.of_query(shard.coarse[first:last].astype(np.float32))
-        found = class_distances(small, prototypes[columns], scorer.scoring).astype(np.float32)
+        small = shard.coarse[first:last]
+        found = window_distances(views, wanted_prototypes, small, scorer.scoring)
+        found = found.astype(np.float32, copy=False)
         rows = np.arange(shard.first + first, shard.first + last)
         found[~scorer.own[:, columns][index.length[rows]]] = np.inf
         kept.add(rows, found)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mafsar.data.labels import NONE_FOLDER, nfc
 from mafsar.errors import InputError, MismatchError, MissingError, option
+from mafsar.files import take_rows
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.bank.none import merged
 from mafsar.runtime.bank.text_choice import decide_text
@@ -174,10 +175,10 @@ def _take_clips(bank: Bank, kept: Sequence[int]) -> Bank:
     return replace(
         bank,
         clips=tuple(bank.clips[i] for i in kept),
-        query=bank.query[rows],
-        pooled=bank.pooled[rows],
-        support=None if bank.support is None else bank.support[rows],
-        images=None if bank.images is None else bank.images[rows],
+        query=take_rows(bank.query, rows),
+        pooled=take_rows(bank.pooled, rows),
+        support=None if bank.support is None else take_rows(bank.support, rows),
+        images=None if bank.images is None else take_rows(bank.images, rows),
         motion=None if bank.motion is None else bank.motion[rows],
     )
 
@@ -205,9 +206,9 @@ def _with_text_choice(bank: Bank) -> Bank:
         classes=bank.classes,
         words_known=bank.words_known,
         scoring=bank.scoring_with_text,
-        query=bank.query[rows],
-        pooled=bank.pooled[rows],
-        support=bank.frames(use_text=True)[rows],
+        query=take_rows(bank.query, rows),
+        pooled=take_rows(bank.pooled, rows),
+        support=take_rows(bank.frames(use_text=True), rows),
         text=bank.text,
         class_index=bank.class_index[rows],
         branch=bank.branch(use_text=True),

@@ -35,8 +35,8 @@ from mafsar.runtime.bank.edit import merge_banks, settle
 from mafsar.runtime.bank.maker import make_maker
 from mafsar.runtime.bank.none import NoneBasis, merged
 from mafsar.runtime.bank.text_choice import TextChoice, check_text_use, known_classes
+from mafsar.runtime.cache.clip_rows import EncodedClips
 from mafsar.runtime.cache.encoding import (
-    EncodedClips,
     encode_clips,
     encode_texts,
     refuse_unreadable,

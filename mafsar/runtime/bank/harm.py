@@ -16,7 +16,8 @@ from mafsar.runtime.scoring.verdict import Verdict
 MOST = 3  # clips that a report names: the removal of many is a fit to noise
 _TRIED = 5  # candidates of each round that are judged exactly
 MOST_CLIPS = 500
-"""In a larger support no clips that hurt are looked for: candidates cost n² alignments."""
+"""In a larger support no clips that hurt are looked for: candidates cost n² alignments, and each
+removal that is tried n · C."""
 _LEFT = 2  # clips that stay in each class, so that each can still be judged
 
 
@@ -42,7 +43,7 @@ class Twins:
         first: Index in the bank's clips.
         second: Of the other one.
         spare: The one to remove: without it leave-one-out is not worse, and least so; None where
-            it is worse without either.
+            it is worse without either, and in a support of more than `MOST_CLIPS` clips.
     """
 
     first: int
@@ -59,6 +60,8 @@ def find_spares(bank: Bank, left_out: LeftOut, pairs: Sequence[tuple[int, int]])
         pairs: The twins, indices in the bank's clips.
     """
     rows, found = np.flatnonzero(bank.class_index >= 0), []
+    if len(rows) > MOST_CLIPS:
+        return [Twins(*pair, None) for pair in pairs]
     accuracy = left_out.accuracy or 0.0
     for pair in pairs:
         tried: list[tuple[float, int]] = []

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mafsar.files import take_rows
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.scoring.leave_one_out import LeftOut, harmful_clips, leave_one_out
 
@@ -35,11 +36,11 @@ def _of_rows(bank: Bank, rows: NDArray[np.intp] | None, judge: Callable[..., Ans
         rows = np.flatnonzero(bank.class_index >= 0)
     use_text = bank.text_choice.used
     return judge(
-        bank.query[rows],
-        bank.frames(use_text=use_text)[rows],
+        take_rows(bank.query, rows),
+        take_rows(bank.frames(use_text=use_text), rows),
         bank.class_index[rows],
         bank.scoring,
-        pooled=bank.pooled[rows],
+        pooled=take_rows(bank.pooled, rows),
         text=bank.text if use_text else None,
         branch=bank.branch(use_text=use_text),
     )

@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mafsar.choices import OnError, Progress, check_count
-from mafsar.data.frames import packed_clips, packed_hashes
+from mafsar.data.frames import packed_hashes
 from mafsar.data.labelled import LabelledClip
 from mafsar.errors import InputError, MafsarError, VideoError, option
+from mafsar.runtime.cache.clip_jobs import (
+    ClipBranch,
+    ClipJob,
+    ClipReading,
+    RunJobs,
+    encode_jobs,
+)
+from mafsar.runtime.cache.clip_rows import ClipRows, EncodedClips
 from mafsar.runtime.cache.features import FeatureCache, Tensors, clip_key, text_key
-from mafsar.runtime.encoder import Encoder, Float32, Frames, files_sha256
-from mafsar.video import Clip, ClipRequest, Geometry, MemoryClip, content_sha256, load_clips
+from mafsar.runtime.encoder import Encoder, Float32, files_sha256
+from mafsar.video import Geometry, MemoryClip, content_sha256
 from mafsar.video.guard import clip_errors
-from mafsar.video.motion import motion_levels
 
 if TYPE_CHECKING:
     from mafsar.data.store import Store
-
-_THUMBNAIL = 64  # pixels
-
-
-@dataclass(frozen=True, repr=False)
-class EncodedClips:
-    """Features of n clips, in the order asked for.
-
-    Attributes:
-        query: Features of the query graph, (n, T, E).
-        pooled: Means over time of its raw features, (n, E).
-        support: Features of the support graph with each clip's class text, (n, T, E), or None.
-        durations_seconds: Duration of each clip, (n,).
-        content_sha256: Hash of each clip's content.
-        images: Small pictures, (n, T, 64, 64, 3), uint8, or None.
-        encoded: Number of clips that this call encoded.
-        repairs: What was repaired in reading each clip, sentences.
-        motion: How much moves in each clip, (n,), grey levels; −1 where an older entry of the cache
-            does not say.
-        failed: Errors of clips that were left out, by index in the clips asked for; the other
-            fields have no row for them.
-    """
-
-    query: Float32
-    pooled: Float32
-    support: Float32 | None
-    durations_seconds: NDArray[np.float64]
-    content_sha256: tuple[str, ...]
-    images: Frames | None
-    encoded: int
-    failed: Mapping[int, MafsarError] = field(default_factory=dict)
-    repairs: tuple[tuple[str, ...], ...] = ()
-    motion: Float32 = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def encode_texts(
@@ -145,6 +118,7 @@ def encode_clips(
     progress: Progress | None = None,
     store: Store | None = None,
     ignore_clock: float | None = None,
+    run: RunJobs | None = None,
 ) -> EncodedClips:
     """Encodes clips with the query graph and, if class texts are given, with the support graph.
 
@@ -163,6 +137,8 @@ def encode_clips(
         progress: Called with (done, total, what).
         store: The packed data set that holds the clips; None = they are files.
         ignore_clock: Frames a second instead of the timestamps of video files.
+        run: Encodes what is not in the cache in another way, as on a cluster; None = in this
+            process.
 
     Raises:
         VideoError: Clips cannot be decoded, with "raise"; the message names all of them.
@@ -176,47 +152,50 @@ def encode_clips(
         if value is not None:
             check_count(name, value)
     hashes = hash_clips(clips, workers, store) if content is None else content
-    work = _Work(encoder, geometry or Geometry(), cache, images, store, ignore_clock)
+    work = _Work(encoder, geometry or Geometry(), cache, images, ignore_clock)
     keys = [
         work.keys(clip, content, None if texts is None else texts[i])
         for i, (clip, content) in enumerate(zip(clips, hashes, strict=True))
     ]
-    found: dict[str, Tensors] = {}
+    spec = encoder.spec
+    rows = ClipRows(keys, spec.frames, spec.embed_dim, with_support=texts is not None)
     waiting: dict[tuple[str, ...], int] = {}
     for i, needed in enumerate(keys):
         for key in needed.values():
-            if key not in found and (entry := work.get(key)) is not None:
-                found[key] = entry
-        if any(key not in found for key in needed.values()):
+            if key not in rows.known and (entry := work.get(key)) is not None:
+                rows.put(key, entry)
+        if any(key not in rows.known for key in needed.values()):
             waiting.setdefault(tuple(needed.values()), i)
     todo = list(waiting.values())
-    bad = _encode_missing(
-        work,
-        [(clips[i], keys[i], None if texts is None else texts[i]) for i in todo],
-        found,
-        batch=(1 if encoder.device == "cpu" else 8) if batch is None else batch,
-        workers=workers,
-        progress=progress,
-    )
+    wanted = [(clips[i], keys[i], None if texts is None else texts[i]) for i in todo]
+    jobs = _jobs(work, wanted, rows.known)
+    reading = ClipReading(work.geometry, ignore_clock, None if store is None else store.path)
+    if run is None:
+        made = encode_jobs(encoder, jobs, reading, batch=batch, workers=workers)
+    else:
+        made = run(jobs, reading)
+    bad: dict[str, MafsarError] = {}
+    unread = 0
+    for done, (i, result) in enumerate(zip(todo, made, strict=True), start=1):
+        if isinstance(result, MafsarError):
+            unread += 1
+            bad |= {key: result for key in keys[i].values() if key not in rows.known}
+        else:
+            for branch, tensors in result.items():
+                work.put(keys[i][branch], tensors)
+                rows.put(keys[i][branch], tensors)
+        if progress is not None:
+            progress(done, len(todo), "encoding clips")
     failed: dict[int, MafsarError] = {}
     for i, needed in enumerate(keys):
-        error = bad.get(tuple(needed.values()))
+        error = next((bad[key] for key in needed.values() if key not in rows.known), None)
         if error is not None and waiting[tuple(needed.values())] != i:
             error = VideoError(f"{clips[i].name}: has the same content as ", error)
         if error is not None:
             failed[i] = error
     if on_error == "raise":
         refuse_unreadable(list(failed.values()))
-    kept = [i for i in range(len(clips)) if i not in failed]
-    return _gather(
-        (encoder.spec.frames, encoder.spec.embed_dim),
-        [keys[i] for i in kept],
-        [hashes[i] for i in kept],
-        found,
-        with_support=texts is not None,
-        encoded=len(todo) - len(bad),
-        failed=failed,
-    )
+    return rows.finish(hashes, len(todo) - unread, failed)
 
 
 def repairs_of(clips: Sequence[LabelledClip], repairs: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -245,12 +224,15 @@ class _Work:
     geometry: Geometry
     cache: FeatureCache | None
     images: bool
-    store: Store | None
     ignore_clock: float | None
 
-    def keys(self, clip: LabelledClip, content: str, text: str | None) -> dict[str, str]:
+    def keys(self, clip: LabelledClip, content: str, text: str | None) -> dict[ClipBranch, str]:
         """Cache keys of a clip by branch: query and, if wanted, support and images."""
-        branches = ["query"] + ["support"] * (text is not None) + ["images"] * self.images
+        branches: list[ClipBranch] = ["query"]
+        if text is not None:
+            branches.append("support")
+        if self.images:
+            branches.append("images")
         return {
             branch: clip_key(
                 self.encoder.spec,
@@ -267,158 +249,28 @@ class _Work:
             for branch in branches
         }
 
-    def load(self, clips: Sequence[LabelledClip], workers: int) -> Iterator[Clip | VideoError]:
-        """The clips as the model takes them, loaded ahead."""
-        frames, size = self.encoder.spec.frames, self.encoder.spec.image_size
-        if self.store is not None:
-            return packed_clips(self.store, clips, frames=frames, size=size, workers=workers)
-        requests = [
-            ClipRequest(
-                clip.source,
-                frames=frames,
-                size=size,
-                geometry=self.geometry,
-                start=clip.start,
-                end=clip.end,
-                ignore_clock=self.ignore_clock,
-            )
-            for clip in clips
-        ]
-        return load_clips(requests, workers=workers)
-
     def get(self, key: str) -> Tensors | None:
         return None if self.cache is None else self.cache.get(key)
 
-    def put(self, found: dict[str, Tensors], key: str, tensors: Tensors) -> None:
-        found[key] = tensors
+    def put(self, key: str, tensors: Tensors) -> None:
         if self.cache is not None:
             self.cache.put(key, tensors)
 
 
-def _encode_missing(
+def _jobs(
     work: _Work,
-    jobs: Sequence[tuple[LabelledClip, dict[str, str], str | None]],
-    found: dict[str, Tensors],
-    *,
-    batch: int,
-    workers: int,
-    progress: Progress | None,
-) -> dict[tuple[str, ...], MafsarError]:
-    """Decodes clips ahead in threads and encodes them batch by batch.
-
-    Returns:
-        Errors of clips that cannot be decoded, by the clips' cache keys.
-    """
-    failed: dict[tuple[str, ...], MafsarError] = {}
-    if not jobs:
-        return failed
-    wanted = sorted({text for _, _, text in jobs if text is not None})
-    embeddings = encode_texts(work.encoder, wanted, work.cache) if wanted else None
-    rows = {text: i for i, text in enumerate(wanted)}
-    pending: list[tuple[Clip, dict[str, str], str | None]] = []
-    for done, ((_, keys, text), clip) in enumerate(
-        zip(jobs, work.load([clip for clip, _, _ in jobs], workers), strict=True)
-    ):
-        if isinstance(clip, VideoError):
-            failed[tuple(keys.values())] = clip
-        else:
-            pending.append((clip, keys, text))
-        if pending and (len(pending) == batch or done + 1 == len(jobs)):
-            _encode_batch(work, pending, found, embeddings, rows)
-            pending = []
-        if progress is not None:
-            progress(done + 1, len(jobs), "encoding clips")
-    return failed
-
-
-def _encode_batch(
-    work: _Work,
-    batch: Sequence[tuple[Clip, dict[str, str], str | None]],
-    found: dict[str, Tensors],
-    embeddings: Float32 | None,
-    rows: dict[str, int],
-) -> None:
-    asked = [item for item in batch if item[1]["query"] not in found]
-    if asked:
-        features = work.encoder.encode_query(np.stack([clip.pixels for clip, _, _ in asked]))
-        for i, (clip, keys, _) in enumerate(asked):
-            tensors = {"frames": features.frames[i], "pooled": features.pooled[i]}
-            work.put(found, keys["query"], tensors | _facts(clip))
-    worded = [item for item in batch if item[2] is not None and item[1]["support"] not in found]
-    if worded and embeddings is not None:
-        text = embeddings[[rows[text] for _, _, text in worded if text is not None]]
-        pixels = np.stack([clip.pixels for clip, _, _ in worded])
-        features = work.encoder.encode_support(pixels, text)
-        for i, (clip, keys, _) in enumerate(worded):
-            work.put(found, keys["support"], {"frames": features.frames[i]} | _facts(clip))
-    for clip, keys, _ in batch:
-        if work.images and keys["images"] not in found:
-            work.put(found, keys["images"], {"images": _thumbnails(clip)})
-
-
-def _facts(clip: Clip) -> Tensors:
-    """What is said of a clip, kept beside its features; repairs as UTF-8, one a line."""
-    facts: Tensors = {
-        "duration_seconds": np.array([clip.duration_seconds], np.float64),
-        "motion": np.array([motion_levels(clip.pixels)], np.float32),
-    }
-    if clip.repairs:
-        facts["repairs"] = np.frombuffer("\n".join(clip.repairs).encode(), np.uint8).copy()
-    return facts
-
-
-def _repairs(entry: Tensors) -> tuple[str, ...]:
-    said = entry.get("repairs")
-    return () if said is None else tuple(said.tobytes().decode().split("\n"))
-
-
-def _thumbnails(clip: Clip) -> Frames:
-    from PIL import Image
-
-    size = (_THUMBNAIL, _THUMBNAIL)
-    return np.stack(
-        [
-            np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX), np.uint8)
-            for frame in clip.pixels
-        ]
-    )
-
-
-def _gather(
-    shape: tuple[int, int],
-    keys: Sequence[dict[str, str]],
-    hashes: Sequence[str],
-    found: dict[str, Tensors],
-    *,
-    with_support: bool,
-    encoded: int,
-    failed: Mapping[int, MafsarError],
-) -> EncodedClips:
-    query = [found[key["query"]] for key in keys]
-    frames, width = shape
-    support = None
-    if with_support:
-        # A clip without a class has no text; the query graph's features take its place.
-        support = _stacked(
-            [found[key.get("support", key["query"])]["frames"] for key in keys], frames, width
-        )
-    images = [found[key["images"]]["images"] for key in keys if "images" in key]
-    return EncodedClips(
-        _stacked([entry["frames"] for entry in query], frames, width),
-        _stacked([entry["pooled"] for entry in query], width),
-        support,
-        np.array([entry["duration_seconds"][0] for entry in query], np.float64),
-        tuple(hashes),
-        np.stack(images) if images else None,
-        encoded,
-        failed,
-        tuple(_repairs(entry) for entry in query),
-        np.array(
-            [entry["motion"][0] if "motion" in entry else -1.0 for entry in query], np.float32
-        ),
-    )
-
-
-def _stacked(rows: Sequence[Float32], *shape: int) -> Float32:
-    """The rows as one array, (n, *shape); n may be 0."""
-    return np.stack(rows) if rows else np.zeros((0, *shape), np.float32)
+    wanted: Sequence[tuple[LabelledClip, dict[ClipBranch, str], str | None]],
+    known: Collection[str],
+) -> list[ClipJob]:
+    """What has to be made of clips, each entry of the cache once."""
+    texts = sorted({text for _, _, text in wanted if text is not None})
+    embeddings = encode_texts(work.encoder, texts, work.cache) if texts else None
+    rows = {text: i for i, text in enumerate(texts)}
+    planned = set(known)
+    jobs = []
+    for clip, keys, text in wanted:
+        branches = frozenset(branch for branch, key in keys.items() if key not in planned)
+        planned.update(keys.values())
+        embedding = None if text is None or embeddings is None else embeddings[rows[text]]
+        jobs.append(ClipJob(clip, branches, embedding))
+    return jobs

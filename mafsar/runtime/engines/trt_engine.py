@@ -5,8 +5,10 @@ Uses only names that TensorRT 10.3 (JetPack 6) has, and asks for those of newer 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from mmap import mmap
 from typing import Any
@@ -62,7 +64,11 @@ class _Buffer:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self.size_bytes = size
         self.host = cuda.allocate_pinned(size)
-        self.device = cuda.allocate(size)
+        try:
+            self.device = cuda.allocate(size)
+        except UnavailableError:
+            cuda.free_pinned(self.host)
+            raise
         memory = (ctypes.c_uint8 * size).from_address(self.host)
         self.array: NDArray[Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
 
@@ -139,7 +145,21 @@ class _Bucket:
     def __init__(
         self, engine: Any, trt: Any, cuda: Cuda, scratch: Scratch, profile: int, batch: int
     ) -> None:
-        self._cuda, self._stream = cuda, cuda.stream()
+        self._cuda, self._scratch, self._held = cuda, scratch, 0
+        self._graph: int | None = None
+        self._runs = 0
+        self.inputs: dict[str, _Buffer] = {}
+        self.outputs: dict[str, _Buffer] = {}
+        self._context: Any = None
+        self._stream = cuda.stream()
+        try:
+            self._prepare(engine, trt, profile, batch)
+        except BaseException:
+            self.free()
+            raise
+
+    def _prepare(self, engine: Any, trt: Any, profile: int, batch: int) -> None:
+        cuda = self._cuda
         self._context = _create_context(engine, trt)
         if self._context is None:
             raise UnavailableError(
@@ -150,11 +170,8 @@ class _Bucket:
         if not self._context.set_optimization_profile_async(profile, self._stream):
             raise MismatchError(f"the engine has no profile {profile} for batch {batch}")
         cuda.wait(self._stream)
-        self._scratch, self._held = scratch, 0
         # Of this profile alone; never zero, which allocates nothing.
         self._scratch_bytes = max(256, int(engine.get_device_memory_size_for_profile_v2(profile)))
-        self.inputs: dict[str, _Buffer] = {}
-        self.outputs: dict[str, _Buffer] = {}
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         is_input = {n: engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT for n in names}
         for name in sorted(
@@ -173,12 +190,9 @@ class _Bucket:
             buffer = _Buffer(cuda, shape, kind)
             (self.inputs if is_input[name] else self.outputs)[name] = buffer
             self._context.set_tensor_address(name, buffer.device)
-        self._graph: int | None = None
-        self._runs = 0
 
     def run(self, inputs: Mapping[str, NDArray[Any]], count: int) -> Arrays:
         """Runs `count` clips, padded to the batch; returns copies of their rows."""
-        self._cuda.activate()
         self._take_scratch()
         for name, buffer in self.inputs.items():
             buffer.fill(inputs[name])
@@ -244,7 +258,8 @@ class _Bucket:
 
     def free(self) -> None:
         """Destroys the graph, the context, the buffers and the stream, in this order."""
-        self._cuda.activate()
+        with contextlib.suppress(UnavailableError):  # after an error of the GPU nothing else works
+            self._cuda.activate()
         self._drop_graph()
         self._context = None  # TensorRT's destructor frees its memory
         self._cuda.destroy_stream(self._stream)
@@ -278,11 +293,14 @@ class TrtEngine:
         self._trt, self._cuda, self._buckets = trt, cuda, tuple(buckets)
         level = getattr(trt.Logger, "ERROR", None)
         self._logger = trt.Logger() if level is None else trt.Logger(level)
+        cuda.activate()  # engines and contexts belong to the thread's device
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise MismatchError("TensorRT cannot load it: it was built for another GPU or version")
         self._ready: dict[int, _Bucket] = {}
+        # Not at the end of the process: the driver frees all, and a thread may still be running.
+        weakref.finalize(self, _free_all, self._ready, self._scratch).atexit = False
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Runs any number of clips.
@@ -297,6 +315,7 @@ class TrtEngine:
         parts: list[Arrays] = []
         start = 0
         with self._scratch.lock:
+            self._cuda.activate()
             for taken, size in plan_batches(count, self._buckets):
                 chunk = {name: values[start : start + taken] for name, values in inputs.items()}
                 parts.append(self._bucket(size).run(chunk, taken))
@@ -316,10 +335,15 @@ class TrtEngine:
     def close(self) -> None:
         """Frees graphs, contexts, buffers and streams; the next run makes them again.
 
-        The scratch memory is freed too; an engine that shares it makes it again.
+        The scratch memory is freed too; an engine that shares it makes it again. The same happens
+        when the engine is no longer referenced.
         """
-        with self._scratch.lock:
-            for bucket in self._ready.values():
-                bucket.free()
-            self._ready.clear()
-            self._scratch.free()
+        _free_all(self._ready, self._scratch)
+
+
+def _free_all(ready: dict[int, _Bucket], scratch: Scratch) -> None:
+    with scratch.lock:
+        for bucket in ready.values():
+            bucket.free()
+        ready.clear()
+        scratch.free()

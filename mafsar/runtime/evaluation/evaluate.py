@@ -31,6 +31,7 @@ from mafsar.data.support import SupportSet, part_clips, read_support
 from mafsar.errors import InputError, MafsarError, Message, MismatchError, option
 from mafsar.files import write_text
 from mafsar.runtime.bank.text_choice import check_text_use, known_classes
+from mafsar.runtime.cache.clip_jobs import RunJobs
 from mafsar.runtime.cache.encoding import (
     encode_clips,
     encode_texts,
@@ -144,6 +145,7 @@ def evaluate(
     progress: Progress | None = None,
     ignore_clock: float | None = None,
     on_error: OnError = "raise",
+    run: RunJobs | None = None,
 ) -> EvalResult:
     """Measures accuracy over few-shot episodes, which are drawn by a seed.
 
@@ -178,6 +180,7 @@ def evaluate(
         ignore_clock: Frames per second that replace the timestamps of video files.
         on_error: "raise" lists all clips that cannot be read in one error; "skip" leaves them out
             and names them in the result's `notes`.
+        run: Encodes the clips in another way, as on a cluster; None = in this process.
 
     Raises:
         MafsarError: The data cannot be read, has too few classes or clips, or an argument does not
@@ -223,6 +226,7 @@ def evaluate(
         progress=progress,
         store=data.store,
         ignore_clock=ignore_clock,
+        run=run,
     )
     unreadable += encoded.failed.values()
     if on_error == "raise":

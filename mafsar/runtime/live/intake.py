@@ -63,8 +63,8 @@ class _Freed:
         self._bytes = 0
 
     def count(self, picture: Picture) -> None:
-        """Takes in a picture that was converted."""
-        self._bytes += picture.pixels.nbytes
+        """Takes in a picture that was converted; its frame was whole, though it may be reduced."""
+        self._bytes += picture.width * picture.height * 3
         if self._bytes >= _FREED_AT:
             self._bytes = 0
             gc.collect()
@@ -167,8 +167,14 @@ class Intake(threading.Thread):
                 return self._cutter.wanted(timeline.duration_seconds)  # type: ignore[attr-defined]
 
             chosen = wanted if self._viewer is None and not self._least_step else None
-            return open_file(self.place.where, chosen, self._ignore_clock)
-        return open_stream(self.place, self._clock)
+            return open_file(self.place.where, chosen, self._ignore_clock, enough=self._enough)
+        return open_stream(self.place, self._clock, self._enough)
+
+    def _enough(self) -> int | None:
+        """To what large pictures are reduced: a region or a viewer may want every pixel."""
+        if self._viewer is not None or any(each.roi for each in self._cut.regions):
+            return None
+        return 2 * self._cut.size
 
     def _read(self, source: OpenSource, *, again: bool) -> None:
         last = -np.inf

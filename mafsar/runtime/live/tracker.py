@@ -1,8 +1,8 @@
 """From the answers to windows to events: consensus, hysteresis, and when an action began and ended.
 
-An action is accepted when two of the last three windows of one length name it, and are well below
-the threshold of p_none on average: that two windows that share most of their frames are barely below
-it says little. From then on weaker
+An action is accepted when two of the last three windows of one length name it, or all three where
+they begin less than a quarter of their length apart, and are well below the threshold of p_none on
+average: that windows that share most of their frames are barely below it says little. From then on weaker
 answers hold it, too, and it ends when it was not named for the gap. Each window that names it votes
 for the part in which the alignment finds the action; it lasts from the first to the last moment that
 has half as many votes as the moment with the most. Windows overlap, so that one that reaches beyond
@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 WINDOWS, AGREEING = 3, 2
-"""An action is accepted when so many of the last windows of one length agree,"""
+"""An action is accepted when so many of the last windows of one length agree, all of them where they
+begin less than"""
+APART = 0.25
+"""of their length apart,"""
 DOUBT = 0.7
 """and their mean p_none is at most this share of the threshold."""
 SHARE = 0.5
@@ -135,7 +138,7 @@ class Tracker:
             elif reading.end - span.named > self._gap + (reading.end - reading.start) / 2:
                 yield from self._end()
         agreeing = [each for each in recent if each.accepted and each.best == reading.best]
-        if not reading.accepted or len(agreeing) < AGREEING:
+        if not reading.accepted or len(agreeing) < _needed(recent):
             return
         if self._span is not None and self._span.label == reading.best:
             return
@@ -177,6 +180,13 @@ class Tracker:
             span.t_end = min(span.t_end, max(before, span.t_start + self._min_duration))
             self._free = span.t_end
             yield "end", span
+
+
+def _needed(recent: Sequence[Reading]) -> int:
+    """How many of the last windows of one length have to agree."""
+    length = recent[-1].end - recent[-1].start
+    apart = (recent[-1].start - recent[0].start) / max(len(recent) - 1, 1)
+    return AGREEING if apart >= APART * length - 1e-6 else WINDOWS
 
 
 def extent(votes: Sequence[tuple[float, float, float]]) -> tuple[float, float]:

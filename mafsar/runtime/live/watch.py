@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from mafsar.choices import Metric, TextUse, ViewsUse
 from mafsar.errors import InputError, MafsarError, option
 from mafsar.model.names import SHIPPED
@@ -20,7 +22,7 @@ from mafsar.runtime.live.inbox import Inbox, News
 from mafsar.runtime.live.intake import Cut, Intake, Viewer
 from mafsar.runtime.live.judge import Judge
 from mafsar.runtime.live.tracker import Reading, Span, Tracker
-from mafsar.runtime.live.windows import Window, WindowPlan, plan_windows
+from mafsar.runtime.live.windows import Window, WindowPlan, plan_windows, with_more
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry
 from mafsar.video.geometry import Roi
@@ -178,6 +180,8 @@ class Watch(Iterator[Event]):
         """The judge and the cut for a matcher; the cut keeps its number where nothing changes."""
         spec, bank, options = matcher.encoder.spec, matcher.bank, self._options
         plan = plan_windows(bank, spec.frames, options.window, options.stride)
+        if options.stride is None:
+            plan = with_more(plan)
         regions = tuple(
             replace(bank.geometry, roi=roi) for roi in (options.roi or {}).values()
         ) or (bank.geometry,)
@@ -367,6 +371,24 @@ def cut_differs(one: Cut, other: Cut) -> bool:
     )
 
 
+def window_far(
+    bank: Bank, threshold: float | Literal["auto", "off"], far: float | None
+) -> float | None:
+    """The false-accept rate of single windows of nothing, for a matcher that judges windows.
+
+    An event needs windows that agree. Those that begin a quarter of their length apart count as two
+    looks, so that each may accept √far for both to accept far.
+
+    Args:
+        bank: Says what is aimed at where `far` is None.
+        threshold: As asked for.
+        far: As asked for.
+    """
+    if threshold != "auto" or bank.none is None:
+        return far
+    return float(np.sqrt(bank.none.far if far is None else far))
+
+
 def watch(
     support: Bank | str | Path | Mapping[str, Any],
     *sources: Any,
@@ -401,10 +423,12 @@ def watch(
             stdin, "NAME=SOURCE", or iterables of (seconds, frame) with frames uint8 RGB (H, W, 3).
         model: An encoder, or the name or path of a model; None = that of the bank, else `tiny`.
         window: One to three lengths of the windows, seconds; None = the longest clip of each class.
-        stride: Seconds from one window to the next; None = a quarter of their length, or what this
-            machine sustains for the live sources.
+        stride: Seconds from one window to the next; None = an eighth to a quarter of their
+            length, for at most three windows a second, or what this machine sustains for the live
+            sources.
         threshold: See `Matcher`.
-        far: See `Matcher`.
+        far: The false-accept rate that two windows of nothing, a quarter of their length apart, have
+            together; see `Matcher`.
         gap: An action that is named again within this is the same action, seconds.
         min_duration: Shorter actions are left out, seconds.
         roi: Regions by name, each (X, Y, width, height) in pixels or 0–1; each has events of its own.
@@ -448,12 +472,12 @@ def watch(
             used = load_model(SHIPPED) if encoder is None else encoder
             bank = enroll(support, used, text=text, views=views, geometry=geometry)
             return Matcher(
-                bank, used, metric=metric, threshold=threshold, far=far, evidence=True,
-                topk=len(bank.classes),
+                bank, used, metric=metric, threshold=threshold,
+                far=window_far(bank, threshold, far), evidence=True, topk=len(bank.classes),
             )  # fmt: skip
         return Matcher(
-            bank, used, text=text, metric=metric, views=views, threshold=threshold, far=far,
-            evidence=True, topk=len(bank.classes),
+            bank, used, text=text, metric=metric, views=views, threshold=threshold,
+            far=window_far(bank, threshold, far), evidence=True, topk=len(bank.classes),
         )  # fmt: skip
 
     return Watch(open_matcher, places, options, status=status)

@@ -21,6 +21,7 @@ from mafsar.choices import (
     check_number,
 )
 from mafsar.errors import InputError, MafsarError, option
+from mafsar.files import take_rows
 from mafsar.model.names import SHIPPED
 from mafsar.runtime.bank.bank import Bank, check_geometry, is_bank, read_bank
 from mafsar.runtime.encoder import Encoder, Float32, provenance
@@ -345,9 +346,9 @@ class Matcher:
             position[classes] = np.arange(len(classes))
             self._prototypes.clear()
             left = np.flatnonzero(class_index >= 0)
-            support = self._support[left]
+            support = take_rows(self._support, left)
             branch = self.bank.branch(use_text=self.use_text)
-            views = Views.of(self.scoring, self.bank.query[left], support, branch)
+            views = Views.of(self.scoring, take_rows(self.bank.query, left), support, branch)
             prototypes = viewed_prototypes(
                 views.of_support, support, position[class_index[left]], len(classes)
             )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.choices import Branch, Scoring
+from mafsar.files import new_array
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.scoring.left_out_views import left_out_distances
 from mafsar.runtime.scoring.scores import (
@@ -15,10 +17,14 @@ from mafsar.runtime.scoring.scores import (
     class_distances,
     class_prototypes,
     score_distances,
+    viewed_prototypes,
 )
 from mafsar.runtime.scoring.views import Views
 
 Bools = NDArray[np.bool_]
+MOST_EXACT = 2000
+"""In a larger support the means μ stay those of all clips: to leave a clip out of them too costs n²."""
+_AT_ONCE = 1000  # clips of a large support
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,12 @@ class LeftOut:
 
     Attributes:
         judged: Whether the clip's class has another clip, (n,); otherwise it cannot be judged.
-        probabilities: Fused scores, (n, C).
+        probabilities: Fused scores, (n, C); of many clips float32, in a temporary file.
         class_index: True class of each clip, (n,).
     """
 
     judged: Bools
-    probabilities: Float64
+    probabilities: NDArray[np.floating[Any]]
     class_index: NDArray[np.intp]
 
     @property
@@ -73,11 +79,14 @@ def leave_one_out(
         query: The clips by the query graph, (n, T, E).
         support: The same clips as support, (n, T, E).
         class_index: Classes, (n,), 0 … C − 1, each with at least one clip.
-        scoring: Metric, scales, α and views; by views, the clip leaves the means μ too.
+        scoring: Metric, scales, α and views; by views, the clip leaves the means μ too, in a
+            support of up to `MOST_EXACT` clips.
         pooled: Time means of the raw query features, (n, E); needed with text.
         text: Class text embeddings, (C, E), or None.
         branch: The graph that `support` is from: "query" where text is off.
     """
+    if len(query) > MOST_EXACT:
+        return _of_many(query, support, class_index, scoring, pooled, text, branch)
     if scoring.views == "raw":
         distances = _distances(query, support, class_index, scoring)
     else:
@@ -88,6 +97,36 @@ def leave_one_out(
         _probabilities(distances, query, scoring, pooled, text),
         class_index,
     )
+
+
+def _of_many(
+    query: Float32,
+    support: Float32,
+    class_index: NDArray[np.intp],
+    scoring: Scoring,
+    pooled: Float32 | None,
+    text: Float32 | None,
+    branch: Branch,
+) -> LeftOut:
+    """`leave_one_out` of many clips, some at a time: n · C distances, and no copy of the features."""
+    counts = np.bincount(class_index)
+    views = Views.of(scoring, query, support, branch)
+    prototypes = viewed_prototypes(views.of_support, support, class_index, len(counts))
+    probabilities = new_array((len(query), len(counts)), np.float32)
+    for first in range(0, len(query), _AT_ONCE):
+        here = slice(first, first + _AT_ONCE)
+        own, asked = class_index[here], views.of_query(query[here])
+        distances = class_distances(asked, prototypes, scoring)
+        judged = np.flatnonzero(counts[own] > 1)
+        mine = own[judged]
+        size = counts[mine].astype(np.float32)[:, None, None]
+        rest = (prototypes[mine] * size - views.of_support(support[here])[judged]) / (size - 1)
+        distances[judged, mine] = class_distances(asked[judged, None], rest[:, None], scoring)[
+            :, 0, 0
+        ]
+        some = None if pooled is None else pooled[here]
+        probabilities[here] = _probabilities(distances, asked, scoring, some, text)
+    return LeftOut(counts[class_index] > 1, probabilities, class_index)
 
 
 def harmful_clips(

@@ -15,14 +15,13 @@ from mafsar.video.crop import crop_of
 from mafsar.video.decoder import decode_packet, decoder_of, prepare
 from mafsar.video.guard import clip_errors
 from mafsar.video.live.clock import LiveClock
-from mafsar.video.live.frames import OpenSource, TimedFrame
+from mafsar.video.live.frames import LARGE_PIXELS, Enough, OpenSource, TimedFrame
 from mafsar.video.picture import Picture, picture_of
 from mafsar.video.pictures import is_picture_clip, open_pictures
 from mafsar.video.scan import read_timeline
 from mafsar.video.timeline import Timeline
 
 _SKIPPING_CODECS = frozenset({"h264", "hevc"})  # whose decoders can skip frames nobody refers to
-_LARGE_PIXELS = 3_000_000
 
 
 @contextmanager
@@ -31,6 +30,7 @@ def open_file(
     wanted: Callable[[Timeline], np.ndarray] | None = None,
     ignore_clock: float | None = None,
     threads: int | None = None,
+    enough: Enough = lambda: None,
 ) -> Iterator[OpenSource]:
     """Opens a file whose frames are read from the first to the last.
 
@@ -40,6 +40,7 @@ def open_file(
             any of them, and that no other frame refers to, are not decoded. None = all.
         ignore_clock: Frames a second instead of the file's timestamps.
         threads: Of the decoder; None chooses the number.
+        enough: To what its pictures may be reduced.
 
     Raises:
         VideoError: It cannot be read.
@@ -50,7 +51,7 @@ def open_file(
             times = clip.times_seconds
             yield OpenSource(
                 (
-                    TimedFrame(float(at), _later(clip.convert, item))
+                    TimedFrame(float(at), _later(clip.convert, item, enough))
                     for at, item in zip(times, clip.items, strict=True)
                 ),
                 clip.fps,
@@ -62,14 +63,21 @@ def open_file(
             timeline = read_timeline(path, container, stream, ignore_clock=ignore_clock)
         with open_video(path) as (container, stream):
             context = decoder_of(stream).context
-            large = stream.width * stream.height > _LARGE_PIXELS
+            large = stream.width * stream.height > LARGE_PIXELS
             prepare(context, 1 if large else threads)
             crop = crop_of(path, container, stream)
             transfer = getattr(stream.codec_context, "color_trc", None)
             aspect = pixel_aspect(stream)
 
-            def convert(frame: Any, _size: int | None) -> Picture:
-                return picture_of(frame, aspect=aspect, transfer=transfer, crop=crop)
+            def convert(frame: Any, short_side: int | None) -> Picture:
+                return picture_of(
+                    frame,
+                    aspect=aspect,
+                    transfer=transfer,
+                    short_side=short_side,
+                    large=LARGE_PIXELS,
+                    crop=crop,
+                )
 
             chosen = None
             if wanted is not None and timeline.numbers is not None and timeline.times is not None:
@@ -77,7 +85,11 @@ def open_file(
                 at = np.unique(np.concatenate([at.clip(0), [0, len(timeline.times) - 1]]))
                 chosen = set(timeline.numbers[at].tolist())
             clock = LiveClock(paced=False, fps=timeline.fps)
-            frames = _timed(path, container, stream, context, timeline, clock, convert, chosen)
+
+            def shown(frame: Any) -> Callable[[], Picture]:
+                return _later(convert, frame, enough)
+
+            frames = _timed(path, container, stream, context, timeline, clock, shown, chosen)
             yield OpenSource(
                 frames,
                 timeline.fps,
@@ -97,7 +109,7 @@ def _timed(
     context: Any,
     timeline: Timeline,
     clock: LiveClock,
-    convert: Callable[[Any, int | None], Picture],
+    shown: Callable[[Any], Callable[[], Picture]],
     chosen: set[int] | None,
 ) -> Iterator[TimedFrame]:
     """Decodes packet by packet; a frame is known by the number of its packet, as in `decode`."""
@@ -124,7 +136,7 @@ def _timed(
             if seconds is None or seconds < last:
                 continue  # hidden by an edit list
             last = seconds
-            yield TimedFrame(seconds, _later(convert, frame))
+            yield TimedFrame(seconds, shown(frame))
     if not rank:
         raise VideoError(f"{path}: no frame can be decoded; copy it or record it again")
 
@@ -143,5 +155,7 @@ def _numbered(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
     yield number + 1, None
 
 
-def _later(convert: Callable[[Any, int | None], Picture], item: Any) -> Callable[[], Picture]:
-    return lambda: convert(item, None)
+def _later(
+    convert: Callable[[Any, int | None], Picture], item: Any, enough: Enough
+) -> Callable[[], Picture]:
+    return lambda: convert(item, enough())

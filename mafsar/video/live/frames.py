@@ -29,7 +29,8 @@ OPEN_SECONDS = 10.0
 """A stream that takes longer to open is tried again."""
 SILENT_SECONDS = 10.0
 """A live source without a frame for this long is lost."""
-_LARGE_PIXELS = 3_000_000
+LARGE_PIXELS = 3_000_000
+"""Frames with more pixels are decoded by one thread, and reduced as they become RGB."""
 _CSI = (
     "gst-launch-1.0", "-q", "nvarguscamerasrc", "sensor-id={sensor}", "!",
     "video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1", "!", "nvvidconv", "!",
@@ -49,6 +50,11 @@ class TimedFrame:
 
     seconds: float
     picture: Callable[[], Picture]
+
+
+Enough = Callable[[], int | None]
+"""The short side to which large pictures may be reduced, pixels; None = none are. Asked for each
+picture: what is looked at may change while a source is open."""
 
 
 class LostSourceError(VideoError):
@@ -73,12 +79,15 @@ class OpenSource:
 
 
 @contextmanager
-def open_stream(place: Place, clock: LiveClock | None = None) -> Iterator[OpenSource]:
+def open_stream(
+    place: Place, clock: LiveClock | None = None, enough: Enough = lambda: None
+) -> Iterator[OpenSource]:
     """Opens a camera, a stream, stdin or frames in memory.
 
     Args:
         place: Any but a file.
         clock: Continues the clock of an earlier opening.
+        enough: To what its pictures may be reduced.
 
     Raises:
         LostSourceError: It cannot be opened, or ends; a live source may be tried again.
@@ -96,13 +105,13 @@ def open_stream(place: Place, clock: LiveClock | None = None) -> Iterator[OpenSo
             raise LostSourceError(f"{place.name}: has no video")
         stream = streams[0]
         context = stream.codec_context
-        large = (context.width or 0) * (context.height or 0) > _LARGE_PIXELS
+        large = (context.width or 0) * (context.height or 0) > LARGE_PIXELS
         # Every thread of the decoder holds frames of its own and adds a frame of delay.
         prepare(context, 1 if large or place.is_live else None)
         rate = stream.average_rate or stream.guessed_rate
         aspect = pixel_aspect(stream)
         yield OpenSource(
-            _decoded(place, container, stream, aspect, clock),
+            _decoded(place, container, stream, aspect, clock, enough),
             float(rate) if rate else None,
             lambda: clock.seconds + clock.step,
         )
@@ -157,7 +166,12 @@ class _Pipe:
 
 
 def _decoded(
-    place: Place, container: InputContainer, stream: Any, aspect: float, clock: LiveClock
+    place: Place,
+    container: InputContainer,
+    stream: Any,
+    aspect: float,
+    clock: LiveClock,
+    enough: Enough,
 ) -> Iterator[TimedFrame]:
     """The frames of a container until it ends."""
     av = quiet_av()
@@ -175,7 +189,8 @@ def _decoded(
             # Without a timestamp PyAV gives None, whatever its annotation says.
             stamp: float | None = frame.time
             yield TimedFrame(
-                clock.tick(stamp, time.monotonic()), _picture_maker(frame, aspect, transfer)
+                clock.tick(stamp, time.monotonic()),
+                _picture_maker(frame, aspect, transfer, enough),
             )
         if packet is None:
             break
@@ -183,8 +198,12 @@ def _decoded(
         raise LostSourceError(f"{place.name}: has ended")
 
 
-def _picture_maker(frame: VideoFrame, aspect: float, transfer: int | None) -> Callable[[], Picture]:
-    return lambda: picture_of(frame, aspect=aspect, transfer=transfer)
+def _picture_maker(
+    frame: VideoFrame, aspect: float, transfer: int | None, enough: Enough
+) -> Callable[[], Picture]:
+    return lambda: picture_of(
+        frame, aspect=aspect, transfer=transfer, short_side=enough(), large=LARGE_PIXELS
+    )
 
 
 def _in_memory(place: Place, last: list[float]) -> Iterator[TimedFrame]:

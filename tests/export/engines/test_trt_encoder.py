@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib.util
 import json
 import re
@@ -178,6 +179,36 @@ def test_everything_is_given_back_and_each_thread_has_the_device(bundle: Path, f
     assert (cuda.buffers, cuda.streams, cuda.graphs) == ({}, 0, [None, None])
     found = engine.run({"frames": clips(1)})
     np.testing.assert_array_equal(found["features"], wanted["features"])
+
+
+def test_an_engine_first_used_by_another_thread_is_made_on_its_device(
+    bundle: Path, device: Device
+) -> None:
+    """The stand-in refuses memory, streams, engines and contexts on a thread without the device."""
+    encoder = TrtEncoder(Bundle.open(bundle), here=device)  # the probe runs here
+    again = TrtEncoder(Bundle.open(bundle), here=device)  # verified: loads nothing yet
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(again.encode_query, clips(3)).result()
+    np.testing.assert_array_equal(found.frames, encoder.encode_query(clips(3)).frames)
+
+
+def test_an_encoder_that_is_dropped_gives_everything_back(bundle: Path, device: Device) -> None:
+    encoder = TrtEncoder(Bundle.open(bundle), here=device)
+    encoder.encode_query(clips(3))
+    assert device.cuda.buffers
+    del encoder
+    gc.collect()
+    assert (device.cuda.buffers, device.cuda.streams) == ({}, 0)
+    assert not any(device.cuda.graphs)
+
+
+def test_a_context_that_cannot_be_made_leaves_nothing(bundle: Path, fake_trt) -> None:
+    cuda = fake_trt.FakeCuda()
+    plan = fake_trt.plan_of(bundle / "query-fp32.onnx", BUCKETS, full=True)
+    engine = TrtEngine(plan, fake_trt.fake_module(cuda), cuda, BUCKETS)
+    with pytest.raises(UnavailableError, match="no memory for a context of batch 4"):
+        engine.run({"frames": clips(4)})
+    assert (cuda.buffers, cuda.streams) == ({}, 0)
 
 
 def test_batch_sizes_and_branches_share_one_block_of_memory(bundle: Path, device: Device) -> None:

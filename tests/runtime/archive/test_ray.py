@@ -25,15 +25,30 @@ pytest.importorskip("ray")
 MAFSAR = (sys.executable, "-c", "from mafsar.cli.app import main; main()")
 PATIENCE = 600  # seconds: a machine that does much else starts Ray slowly
 LABELS = ("bend_forward", "wave_hand")
+# Runs commands one after another, those with --ray on one cluster of four cores that it starts.
+COMMANDS = """
+import json, sys
+from mafsar.choices import EngineChoice
+from mafsar.cli.app import main
+from mafsar.runtime.archive.ray_pool import RayPool, connected
+codes = []
+with connected(RayPool("", EngineChoice(), workers=4)):
+    for sys.argv in json.loads(sys.argv[1]):
+        try:
+            main()
+            codes.append(0)
+        except SystemExit as end:
+            codes.append(end.code or 0)
+print(json.dumps(codes))
+"""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def command(place: Path, index: str, *words: str) -> list[str]:
-    films = str(place / "films")
-    return [*MAFSAR, "index", films, "-o", str(place / index), "--window", "1", *words]
+def index_words(place: Path, index: str, *words: str) -> list[str]:
+    return ["index", str(place / "films"), "-o", str(place / index), "--window", "1", *words]
 
 
 def run(words: list[str]) -> str:
@@ -42,49 +57,81 @@ def run(words: list[str]) -> str:
     return done.stdout
 
 
+def run_all(*commands: list[str]) -> list[int]:
+    """Runs commands on one cluster; their exit codes."""
+    program = [sys.executable, "-c", COMMANDS, json.dumps([["mafsar", *each] for each in commands])]
+    codes: list[int] = json.loads(run(program).splitlines()[-1])
+    return codes
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """`films/` of rendered actions, and `alone`, their index by threads of one process."""
+    """`films/CLASS/` with a rendered clip of each of two actions, and one that is broken."""
     for label in LABELS:
-        path = tmp_path / "films" / f"{label}.mp4"
-        path.parent.mkdir(exist_ok=True)
+        path = tmp_path / "films" / label / "1.mp4"
+        path.parent.mkdir(parents=True)
         render_video(label, path, seed=1, size=112)
+    (tmp_path / "films" / LABELS[0] / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(60))
     return tmp_path
 
 
 @pytest.mark.timeout(PATIENCE)
 def test_a_cluster_makes_the_same_index(place: Path) -> None:
-    (place / "films" / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(60))
-    run(command(place, "alone", "--skip-bad"))
-    out = run(command(place, "cluster", "--ray", "--workers", "2", "--skip-bad"))
-    assert "2 files" in out
+    codes = run_all(
+        index_words(place, "alone", "--skip-bad"),
+        index_words(place, "cluster", "--ray", "--workers", "2", "--skip-bad"),
+    )
+    assert codes == [0, 0]
     assert contents(place / "cluster") == contents(place / "alone")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * PATIENCE)
-def test_a_cluster_gives_the_same_answers_in_order(place: Path) -> None:
-    films = place / "films"
+def test_one_two_and_four_workers_make_the_same_index(place: Path) -> None:
+    for number in range(4):
+        write_video(place / "films" / f"more{number}.mp4", moving(number, 3.0), FPS)
+    names = ["alone", "one", "two", "four"]
+    workers = [
+        [],
+        ["--ray", "--workers", "1"],
+        ["--ray", "--workers", "2"],
+        ["--ray", "--workers", "4"],
+    ]
+    words = [
+        index_words(place, name, "--skip-bad", *more)
+        for name, more in zip(names, workers, strict=True)
+    ]
+    assert run_all(*words) == [0] * 4
+    for name in names[1:]:
+        assert contents(place / name) == contents(place / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * PATIENCE)
+def test_match_and_eval_give_the_same_bits_on_a_cluster(place: Path) -> None:
     for label in LABELS:
-        support = place / "support" / label / "1.mp4"
-        support.parent.mkdir(parents=True)
-        render_video(label, support, seed=2, size=112)
-    (films / "broken.mp4").write_bytes(bytes(100))
-    words = [*MAFSAR, "match", str(place / "support"), str(films), "--json", "--text", "off"]
-    answers = []
-    for more in ([], ["--ray"]):
-        done = subprocess.run(
-            [*words, *more], capture_output=True, text=True, timeout=PATIENCE, check=False
+        for seed in (2, 3):
+            support = place / "support" / label / f"{seed}.mp4"
+            support.parent.mkdir(parents=True, exist_ok=True)
+            render_video(label, support, seed=seed, size=112)
+    match = ["match", str(place / "support"), str(place / "films"), "--json", "--no-cache"]
+    evaluation = ["eval", "--data", str(place / "support"), "--way", "2", "--episodes", "50"]
+    evaluation += ["--json", "--no-cache"]
+    commands = []
+    for verb, words in (("match", match), ("eval", evaluation)):
+        for name, more in (("alone", []), ("cluster", ["--ray"])):
+            commands.append([*words, *more, "--out", str(place / f"{verb}-{name}.jsonl")])
+    assert run_all(*commands) == [1, 1, 0, 0]  # match says that one clip is broken
+    for verb in ("match", "eval"):
+        alone, cluster = (
+            [json.loads(line) for line in (place / f"{verb}-{name}.jsonl").read_text().splitlines()]
+            for name in ("alone", "cluster")
         )
-        assert done.returncode == 1, done.stderr  # one clip is broken
-        answers.append([json.loads(line) for line in done.stdout.splitlines()])
-    alone, cluster = answers
-    assert [each["query"] for each in cluster] == [each["query"] for each in alone]
-    for one, other in zip(alone, cluster, strict=True):
-        assert one.get("label") == other.get("label")
-        assert ("error" in one) == ("error" in other)
-        if "error" not in one:
-            assert other["score"] == pytest.approx(one["score"], abs=1e-5)
+        assert len(alone) == {"match": 3, "eval": 1}[verb]
+        for each in (*alone, *cluster):
+            each.pop("seconds", None)
+            each.pop("time", None)
+        assert cluster == alone
 
 
 def descendants(parent: int) -> Iterator[tuple[int, str]]:
@@ -114,14 +161,16 @@ def descendants(parent: int) -> Iterator[tuple[int, str]]:
 def test_a_kill_loses_only_the_files_in_flight(place: Path, victim: str) -> None:
     for number in range(6):
         write_video(place / "films" / f"more{number}.mp4", moving(number, 5.0), FPS)
-    run(command(place, "alone"))
-    words = command(place, "cluster", "--ray", "--workers", "1")
+    run([*MAFSAR, *index_words(place, "alone", "--skip-bad")])
+    words = [
+        *MAFSAR, *index_words(place, "cluster", "--ray", "--workers", "1", "--skip-bad"), "-v"
+    ]  # fmt: skip
     child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     parts = place / "cluster" / PARTS
     until = time.monotonic() + PATIENCE
     while len(list(parts.glob("*.parquet"))) < 2 and time.monotonic() < until:
         assert child.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.02)
     if victim == "driver":
         cluster = [process for process, _ in descendants(child.pid)]
         child.send_signal(signal.SIGKILL)
@@ -140,7 +189,7 @@ def test_a_kill_loses_only_the_files_in_flight(place: Path, victim: str) -> None
             os.kill(actor, signal.SIGKILL)
         out, err = child.communicate(timeout=PATIENCE)
         assert child.returncode == 0, err
-        assert "8 new, 0 known" in out
+        assert "9 new, 0 known" in out
     assert contents(place / "cluster") == contents(place / "alone")
 
 

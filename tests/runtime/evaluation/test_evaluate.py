@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from mafsar.data.open_data import open_data
 from mafsar.data.pack import pack
 from mafsar.data.store import StoreSettings
 from mafsar.errors import InputError, MismatchError, VideoError
+from mafsar.runtime.cache.clip_jobs import encode_jobs
 from mafsar.runtime.evaluation.evaluate import evaluate
 from mafsar.runtime.evaluation.tally import confidence_interval, evaluate_features
 from mafsar.video import Geometry
@@ -132,6 +134,36 @@ def test_each_clip_is_encoded_once_per_branch(encoder, support_folder, cache):
     assert encoder.calls == {"query": 9, "support": 9, "text": 3}
     assert again.clips_encoded == 0
     assert again.accuracy == result.accuracy
+
+
+def test_clips_encoded_elsewhere_give_the_same_numbers(
+    encoder, make_encoder, support_folder, cache
+):
+    """Jobs and what is made of them travel as bytes, as to a cluster; also errors."""
+    (support_folder / "jump" / "bad.mp4").write_bytes(b"nothing")
+    options = {"way": 2, "episodes": 50, "on_error": "skip"}
+    here = evaluate(encoder, support_folder, cache=False, **options)
+    other = make_encoder()
+    sent = []
+
+    def run(jobs, reading):
+        for job in jobs:
+            sent.append(job.clip.name)
+            job, where = pickle.loads(pickle.dumps((job, reading)))
+            (made,) = encode_jobs(other, [job], where)
+            yield pickle.loads(pickle.dumps(made))
+
+    encoder.calls = dict.fromkeys(encoder.calls, 0)
+    there = evaluate(encoder, support_folder, cache=cache, run=run, **options)
+    assert encoder.calls == {"query": 0, "support": 0, "text": 3}
+    assert other.calls == {"query": 9, "support": 9, "text": 0}
+    np.testing.assert_array_equal(there.confusion, here.confusion)
+    assert there.to_json() | {"seconds": 0} == here.to_json() | {"seconds": 0}
+    assert there.notes == here.notes
+    sent.clear()
+    again = evaluate(encoder, support_folder, cache=cache, run=run, **options)
+    assert [name.rpartition("/")[2] for name in sent] == ["bad.mp4"]  # the others are in the cache
+    assert again.accuracy == here.accuracy
 
 
 def test_text_off_uses_no_names(encoder, support_folder, cache):
