@@ -465,7 +465,8 @@ def _on_gpu(name: str, choice: EngineChoice) -> Encoder | None:
 def _check_exists(name: str) -> None:
     """Raises an error if a name is neither a path nor the name of a model, or is a pipe or device."""
     path = given_path(name)
-    for file in () if path is None else (path, path / ADAPTERS_FILE):
+    files: list[Path] = [] if path is None else [path, path / ADAPTERS_FILE]
+    for file in files:
         kind = irregular(file)
         if kind is not None:
             raise InputError(f"{file}: is {kind}, not a model; give a file or a folder")
