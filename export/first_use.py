@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from mafsar.choices import PRECISIONS, Precision
-from mafsar.errors import InputError, MafsarError, option
+from mafsar.errors import InputError, MafsarError, MissingError, option
 from mafsar.export.bundle_folder import locked, unwritable
 from mafsar.export.job import export_locked
 from mafsar.extras import require
+from mafsar.files import is_file
 from mafsar.model.config import ModelConfig, VisionConfig, parameter_counts
 from mafsar.model.names import ADAPTERS_FILE, SHIPPED, graph_file, parse_model_name
 from mafsar.model.open_clip_config import config_of
@@ -149,8 +150,8 @@ def expected_seconds(name: str) -> float | None:
     """
     try:
         config = _config_of(name)
-    except (MafsarError, OSError, ValueError, KeyError):
-        return None
+    except (MafsarError, SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # what is wrong is said when it is loaded
     vision = config.vision
     if not isinstance(vision, VisionConfig):
         return None
@@ -171,7 +172,10 @@ def _config_of(name: str) -> ModelConfig:
     path = Path(name).expanduser()
     if not path.exists():
         return config_of(parse_model_name(name)).plain()
-    with safe_open(path / ADAPTERS_FILE if path.is_dir() else path, framework="np") as file:
+    file_path = path / ADAPTERS_FILE if path.is_dir() else path
+    if not is_file(file_path):  # a pipe would be waited for
+        raise MissingError(f"{file_path}: no such file")
+    with safe_open(file_path, framework="np") as file:
         return ModelConfig.from_json(json.loads(file.metadata()["config"]))
 
 

@@ -122,7 +122,7 @@ def save_checkpoint(
     (beside / STATE_FILE).write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)
-    for other in own_folders(folder.parent, r"step-\d{8}|\.step-\d{8}\.\d+\.part"):
+    for other in own_folders(folder.parent, rf"{_NAME}|\.{_NAME}\.\d+\.part"):
         if other.name != folder.name:
             shutil.rmtree(other, ignore_errors=True)
     return folder

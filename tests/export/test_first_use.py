@@ -271,6 +271,18 @@ def test_the_time_is_expected_from_size_and_machine(
     assert first_use.expected_seconds("hf-hub:a/b") is None
 
 
+def test_a_damaged_model_has_no_expected_time(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    nested = b'{"__metadata__":{"config":"' + b"[" * 20000 + b'"}}'
+    for data in (b"", b"junk" * 9, (2).to_bytes(8, "little") + b"{}",
+                 len(nested).to_bytes(8, "little") + nested):  # fmt: skip
+        path.write_bytes(data)
+        assert first_use.expected_seconds(str(path)) is None
+    path.unlink()
+    os.mkfifo(path)
+    assert first_use.expected_seconds(str(path)) is None
+
+
 def test_a_first_use_is_announced_and_says_that_it_goes_on(
     folder: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

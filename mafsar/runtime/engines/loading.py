@@ -463,8 +463,14 @@ def _on_gpu(name: str, choice: EngineChoice) -> Encoder | None:
 
 
 def _check_exists(name: str) -> None:
-    """Raises an error if a name is neither a path nor the name of a model."""
-    if given_path(name) is None:
+    """Raises an error if a name is neither a path nor the name of a model, or is a pipe or device."""
+    path = given_path(name)
+    files: list[Path] = [] if path is None else [path, path / ADAPTERS_FILE]
+    for file in files:
+        kind = irregular(file)
+        if kind is not None:
+            raise InputError(f"{file}: is {kind}, not a model; give a file or a folder")
+    if path is None:
         if Path(name).suffix in (BUNDLE_SUFFIX, ".safetensors") and ":" not in name:
             raise MissingError(f"{name}: no such model; check the path")
         parse_model_name(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from mafsar.errors import InputError, MafsarError, MismatchError
 from mafsar.model.names import SHIPPED_BUNDLE
 from mafsar.runtime.engines.bundle import Bundle
+from mafsar.runtime.engines.loading import load_model
 from mafsar.runtime.engines.onnx_encoder import OnnxEncoder
 
 
@@ -176,3 +178,15 @@ def test_features_of_another_number_of_frames(bundle: Path) -> None:
         MismatchError, match=rf"shape \(1, 4, {width}\), its manifest says \(1, 8, {width}\)"
     ):
         encoder.encode_query(_black(encoder))
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    """Opening one waits for a writer that never comes."""
+    run = tmp_path / "run"
+    run.mkdir()
+    pipe, inner = tmp_path / "pipe.safetensors", run / "adapters.safetensors"
+    os.mkfifo(pipe)
+    os.mkfifo(inner)
+    for name in (pipe, run):
+        with pytest.raises(InputError, match="is a pipe"):
+            load_model(name)
