@@ -293,3 +293,10 @@ def _shared(start: float, end: float, other_start: float, other_end: float) -> f
     """What two spans share, as a part of the shorter one."""
     shared = min(end, other_end) - max(start, other_start)
     return shared / max(min(end - start, other_end - other_start), 1e-9)
+
+
+def clock(seconds: float) -> str:
+    """A time as people read it: 1:02:03.4."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
