@@ -49,6 +49,8 @@ class SearchOutputs:
             self._csv.close()
         if self._json_lines:
             return
+        from mafsar.runtime.archive.search import clock
+
         bank = ["bank"] if several_banks else []
         rows = table.new_table(
             *bank, ("class", "fold"), "found", ("from", "right"), ("to", "right"),
@@ -62,10 +64,3 @@ class SearchOutputs:
             table.add_row(rows, *cells, f"{each.score:.2f}", none, each.source)
         after = [] if self.found else ["nothing found"]
         table.show(self._stream, rows, after=after)
-
-
-def clock(seconds: float) -> str:
-    """A time as people read it: 1:02:03.4."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"

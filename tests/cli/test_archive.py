@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
-from mafsar.cli.search_outputs import clock
+from mafsar.runtime.archive.search import clock
 from mafsar.synthetic.clips.render import render_video
 
 runner = CliRunner()

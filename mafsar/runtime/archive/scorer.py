@@ -141,19 +141,25 @@ class BankScorer:
             found[[is_still(float(levels)) for levels in motion]] = 1.0
         return found
 
-    def part(self, frames: Float32, class_index: int) -> tuple[float, float]:
-        """The part of a row in which its alignment finds the class, as shares of the window.
+    def parts(self, frames: Float32, class_index: int) -> NDArray[np.float64]:
+        """The part of each row in which its alignment finds a class, as shares of the window.
 
         Args:
-            frames: Features, (T, E).
+            frames: Features of rows, (n, T, E).
             class_index: The class.
+
+        Returns:
+            Begin and end, (n, 2), 0–1.
         """
-        asked = self.views.of_query(frames[None])
+        if len(frames) == 0:
+            return np.zeros((0, 2))
+        asked = self.views.of_query(frames)
         shown = self._shown(class_index)
-        nearest = int(class_distances(asked, shown, self.scoring)[0].argmin())
-        grid = kernels.frame_distances(asked, shown[nearest][None])[0, 0]
-        first, last = aligned_rows(np.asarray(grid))
-        return first / len(frames), (last + 1) / len(frames)
+        nearest = shown[class_distances(asked, shown, self.scoring).argmin(axis=1)]
+        grids = np.asarray(kernels.frame_distances(asked[:, None], nearest[:, None]))[:, 0, 0]
+        rows = np.array([aligned_rows(grid) for grid in grids], np.float64)
+        rows[:, 1] += 1.0
+        return np.asarray(rows / frames.shape[1])
 
     def _views_of_class(self, class_index: int) -> Float32:
         """What is matched of the clips of a class, (n, T, …)."""

@@ -148,9 +148,10 @@ def _moments(
     all_p_none = scorer.p_none(all_frames, index.motion[all_rows])
     at = 0
     for class_index, places in nearest:
-        for rank, place in enumerate(places, start=1):
+        parts = scorer.parts(all_frames[at : at + len(places)], class_index)
+        for rank, (place, part) in enumerate(zip(places, parts, strict=True), start=1):
             row = int(all_rows[at])
-            start, end = _part(index, scorer, row, all_frames[at], class_index)
+            start, end = _seconds(index, row, part)
             none = None if all_p_none is None else float(all_p_none[at])
             at += 1
             source = index.sources[index.file[row]]
@@ -275,23 +276,27 @@ def _reading(
     first, last = float(index.t_start[row]), float(index.t_end[row])
     start, end = first, last
     if accepted or held:
-        first, last = _part(index, scorer, row, frames, best)
+        first, last = _seconds(index, row, scorer.parts(frames[None], best)[0])
     return Reading(
         int(index.length[row]), start, end, scorer.bank.labels[best], accepted, held,
         float(scan.score[row]), p_none, first, last, doubt(p_none, limit),
     )  # fmt: skip
 
 
-def _part(
-    index: Index, scorer: BankScorer, row: int, frames: Any, class_index: int
-) -> tuple[float, float]:
-    """Seconds in which the alignment finds a class in a window."""
-    first, last = scorer.part(frames, class_index)
+def _seconds(index: Index, row: int, part: NDArray[np.float64]) -> tuple[float, float]:
+    """Begin and end of a part of a window, seconds of the file's clock."""
     start, end = float(index.t_start[row]), float(index.t_end[row])
-    return start + first * (end - start), start + last * (end - start)
+    return start + float(part[0]) * (end - start), start + float(part[1]) * (end - start)
 
 
 def _shared(start: float, end: float, other_start: float, other_end: float) -> float:
     """What two spans share, as a part of the shorter one."""
     shared = min(end, other_end) - max(start, other_start)
     return shared / max(min(end - start, other_end - other_start), 1e-9)
+
+
+def clock(seconds: float) -> str:
+    """A time as people read it: 1:02:03.4."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mafsar.choices import Progress
 from mafsar.runtime.archive.index import Index
-from mafsar.runtime.archive.search import Found
+from mafsar.runtime.archive.search import Found, clock
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.report import page
 from mafsar.video import Clip, ClipRequest, load_clips
@@ -58,7 +58,7 @@ def _card(found: Found, strip: Image.Image | None) -> str:
     shown = "" if strip is None else page.picture(strip, found.source, quality=82)
     what = "event" if found.rank is None else f"moment {found.rank}"
     facts: list[tuple[str, object]] = [
-        (what, f"{found.t_start:.1f}–{found.t_end:.1f} s"),
+        (what, f"{clock(found.t_start)}–{clock(found.t_end)}"),
         ("share", f"{found.score:.2f}"),
     ]
     if found.p_none is not None:
