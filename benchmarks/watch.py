@@ -37,7 +37,8 @@ from watch_streams import Segment, stream, support, truth_of
 import mafsar
 from mafsar.runtime.live.judge import Judge
 from mafsar.runtime.live.tracker import Reading, Tracker
-from mafsar.runtime.live.watch import Watch, WatchOptions, window_far
+from mafsar.runtime.live.watch import Watch, WatchOptions
+from mafsar.runtime.live.windows import window_far
 from mafsar.video import load_clip
 from mafsar.video.live.place import places_of
 

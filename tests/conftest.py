@@ -57,6 +57,12 @@ def _interrupts_are_heard() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as they need, whatever the terminal that the tests were started in."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's feature cache."""
     monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path_factory.mktemp("cache")))

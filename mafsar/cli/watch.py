@@ -262,7 +262,7 @@ def _opener(
     def open_matcher() -> Matcher:
         from mafsar.cli.inputs import geometry_of, open_support, say_bank
         from mafsar.runtime.bank.bank import is_bank
-        from mafsar.runtime.live.watch import window_far
+        from mafsar.runtime.live.windows import window_far
         from mafsar.runtime.match.matcher import Matcher
 
         chosen_views = opt.views_of(views)

@@ -221,14 +221,14 @@ def test_existing_outputs_are_refused_before_any_work(
     scene: Path, tmp_path: Path, flag: str
 ) -> None:
     there = tmp_path / "there.html"
-    there.write_text("mine")
+    there.write_text("<!doctype html>mine")
     words = ["match", scene / "support", scene / "queries" / "goes_up.mp4", flag, there]
     stdout, stderr = run(*words, code=1)
     assert stdout == ""
     assert stderr == f"error: {flag} {there}: exists already; add --overwrite (-y) to replace it\n"
-    assert there.read_text() == "mine"
+    assert there.read_text() == "<!doctype html>mine"
     run(*words, "-y")
-    assert there.read_text() != "mine"
+    assert there.read_text() != "<!doctype html>mine"
 
 
 def test_overlay_never_replaces_a_query(scene: Path, tmp_path: Path) -> None:

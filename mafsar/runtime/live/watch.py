@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from mafsar.choices import Metric, TextUse, ViewsUse
 from mafsar.errors import InputError, MafsarError, option
 from mafsar.model.names import SHIPPED
@@ -22,7 +20,7 @@ from mafsar.runtime.live.inbox import Inbox, News
 from mafsar.runtime.live.intake import Cut, Intake, Viewer
 from mafsar.runtime.live.judge import Judge
 from mafsar.runtime.live.tracker import Reading, Span, Tracker
-from mafsar.runtime.live.windows import Window, WindowPlan, plan_windows, with_more
+from mafsar.runtime.live.windows import Window, WindowPlan, plan_windows, window_far, with_more
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry
 from mafsar.video.geometry import Roi
@@ -369,24 +367,6 @@ def cut_differs(one: Cut, other: Cut) -> bool:
         other.size,
         other.regions,
     )
-
-
-def window_far(
-    bank: Bank, threshold: float | Literal["auto", "off"], far: float | None
-) -> float | None:
-    """The false-accept rate of single windows of nothing, for a matcher that judges windows.
-
-    An event needs windows that agree. Those that begin a quarter of their length apart count as two
-    looks, so that each may accept √far for both to accept far.
-
-    Args:
-        bank: Says what is aimed at where `far` is None.
-        threshold: As asked for.
-        far: As asked for.
-    """
-    if threshold != "auto" or bank.none is None:
-        return far
-    return float(np.sqrt(bank.none.far if far is None else far))
 
 
 def watch(

@@ -118,7 +118,9 @@ def test_events_are_those_of_watch(archive: tuple[mafsar.Bank, Index], knowing: 
     watched = [
         event
         for source in index.sources
-        for event in mafsar.watch(bank, source.record.path, model=knowing)
+        for event in mafsar.watch(
+            bank, source.record.path, model=knowing, stride=index.settings.strides[0]
+        )
         if event.event == "end"
     ]
     assert found

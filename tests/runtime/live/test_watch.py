@@ -19,7 +19,8 @@ import pytest
 import mafsar
 from mafsar.errors import InputError, MafsarError, VideoError
 from mafsar.runtime.live import intake
-from mafsar.runtime.live.watch import Watch, WatchOptions, window_far
+from mafsar.runtime.live.watch import Watch, WatchOptions
+from mafsar.runtime.live.windows import window_far
 from mafsar.video.live.place import places_of
 
 FPS = 10
