@@ -16,8 +16,8 @@ from mafsar.runtime.archive.scorer import BankScorer, window_distances
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.scoring.views import Views
 
-LEAST = 500
-PER_MOMENT = 10
+LEAST = 2000
+PER_MOMENT = 40
 """Rows kept for each class: this many for each moment that is asked for, and at least `LEAST`."""
 _CHUNK = 2048
 
