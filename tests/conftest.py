@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -101,6 +102,27 @@ def load_file() -> Callable[[Path], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture(scope="session")
+def kernel_build(load_file: Callable[[Path], ModuleType]) -> ModuleType:
+    """csrc/tests/kernel_build.py: compiles the kernels for test programs."""
+    return load_file(Path(__file__).parents[1] / "csrc" / "tests" / "kernel_build.py")
+
+
+@pytest.fixture
+def old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files of version 0.1.0, in the working folder: the run names its base by a relative path."""
+    with zipfile.ZipFile(Path(__file__).parent / "compat" / "files-0.1.0.zip") as archive:
+        archive.extractall(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def restated_views(load_file: Callable[[Path], ModuleType]) -> ModuleType:
+    """tests/restatements/views.py: what is seen about a mean, in float64."""
+    return load_file(Path(__file__).parent / "restatements" / "views.py")
 
 
 @pytest.fixture(scope="session")

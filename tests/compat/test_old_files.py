@@ -7,7 +7,6 @@ rooms; `expected.json` in it holds that version's answers.
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,39 +19,29 @@ from mafsar.runtime.engines.bundle import Bundle
 from mafsar.runtime.engines.probe import check_probe
 from mafsar.training.config import build_config
 
-ARCHIVE = Path(__file__).with_name("files-0.1.0.zip")
 LABELS = ("aside", "down", "left", "right", "up")
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files, in a folder that is the working folder: the run names its base by a relative path."""
-    with zipfile.ZipFile(ARCHIVE) as archive:
-        archive.extractall(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def encoder(files: Path) -> Encoder:
-    return mafsar.load_model(files / "small.mafsar", engine="onnx", device="cpu")
+def encoder(old_files: Path) -> Encoder:
+    return mafsar.load_model(old_files / "small.mafsar", engine="onnx", device="cpu")
 
 
 @pytest.mark.parametrize("text", ["on", "off"])
-def test_a_bank_answers_as_it_did(text: str, files: Path, encoder: Encoder) -> None:
-    bank = mafsar.read_bank(files / f"{text}.safetensors")
+def test_a_bank_answers_as_it_did(text: str, old_files: Path, encoder: Encoder) -> None:
+    bank = mafsar.read_bank(old_files / f"{text}.safetensors")
     assert bank.labels == LABELS
     assert (len(bank), bank.class_index.tolist().count(-1)) == (11, 1)
     assert bank.text_choice.used == (text == "on")
-    answer = bank.match(files / "clips/left/1", encoder, keep_query=True)
-    expected = json.loads((files / "expected.json").read_text())[text]
+    answer = bank.match(old_files / "clips/left/1", encoder, keep_query=True)
+    expected = json.loads((old_files / "expected.json").read_text())[text]
     assert [row.label for row in answer.topk] == list(expected)
     found = [(row.score, row.distance) for row in answer.topk]
     # Float32 features of 4 frames: another processor may round each step of the graph otherwise.
     np.testing.assert_allclose(found, list(expected.values()), rtol=1e-4)
 
 
-def test_a_bank_is_written_as_it_was(files: Path) -> None:
+def test_a_bank_is_written_as_it_was(old_files: Path) -> None:
     """What older versions read of it, entry by entry."""
     from safetensors import safe_open
 
@@ -60,8 +49,8 @@ def test_a_bank_is_written_as_it_was(files: Path) -> None:
         with safe_open(path, framework="numpy") as file:
             return json.loads(file.metadata()["mafsar"]), set(file.keys())
 
-    old = entries(files / "on.safetensors")
-    again = mafsar.read_bank(files / "on.safetensors").save(files / "again.safetensors")
+    old = entries(old_files / "on.safetensors")
+    again = mafsar.read_bank(old_files / "on.safetensors").save(old_files / "again.safetensors")
     new = entries(again)
     for document in (old[0], new[0]):
         del document["made_by"]
@@ -71,8 +60,8 @@ def test_a_bank_is_written_as_it_was(files: Path) -> None:
     assert new[1] == old[1]
 
 
-def test_a_bundle_opens_and_computes_what_its_probe_says(files: Path, encoder: Encoder) -> None:
-    bundle = Bundle.open(files / "small.mafsar")
+def test_a_bundle_opens_and_computes_what_its_probe_says(old_files: Path, encoder: Encoder) -> None:
+    bundle = Bundle.open(old_files / "small.mafsar")
     assert bundle.precisions() == ["fp32", "fp16"]
     parity = check_probe(encoder, bundle, (1, 3), limit=1.0, again=("never",))
     assert parity.min_cosine > 0.999999
@@ -80,12 +69,12 @@ def test_a_bundle_opens_and_computes_what_its_probe_says(files: Path, encoder: E
 
 
 def test_an_old_cache_does_no_harm(
-    files: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    old_files: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its entries say what weights they are of, not which files made them: none is used."""
     monkeypatch.setattr("mafsar.runtime.cache.features.__version__", "0.1.0")
-    cache = FeatureCache(files / "cache")
-    held = mafsar.read_bank(files / "on.safetensors")
+    cache = FeatureCache(old_files / "cache")
+    held = mafsar.read_bank(old_files / "on.safetensors")
     before = cache.info().entries
     assert before > 0
     found = mafsar.enroll("clips", encoder, text="on", cache=cache, images=False)
@@ -96,22 +85,22 @@ def test_an_old_cache_does_no_harm(
     assert cache.info().entries == 0
 
 
-def test_an_old_bank_says_what_it_lacks(files: Path) -> None:
-    bank = mafsar.read_bank(files / "on.safetensors")
+def test_an_old_bank_says_what_it_lacks(old_files: Path) -> None:
+    bank = mafsar.read_bank(old_files / "on.safetensors")
     assert bank.maker is None
     assert "kept no checksum and no probe" in bank.notes[0]
 
 
-def test_a_run_folder_opens(files: Path, encoder: Encoder) -> None:
-    run = mafsar.load_model(files / "run", engine="torch", device="cpu")
+def test_a_run_folder_opens(old_files: Path, encoder: Encoder) -> None:
+    run = mafsar.load_model(old_files / "run", engine="torch", device="cpu")
     assert run.spec.weights_sha256 == encoder.spec.weights_sha256
     frames = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
     exact, found = run.encode_query(frames).frames, encoder.encode_query(frames).frames
     np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
 
 
-def test_a_run_goes_on(files: Path) -> None:
-    config = build_config(files / "run" / "config.toml")
+def test_a_run_goes_on(old_files: Path) -> None:
+    config = build_config(old_files / "run" / "config.toml")
     assert (config.way, config.episodes) == (2, 6)
-    result = mafsar.train(out=files / "run", resume=True)
+    result = mafsar.train(out=old_files / "run", resume=True)
     assert result.episodes == 6

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -41,17 +42,10 @@ def run(*command: str, cwd: Path | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def objects(tmp_path_factory: pytest.TempPathFactory, kernel_build: ModuleType) -> list[str]:
     """The kernels' object files."""
-    folder = tmp_path_factory.mktemp("objects")
-    made = []
-    for source in sorted((CSRC / "cpu").glob("*.cpp")):
-        if source.stem in ("isa_avx2", "isa_avx512"):
-            continue
-        made.append(str(folder / f"{source.stem}.o"))
-        flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}"]
-        run(CXX, *flags, "-c", str(source), "-o", made[-1])
-    return made
+    flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror"]
+    return kernel_build.compile_kernels(CXX, flags, tmp_path_factory.mktemp("objects"), "aarch64")
 
 
 @pytest.mark.timeout(1800)

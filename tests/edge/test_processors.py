@@ -13,14 +13,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
 CSRC = ROOT / "csrc"
-WIDE = ("-mavx2", "-mfma")
-WIDEST = (*WIDE, *(f"-mavx512{part}" for part in ("f", "dq", "bw", "vl")))
 PROCESSORS = {
     "Nehalem": {"sse2"},
     "Westmere": {"sse2"},
@@ -59,25 +58,21 @@ def emulated(processor: str, *command: str | Path, timeout: float = 900) -> str:
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def programs(tmp_path_factory: pytest.TempPathFactory, kernel_build: ModuleType) -> dict[str, Path]:
     """`golden` and `fuzz`, built once with every table."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
     if not compiler:
         pytest.skip("no C++ compiler on PATH")
     folder = tmp_path_factory.mktemp("programs")
-    flags = ["-std=c++17", "-O1", f"-I{CSRC}", "-DMAFSAR_X86_64"]
-    extra = {"isa_avx2": WIDE, "isa_avx512": WIDEST}
-    objects = []
-    for source in sorted((CSRC / "cpu").glob("*.cpp")):
-        objects.append(folder / f"{source.stem}.o")
-        own = extra.get(source.stem, ())
-        subprocess.run([compiler, *flags, *own, "-c", source, "-o", objects[-1]], check=True)
+    flags, common = ["-std=c++17", "-O1"], kernel_build.common_flags("x86_64")
+    objects = kernel_build.compile_kernels(compiler, flags, folder, "x86_64")
     found = {}
     for name, more in (("test_golden", ()), ("fuzz", ("-DMAFSAR_FUZZ_MAIN",))):
         found[name] = folder / name
         source = CSRC / "tests" / f"{name}.cpp"
         subprocess.run(
-            [compiler, *flags, *more, source, *objects, "-pthread", "-o", found[name]], check=True
+            [compiler, *flags, *common, *more, source, *objects, "-pthread", "-o", found[name]],
+            check=True,
         )
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,6 @@ from mafsar.errors import InputError
 from mafsar.files import foreign_entry
 from mafsar.synthetic.sets.files import clear, write_manifest, write_tables
 from mafsar.synthetic.sets.recipe import Recipe
-
-ARCHIVE = Path(__file__).parents[1] / "compat" / "files-0.1.0.zip"
-
-
-@pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with zipfile.ZipFile(ARCHIVE) as archive:
-        archive.extractall(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_folders_count_by_what_is_in_them_and_links_as_entries(tmp_path: Path) -> None:
@@ -54,8 +43,8 @@ def test_a_rendered_set_with_other_files_is_kept(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["README.md", "engines/old/a.engine", "docs/a.txt"])
-def test_a_bundle_with_other_files_is_kept(files: Path, name: str) -> None:
-    mine = files / "out.mafsar" / name
+def test_a_bundle_with_other_files_is_kept(old_files: Path, name: str) -> None:
+    mine = old_files / "out.mafsar" / name
     mafsar.export_model("small.mafsar", "out.mafsar", precision="fp32", quiet=True)
     mine.parent.mkdir(parents=True, exist_ok=True)
     mine.write_text("mine")
@@ -68,11 +57,11 @@ def test_a_bundle_with_other_files_is_kept(files: Path, name: str) -> None:
     assert mine.read_text() == "mine"
 
 
-def test_a_run_with_other_files_or_inputs_is_kept(files: Path) -> None:
+def test_a_run_with_other_files_or_inputs_is_kept(old_files: Path) -> None:
     pytest.importorskip("torch")
     from mafsar.training.run_folder import check_folder
 
-    run = files / "run"
+    run = old_files / "run"
     check_folder(run, overwrite=True, inputs=["small.mafsar", None, "hf-hub:a/b"])
     for read in ("run", run / "adapters.safetensors", "run/../run"):
         with pytest.raises(InputError, match="is read by the new run"):

@@ -15,7 +15,6 @@ import contextlib
 import importlib.util
 import mmap
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -29,8 +28,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CSRC = ROOT / "csrc"
 KEPT = ROOT / "build" / "fuzz"
-WIDE = ("-mavx2", "-mfma")
-WIDEST = (*WIDE, *(f"-mavx512{part}" for part in ("f", "dq", "bw", "vl")))
 INSTRUMENTED = ("mafsar.documents", "mafsar.data", "mafsar.runtime", "mafsar.training", "tomllib")
 NATIVE = "native code"
 NATIVE_WHAT = (
@@ -38,7 +35,7 @@ NATIVE_WHAT = (
 )
 RUNS = 4000
 Parse = Callable[[bytes], object]
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(CSRC / "tests")]
 
 
 def bank(folder: Path) -> tuple[Parse, list[bytes]]:
@@ -190,21 +187,21 @@ def missing(target: str) -> str:
 
 def build(folder: Path) -> Path:
     """The native target."""
+    from kernel_build import common_flags, compile_kernels
+
     checks = "address,undefined"
-    flags = ["-std=c++17", "-O1", "-g", f"-I{CSRC}", "-fno-sanitize-recover=all", "-pthread"]
-    extra: dict[str, tuple[str, ...]] = {}
-    if platform.machine() == "x86_64":
-        flags.append("-DMAFSAR_X86_64")
-        extra = {"isa_avx2": WIDE, "isa_avx512": WIDEST}
-    objects = []
-    for source in sorted((CSRC / "cpu").glob("*.cpp")):
-        if source.stem.startswith("isa_avx") and source.stem not in extra:
-            continue
-        objects.append(str(folder / f"{source.stem}.o"))
-        more = [f"-fsanitize=fuzzer-no-link,{checks}", *extra.get(source.stem, ())]
-        subprocess.run(["clang++", *flags, *more, "-c", source, "-o", objects[-1]], check=True)
+    flags = ["-std=c++17", "-O1", "-g", "-fno-sanitize-recover=all", "-pthread"]
+    instrumented = [*flags, f"-fsanitize=fuzzer-no-link,{checks}"]
+    objects = compile_kernels("clang++", instrumented, folder)
     program = folder / "fuzz"
-    own = [f"-fsanitize=fuzzer,{checks}", CSRC / "tests" / "fuzz.cpp", *objects, "-o", program]
+    own = [
+        *common_flags(),
+        f"-fsanitize=fuzzer,{checks}",
+        CSRC / "tests" / "fuzz.cpp",
+        *objects,
+        "-o",
+        program,
+    ]
     subprocess.run(["clang++", *flags, *own], check=True)
     return program
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -44,30 +43,22 @@ def run(*command: str) -> str:
 
 
 @pytest.mark.skipif(not CSRC.is_dir(), reason="the C++ sources are not next to the tests")
-def test_kernels_without_python(tmp_path):
+def test_kernels_without_python(tmp_path, kernel_build):
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
     if not compiler:
         pytest.skip("no C++ compiler on PATH")
     # Low optimisation also reveals code that works only if everything is inlined.
-    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{CSRC}"]
-    wide_ones = ("isa_avx2", "isa_avx512")
-    names = sorted(path.stem for path in (CSRC / "cpu").glob("*.cpp"))
-    sources = {name: [] for name in names if name not in wide_ones}
-    if platform.machine() == "x86_64":
-        flags.append("-DMAFSAR_X86_64")
-        sources["isa_avx2"] = ["-mavx2", "-mfma"]
-        wide = [f"-mavx512{part}" for part in ("f", "dq", "bw", "vl")]
-        sources["isa_avx512"] = ["-mavx2", "-mfma", *wide]
-    objects = []
-    for name, extra in sources.items():
-        objects.append(str(tmp_path / f"{name}.o"))
-        run(compiler, *flags, *extra, "-c", str(CSRC / "cpu" / f"{name}.cpp"), "-o", objects[-1])
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
+    common = kernel_build.common_flags()
+    objects = kernel_build.compile_kernels(compiler, flags, tmp_path)
     program, test = str(tmp_path / "test_golden"), str(CSRC / "tests" / "test_golden.cpp")
-    run(compiler, *flags, test, *objects, "-pthread", "-o", program)
+    run(compiler, *flags, *common, test, *objects, "-pthread", "-o", program)
     assert "right" in run(program, str(CSRC / "tests" / "golden.txt"))
     # A fixed part of what libFuzzer tries: any size, length and value, all tables beside each other.
     program, source = str(tmp_path / "fuzz"), str(CSRC / "tests" / "fuzz.cpp")
-    run(compiler, *flags, "-DMAFSAR_FUZZ_MAIN", source, *objects, "-pthread", "-o", program)
+    run(
+        compiler, *flags, *common, "-DMAFSAR_FUZZ_MAIN", source, *objects, "-pthread", "-o", program
+    )
     assert "Done 1000 runs" in run(program, "1000")
 
 

@@ -9,13 +9,12 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 CSRC = ROOT / "csrc"
-WIDE = ["-mavx2", "-mfma"]
-WIDEST = [*WIDE, *(f"-mavx512{part}" for part in ("f", "dq", "bw", "vl"))]
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,30 +31,40 @@ def run(*command: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-def built(folder: Path, sanitizer: str, *more: str | Path, out: Path, shared: bool = False) -> Path:
+def built(
+    kernel_build: ModuleType,
+    folder: Path,
+    sanitizer: str,
+    *more: str | Path,
+    out: Path,
+    shared: bool = False,
+) -> Path:
     """The kernels with a sanitizer, linked with a program or into the module."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
     if not compiler:
         pytest.skip("no C++ compiler on PATH")
     flags = ["-std=c++17", "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
-    flags += ["-fno-omit-frame-pointer", f"-I{CSRC}", "-pthread", *(["-fPIC"] if shared else [])]
-    extra: dict[str, list[str]] = {}
-    if platform.machine() == "x86_64":
-        flags.append("-DMAFSAR_X86_64")
-        extra = {"isa_avx2": WIDE, "isa_avx512": WIDEST}
-    objects = []
-    for source in sorted((CSRC / "cpu").glob("*.cpp")):
-        if source.stem.startswith("isa_avx") and source.stem not in extra:
-            continue
-        objects.append(str(folder / f"{source.stem}.o"))
-        run(compiler, *flags, *extra.get(source.stem, []), "-c", str(source), "-o", objects[-1])
+    flags += ["-fno-omit-frame-pointer", "-pthread", *(["-fPIC"] if shared else [])]
+    objects = kernel_build.compile_kernels(compiler, flags, folder)
     kind = ["-shared"] if shared else []
-    run(compiler, *flags, *kind, *map(str, more), *objects, "-o", str(out))
+    run(
+        compiler,
+        *flags,
+        *kernel_build.common_flags(),
+        *kind,
+        *map(str, more),
+        *objects,
+        "-o",
+        str(out),
+    )
     return out
 
 
-def test_threads_give_the_bits_of_a_lone_caller_without_a_race(tmp_path: Path) -> None:
-    program = built(tmp_path, "thread", CSRC / "tests" / "threads.cpp", out=tmp_path / "threads")
+def test_threads_give_the_bits_of_a_lone_caller_without_a_race(
+    kernel_build: ModuleType, tmp_path: Path
+) -> None:
+    source, out = CSRC / "tests" / "threads.cpp", tmp_path / "threads"
+    program = built(kernel_build, tmp_path, "thread", source, out=out)
     # ThreadSanitizer knows only the usual places of memory.
     command = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
     said = run(*command, str(program), "16", "32", TSAN_OPTIONS="halt_on_error=1")
@@ -63,10 +72,17 @@ def test_threads_give_the_bits_of_a_lone_caller_without_a_race(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("source", ["threads.cpp", "test_golden.cpp", "fuzz.cpp"])
-def test_the_kernels_touch_only_their_memory(tmp_path: Path, source: str) -> None:
+def test_the_kernels_touch_only_their_memory(
+    kernel_build: ModuleType, tmp_path: Path, source: str
+) -> None:
     more = ["-DMAFSAR_FUZZ_MAIN"] if source == "fuzz.cpp" else []
     program = built(
-        tmp_path, "address,undefined", *more, CSRC / "tests" / source, out=tmp_path / "program"
+        kernel_build,
+        tmp_path,
+        "address,undefined",
+        *more,
+        CSRC / "tests" / source,
+        out=tmp_path / "program",
     )
     words = {"threads.cpp": ["4", "32"], "fuzz.cpp": ["2000"]}
     assert run(str(program), *words.get(source, [str(CSRC / "tests" / "golden.txt")]))
@@ -82,7 +98,9 @@ def test_fuzzers_led_by_coverage_find_nothing(target: str) -> None:
     assert "'failures': []" in said
 
 
-def test_the_module_takes_any_shape_under_the_address_sanitizer(tmp_path: Path) -> None:
+def test_the_module_takes_any_shape_under_the_address_sanitizer(
+    kernel_build: ModuleType, tmp_path: Path
+) -> None:
     """The native part of `make fuzz` against a module that the sanitizers watch."""
     pybind11 = pytest.importorskip("pybind11")
     numpy = pytest.importorskip("numpy")
@@ -95,7 +113,7 @@ def test_the_module_takes_any_shape_under_the_address_sanitizer(tmp_path: Path) 
     name = f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     includes = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
     built(
-        tmp_path, "address,undefined", *includes, CSRC / "bindings.cpp",
+        kernel_build, tmp_path, "address,undefined", *includes, CSRC / "bindings.cpp",
         out=tree / name, shared=True,
     )  # fmt: skip
     libraries = [

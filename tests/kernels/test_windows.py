@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mafsar.errors import ArgumentTypeError, InputError
+from mafsar import ArgumentTypeError, InputError
 from mafsar.kernels import set_num_threads
 from mafsar.kernels.windows import WindowViews, can_match_windows, match_windows
-from tests.restatements import matching
-from tests.restatements import views as restated
 
 EPS = float(np.finfo(np.float32).eps)
 pytestmark = pytest.mark.skipif(
@@ -28,12 +26,24 @@ def made(count: int, classes: int, frames: int, columns: int, width: int, seed: 
     return windows, clips, (common + 0.1).astype(np.float32)
 
 
-def in_float64(windows, prototypes, metric: str, lam: float, mean=None, floor=0.0, weight=0.0):
+def in_float64(
+    truth,
+    restated_views,
+    windows,
+    prototypes,
+    metric: str,
+    lam: float,
+    mean=None,
+    floor=0.0,
+    weight=0.0,
+):
     """Distances in loops; the windows are looked at as `mean`, `floor` and `weight` say."""
     out = []
     for window in windows.astype(np.float64).tolist():
-        asked = window if mean is None else restated.views(window, mean.tolist(), floor, weight)
-        out.append([matching.distance(metric, asked, clip, lam) for clip in prototypes.tolist()])
+        asked = (
+            window if mean is None else restated_views.views(window, mean.tolist(), floor, weight)
+        )
+        out.append([truth.distance(metric, asked, clip, lam) for clip in prototypes.tolist()])
     return np.array(out)
 
 
@@ -44,25 +54,36 @@ def in_float64(windows, prototypes, metric: str, lam: float, mean=None, floor=0.
     [(1, 1, 1, 1, 5), (3, 2, 8, 8, 20), (35, 3, 4, 4, 16), (5, 7, 3, 5, 33), (2, 30, 8, 8, 9)],
 )
 def test_distances_are_those_of_float64(
-    metric: str, count: int, classes: int, frames: int, columns: int, width: int
+    truth,
+    restated_views,
+    metric: str,
+    count: int,
+    classes: int,
+    frames: int,
+    columns: int,
+    width: int,
 ) -> None:
     windows, clips, mean = made(count, classes, frames, columns, width)
     bound = 64 * EPS * (frames + columns)
     found = match_windows(metric, windows, clips, 0.1)
-    assert np.abs(found - in_float64(windows, clips, metric, 0.1)).max() <= bound
+    assert (
+        np.abs(found - in_float64(truth, restated_views, windows, clips, metric, 0.1)).max()
+        <= bound
+    )
     shown = np.array(
-        [restated.views(clip, mean.tolist(), 1e-3, 0.4) for clip in clips.tolist()], np.float32
+        [restated_views.views(clip, mean.tolist(), 1e-3, 0.4) for clip in clips.tolist()],
+        np.float32,
     )
     found = match_windows(metric, windows, shown, 0.1, WindowViews(mean, 0.05, 0.4))
-    expected = in_float64(windows, shown, metric, 0.1, mean, 0.05, 0.4)
+    expected = in_float64(truth, restated_views, windows, shown, metric, 0.1, mean, 0.05, 0.4)
     assert np.abs(found - expected).max() <= bound
 
 
 @pytest.mark.usefixtures("isa")
-def test_zeros_have_distance_one() -> None:
+def test_zeros_have_distance_one(truth) -> None:
     windows = np.zeros((2, 4, 12), np.float16)
     prototypes = np.ones((1, 4, 12), np.float32)
-    expected = matching.distance("otam", np.zeros((4, 12)), np.ones((4, 12)), 0.5)
+    expected = truth.distance("otam", np.zeros((4, 12)), np.ones((4, 12)), 0.5)
     assert match_windows("otam", windows, prototypes, 0.5) == pytest.approx(expected, abs=1e-5)
 
 
