@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,11 @@ class Shard:
         """The small copy, (n, T', d), or None."""
         return None if self.small is None else self.small()
 
+    def kept_open(self) -> Shard:
+        """The same shard, mapped once and given back with it."""
+        small = None if self.small is None else cache(self.small)
+        return replace(self, features=cache(self.features), small=small)
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Index:
@@ -94,6 +99,10 @@ class Index:
             f"Index({self.place}: {len(self):,} windows of {len(self.sources):,} files, "
             f"{self.settings.model})"
         )
+
+    def kept_open(self) -> Index:
+        """The same index, whose shards are mapped once: for many reads of a few rows each."""
+        return replace(self, shards=tuple(shard.kept_open() for shard in self.shards))
 
     def frames(self, rows: NDArray[np.intp]) -> Half:
         """Features of some rows, (k, T, E)."""

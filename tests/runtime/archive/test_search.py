@@ -13,9 +13,10 @@ import mafsar
 from mafsar.choices import NonePrior
 from mafsar.errors import InputError, MismatchError
 from mafsar.runtime.archive.index import Index, open_index
-from mafsar.runtime.archive.scan import scan_index, scan_rows
+from mafsar.runtime.archive.moments import Apart
+from mafsar.runtime.archive.scan import scan_index
 from mafsar.runtime.archive.scorer import BankScorer, ScoringChoice
-from mafsar.runtime.archive.search import apart, search_index
+from mafsar.runtime.archive.search import search_index
 from mafsar.runtime.archive.settings import IndexSettings
 from mafsar.runtime.engines.negatives import write_negatives
 from mafsar.runtime.live.windows import plan_windows
@@ -71,10 +72,6 @@ def test_distances_and_shares_are_those_of_float64(archive: tuple[mafsar.Bank, I
         assert scan.best[row] == expected.argmin()
         assert scan.distance[row] == pytest.approx(expected.min(), abs=2e-4)
         assert scan.score[row] == pytest.approx(1 / shares.sum(), abs=2e-3)
-    some = np.array([1, 4, 7])
-    part = scan_rows(index, scorer, some)
-    assert np.allclose(part.distance, scan.distance[some], atol=1e-5)
-    assert (part.best == scan.best[some]).all()
 
 
 def test_moments_are_what_match_says_of_the_window(
@@ -156,7 +153,7 @@ def test_class_names_count_as_in_match(archive: tuple[mafsar.Bank, Index], knowi
 def test_one_moment_counts_once(archive: tuple[mafsar.Bank, Index]) -> None:
     bank, index = archive
     rows = np.arange(len(index))
-    kept = rows[apart(index, rows, len(index))]
+    kept = rows[Apart(index, len(index)).keep(rows)]
     for k, row in enumerate(kept):
         for other in kept[:k]:
             if index.file[row] != index.file[other]:
@@ -166,7 +163,7 @@ def test_one_moment_counts_once(archive: tuple[mafsar.Bank, Index]) -> None:
             )
             shorter = min(index.t_end[[row, other]] - index.t_start[[row, other]])
             assert shared < 0.5 * shorter
-    assert len(apart(index, rows, 2)) == 2
+    assert len(Apart(index, 2).keep(rows)) == 2
     wanted = list(search_index(index, BankScorer(bank, index), topk=2, labels=["b"]))
     assert {each.label for each in wanted} == {"b"}
     assert [each.rank for each in wanted] == list(range(1, len(wanted) + 1))
