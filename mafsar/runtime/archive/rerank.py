@@ -47,7 +47,7 @@ def rerank(
     """
 
     def work(class_index: int, shortlist: _Rows) -> Moments:
-        return _Class(index.kept_open(), scorer, class_index, shortlist).moments(topk)
+        return _Class(index, scorer, class_index, shortlist).moments(topk)
 
     with one_thread_per_call(), ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         return list(pool.map(work, wanted, shortlists))
@@ -81,7 +81,7 @@ class _Class:
         """Finds the distances of the first rows of the shortlist to the class."""
         prototype = self._scorer.prototypes[self._class_index][None]
         first, self._compared = self._compared, min(count, len(self._shortlist))
-        # Ascending rows, so that neighbours in a file are read together.
+        # Ascending rows: each shard is mapped for a few chunks only.
         order = first + np.argsort(self._shortlist[first : self._compared])
         for at in range(0, len(order), CHUNK):
             here = order[at : at + CHUNK]

@@ -92,7 +92,7 @@ def in_chunks(
     """
     jobs = [
         (shard, first, min(first + chunk, len(shard)))
-        for shard in index.kept_open().shards
+        for shard in (each.kept_open() for each in index.shards)
         for first in range(0, len(shard), chunk)
     ]
     jobs.reverse()

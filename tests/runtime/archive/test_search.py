@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,21 @@ def test_a_bank_of_another_model_or_picture_is_refused(
     )
     with pytest.raises(MismatchError, match="geometry"):
         BankScorer(padded, index)
+
+
+def test_rows_are_read_as_they_are_mapped(archive: tuple[mafsar.Bank, Index]) -> None:
+    _, index = archive
+    mapped = np.concatenate([shard.frames for shard in index.shards])
+    for rows in ([], [0], [3, 4, 5, 9], [len(index) - 1, 2, 2, 1, 7, 8], list(range(len(index)))):
+        found = index.frames(np.array(rows, np.intp))
+        assert found.dtype == np.float16
+        assert (found == mapped[np.array(rows, np.intp)]).all()
+
+
+def test_a_file_that_ends_too_early_is_said(archive: tuple[mafsar.Bank, Index]) -> None:
+    _, index = archive
+    index.frames(np.array([0]))
+    (path,) = Path(index.place).glob("features-*.arrow")
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(mafsar.InputError, match=r"features-.*ends too early; make the index again"):
+        index.frames(np.arange(len(index)))
