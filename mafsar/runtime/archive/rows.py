@@ -42,7 +42,7 @@ class RowReader:
             InputError: The file ends before a row does.
         """
         begin, size = self._begins()["pooled" if pooled else "frames"], out[0].nbytes
-        to = memoryview(out.reshape(-1).view(np.uint8))
+        to = out.reshape(-1).view(np.uint8).data
         # Rows that follow each other are read in one piece.
         breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(places) != 1)) + 1
         firsts = [0, *breaks.tolist()]
