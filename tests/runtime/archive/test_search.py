@@ -14,7 +14,8 @@ import mafsar
 from mafsar.choices import NonePrior
 from mafsar.errors import InputError, MismatchError
 from mafsar.runtime.archive.index import Index, open_index
-from mafsar.runtime.archive.moments import Apart
+from mafsar.runtime.archive.moments import Apart, moments_of_scan
+from mafsar.runtime.archive.rerank import rerank
 from mafsar.runtime.archive.scan import scan_index
 from mafsar.runtime.archive.scorer import BankScorer, ScoringChoice
 from mafsar.runtime.archive.search import search_index
@@ -149,6 +150,11 @@ def test_class_names_count_as_in_match(archive: tuple[mafsar.Bank, Index], knowi
     (answer,) = matcher.answer_clips([clip])
     assert answer.topk[0].label == worded.labels[scan.best[row]]
     assert answer.score == pytest.approx(float(scan.score[row]), abs=0.02)
+    own = [np.flatnonzero(scorer.own[:, number][index.length]) for number in range(3)]
+    for number, moments in enumerate(rerank(index, scorer, range(3), own, 5)):
+        expected = moments_of_scan(index, scorer, scan, number, 5)
+        assert moments.rows.tolist() == expected.rows.tolist()
+        assert moments.score == pytest.approx(expected.score, abs=1e-6)
 
 
 def test_one_moment_counts_once(archive: tuple[mafsar.Bank, Index]) -> None:
