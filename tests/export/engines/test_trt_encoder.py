@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,9 +20,6 @@ from safetensors.numpy import load_file, save_file
 
 from mafsar.errors import InputError, MismatchError, MissingError, UnavailableError
 from mafsar.export.bundle_draft import bundle_draft, describe_file
-from mafsar.export.engines import check
-from mafsar.export.verify.clips import ClipSet
-from mafsar.export.verify.verifier import Reference
 from mafsar.files import file_sha256
 from mafsar.runtime.engines import trt_encoder, trt_engine
 from mafsar.runtime.engines.bundle import Bundle
@@ -329,29 +325,6 @@ def test_the_probe_covers_every_batch_size_and_padding(buckets: tuple[int, ...])
             runs |= set(plan_batches(min(batch, clips - start), buckets))
     assert {bucket for _, bucket in runs} == set(buckets)
     assert buckets == (1,) or any(taken < bucket for taken, bucket in runs)
-
-
-def test_an_export_runs_every_profile_whole_and_finds_a_wrong_one() -> None:
-    clips = ClipSet(
-        np.arange(3 * 4, dtype=np.uint8).reshape(3, 1, 2, 2, 1), np.zeros(3, int), ("a",), "x"
-    )
-    features = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
-    reference = Reference(clips, None, {"query/features": features}, 1.0)
-    entry = {"branch": "query", "buckets": [1, 2, 8]}
-    seen: list[int] = []
-
-    def run(broken: int) -> None:
-        def runner(branch: str, inputs: Any) -> dict[str, np.ndarray]:
-            rows = inputs["frames"].reshape(-1, 4)[:, 0] // 4
-            seen.append(len(rows))
-            return {"features": features[rows] * (-1 if len(rows) == broken else 1)}
-
-        check._check_batch_sizes(runner, [SimpleNamespace(entry=entry, name="e")], reference, 0.99)
-
-    run(broken=0)
-    assert seen == [1, 2, 8]
-    with pytest.raises(MismatchError, match="at batch 8"):
-        run(broken=8)
 
 
 def test_the_engine_with_the_largest_batch_is_chosen(bundle: Path, device: Device) -> None:
