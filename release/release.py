@@ -36,6 +36,7 @@ SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 WANTED = (
     "mafsar/py.typed", "mafsar/_native", "mafsar/export/job.py", "mafsar/assets/tiny.mafsar/bundle.json",
     "mafsar/assets/tiny.mafsar/weights-fp32.bin", ".dist-info/licenses/LICENSE",
+    ".dist-info/licenses/NOTICE",  # whose weights are shipped, and under what licences
 )  # fmt: skip
 SOURCES = (
     "CMakeLists.txt",
