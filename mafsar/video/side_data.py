@@ -16,17 +16,16 @@ def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     Returns:
         The signs of (a, b, c, d) in (p, q) → (a·p + c·q, b·p + d·q); None for upright pictures.
     """
-    # PyAV's annotation of side_data does not match what iterating over it gives.
-    data: Any
-    for data in _side_data(frame):
-        if getattr(data.type, "name", "") == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-            if abs(a) + abs(d) >= abs(b) + abs(c):
-                signs = (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
-            else:
-                signs = (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
-            return None if signs == (1, 0, 0, 1) else signs
-    return None
+    # By name: what iterating over it gives differs between versions of PyAV.
+    data = _side_data(frame).get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        signs = (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
+    else:
+        signs = (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
+    return None if signs == (1, 0, 0, 1) else signs
 
 
 def _side_data(frame: VideoFrame) -> Any:
