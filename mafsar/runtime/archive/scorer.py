@@ -19,7 +19,7 @@ from mafsar.runtime.archive.parts import Half
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.live.extent import aligned_rows
-from mafsar.runtime.live.windows import plan_windows, window_far
+from mafsar.runtime.live.windows import plan_windows
 from mafsar.runtime.match.choice import choose_scoring
 from mafsar.runtime.match.none import NoneAnswers
 from mafsar.runtime.scoring.scores import (
@@ -91,9 +91,7 @@ class BankScorer:
         self.prototypes = self.prototypes_of(self.views, self.support)
         self.own = _own_lengths(bank, index)
         self._shown = lru_cache(maxsize=8)(self._views_of_class)
-        self._none = NoneAnswers(
-            bank, choice.threshold, window_far(bank, choice.threshold, choice.far)
-        )
+        self._none = NoneAnswers(bank, choice.threshold, choice.far).for_windows()
         self._judge, self.threshold = self._none.judge_of(bank.class_index)
 
     def prototypes_of(self, views: Views, support: Float32) -> Float32:

@@ -20,7 +20,7 @@ from mafsar.runtime.live.inbox import Inbox, News
 from mafsar.runtime.live.intake import Cut, Intake, Viewer
 from mafsar.runtime.live.judge import Judge
 from mafsar.runtime.live.tracker import Reading, Span, Tracker
-from mafsar.runtime.live.windows import Window, WindowPlan, plan_windows, window_far, with_more
+from mafsar.runtime.live.windows import Window, WindowPlan, plan_windows, with_more
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry
 from mafsar.video.geometry import Roi
@@ -137,7 +137,7 @@ class Watch(Iterator[Event]):
 
     @property
     def matcher(self) -> Matcher:
-        """What answers now."""
+        """What answers windows now; see `Matcher.for_windows`."""
         return self._judge.matcher
 
     @property
@@ -176,6 +176,7 @@ class Watch(Iterator[Event]):
 
     def _prepare(self, matcher: Matcher) -> tuple[Judge, Cut]:
         """The judge and the cut for a matcher; the cut keeps its number where nothing changes."""
+        matcher = matcher.for_windows()
         spec, bank, options = matcher.encoder.spec, matcher.bank, self._options
         plan = plan_windows(bank, spec.frames, options.window, options.stride)
         if options.stride is None:
@@ -451,13 +452,9 @@ def watch(
 
             used = load_model(SHIPPED) if encoder is None else encoder
             bank = enroll(support, used, text=text, views=views, geometry=geometry)
-            return Matcher(
-                bank, used, metric=metric, threshold=threshold,
-                far=window_far(bank, threshold, far), evidence=True, topk=len(bank.classes),
-            )  # fmt: skip
+            return Matcher(bank, used, metric=metric, threshold=threshold, far=far)
         return Matcher(
-            bank, used, text=text, metric=metric, views=views, threshold=threshold,
-            far=window_far(bank, threshold, far), evidence=True, topk=len(bank.classes),
-        )  # fmt: skip
+            bank, used, text=text, metric=metric, views=views, threshold=threshold, far=far
+        )
 
     return Watch(open_matcher, places, options, status=status)

@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,21 +250,3 @@ class WindowCutter:
         ]
         every = np.unique(np.concatenate(moments))
         return np.asarray(every[every < duration], np.float64)
-
-
-def window_far(
-    bank: Bank, threshold: float | Literal["auto", "off"], far: float | None
-) -> float | None:
-    """The false-accept rate of single windows of nothing, for a matcher that judges windows.
-
-    An event needs windows that agree. Those that begin a quarter of their length apart count as two
-    looks, so that each may accept √far for both to accept far.
-
-    Args:
-        bank: Says what is aimed at where `far` is None.
-        threshold: As asked for.
-        far: As asked for.
-    """
-    if threshold != "auto" or bank.none is None:
-        return far
-    return float(np.sqrt(bank.none.far if far is None else far))

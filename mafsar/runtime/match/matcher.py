@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -166,6 +167,18 @@ class Matcher:
                 raise answer.cause
             answers.append(answer)
         return answers[0] if one else answers
+
+    def for_windows(self) -> Matcher:
+        """The same matcher for windows of a long video, whose answers have evidence.
+
+        An event needs windows that agree, so that with threshold="auto" each of them may accept √far.
+        `mafsar.watch` asks for it by itself.
+        """
+        made = copy.copy(self)
+        made._none = self._none.for_windows()
+        made._evidence = True
+        made._prototypes = {}
+        return made
 
     def stream(self, sources: Iterable[Any]) -> Iterator[Match | QueryError]:
         """Names the action of each clip, in order, each as soon as its batch is encoded.

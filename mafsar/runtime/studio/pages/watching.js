@@ -16,7 +16,7 @@ const UNCALIBRATED = "This model is not calibrated to say “none”: every wind
 let session = null;
 let readings = [];
 let events = [];
-let automatic = null; // the threshold that the bank aims at
+let automatic = null; // the threshold of windows that the bank aims at
 let calibrated = false;
 let changing = 0;
 let told = () => {};
@@ -36,7 +36,7 @@ export const watching = {
     byId("clear-events").addEventListener("click", clearEvents);
   },
   show(state) {
-    automatic = state.threshold;
+    automatic = state.window_threshold;
     calibrated = state.calibrated;
     byId("threshold").disabled = byId("automatic").disabled = !calibrated;
     byId("chart").toggleAttribute("hidden", !calibrated);
