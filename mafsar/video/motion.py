@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 CELLS = 14  # a side of the grid in which brightness is compared
 STILL_LEVELS = 3.0
@@ -10,6 +14,7 @@ STILL_LEVELS = 3.0
 
 _NOISE_SHARE = 6.0  # the largest of a few hundred ranges of noise, in its standard deviations
 _MOST_NOISE = 20.0  # grey levels; what flickers more than a camera's sensor is not still
+_STEP_SIDE, _STEP_BLOCKS = 80, 10  # pixels of a side at least, and blocks along it
 
 
 def motion_levels(pixels: np.ndarray) -> float:
@@ -45,3 +50,30 @@ def motion_levels(pixels: np.ndarray) -> float:
 def is_still(levels: float) -> bool:
     """Whether a clip with this `motion_levels` is still; a negative number is unknown."""
     return 0.0 <= levels <= STILL_LEVELS
+
+
+def step_levels(frames: Sequence[np.ndarray]) -> NDArray[np.float64]:
+    """How much moves from each frame to the next, grey levels (0–255), (T − 1,).
+
+    The root mean square difference in the one of 10 × 10 blocks that differs most. Pixels are averaged
+    in pairs or more first, which takes away half of a camera's noise or more.
+
+    Args:
+        frames: uint8 RGB, (S, S, 3) each, all of one size.
+    """
+    if len(frames) < 2:
+        return np.zeros(0)
+    factor = max(1, frames[0].shape[0] // _STEP_SIDE)
+    small = np.stack(
+        [
+            np.asarray(Image.fromarray(frame).convert("L").reduce(factor), np.float32)
+            for frame in frames
+        ]
+    )
+    side = small.shape[1]
+    block = max(1, side // _STEP_BLOCKS)
+    count = side // block
+    kept = count * block
+    squares = np.diff(small, axis=0)[:, :kept, :kept] ** 2
+    means = squares.reshape(-1, count, block, count, block).mean(axis=(2, 4))
+    return np.sqrt(means.reshape(len(means), -1).max(axis=1)).astype(np.float64)

@@ -394,7 +394,21 @@ class Matcher:
             int(members[nearest]),
             np.asarray(grid, np.float32),
             np.asarray(alignment, np.float32),
+            self._change(frames, members),
         )
+
+    def _change(self, frames: Float32, members: NDArray[np.intp]) -> float:
+        """`Evidence.change` of a query to the clips of a class."""
+        usual = float(np.median(_steps(self.bank.query[members])))
+        return float(_steps(frames[None])[0]) / usual if usual > 0 else np.inf
+
+
+def _steps(frames: Float32) -> NDArray[np.float64]:
+    """Mean distance from each frame to the next, of clips (n, T, E)."""
+    if frames.shape[1] < 2:
+        return np.zeros(len(frames))
+    steps = np.linalg.norm(np.diff(frames, axis=1), axis=-1)
+    return np.asarray(steps.mean(axis=1), np.float64)
 
 
 def match(
