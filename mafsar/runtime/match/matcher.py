@@ -32,6 +32,7 @@ from mafsar.runtime.match.choice import choose_scoring
 from mafsar.runtime.match.none import NoneAnswers
 from mafsar.runtime.match.queries import Query, is_one_clip, queries_in
 from mafsar.runtime.match.same_content import class_index_without
+from mafsar.runtime.scoring.change import change_share, usual_change
 from mafsar.runtime.scoring.none import NoneJudge
 from mafsar.runtime.scoring.scores import class_distances, match_features, viewed_prototypes
 from mafsar.runtime.scoring.views import Views
@@ -394,21 +395,8 @@ class Matcher:
             int(members[nearest]),
             np.asarray(grid, np.float32),
             np.asarray(alignment, np.float32),
-            self._change(frames, members),
+            float(change_share(frames[None], usual_change(self.bank.query[members]))[0]),
         )
-
-    def _change(self, frames: Float32, members: NDArray[np.intp]) -> float:
-        """`Evidence.change` of a query to the clips of a class."""
-        usual = float(np.median(_steps(self.bank.query[members])))
-        return float(_steps(frames[None])[0]) / usual if usual > 0 else np.inf
-
-
-def _steps(frames: Float32) -> NDArray[np.float64]:
-    """Mean distance from each frame to the next, of clips (n, T, E)."""
-    if frames.shape[1] < 2:
-        return np.zeros(len(frames))
-    steps = np.linalg.norm(np.diff(frames, axis=1), axis=-1)
-    return np.asarray(steps.mean(axis=1), np.float64)
 
 
 def match(
