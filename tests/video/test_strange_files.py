@@ -40,9 +40,11 @@ def _pipe(path: Path) -> None:
 
 
 def _socket(path: Path) -> None:
+    before = Path.cwd()
     with socket.socket(socket.AF_UNIX) as end:
-        os.chdir(path.parent)
+        os.chdir(path.parent)  # the name of a socket has at most 100 characters or so
         end.bind(path.name)
+    os.chdir(before)
 
 
 def _zero(path: Path) -> None:
