@@ -48,7 +48,7 @@ def watch(
         typer.Option(
             "--stride",
             metavar="auto|S",
-            help="Step between windows, seconds. auto: an eighth to a quarter of their length, or"
+            help="Step between windows, seconds. auto: an eighth to half of their length, or"
             " what this machine sustains.",
         ),
     ] = "auto",

@@ -22,8 +22,7 @@ SHORTEST = 0.2
 """The shortest window, seconds."""
 _STEPS = 2  # a window begins every so many of the T segments of its length
 MANY = 3.0
-"""Windows a second of source up to which they begin more often: `tiny` encodes four times as many on
-two cores."""
+"""Windows a second of source that are wanted: `tiny` judges four times as many on two cores."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +105,13 @@ def name_windows(
     return WindowPlan(kept, strides, np.ones((len(kept), 1), np.bool_), frames)
 
 
-def with_more(plan: WindowPlan) -> WindowPlan:
-    """The same with windows up to twice as often, as long as they are not more than `MANY`.
+def paced(plan: WindowPlan) -> WindowPlan:
+    """The same with `MANY` windows a second, or as near to it as twice or half as many come.
 
     Next to the window that just holds an action begins one that lacks a quarter of it; with windows
-    every eighth, two more hold nearly all.
+    every eighth, two more hold nearly all. Several lengths ask for more than is wanted.
     """
-    factor = min(max(plan.per_second / MANY, 0.5), 1.0)
+    factor = min(max(plan.per_second / MANY, 0.5), 2.0)
     return replace(plan, strides=tuple(stride * factor for stride in plan.strides))
 
 

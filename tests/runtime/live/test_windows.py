@@ -11,7 +11,7 @@ import pytest
 
 from mafsar.errors import InputError
 from mafsar.runtime.live.extent import aligned_rows
-from mafsar.runtime.live.windows import WindowCutter, WindowPlan, plan_windows, with_more
+from mafsar.runtime.live.windows import WindowCutter, WindowPlan, paced, plan_windows
 from mafsar.synthetic import render_video
 from mafsar.video import Geometry, load_clip
 from mafsar.video.live.file_frames import open_file
@@ -43,11 +43,13 @@ def test_classes_are_judged_at_the_length_of_their_longest_clip() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("lengths", "factor"), [([2.0], 2 / 3), ([3.0], 0.5), ([0.5, 1.0], 1.0)])
-def test_windows_begin_more_often_where_they_are_few(lengths: list[float], factor: float) -> None:
-    """At most three a second, at least as often as a quarter of their length, at most an eighth."""
+@pytest.mark.parametrize(
+    ("lengths", "factor"), [([2.0], 2 / 3), ([3.0], 0.5), ([1.0], 4 / 3), ([0.4], 2.0)]
+)
+def test_windows_begin_about_three_times_a_second(lengths: list[float], factor: float) -> None:
+    """From every eighth of their length to every half."""
     plan = plan_windows(bank_of([2.0]), 8, lengths)
-    more = with_more(plan)
+    more = paced(plan)
     np.testing.assert_allclose(more.strides, [factor * stride for stride in plan.strides])
     assert more.lengths == plan.lengths
 
