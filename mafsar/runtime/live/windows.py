@@ -21,8 +21,8 @@ _USUAL = 2.0  # seconds, where no clip has a length
 SHORTEST = 0.2
 """The shortest window, seconds."""
 _STEPS = 2  # a window begins every so many of the T segments of its length
-MANY = 3.0
-"""Windows a second of source that are wanted: `tiny` judges four times as many on two cores."""
+MANY = 2.75
+"""Windows a second of source that are wanted: `tiny` judges more than four times as many on two cores."""
 
 
 @dataclass(frozen=True)

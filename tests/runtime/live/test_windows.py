@@ -44,7 +44,7 @@ def test_classes_are_judged_at_the_length_of_their_longest_clip() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lengths", "factor"), [([2.0], 2 / 3), ([3.0], 0.5), ([1.0], 4 / 3), ([0.4], 2.0)]
+    ("lengths", "factor"), [([2.0], 8 / 11), ([3.0], 0.5), ([1.0], 16 / 11), ([0.4], 2.0)]
 )
 def test_windows_begin_about_three_times_a_second(lengths: list[float], factor: float) -> None:
     """From every eighth of their length to every half."""
