@@ -405,7 +405,8 @@ def watch(
         model: An encoder, or the name or path of a model; None = that of the bank, else `tiny`.
         window: One to three lengths of the windows, seconds; None = the longest clip of each class.
         stride: Seconds from one window to the next; None = an eighth to half of their length, for
-            about three windows a second, or what this machine sustains for the live sources.
+            at most 2.75 windows a second where that is possible, or what this machine sustains for
+            the live sources.
         threshold: See `Matcher`.
         far: The false-accept rate that two windows of nothing, a quarter of their length apart, have
             together; see `Matcher`.

@@ -106,13 +106,21 @@ def name_windows(
 
 
 def paced(plan: WindowPlan) -> WindowPlan:
-    """The same with `MANY` windows a second, or as near to it as twice or half as many come.
+    """The same with windows as often as possible, an eighth to half of their length apart.
 
     Next to the window that just holds an action begins one that lacks a quarter of it; with windows
-    every eighth, two more hold nearly all. Several lengths ask for more than is wanted.
+    every eighth, two more hold nearly all. At most `MANY` a second are made where that is possible;
+    those of the length that has most are the first to become fewer. Strides are whole segments: windows
+    that share no frames would cost more than they find.
     """
-    factor = min(max(plan.per_second / MANY, 0.5), 2.0)
-    return replace(plan, strides=tuple(stride * factor for stride in plan.strides))
+    segments = [length / plan.frames for length in plan.lengths]
+    counts = [max(1, round(plan.frames / 8))] * len(segments)
+    while True:
+        strides = [count * segment for count, segment in zip(counts, segments, strict=True)]
+        shorter = [k for k, count in enumerate(counts) if count < plan.frames // 2]
+        if sum(1.0 / stride for stride in strides) <= MANY or not shorter:
+            return replace(plan, strides=tuple(strides))
+        counts[min(shorter, key=strides.__getitem__)] += 1
 
 
 def _check_stride(stride: float | None) -> None:

@@ -44,14 +44,18 @@ def test_classes_are_judged_at_the_length_of_their_longest_clip() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lengths", "factor"), [([2.0], 8 / 11), ([3.0], 0.5), ([1.0], 16 / 11), ([0.4], 2.0)]
+    ("lengths", "segments"),
+    [([3.0], [1]), ([2.0], [2]), ([1.0], [3]), ([0.4], [4]), ([2.0, 3.0], [3, 2])],
 )
-def test_windows_begin_about_three_times_a_second(lengths: list[float], factor: float) -> None:
-    """From every eighth of their length to every half."""
-    plan = plan_windows(bank_of([2.0]), 8, lengths)
-    more = paced(plan)
-    np.testing.assert_allclose(more.strides, [factor * stride for stride in plan.strides])
-    assert more.lengths == plan.lengths
+def test_windows_begin_less_than_three_times_a_second(
+    lengths: list[float], segments: list[int]
+) -> None:
+    """Every eighth of their length to every half, in whole segments."""
+    plan = plan_windows(bank_of(*[[length] for length in lengths]), 8, lengths)
+    found = paced(plan)
+    wanted = [count * length / 8 for count, length in zip(segments, lengths, strict=True)]
+    np.testing.assert_allclose(found.strides, wanted)
+    assert found.lengths == plan.lengths
 
 
 def test_there_are_three_lengths_at_most_and_none_that_nobody_uses() -> None:
