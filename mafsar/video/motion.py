@@ -85,7 +85,7 @@ def step_levels(frames: Sequence[np.ndarray]) -> NDArray[np.float64]:
     count = side // block
     kept = count * block
     means = _block_means(np.diff(small, axis=0)[:, :kept, :kept] ** 2, count)
-    return np.sqrt(means.reshape(len(means), -1).max(axis=1)).astype(np.float64)
+    return np.asarray(np.sqrt(means.reshape(len(means), -1).max(axis=1)), np.float64)
 
 
 def _block_means(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:

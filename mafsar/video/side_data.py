@@ -35,13 +35,14 @@ def _side_data(frame: VideoFrame) -> Any:
     `frame.side_data` is not asked: the frame would keep what it gives, and that the frame, so that only
     the garbage collector would free its pixels, 12 MB of each frame in 4K.
     """
-    from av.sidedata.sidedata import SideDataContainer, Type
+    from av.sidedata import sidedata
 
+    container: Any = sidedata.SideDataContainer  # annotated without its argument
     try:
-        return SideDataContainer(frame)
+        return container(frame)
     except ValueError:
-        Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
-        return SideDataContainer(frame)
+        sidedata.Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
+        return container(frame)
 
 
 def _unnamed(cls: Any, value: int) -> Any:
