@@ -183,7 +183,8 @@ class Tracker:
 
         A source so short that it had one window of each length is named by that window alone.
         """
-        named = [each for recent in self._recent.values() for each in recent if each.accepted]
+        every = [each for recent in self._recent.values() for each in recent]
+        named = [each for each in every if _says(each, each.best)]
         if self._alone and named:
             best = min(named, key=lambda each: each.doubt)
             self._span = Span(best.best, 0.0, 0.0)

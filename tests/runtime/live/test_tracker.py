@@ -171,4 +171,4 @@ def test_a_long_action_keeps_few_votes_and_both_its_ends() -> None:
 
 def test_a_source_of_one_window_is_named_by_it() -> None:
     assert events("a") == [("start", "a", 0.5, 1.5), ("end", "a", 0.5, 1.5)]
-    assert events(".") == events("A") == events("a.") == []
+    assert events(".") == events("A") == events("a.") == events("a", rests="a") == []
