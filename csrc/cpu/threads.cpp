@@ -147,17 +147,22 @@ class Pool {
 // Never destroyed, because its threads sleep in it until the process ends.
 std::atomic<Pool*> the_pool{nullptr};
 
-Pool& pool() {
-  Pool* current = the_pool.load(std::memory_order_acquire);
-  if (current) return *current;
-  static std::once_flag at_fork;
-  // A forked child has none of these threads: it ignores the old pool and creates its own.
-  std::call_once(at_fork, [] {
+// A forked child has none of these threads, nor those of the team: it ignores both and creates a pool
+// of its own.
+void forget_at_fork() {
+  static std::once_flag once;
+  std::call_once(once, [] {
     pthread_atfork(nullptr, nullptr, [] {
       the_pool.store(nullptr);
       the_team.store(nullptr);
     });
   });
+}
+
+Pool& pool() {
+  Pool* current = the_pool.load(std::memory_order_acquire);
+  if (current) return *current;
+  forget_at_fork();
   Pool* made = new Pool;
   if (the_pool.compare_exchange_strong(current, made)) return *made;
   delete made;  // another thread was faster; no thread was started in this pool
@@ -192,7 +197,10 @@ void set_num_threads(int count) { thread_limit().store(count < 1 ? 1 : count); }
 
 int get_num_threads() { return thread_limit().load(std::memory_order_relaxed); }
 
-void use_team(Team team) { the_team.store(team, std::memory_order_release); }
+void use_team(Team team) {
+  forget_at_fork();
+  the_team.store(team, std::memory_order_release);
+}
 
 Scratch::Scratch(std::size_t floats) : data_(nullptr) {
   if (kept.taken || floats > kKeptFloats) {

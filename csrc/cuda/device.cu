@@ -1,42 +1,22 @@
 // What the devices of this machine are and whether the kernels run on them.
+#include <thread>
+
 #include "cuda/threads.h"
 
 namespace mafsar {
 
-namespace {
-
-// Makes a device current, and lets calls through that a graph's capture in this thread would
-// refuse.
-class OnDevice {
- public:
-  explicit OnDevice(int index) {
-    cudaThreadExchangeStreamCaptureMode(&mode_);
-    status_ = cudaGetDevice(&before_);
-    if (status_ == cudaSuccess && before_ != index) status_ = cudaSetDevice(index);
-  }
-  ~OnDevice() {
-    if (before_ >= 0) cudaSetDevice(before_);
-    cudaThreadExchangeStreamCaptureMode(&mode_);
-    cudaGetLastError();  // clears it: a later launch must not report it
-  }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-
-  cudaError_t status() const { return status_; }
-
- private:
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-  int before_ = -1;
-  cudaError_t status_ = cudaSuccess;
-};
-
-}  // namespace
-
 std::string cuda_problem(int index) {
-  const OnDevice on(index);
-  cudaError_t status = on.status();
-  if (status == cudaSuccess) status = load_match_kernels();
-  if (status == cudaSuccess) status = load_adapter_kernels();
+  cudaError_t status = cudaSuccess;
+  // In a thread of its own: the caller's device stays current without being set again, which would
+  // create a context on a GPU that is not used.
+  std::thread([&] {
+    // Lets calls through that a graph's capture would refuse.
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    status = cudaSetDevice(index);
+    if (status == cudaSuccess) status = load_match_kernels();
+    if (status == cudaSuccess) status = load_adapter_kernels();
+  }).join();
   return status == cudaSuccess ? std::string() : std::string(cudaGetErrorString(status));
 }
 

@@ -84,7 +84,8 @@ def _check_batch_sizes(
     for item in built:
         branch = item.entry["branch"]
         for size in item.entry["buckets"]:
-            rows = slice(0, min(size, len(clips)))  # the engine pads a larger batch
+            # Repeated where there are fewer clips: those might be run by a smaller profile.
+            rows = np.arange(size) % len(clips)
             inputs: dict[str, NDArray[Any]] = {"frames": clips.frames[rows]}
             if branch == "support" and reference.text is not None:
                 inputs["text"] = reference.text[clips.class_index[rows]]

@@ -59,12 +59,6 @@ def shade(colour: Colour, factor: float) -> Colour:
     return (r, g, b)
 
 
-def blend(a: Colour, b: Colour, weight: float) -> Colour:
-    """Mix two colours; weight 0 gives the first."""
-    r, g, bl = (int((1 - weight) * x + weight * y) for x, y in zip(a, b, strict=True))
-    return (r, g, bl)
-
-
 def brightness(colour: Colour | np.ndarray) -> float:
     """Return the perceived brightness of an RGB value, [0, 255]."""
     return float(np.dot(np.asarray(colour, float), [0.299, 0.587, 0.114]))

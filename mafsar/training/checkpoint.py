@@ -120,8 +120,10 @@ def save_checkpoint(
     }
     _save(beside / OPTIMIZER_FILE, moments | {_RNG: torch.get_rng_state()}, {})
     (beside / STATE_FILE).write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
+    _to_disk(beside / STATE_FILE, beside)
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)
+    _to_disk(folder.parent)  # before the older ones are removed: a power cut leaves one of them
     for other in own_folders(folder.parent, rf"{_NAME}|\.{_NAME}\.\d+\.part"):
         if other.name != folder.name:
             shutil.rmtree(other, ignore_errors=True)
@@ -196,8 +198,17 @@ def _save(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file({n: v.contiguous() for n, v in tensors.items()}, beside, metadata=metadata)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
+        _to_disk(beside)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _to_disk(*paths: Path) -> None:
+    """Waits until files, or the names in folders, are on the disk."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -80,10 +80,9 @@ class Learner:
         self._match = network.config.match
         self._guided = network.config.adapters is not None
         clips = config.way * (config.shot + (config.query or 1))
-        self.at_once = 1
         # A compiled encoder is one program, which divides its own operations.
-        if device == "cpu" and not config.run.compile and is_small(network.config, clips):
-            self.at_once = min(torch.get_num_threads(), share)
+        self._whole = device == "cpu" and not config.run.compile and is_small(network.config, clips)
+        self.at_once = min(torch.get_num_threads(), share) if self._whole else 1
 
     def learn(
         self, numbers: range, batches: Iterator[EpisodeBatch], count: int
@@ -98,7 +97,6 @@ class Learner:
         Yields:
             Each episode, after its gradients were added.
         """
-        at_once = min(self.at_once, len(numbers))
 
         def given() -> Iterator[EpisodeBatch]:
             for number in numbers:
@@ -106,7 +104,7 @@ class Learner:
                 assert found.index == number
                 yield found
 
-        if at_once <= 1:
+        if not self._whole:
             for found in given():
                 loss, learned = self._forward(found, count)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -119,7 +117,9 @@ class Learner:
             loss, learned = self._forward(found, count)
             return learned, torch.autograd.grad(loss, self._tuned, allow_unused=True)
 
-        with one_thread_each(), closing(in_order(apart, given(), workers=at_once)) as results:
+        # A step of one episode too is computed by one thread: the bits do not depend on the threads.
+        workers = min(self.at_once, len(numbers))
+        with one_thread_each(), closing(in_order(apart, given(), workers=workers)) as results:
             for learned, gradients in results:
                 self._add(gradients)
                 yield learned

@@ -44,7 +44,8 @@ class Processes:
         """The sum over all processes, in place.
 
         Raises:
-            LostProcessError: Another process has ended.
+            LostProcessError: Another process has ended. With NCCL torch's watchdog ends this one
+                too, later and by itself.
         """
         if self.world > 1:
             try:

@@ -97,7 +97,7 @@ def resumed_config(run: Path, file: Path | None, values: Mapping[str, Any]) -> T
 
     Args:
         run: The run's folder.
-        file: TOML; its fields count where they are not the defaults. None: no file.
+        file: TOML, or None; the fields that stand in it count.
         values: By dotted name, see `build_config`.
 
     Raises:
@@ -106,8 +106,8 @@ def resumed_config(run: Path, file: Path | None, values: Mapping[str, Any]) -> T
     """
     started = {name: value for name, value in flat(saved_config(run)).items() if value is not None}
     if file is not None:
-        named, default = flat(build_config(file)), flat(build_config())
-        started |= {name: value for name, value in named.items() if value != default[name]}
+        named = flat(build_config(file))
+        started |= {name: named[name] for name in read_toml(file)}
     return build_config(None, started | dict(values))
 
 

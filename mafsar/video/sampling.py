@@ -58,19 +58,3 @@ def frames_shown(timestamps: np.ndarray, times: np.ndarray) -> np.ndarray:
         raise InputError("timestamps must contain at least one frame, got none")
     moments = np.asarray(times, dtype=np.float64) + CLOCK_TOLERANCE_SECONDS
     return np.maximum(np.searchsorted(timestamps, moments, side="right") - 1, 0)
-
-
-def spaced_indices(count: int, frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Returns which T of ``count`` equally spaced pictures to take; fewer than T pictures repeat.
-
-    This is `frames_shown` at `segment_times`, on a clock where picture k is shown in [k, k+1).
-
-    Args:
-        count: Number of pictures, ≥ 1.
-        frames: T, ≥ 1.
-        rng: As for `segment_times`.
-
-    Returns:
-        Indices in [0, count), (T,), int64, ascending.
-    """
-    return frames_shown(np.arange(count, dtype=np.float64), segment_times(count, frames, rng))

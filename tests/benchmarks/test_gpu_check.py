@@ -25,7 +25,7 @@ def test_a_dry_run_calls_every_kernel(tmp_path: Path) -> None:
     assert [line.partition(" in ")[0] for line in done.stdout.splitlines()] == [
         "calls: ok", "collect: ok"
     ]  # fmt: skip
-    assert "24 calls, forward and backward, on cpu" in (tmp_path / "log.txt").read_text()
+    assert "30 calls, forward and backward, on cpu" in (tmp_path / "log.txt").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
 
 
@@ -39,9 +39,10 @@ def test_a_dry_run_calls_every_kernel(tmp_path: Path) -> None:
             "not supported on this host",
         ),
         ("Invalid __global__ read of size 4", 9, "memcheck: FAILED (9)"),
+        ("an error in a log where not supported is said too", 9, "memcheck: FAILED (9)"),
         ("a slow tool", 124, "memcheck: FAILED, cut off after 20 s"),
     ],
-    ids=["clean", "not supported", "an error", "cut off"],
+    ids=["clean", "not supported", "an error", "an error and more", "cut off"],
 )
 def test_what_the_sanitizer_says(tmp_path: Path, said: str, status: int, want: str) -> None:
     """The stage's own functions, with a stand-in for compute-sanitizer."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mafsar import kernels
 from mafsar.kernels import dispatch, reference
-from mafsar.kernels.torch_ops import matching_cuda
+from mafsar.kernels.torch_ops import adapter, matching_cuda
 
 EPS = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 RUNS = int(os.environ.get("MAFSAR_CUDA_RUNS", "1000"))
@@ -37,7 +37,9 @@ def _gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert matching_cuda  # imported, the kernels are registered
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     # A twin in place of a kernel would pass every test below.
-    for name in ("otam", "bimhm", "otam_match", "bimhm_match"):
+    assert not dispatch.cuda_problem(0), dispatch.cuda_problem(0)
+    assert adapter.takes_native(torch.empty(1, 1, 8, device="cuda"))
+    for name in ("otam", "bimhm", "otam_match", "bimhm_match", "temporal_adapter"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"mafsar::{name}", "CUDA")
     yield
     torch.cuda.synchronize()
@@ -138,7 +140,9 @@ def adapter_inputs(generator: Any, clips: int, frames: int, heads: int, own: int
     [
         (1, 1, 1, 32, 8),
         (1, 8, 12, 64, 192),
+        (6, 8, 12, 64, 192),
         (10, 8, 12, 64, 192),
+        (25, 8, 12, 64, 192),
         (70, 8, 2, 64, 32),
         (3, 32, 3, 33, 7),
     ],
@@ -163,19 +167,30 @@ def everything(query: Tensor, support: Tensor, tensors: list[Tensor]) -> Tensor:
     return cost + kernels.temporal_adapter(*tensors, heads=2).float().sum()
 
 
+def with_slopes(query: Tensor, support: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    leaves = [*tensors, query, support]
+    out = everything(query, support, tensors)
+    return [out.detach(), *torch.autograd.grad(out, leaves)]
+
+
 def test_captured_in_a_graph(generator):
-    tensors = adapter_inputs(generator, 2, 8, 2, 32, 16)
-    query = torch.randn(5, 8, 64, generator=generator).cuda()
-    support = torch.randn(5, 8, 64, generator=generator).cuda()
-    for _ in range(3):
-        everything(query, support, tensors)
-    torch.cuda.synchronize()
+    tensors = [x.requires_grad_() for x in adapter_inputs(generator, 2, 8, 2, 32, 16)]
+    query = torch.randn(5, 8, 64, generator=generator).cuda().requires_grad_()
+    support = torch.randn(5, 8, 64, generator=generator).cuda().requires_grad_()
+    side = torch.cuda.Stream()  # warmed up on it, as torch asks for graphs with gradients
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            with_slopes(query, support, tensors)
+    torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        out = everything(query, support, tensors)
-    query.copy_(torch.randn(5, 8, 64, generator=generator))
+        found = with_slopes(query, support, tensors)
+    with torch.no_grad():
+        query.copy_(torch.randn(5, 8, 64, generator=generator))
     graph.replay()
-    torch.testing.assert_close(out, everything(query, support, tensors))
+    for got, want in zip(found, with_slopes(query, support, tensors), strict=True):
+        torch.testing.assert_close(got, want)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -214,14 +229,9 @@ def test_same_bits_every_time(generator):
     query = torch.randn(1, 8, 64, generator=generator).cuda().requires_grad_()
     support = torch.randn(100, 8, 64, generator=generator).cuda().requires_grad_()
 
-    def once() -> list[Tensor]:
-        leaves = [*tensors, query, support]
-        out = everything(query, support, tensors)
-        return [out.detach(), *torch.autograd.grad(out, leaves)]
-
-    first = once()
+    first = with_slopes(query, support, tensors)
     different = torch.zeros((), dtype=torch.int64, device="cuda")
     for _ in range(RUNS):
-        for a, b in zip(once(), first, strict=True):
+        for a, b in zip(with_slopes(query, support, tensors), first, strict=True):
             different += (a != b).sum()
     assert different.item() == 0

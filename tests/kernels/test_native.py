@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -282,3 +284,30 @@ def test_a_forked_child_has_threads_of_its_own():
     if child == 0:
         os._exit(0 if np.array_equal(kernels.otam(distances), want) else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+AFTER_TORCH = """
+import os, signal, warnings
+import numpy as np
+import torch
+import mafsar.kernels.torch_ops.library
+from mafsar import kernels
+
+warnings.simplefilter("ignore", DeprecationWarning)
+torch.set_num_threads(2)
+kernels.set_num_threads(2)
+torch.randn(512, 512) @ torch.randn(512, 512)  # torch's threads exist now, and no pool of ours
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    kernels.otam(np.ones((3000, 8, 8), np.float32))
+    os._exit(0)
+raise SystemExit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_does_not_wait_for_the_threads_of_torch(tmp_path):
+    command = [sys.executable, "-c", AFTER_TORCH]
+    ended = subprocess.run(command, cwd=tmp_path, timeout=60, check=False)
+    assert ended.returncode == 0

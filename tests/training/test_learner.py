@@ -33,13 +33,13 @@ def trainer_of(config, threads: int) -> Trainer:
 
 
 def test_side_by_side_is_as_one_after_another(small_run) -> None:
-    config = small_run(episodes=10, optim__batch=5, val__episodes=30)
+    config = small_run(episodes=11, optim__batch=5, val__episodes=30)  # the last step has one
     states, results, validations = [], [], []
     for count in (1, 3):
         trainer = trainer_of(config, count)
         assert trainer.learner.at_once == count
         batches = iter(trainer.episodes_from(0))
-        results.append([trainer.step(step, batches) for step in range(2)])
+        results.append([trainer.step(step, batches) for step in range(3)])
         states.append([value.clone() for value in trainer.tuned.values()])
         assert trainer.validator is not None
         validations.append(trainer.validator.run(trainer.network, trainer.autocast, "cpu"))

@@ -48,6 +48,11 @@ def test_keywords_a_configuration_and_a_file_give_the_same_run(
     assert (again.run, again.steps, again.match) == (Path("third"), 2, by_file.match)
     with pytest.raises(MismatchError, match="was started with way=3, not 2"):
         mafsar.train(out="third", resume=True, way=2, device="cpu")
+    # A field of a file counts where it has the default value too.
+    Path("other.toml").write_text("way = 5\n")
+    with pytest.raises(MismatchError, match="was started with way=3, not 5"):
+        mafsar.train("other.toml", "third", resume=True, device="cpu")
+    mafsar.train(str(by_keywords.run / "config.toml"), "third", resume=True, device="cpu")
 
 
 def test_messages_name_arguments(moving_squares: Path, base_clip: str, tmp_path: Path) -> None:

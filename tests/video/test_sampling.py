@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mafsar.errors import InputError
-from mafsar.video.sampling import frames_shown, segment_times, spaced_indices
+from mafsar.video.sampling import frames_shown, segment_times
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,14 @@ def test_rounding_of_the_clock_does_not_choose_the_frame_before() -> None:
     ],
 )
 def test_equal_spacing(count: int, frames: int, expected: list[int]) -> None:
-    assert spaced_indices(count, frames).tolist() == expected
+    pictures = np.arange(count, dtype=np.float64)  # picture k is shown in [k, k+1)
+    assert frames_shown(pictures, segment_times(count, frames)).tolist() == expected
 
 
 def test_random_spacing_stays_in_range() -> None:
     rng = np.random.default_rng(1)
     for count in (1, 2, 7, 40):
-        indices = spaced_indices(count, 8, rng)
+        indices = frames_shown(np.arange(count, dtype=np.float64), segment_times(count, 8, rng))
         assert indices.min() >= 0
         assert indices.max() < count
         assert (np.diff(indices) >= 0).all()

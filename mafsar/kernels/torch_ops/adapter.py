@@ -154,7 +154,8 @@ def _forward(c: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     clips, frames, width = c.shape
     kept = Kept.like(c, given[6].shape[0])
     if not takes_native(c):
-        return _twin(c, *given, heads, eps), *(k.zero_() for k in kept)
+        # Contiguous, as `_fake` says, whatever the strides of c.
+        return _twin(c, *given, heads, eps).contiguous(), *(k.zero_() for k in kept)
     tokens = _ready(c).view(clips * frames, width)
     weights, sizes = Weights(*(_ready(w) for w in given)), Sizes(clips, frames, heads, width)
     with _device_of(c):

@@ -72,8 +72,9 @@ def _lengths(name: str, lengths: Tensor | None, like: Tensor, frames: tuple[int,
             )
         lengths = checked_lengths(name, lengths, frames)
         assert lengths is not None
-    # A copy from pageable memory is staged before this returns: the host does not wait for it.
-    return lengths.to(like.device, torch.int64, non_blocking=True).contiguous()
+    # A copy from pageable memory is staged before this returns, so that the host need not wait; one
+    # from pinned memory is not, and the caller may fill it again.
+    return lengths.to(like.device, torch.int64, non_blocking=not lengths.is_pinned()).contiguous()
 
 
 def _run_align(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mafsar.errors import InputError
 from mafsar.runtime.archive.coarse import read_basis, read_coarse
 from mafsar.runtime.archive.manifest import Manifest, Source, read_manifest, read_sources
 from mafsar.runtime.archive.parts import Half, read_features
+from mafsar.runtime.archive.rows import RowReader
 from mafsar.runtime.archive.settings import IndexSettings
 from mafsar.runtime.archive.store import Store
 from mafsar.runtime.encoder import Float32
@@ -31,12 +32,14 @@ class Shard:
         first: Number of its first row in the index.
         rows: How many it has.
         features: Opens (n, T, E) and (n, E) or None, float16.
+        read: Reads some rows of them; called as `mafsar.runtime.archive.rows.RowReader`.
         small: Opens the small copy, (n, T', d), float16; None where there is none.
     """
 
     first: int
     rows: int
     features: Callable[[], tuple[Half, Half | None]]
+    read: Callable[..., None]
     small: Callable[[], Half] | None = None
 
     def __len__(self) -> int:
@@ -56,6 +59,11 @@ class Shard:
     def coarse(self) -> Half | None:
         """The small copy, (n, T', d), or None."""
         return None if self.small is None else self.small()
+
+    def kept_open(self) -> Shard:
+        """The same shard, mapped once, and given back with it."""
+        small = None if self.small is None else cache(self.small)
+        return replace(self, features=cache(self.features), small=small)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,11 +116,8 @@ class Index:
     def _gathered(self, rows: NDArray[np.intp], out: Half, *, pooled: bool) -> Half:
         for shard in self.shards:
             here = np.flatnonzero((rows >= shard.first) & (rows < shard.first + len(shard)))
-            if len(here) == 0:
-                continue
-            held = shard.pooled if pooled else shard.frames
-            if held is not None:
-                out[here] = held[rows[here] - shard.first]
+            if len(here):
+                shard.read(rows[here] - shard.first, out, here, pooled=pooled)
         return out
 
 
@@ -165,10 +170,14 @@ def _read(store: Store, manifest: Manifest) -> Index:
         if entry.coarse is not None and basis is not None:
             steps = (settings.frames + 1) // 2
             open_small = partial(read_coarse, store, entry.coarse, steps, basis.shape[1])
+        read: Any
         if store.folder is None:  # fetched once; a local file is mapped in no time
             open_features = cache(open_features)
             open_small = None if open_small is None else cache(open_small)
-        shards.append(Shard(first, len(frames), open_features, open_small))
+            read = partial(_taken, open_features)
+        else:
+            read = RowReader(store.folder / entry.features)
+        shards.append(Shard(first, len(frames), open_features, read, open_small))
         first += len(frames)
     arrays: dict[str, Any] = {
         name: np.concatenate(columns[name] or [np.zeros(0)]).astype(kind, copy=False)
@@ -176,3 +185,17 @@ def _read(store: Store, manifest: Manifest) -> Index:
     }
     sources = tuple(read_sources(store, manifest))
     return Index(store.place, settings, sources, **arrays, shards=tuple(shards), basis=basis)
+
+
+def _taken(
+    features: Callable[[], tuple[Half, Half | None]],
+    rows: NDArray[np.intp],
+    out: Half,
+    places: NDArray[np.intp],
+    *,
+    pooled: bool,
+) -> None:
+    """Some rows of features that are in memory."""
+    held = features()[int(pooled)]
+    assert held is not None
+    out[places] = held[rows]

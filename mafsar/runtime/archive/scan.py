@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,22 +73,6 @@ def scan_index(
     return Scan(np.arange(total), best, score, distance)
 
 
-def scan_rows(index: Index, scorer: BankScorer, rows: NDArray[np.intp]) -> Scan:
-    """The best class of some rows, ascending."""
-    best, score = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.float32)
-    distance = np.zeros(len(rows), np.float32)
-    for first in range(0, len(rows), CHUNK):
-        here = slice(first, first + CHUNK)
-        frames = index.frames(rows[here])
-        pooled = index.pooled(rows[here]) if scorer.needs_pooled else None
-        found = scorer.scores(frames, pooled)
-        winner = found.fused.argmax(axis=1)
-        each = np.arange(len(frames))
-        best[here], score[here] = winner, found.fused[each, winner]
-        distance[here] = found.distances[each, winner]
-    return Scan(rows, best, score, distance)
-
-
 def in_chunks(
     index: Index,
     work: Callable[[Shard, int, int], None],
@@ -109,7 +92,7 @@ def in_chunks(
     """
     jobs = [
         (shard, first, min(first + chunk, len(shard)))
-        for shard in map(_kept_open, index.shards)
+        for shard in (each.kept_open() for each in index.shards)
         for first in range(0, len(shard), chunk)
     ]
     jobs.reverse()
@@ -129,12 +112,6 @@ def in_chunks(
         finally:
             for _, left in waiting:
                 left.cancel()
-
-
-def _kept_open(shard: Shard) -> Shard:
-    """A shard that is mapped once, and given back when its last chunk is done."""
-    small = None if shard.small is None else cache(shard.small)
-    return replace(shard, features=cache(shard.features), small=small)
 
 
 @contextmanager

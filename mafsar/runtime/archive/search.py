@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from mafsar.choices import Progress
 from mafsar.runtime.archive.index import Index, Shard
-from mafsar.runtime.archive.scan import CHUNK, Scan, in_chunks, scan_index, scan_rows
+from mafsar.runtime.archive.moments import Moments, moments_of_scan
+from mafsar.runtime.archive.rerank import rerank
+from mafsar.runtime.archive.scan import CHUNK, Scan, in_chunks, scan_index
 from mafsar.runtime.archive.scorer import BankScorer
 from mafsar.runtime.archive.shortlist import shortlist
 from mafsar.runtime.encoder import Float32
@@ -19,8 +21,6 @@ from mafsar.runtime.live.judge import MOVING, doubt, holds
 from mafsar.runtime.live.tracker import Reading, Span, Tracker
 
 SCHEMA = 1
-SAME = 0.5
-"""Two windows of one file show the same moment where they share this part of the shorter one."""
 EXACT = 200_000
 """Windows up to which an index is searched exactly where nothing else is asked."""
 _GAP, _SHORTEST = 1.0, 0.3  # seconds; the defaults of `watch`
@@ -91,8 +91,8 @@ def search_index(
         topk: Moments of each class, at most.
         labels: Classes to look for; None = all. The others are compared with all the same.
         events: Also find events. This computes p_none of every window.
-        exact: Whether all windows are compared with all classes; else those of a shortlist. None =
-            for events, and up to `EXACT` windows.
+        exact: Whether all windows are compared with all classes, as they are for events; else those
+            of a shortlist are, where the index has a small copy. None = up to `EXACT` windows.
         progress: Called with (rows done, rows, "searching").
 
     Yields:
@@ -101,57 +101,44 @@ def search_index(
     numbers = range(len(scorer.bank.labels))
     wanted = numbers if labels is None else [scorer.class_number(label) for label in labels]
     if exact is None:
-        exact = events or len(index) <= EXACT or index.basis is None
-    if exact or index.basis is None:
+        exact = len(index) <= EXACT
+    if exact or events or index.basis is None:
         scan = scan_index(index, scorer, progress=progress)
+        nearest = [moments_of_scan(index, scorer, scan, number, topk) for number in wanted]
     else:
-        scan = scan_rows(index, scorer, shortlist(index, scorer, wanted, topk, progress=progress))
-    yield from best_moments(index, scorer, scan, wanted, topk)
+        shortlists = shortlist(index, scorer, wanted, progress=progress)
+        nearest = rerank(index, scorer, wanted, shortlists, topk)
+    yield from _best_moments(index, scorer, wanted, nearest)
     if events:
         yield from find_events(index, scorer, scan, set(wanted), progress)
 
 
-def best_moments(
-    index: Index, scorer: BankScorer, scan: Scan, wanted: Sequence[int], topk: int
+def _best_moments(
+    index: Index, scorer: BankScorer, wanted: Sequence[int], nearest: Sequence[Moments]
 ) -> Iterator[Found]:
-    """The moments of some classes, class by class, the nearest first."""
-    held: list[tuple[int, NDArray[np.intp]]] = []
-    for number in wanted:
-        held.append((number, _nearest(index, scorer, scan, number, topk)))
-        if sum(len(places) for _, places in held) >= CHUNK:
-            yield from _moments(index, scorer, scan, held)
+    """The moments of some classes, class by class; features of many are read together."""
+    held: list[tuple[int, Moments]] = []
+    for class_index, moments in zip(wanted, nearest, strict=True):
+        held.append((class_index, moments))
+        if sum(len(moments.rows) for _, moments in held) >= CHUNK:
+            yield from _moments(index, scorer, held)
             held = []
-    yield from _moments(index, scorer, scan, held)
-
-
-def _nearest(
-    index: Index, scorer: BankScorer, scan: Scan, class_index: int, topk: int
-) -> NDArray[np.intp]:
-    """Places in a scan of the moments of one class, the nearest first."""
-    own = scorer.own[:, class_index][index.length[scan.rows]]
-    places = np.flatnonzero((scan.best == class_index) & own)
-    places = places[np.argsort(scan.distance[places], kind="stable")]
-    return places[apart(index, scan.rows[places], topk)]
+    yield from _moments(index, scorer, held)
 
 
 def _moments(
-    index: Index,
-    scorer: BankScorer,
-    scan: Scan,
-    nearest: Sequence[tuple[int, NDArray[np.intp]]],
+    index: Index, scorer: BankScorer, held: Sequence[tuple[int, Moments]]
 ) -> Iterator[Found]:
-    """The moments at some places of a scan, by class; their features are read together."""
-    if not nearest:
+    if not held:
         return
-    all_rows = scan.rows[np.concatenate([places for _, places in nearest])]
+    all_rows = np.concatenate([moments.rows for _, moments in held])
     all_frames = index.frames(all_rows).astype(np.float32)
     all_p_none = scorer.p_none(all_frames, index.motion[all_rows])
     at = 0
-    for class_index, places in nearest:
-        parts = scorer.parts(all_frames[at : at + len(places)], class_index)
-        for rank, (place, part) in enumerate(zip(places, parts, strict=True), start=1):
-            row = int(all_rows[at])
-            start, end = _seconds(index, row, part)
+    for class_index, moments in held:
+        parts = scorer.parts(all_frames[at : at + len(moments.rows)], class_index)
+        for place, (row, part) in enumerate(zip(moments.rows, parts, strict=True)):
+            start, end = _seconds(index, int(row), part)
             none = None if all_p_none is None else float(all_p_none[at])
             at += 1
             source = index.sources[index.file[row]]
@@ -159,41 +146,16 @@ def _moments(
                 "moment",
                 scorer.bank.name,
                 scorer.bank.labels[class_index],
-                rank,
+                place + 1,
                 source.name,
                 start,
                 min(end, max(source.record.duration_seconds, start)),
-                float(scan.score[place]),
-                float(scan.distance[place]),
+                float(moments.score[place]),
+                float(moments.distance[place]),
                 none,
                 none is not None and scorer.threshold is not None and none > scorer.threshold,
                 source.record.path,
             )
-
-
-def apart(index: Index, rows: NDArray[np.intp], most: int) -> list[int]:
-    """Which of some rows to keep so that each moment is there once: the first of those that overlap.
-
-    Args:
-        index: The index.
-        rows: Rows, the best first.
-        most: How many to keep, at most.
-
-    Returns:
-        Places in `rows`, ascending.
-    """
-    kept: list[int] = []
-    taken: dict[int, list[tuple[float, float]]] = {}
-    for place, row in enumerate(rows):
-        if len(kept) == most:
-            break
-        start, end = float(index.t_start[row]), float(index.t_end[row])
-        others = taken.setdefault(int(index.file[row]), [])
-        if any(_shared(start, end, *other) >= SAME for other in others):
-            continue
-        others.append((start, end))
-        kept.append(place)
-    return kept
 
 
 def find_events(
@@ -288,12 +250,6 @@ def _seconds(index: Index, row: int, part: NDArray[np.float64]) -> tuple[float, 
     """Begin and end of a part of a window, seconds of the file's clock."""
     start, end = float(index.t_start[row]), float(index.t_end[row])
     return start + float(part[0]) * (end - start), start + float(part[1]) * (end - start)
-
-
-def _shared(start: float, end: float, other_start: float, other_end: float) -> float:
-    """What two spans share, as a part of the shorter one."""
-    shared = min(end, other_end) - max(start, other_start)
-    return shared / max(min(end - start, other_end - other_start), 1e-9)
 
 
 def clock(seconds: float) -> str:

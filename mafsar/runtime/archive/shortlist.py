@@ -16,9 +16,10 @@ from mafsar.runtime.archive.scorer import BankScorer, window_distances
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.scoring.views import Views
 
-LEAST = 2000
-PER_MOMENT = 40
-"""Rows kept for each class: this many for each moment that is asked for, and at least `LEAST`."""
+MOST = 40_000
+"""Rows kept for each class, at most,"""
+PAIRS = 4_000_000
+"""and for all classes together: they are held in memory, eight bytes each and twice as many."""
 _CHUNK = 2048
 
 
@@ -26,38 +27,38 @@ def shortlist(
     index: Index,
     scorer: BankScorer,
     wanted: Sequence[int],
-    topk: int,
     *,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> NDArray[np.intp]:
-    """The rows that are nearest to each class in the small copy, ascending.
+) -> list[NDArray[np.intp]]:
+    """The rows that are nearest to each class in the small copy.
 
     Args:
         index: An index with a small copy.
         scorer: The bank.
         wanted: Classes to look for.
-        topk: Moments of each class that are asked for.
-        workers: Threads; None = one per core.
+        workers: Threads; None = one per core. They do not change what is found.
         progress: Called with (rows done, rows, "searching").
+
+    Returns:
+        Rows of each class, the nearest first; only such as have a length that the class is judged at.
     """
     assert index.basis is not None
-    views, prototypes = coarse_classes(scorer, index.basis)
-    kept = _Nearest(len(wanted), max(LEAST, PER_MOMENT * topk))
     columns = np.array(wanted, np.intp)
-    wanted_prototypes = prototypes[columns]
+    views, prototypes = coarse_classes(scorer, index.basis)
+    prototypes = prototypes[columns]
+    nearest = Nearest(len(wanted), max(1, min(MOST, PAIRS // max(len(wanted), 1))))
 
     def work(shard: Shard, first: int, last: int) -> None:
         assert shard.coarse is not None
-        small = shard.coarse[first:last]
-        found = window_distances(views, wanted_prototypes, small, scorer.scoring)
+        found = window_distances(views, prototypes, shard.coarse[first:last], scorer.scoring)
         found = found.astype(np.float32, copy=False)
-        rows = np.arange(shard.first + first, shard.first + last)
-        found[~scorer.own[:, columns][index.length[rows]]] = np.inf
-        kept.add(rows, found)
+        here = slice(shard.first + first, shard.first + last)
+        found[~scorer.own[:, columns][index.length[here]]] = np.inf
+        nearest.add(here.start, found)
 
     in_chunks(index, work, chunk=_CHUNK, workers=workers, progress=progress)
-    return kept.rows()
+    return nearest.rows()
 
 
 def coarse_classes(scorer: BankScorer, basis: Float32) -> tuple[Views, Float32]:
@@ -74,8 +75,11 @@ def coarse_classes(scorer: BankScorer, basis: Float32) -> tuple[Views, Float32]:
     return views, scorer.prototypes_of(views, coarsen(scorer.support, basis))
 
 
-class _Nearest:
+class Nearest:
     """The rows of the smallest distances to each class, from chunks in any order.
+
+    A distance and its row are held as one integer: the distance in the upper 32 bits, so that integers
+    are sorted as distances are, and equal distances by their rows whatever the order of the chunks.
 
     Args:
         classes: C.
@@ -84,37 +88,48 @@ class _Nearest:
 
     def __init__(self, classes: int, most: int) -> None:
         self._most = most
-        self._bound = np.full(classes, np.inf, np.float32)
-        self._held: list[list[tuple[NDArray[np.intp], Float32]]] = [[] for _ in range(classes)]
+        self._bound = np.full(classes, _FARTHEST, np.uint64)
+        self._held: list[list[NDArray[np.uint64]]] = [[] for _ in range(classes)]
         self._count = [0] * classes
         self._lock = threading.Lock()
 
-    def add(self, rows: NDArray[np.intp], distances: Float32) -> None:
-        """Takes rows, (n,), and their distances, (n, C)."""
-        inside = distances < self._bound  # a bound that is too wide by now only costs memory
-        for number in np.flatnonzero(inside.any(axis=0)):
-            chosen = np.flatnonzero(inside[:, number])
+    def add(self, first: int, distances: Float32) -> None:
+        """Takes the distances, (n, C), of n rows that follow each other; infinite ones are left out."""
+        rows = np.arange(first, first + len(distances), dtype=np.uint64)
+        keys = _sortable(distances.T) << np.uint64(32) | rows
+        for number, (each, bound) in enumerate(zip(keys, self._bound.copy(), strict=True)):
+            inside = each[each < bound]  # a bound that is too wide by now only costs memory
+            if len(inside) == 0:
+                continue
             with self._lock:
-                self._held[number].append((rows[chosen], distances[chosen, number]))
-                self._count[number] += len(chosen)
-                if self._count[number] >= 4 * self._most:
-                    self._shrink(int(number))
+                self._held[number].append(inside)
+                self._count[number] += len(inside)
+                if self._count[number] >= 2 * self._most:
+                    self._shrink(number)
 
-    def rows(self) -> NDArray[np.intp]:
-        """The rows of all classes, ascending, each once."""
+    def rows(self) -> list[NDArray[np.intp]]:
+        """The rows of each class, the nearest first."""
+        found = []
         for number in range(len(self._held)):
             self._shrink(number)
-        parts = [rows for held in self._held for rows, _ in held]
-        return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.intp)
+            keys = np.sort(np.concatenate([*self._held[number], np.zeros(0, np.uint64)]))
+            found.append((keys & np.uint64(0xFFFFFFFF)).astype(np.intp))
+        return found
 
     def _shrink(self, number: int) -> None:
-        if not self._held[number]:
-            return
-        rows = np.concatenate([part for part, _ in self._held[number]])
-        distances = np.concatenate([part for _, part in self._held[number]])
-        # Equal distances are told apart by the row, so that the order of the chunks does not count.
-        order = np.lexsort((rows, distances))[: self._most]
-        self._held[number] = [(rows[order], distances[order])]
-        self._count[number] = len(order)
-        if len(order) == self._most:
-            self._bound[number] = np.nextafter(distances[order[-1]], np.float32(np.inf))
+        if self._count[number] > self._most:
+            keys = np.concatenate(self._held[number])
+            keys.partition(self._most)
+            self._bound[number] = keys[self._most]
+            self._held[number] = [keys[: self._most].copy()]
+            self._count[number] = self._most
+
+
+def _sortable(values: Float32) -> NDArray[np.uint64]:
+    """Integers of 32 bits that are sorted as the numbers are."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    negative = bits >> np.uint32(31) != 0
+    return np.where(negative, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+
+
+_FARTHEST = _sortable(np.array([np.inf], np.float32))[0] << np.uint64(32)

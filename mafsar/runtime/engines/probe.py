@@ -38,17 +38,17 @@ def read_probe(bundle: Bundle) -> dict[str, NDArray[Any]]:
 def check_probe(
     encoder: Encoder,
     bundle: Bundle,
-    batches: tuple[int, int],
+    batches: Sequence[int],
     *,
     limit: float,
     again: Sequence[object],
 ) -> Parity:
-    """Compares an encoder with the probe's reference, in batches of two sizes.
+    """Compares an encoder with the probe's reference, in batches of some sizes.
 
     Args:
         encoder: The encoder to check, on its device.
         bundle: Its bundle.
-        batches: Two numbers of clips per call.
+        batches: Numbers of clips per call; the probe is repeated where it has fewer.
         limit: Smallest cosine that was accepted when the engine was built. The lower of it and the
             precision's own limit counts.
         again: How to build the encoder's files again, as parts of a message.
@@ -64,20 +64,22 @@ def check_probe(
     worst = Parity()
     for branch in branches:
         for batch in batches:
+            clips = np.arange(max(batch, len(probe["frames"]))) % len(probe["frames"])
             parts = []
-            for start in range(0, len(probe["frames"]), batch):
-                frames = probe["frames"][start : start + batch]
+            for start in range(0, len(clips), batch):
+                some = clips[start : start + batch]
+                frames = probe["frames"][some]
                 if branch == "query":
                     parts.append(encoder.encode_query(frames))
                 else:
-                    text = probe["class_text"][probe["owners"][start : start + batch]]
+                    text = probe["class_text"][probe["owners"][some]]
                     parts.append(encoder.encode_support(frames, text))
             found = {
                 "features": np.concatenate([part.frames for part in parts]),
                 "pooled": np.concatenate([part.pooled for part in parts]),
             }
             for name, values in found.items():
-                worst = worst.worse(compare(probe[f"{branch}/{name}"], values))
+                worst = worst.worse(compare(probe[f"{branch}/{name}"][clips], values))
     limit = min(LIMITS[encoder.precision], limit)
     if not worst.min_cosine >= limit:
         raise MismatchError(

@@ -293,13 +293,11 @@ def engine_hint(bundle: Path, entry: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _probe_batches(buckets: Sequence[int]) -> tuple[int, int]:
-    """Two batch sizes for the probe: one that fills the first bucket, one that pads a bucket."""
+def _probe_batches(buckets: Sequence[int]) -> tuple[int, ...]:
+    """Batch sizes for the probe: one that fills each bucket, and one that is padded to the second."""
     first, *others = sorted(buckets)
-    if not others:
-        return first, max(1, first - 1)
-    padded = others[0] - 1
-    return first, padded if padded > first else others[0]
+    padded = others[0] - 1 if others else first - 1
+    return tuple(dict.fromkeys((first, *others, max(padded, 1))))
 
 
 def _passed(record: Path, sha256: str, on: str) -> bool:
@@ -351,7 +349,8 @@ def trt_missing(bundle: Bundle, device: str, precision: str) -> Message | None:
     Returns:
         The reason, with the command that adds an engine; empty if there is no GPU.
     """
-    capability = None if device == "cpu" else compute_capability()
+    index = int(device.partition(":")[2] or 0)
+    capability = None if device == "cpu" else compute_capability(index)
     if capability is None:
         return Message.of()
     engines = bundle.manifest.get("engines", {}).values()

@@ -316,13 +316,14 @@ def test_another_device_runs_the_probe_again(bundle: Path, device: Device) -> No
         assert json.loads(car.read_text())["verified_on"] == name
 
 
-@pytest.mark.parametrize("buckets", [(1,), (8,), (1, 4), (1, 8, 32), (4, 16)])
-def test_the_probe_covers_two_batch_sizes_and_padding(buckets: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("buckets", [(1,), (8,), (1, 4), (1, 32), (1, 64), (1, 8, 32), (4, 16)])
+def test_the_probe_covers_every_batch_size_and_padding(buckets: tuple[int, ...]) -> None:
     runs = set()
     for batch in trt_encoder._probe_batches(buckets):
-        for start in range(0, 16, batch):  # the probe's clips
-            runs |= set(plan_batches(min(batch, 16 - start), buckets))
-    assert {bucket for _, bucket in runs} == set(buckets[:2])
+        clips = max(batch, 16)  # the probe has 16 and is repeated
+        for start in range(0, clips, batch):
+            runs |= set(plan_batches(min(batch, clips - start), buckets))
+    assert {bucket for _, bucket in runs} == set(buckets)
     assert buckets == (1,) or any(taken < bucket for taken, bucket in runs)
 
 

@@ -281,6 +281,13 @@ def test_opcheck(generator, dtype):
     )
 
 
+def test_opcheck_of_the_twin(generator):
+    """Which takes more than 32 frames, and keeps to no strides of its input."""
+    tensors = inputs(generator, 2, 33, 2, 16, 5)
+    tensors[0] = tensors[0].transpose(0, 1).contiguous().transpose(0, 1)
+    torch.library.opcheck(torch.ops.mafsar.temporal_adapter.default, (*tensors, 2, 1e-5))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compiles_in_one_graph(generator):
     tensors = [x.float() for x in inputs(generator, 2, 8, 2, 16, 5)]

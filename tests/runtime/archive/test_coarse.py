@@ -11,11 +11,12 @@ import pytest
 
 import mafsar
 from mafsar.runtime.archive import coarse
+from mafsar.runtime.archive import rerank as rerank_module
 from mafsar.runtime.archive.index import Index, open_index
-from mafsar.runtime.archive.scan import scan_index
-from mafsar.runtime.archive.scorer import BankScorer
+from mafsar.runtime.archive.rerank import rerank
+from mafsar.runtime.archive.scorer import BankScorer, window_distances
 from mafsar.runtime.archive.search import search_index
-from mafsar.runtime.archive.shortlist import coarse_classes, shortlist
+from mafsar.runtime.archive.shortlist import Nearest, coarse_classes, shortlist
 from mafsar.runtime.scoring.views import Views
 from mafsar.video import write_video
 from tests.restatements import views as restated
@@ -93,27 +94,95 @@ def test_the_small_copy_tells_a_clip_from_its_reverse(archive: tuple[mafsar.Bank
     assert (there[each, bank.class_index] < back[each, bank.class_index]).all()
 
 
+def by_loops(
+    bank: mafsar.Bank, index: Index, scorer: BankScorer
+) -> tuple[np.ndarray, list[list[int]]]:
+    """Distances of all rows to all classes, in float64 loops; rows of each class, the nearest first."""
+    clips, owners = bank.query.astype(np.float64).tolist(), bank.class_index.tolist()
+    frames = index.frames(np.arange(len(index))).astype(np.float64).tolist()
+    lam = scorer.scoring.lam
+    distances = np.array(
+        [
+            restated.distances(each, clips, clips, owners, w=0.5, metric="otam", lam=lam)
+            for each in frames
+        ]
+    )
+    mine = [
+        (distances.argmin(axis=1) == number) & scorer.own[:, number][index.length]
+        for number in range(len(bank.labels))
+    ]
+    nearest = [
+        sorted(np.flatnonzero(rows).tolist(), key=lambda row: distances[row, number])
+        for number, rows in enumerate(mine)
+    ]
+    return distances, nearest
+
+
 def test_a_shortlist_finds_what_the_exact_search_finds(
     archive: tuple[mafsar.Bank, Index], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bank, index = archive
     scorer = BankScorer(bank, index)
-    monkeypatch.setattr("mafsar.runtime.archive.shortlist.LEAST", 20)
+    monkeypatch.setattr("mafsar.runtime.archive.shortlist.MOST", 20)
     monkeypatch.setattr("mafsar.runtime.archive.shortlist._CHUNK", 7)
-    rows = shortlist(index, scorer, [0, 1], 2, workers=2)
-    assert len(rows) < len(index)
-    assert (np.diff(rows) > 0).all()
-    assert (shortlist(index, scorer, [0, 1], 2, workers=1) == rows).all()
-    scan = scan_index(index, scorer)
-    for number in range(2):
-        own = scorer.own[:, number][index.length]
-        candidates = np.flatnonzero((scan.best == number) & own)
-        nearest = candidates[np.argsort(scan.distance[candidates])][:5]
-        assert set(nearest) <= set(rows)
+    shortlists = shortlist(index, scorer, [0, 1], workers=2)
+    again = shortlist(index, scorer, [0, 1], workers=1)
+    _, nearest = by_loops(bank, index, scorer)
+    for rows, same, expected in zip(shortlists, again, nearest, strict=True):
+        assert len(rows) == len(set(rows)) == 20 < len(index)
+        assert rows.tolist() == same.tolist()
+        assert set(expected[:5]) <= set(rows)
     exact = [each.to_json() for each in search_index(index, scorer, topk=2, exact=True)]
     fast = [each.to_json() for each in search_index(index, scorer, topk=2, exact=False)]
     assert fast == exact
     assert exact
+
+
+def test_a_class_looks_on_until_twice_as_many_rows_change_nothing(
+    archive: tuple[mafsar.Bank, Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank, index = archive
+    scorer = BankScorer(bank, index)
+    monkeypatch.setattr(rerank_module, "FIRST", 4)
+    monkeypatch.setattr(rerank_module, "PER_MOMENT", 2)
+    compared: list[int] = []
+
+    def counted(*arguments: Any) -> np.ndarray:
+        compared.append(len(arguments[2]))
+        return window_distances(*arguments)
+
+    monkeypatch.setattr(rerank_module, "window_distances", counted)
+    distances, nearest = by_loops(bank, index, scorer)
+    for number, mine in enumerate(nearest):
+        own = scorer.own[:, number][index.length]
+        by_distance = np.flatnonzero(own)[distances[own, number].argsort()]
+        (found,) = rerank(index, scorer, [number], [by_distance], 1)
+        assert found.rows.tolist() == mine[:1]
+        assert found.distance == pytest.approx(distances[mine[0], number], abs=2e-4)
+        assert compared == [4, 4]
+        compared.clear()
+        # The nearest row is the seventh: the second look finds it, the third changes nothing.
+        late = np.concatenate([by_distance[1:7], by_distance[:1], by_distance[7:]])
+        (found,) = rerank(index, scorer, [number], [late], 1)
+        assert found.rows.tolist() == mine[:1]
+        assert compared == [4, 4, 8]
+        compared.clear()
+        assert rerank(index, scorer, [number], [late[:0]], 1)[0].rows.tolist() == []
+
+
+def test_threads_do_not_change_what_a_shortlist_holds() -> None:
+    rng = np.random.default_rng(5)
+    distances = rng.integers(-40, 40, (300, 3)).astype(np.float32) / 8  # many are equal
+    distances[rng.random((300, 3)) < 0.2] = np.inf
+    expected = [
+        [row for row in np.lexsort((np.arange(300), column)) if np.isfinite(column[row])][:25]
+        for column in distances.T
+    ]
+    for order in (range(0, 300, 20), range(280, -1, -20)):
+        nearest = Nearest(3, 25)
+        for first in order:
+            nearest.add(first, distances[first : first + 20])
+        assert [rows.tolist() for rows in nearest.rows()] == expected
 
 
 def test_a_small_index_has_no_small_copy(

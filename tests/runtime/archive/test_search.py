@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import mafsar
 from mafsar.choices import NonePrior
 from mafsar.errors import InputError, MismatchError
 from mafsar.runtime.archive.index import Index, open_index
-from mafsar.runtime.archive.scan import scan_index, scan_rows
+from mafsar.runtime.archive.moments import Apart, moments_of_scan
+from mafsar.runtime.archive.rerank import rerank
+from mafsar.runtime.archive.scan import scan_index
 from mafsar.runtime.archive.scorer import BankScorer, ScoringChoice
-from mafsar.runtime.archive.search import apart, search_index
+from mafsar.runtime.archive.search import search_index
 from mafsar.runtime.archive.settings import IndexSettings
 from mafsar.runtime.engines.negatives import write_negatives
 from mafsar.runtime.live.motion import Moves
@@ -72,10 +75,6 @@ def test_distances_and_shares_are_those_of_float64(archive: tuple[mafsar.Bank, I
         assert scan.best[row] == expected.argmin()
         assert scan.distance[row] == pytest.approx(expected.min(), abs=2e-4)
         assert scan.score[row] == pytest.approx(1 / shares.sum(), abs=2e-3)
-    some = np.array([1, 4, 7])
-    part = scan_rows(index, scorer, some)
-    assert np.allclose(part.distance, scan.distance[some], atol=1e-5)
-    assert (part.best == scan.best[some]).all()
 
 
 def test_moments_are_what_match_says_of_the_window(
@@ -156,12 +155,17 @@ def test_class_names_count_as_in_match(archive: tuple[mafsar.Bank, Index], knowi
     (answer,) = matcher.answer_clips([clip])
     assert answer.topk[0].label == worded.labels[scan.best[row]]
     assert answer.score == pytest.approx(float(scan.score[row]), abs=0.02)
+    own = [np.flatnonzero(scorer.own[:, number][index.length]) for number in range(3)]
+    for number, moments in enumerate(rerank(index, scorer, range(3), own, 5)):
+        expected = moments_of_scan(index, scorer, scan, number, 5)
+        assert moments.rows.tolist() == expected.rows.tolist()
+        assert moments.score == pytest.approx(expected.score, abs=1e-6)
 
 
 def test_one_moment_counts_once(archive: tuple[mafsar.Bank, Index]) -> None:
     bank, index = archive
     rows = np.arange(len(index))
-    kept = rows[apart(index, rows, len(index))]
+    kept = rows[Apart(index, len(index)).keep(rows)]
     for k, row in enumerate(kept):
         for other in kept[:k]:
             if index.file[row] != index.file[other]:
@@ -171,7 +175,7 @@ def test_one_moment_counts_once(archive: tuple[mafsar.Bank, Index]) -> None:
             )
             shorter = min(index.t_end[[row, other]] - index.t_start[[row, other]])
             assert shared < 0.5 * shorter
-    assert len(apart(index, rows, 2)) == 2
+    assert len(Apart(index, 2).keep(rows)) == 2
     wanted = list(search_index(index, BankScorer(bank, index), topk=2, labels=["b"]))
     assert {each.label for each in wanted} == {"b"}
     assert [each.rank for each in wanted] == list(range(1, len(wanted) + 1))
@@ -205,3 +209,21 @@ def test_a_bank_of_another_model_or_picture_is_refused(
     )
     with pytest.raises(MismatchError, match="geometry"):
         BankScorer(padded, index)
+
+
+def test_rows_are_read_as_they_are_mapped(archive: tuple[mafsar.Bank, Index]) -> None:
+    _, index = archive
+    mapped = np.concatenate([shard.frames for shard in index.shards])
+    for rows in ([], [0], [3, 4, 5, 9], [len(index) - 1, 2, 2, 1, 7, 8], list(range(len(index)))):
+        found = index.frames(np.array(rows, np.intp))
+        assert found.dtype == np.float16
+        assert (found == mapped[np.array(rows, np.intp)]).all()
+
+
+def test_a_file_that_ends_too_early_is_said(archive: tuple[mafsar.Bank, Index]) -> None:
+    _, index = archive
+    index.frames(np.array([0]))
+    (path,) = Path(index.place).glob("features-*.arrow")
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(mafsar.InputError, match=r"features-.*ends too early; make the index again"):
+        index.frames(np.arange(len(index)))
