@@ -117,6 +117,7 @@ def index(
             heard=_print_file if json_lines else None,
             progress=bar,
             run=None if ray is None else _on_ray(ray, encoder, choice, workers),
+            waiting=lambda: voice.note(f"waiting for another process that changes {out}"),
         )
     _finish(report, out, json_lines=json_lines, skip_bad=skip_bad)
 

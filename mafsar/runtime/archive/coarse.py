@@ -40,7 +40,7 @@ def add_coarse(store: Store, manifest: Manifest) -> Manifest:
     Returns:
         The manifest that names the copies.
     """
-    if manifest.windows < FROM_WINDOWS:
+    if manifest.basis is None and manifest.windows < FROM_WINDOWS:
         return manifest
     shards = list(manifest.shards)
     if manifest.basis is None:
@@ -58,7 +58,7 @@ def add_coarse(store: Store, manifest: Manifest) -> Manifest:
                     for first in range(0, len(frames), _CHUNK)
                 ]
             )
-            name = f"coarse-{number:05d}.arrow"
+            name = shard.features.replace("features", "coarse")
             store.write(name, _buffer(small.astype(np.float16)))
             shards[number] = replace(shard, coarse=name)
     return replace(manifest, shards=tuple(shards))

@@ -38,6 +38,10 @@ _AHEAD = 2  # batches that are decoded ahead of the encoder
 ItemT = TypeVar("ItemT")
 
 
+class StoppedError(Exception):
+    """Raised in the threads of a build that has ended early; nobody sees it."""
+
+
 @dataclass
 class FileFacts:
     """What reading a file tells beside its windows; complete when they have ended."""
@@ -74,12 +78,19 @@ class FileEncoder:
         several = self.encoder.device == "cpu" and self.encoder.engine == "onnx"
         self._turn: Any = nullcontext() if several else threading.Lock()
 
-    def __call__(self, path: str) -> FileRecord:
+    def __call__(self, path: str, stopped: threading.Event | None = None) -> FileRecord:
         """The record of a file, which is encoded unless its content was before.
 
         Args:
             path: The file or frame folder.
+            stopped: Ends the work before the next batch when it is set.
+
+        Raises:
+            StoppedError: It was set.
         """
+        stopped = stopped or threading.Event()
+        if stopped.is_set():
+            raise StoppedError
         found = self.recall(path)
         if found is not None:
             return found
@@ -87,12 +98,14 @@ class FileEncoder:
         try:
             with clip_errors(path):
                 content = content_sha256(path)
-            if content in self._by_content:
-                return self._by_content[content]
             part = FileRecord(content, *state, path)
-            if self.store.exists(f"{part.name}.parquet"):
-                return read_record(self.store, f"{content}.parquet")
-            return self._encode(part)
+            same = self._by_content.get(content)
+            if same is None and self.store.exists(f"{part.name}.parquet"):
+                same = read_record(self.store, f"{content}.parquet")
+            if same is not None:  # the content is known of another path, or of another time
+                size_bytes, modified_ns = state
+                return replace(same, path=path, size_bytes=size_bytes, modified_ns=modified_ns)
+            return self._encode(part, stopped)
         except MafsarError as error:
             return FileRecord("", *state, path, error=str(error))
 
@@ -100,9 +113,9 @@ class FileEncoder:
         """The record of a file that has not changed since it was encoded; None without one."""
         return self._by_state.get((path, *file_state(path)))
 
-    def _encode(self, part: FileRecord) -> FileRecord:
+    def _encode(self, part: FileRecord, stopped: threading.Event) -> FileRecord:
         facts = FileFacts()
-        windows = self._windows(Path(part.path), facts)
+        windows = self._windows(Path(part.path), facts, stopped)
         record = replace(
             part,
             duration_seconds=facts.duration_seconds,
@@ -113,11 +126,12 @@ class FileEncoder:
         write_part(self.store, self.settings, record, windows)
         return record
 
-    def _windows(self, path: Path, facts: FileFacts) -> Windows:
+    def _windows(self, path: Path, facts: FileFacts, stopped: threading.Event) -> Windows:
         rows: list[Windows] = []
-        batches = ahead(_batches(file_windows(path, self.settings, facts), BATCH), _AHEAD)
+        windows = _until(stopped, file_windows(path, self.settings, facts))
+        batches = ahead(_batches(windows, BATCH), _AHEAD)
         with closing(batches):
-            for batch in batches:
+            for batch in _until(stopped, batches):
                 rows.append(self._encode_batch(batch, str(path)))
         lengths = np.concatenate([row.length for row in rows]) if rows else np.zeros(0, np.int8)
         missing = sorted(set(range(len(self.settings.lengths))) - set(lengths.tolist()))
@@ -208,6 +222,14 @@ def _note(source: OpenSource, facts: FileFacts) -> None:
     facts.duration_seconds = float(source.end())
     facts.fps = source.fps
     facts.repairs = tuple(source.repairs())
+
+
+def _until(stopped: threading.Event, items: Iterable[ItemT]) -> Iterator[ItemT]:
+    """The items of an iterator, until something has happened."""
+    for item in items:
+        if stopped.is_set():
+            raise StoppedError
+        yield item
 
 
 def _batches(windows: Iterable[Window], size: int) -> Iterator[list[Window]]:

@@ -131,17 +131,24 @@ def open_index(place: str | Path) -> Index:
         MissingError: There is none.
         InputError: It is damaged, or not finished.
     """
-    store = Store(place)
+    return _open(Store(place), again=True)
+
+
+def _open(store: Store, *, again: bool) -> Index:
     manifest = read_manifest(store)
     if not manifest.complete:
-        raise InputError(f"{place}: not finished; run its mafsar index command again to go on")
+        raise InputError(
+            f"{store.place}: not finished; run its mafsar index command again to go on"
+        )
     try:
         return _read(store, manifest)
     except (OSError, ValueError, KeyError) as error:
+        if again and read_manifest(store) != manifest:  # changed meanwhile: its files may be gone
+            return _open(store, again=False)
         if isinstance(error, InputError):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{place}: damaged index ({reason}); make it again") from error
+        raise InputError(f"{store.place}: damaged index ({reason}); make it again") from error
 
 
 def _read(store: Store, manifest: Manifest) -> Index:
@@ -153,6 +160,7 @@ def _read(store: Store, manifest: Manifest) -> Index:
     shards: list[Shard] = []
     first = 0
     settings = manifest.settings
+    sources = tuple(read_sources(store, manifest))
     basis = None if manifest.basis is None else read_basis(store, manifest.basis)
     for entry in manifest.shards:
         with store.open(entry.table) as file:
@@ -183,7 +191,6 @@ def _read(store: Store, manifest: Manifest) -> Index:
         name: np.concatenate(columns[name] or [np.zeros(0)]).astype(kind, copy=False)
         for name, kind in zip(names, kinds, strict=True)
     }
-    sources = tuple(read_sources(store, manifest))
     return Index(store.place, settings, sources, **arrays, shards=tuple(shards), basis=basis)
 
 

@@ -180,11 +180,12 @@ def read_sources(store: Store, manifest: Manifest) -> list[Source]:
     return found
 
 
+def as_text(name: str) -> str:
+    """A name without the surrogates that stand for bytes of file names that are no text."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _textual(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without the surrogates that stand for bytes of file names that are no text."""
     return {
-        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        if isinstance(value, str)
-        else value
-        for name, value in row.items()
+        name: as_text(value) if isinstance(value, str) else value for name, value in row.items()
     }

@@ -96,14 +96,17 @@ class Windows:
 
     def cut(self, first: int, last: int) -> Windows:
         """Rows first … last − 1."""
-        pooled = None if self.pooled is None else self.pooled[first:last]
+        return self.taken(slice(first, last))
+
+    def taken(self, rows: slice | NDArray[np.intp]) -> Windows:
+        """Some rows."""
         return Windows(
-            self.t_start[first:last],
-            self.t_end[first:last],
-            self.length[first:last],
-            self.motion[first:last],
-            self.frames[first:last],
-            pooled,
+            self.t_start[rows],
+            self.t_end[rows],
+            self.length[rows],
+            self.motion[rows],
+            self.frames[rows],
+            None if self.pooled is None else self.pooled[rows],
         )
 
 

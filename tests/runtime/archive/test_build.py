@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +19,16 @@ import pytest
 from pyarrow import parquet
 
 from mafsar.errors import InputError, MismatchError, MissingError
-from mafsar.runtime.archive.index import open_index
+from mafsar.files import locked
+from mafsar.runtime.archive import coarse
+from mafsar.runtime.archive.index import Index, open_index
+from mafsar.runtime.archive.manifest import Manifest, read_manifest
 from mafsar.runtime.archive.parts import PARTS
 from mafsar.runtime.archive.settings import IndexSettings
 from mafsar.runtime.archive.store import Store
-from mafsar.video import load_clip
+from mafsar.runtime.live.windows import name_windows
+from mafsar.video import Geometry, load_clip, write_video
+from tests.runtime.archive.conftest import FPS, moving
 
 HALF_STEP = 2.0**-11  # of float16, relative
 
@@ -141,6 +147,154 @@ def test_a_finished_index_takes_what_is_new_and_encodes_nothing_twice(
     fresh = build(place, films / "short.mp4", overwrite=True)
     assert fresh.windows == 2
     assert len(list(place.glob("*.arrow"))) == 1
+
+
+def rows_of(index: Index) -> dict[str, list[tuple[float, float, bytes]]]:
+    """Times and features of the windows of each file that has some."""
+    found: dict[str, list[tuple[float, float, bytes]]] = {}
+    frames = index.frames(np.arange(len(index)))
+    for row, number in enumerate(index.file):
+        what = float(index.t_start[row]), float(index.t_end[row]), frames[row].tobytes()
+        found.setdefault(index.sources[number].name, []).append(what)
+    return found
+
+
+def test_a_file_that_comes_back_with_other_content_supersedes_the_old_one(
+    films: Path, tmp_path: Path, build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coarse, "FROM_WINDOWS", 30)
+    place, first, last = tmp_path / "index", films / "a-copy.mp4", films / "long.mp4"
+    shutil.copy(films / "middle.mp4", first)
+    (films / "a-broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(100))
+    build(place, films)
+    build(place, films, resume=True)  # nothing is new
+    before = open_index(place)
+    assert before.basis is not None
+    held = rows_of(before)
+    # One can be read now; of two with one content, the first, whose name stood for both, has other
+    # content; one has become shorter.
+    for seed, (path, seconds) in enumerate(
+        {films / "a-broken.mp4": 1.5, first: 2.0, last: 1.0}.items()
+    ):
+        write_video(path, moving(20 + seed, seconds), FPS)
+    report = build(place, films, resume=True)
+    assert (report.new, report.failed) == (3, ())
+    after = open_index(place)
+    build(tmp_path / "whole", films)
+    assert rows_of(after) == rows_of(open_index(tmp_path / "whole"))
+    assert len(after) == report.windows < 30
+    assert all(each.coarse is not None and len(each.coarse) == len(each) for each in after.shards)
+    names = [each.name for each in after.sources]
+    assert names == [each.name for each in before.sources]
+    table = parquet.read_table(place / read_manifest(Store(place)).shards[0].table).to_pylist()
+    assert all(names[row["file"]] == row["source"] for row in table)
+    # A search that had begun before goes on in the old files; the next call removes them.
+    assert rows_of(before) == held
+    build(place, films, resume=True)
+    manifest = read_manifest(Store(place))
+    shards = [(each.table, each.features, each.coarse) for each in manifest.shards]
+    named = {"index.json", manifest.sources, manifest.basis, *(x for each in shards for x in each)}
+    assert set(contents(place)) - named <= {f"sources-{len(shards) + 1:05d}.parquet"}
+    assert rows_of(open_index(place)) == rows_of(after)
+
+
+def test_a_copy_is_known_by_its_own_path(
+    films: Path, tmp_path: Path, build: Callable[..., Any]
+) -> None:
+    shutil.copy(films / "middle.mp4", films / "copy.mp4")
+    report = build(tmp_path / "index", films)
+    assert [each.record.path for each in report.sources] == [each.name for each in report.sources]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_overwriting_an_index_spares_what_others_have_put_there(
+    films: Path, tmp_path: Path, build: Callable[..., Any], remote: bool
+) -> None:
+    place = tmp_path / "index"
+    address = place.as_uri() if remote else place
+    build(address, films)
+    for name in ("my-sales.parquet", "weights.npy", "parts/x.arrow", "windows-1.parquet"):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_bytes(b"mine")
+        before = contents(place) if "/" not in name else None
+        with pytest.raises(InputError, match=f"holds '{name}', which no index has"):
+            build(address, films / "short.mp4", overwrite=True)
+        assert (place / name).read_bytes() == b"mine"
+        assert before is None or contents(place) == before
+        (place / name).unlink()
+        if before is None:
+            (place / "parts").rmdir()
+    build(address, films / "short.mp4", overwrite=True)
+    assert len(contents(place)) == 4
+
+
+def test_a_reader_sees_the_old_or_the_new_index(
+    films: Path, tmp_path: Path, build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "index"
+    for options in ({"resume": True}, {"overwrite": True}):
+        build(place, films / "middle.mp4", overwrite=place.exists())
+        begun = []
+
+        def read(store: Store, begun: list[int] = begun, options: Any = options) -> Manifest:
+            manifest = read_manifest(store)
+            if not begun:  # the index changes just after the reader has seen what it holds
+                begun.append(1)
+                build(place, films / "short.mp4", **options)
+            return manifest
+
+        monkeypatch.setattr("mafsar.runtime.archive.index.read_manifest", read)
+        assert len(open_index(place)) in (2, 11, 13)
+    (place / read_manifest(Store(place)).shards[0].table).unlink()
+    with pytest.raises(InputError, match="damaged index"):
+        open_index(place)
+
+
+def test_an_interrupt_ends_the_files_in_flight_at_their_next_batch(
+    films: Path, tmp_path: Path, build: Callable[..., Any], encoder: Any
+) -> None:
+    small = IndexSettings.of(encoder, name_windows([1.0, 2.0], 4, 0.05), Geometry())
+    encoder.engine, encode = "onnx", encoder.encode_query
+    interrupted = threading.Event()
+    batches: list[int] = []
+
+    def slow(frames: np.ndarray) -> Any:
+        batches.append(len(frames))
+        if len(frames) == 8:  # of the long one: it waits for the interrupt
+            assert interrupted.wait(30)
+            time.sleep(0.05)
+        return encode(frames)
+
+    encoder.encode_query = slow
+
+    def heard(name: str, _record: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt(name)
+
+    with pytest.raises(KeyboardInterrupt, match="short"):
+        build(
+            tmp_path / "index", films / "short.mp4", films / "long.mp4", settings=small, heard=heard
+        )
+    assert batches.count(8) < 10  # of 22
+    assert not list((tmp_path / "index" / PARTS).glob(".*"))
+
+
+def test_it_is_said_that_another_process_holds_the_index(
+    films: Path, tmp_path: Path, build: Callable[..., Any]
+) -> None:
+    place, held, free = tmp_path / "index", threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(place):
+            held.set()
+            free.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(60)
+    assert build(place, films / "short.mp4", waiting=free.set).windows == 2
+    assert free.is_set()
+    other.join()
 
 
 def test_other_settings_and_other_folders_are_refused(
