@@ -99,20 +99,25 @@ def search(
     _say(index, scorers)
     with results_to(out, overwrite=overwrite) as stream:
         outputs = SearchOutputs(stream, json_lines=json_lines, csv_path=csv, overwrite=overwrite)
-        for scorer in scorers:
-            with voice.progress("searching", total=len(index)) as bar:
-                wanted = _of_bank(scorer, scorers, opt.listed(classes))
-                for found in search_index(
-                    index,
-                    scorer,
-                    topk=topk,
-                    labels=wanted,
-                    events=events,
-                    exact=exact or None,
-                    progress=bar,
-                ):
-                    outputs.add(found)
-        outputs.finish(several_banks=len(scorers) > 1)
+        whole = False
+        try:
+            for scorer in scorers:
+                with voice.progress("searching", total=len(index)) as bar:
+                    wanted = _of_bank(scorer, scorers, opt.listed(classes))
+                    for found in search_index(
+                        index,
+                        scorer,
+                        topk=topk,
+                        labels=wanted,
+                        events=events,
+                        exact=exact or None,
+                        progress=bar,
+                    ):
+                        outputs.add(found)
+            whole = True
+        finally:
+            # Also after an interrupt: what is known is not lost.
+            outputs.finish(several_banks=len(scorers) > 1, whole=whole)
     if report is not None:
         _write_report(report, outputs.found, index, scorers)
 

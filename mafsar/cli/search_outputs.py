@@ -43,11 +43,16 @@ class SearchOutputs:
         if self._csv is not None:
             self._csv.write(row | {"none": str(found.none).lower()})
 
-    def finish(self, *, several_banks: bool) -> None:
-        """Closes the CSV, and prints the table unless JSON Lines were asked for."""
+    def finish(self, *, several_banks: bool, whole: bool) -> None:
+        """Closes the CSV, and prints the table unless JSON Lines were asked for.
+
+        Args:
+            several_banks: Whether the table names the bank.
+            whole: Whether the search has come to its end; else an empty table is not printed.
+        """
         if self._csv is not None:
             self._csv.close()
-        if self._json_lines:
+        if self._json_lines or not (whole or self.found):
             return
         from mafsar.runtime.archive.search import clock
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
+from mafsar.errors import InputError
+from mafsar.files import locked
+from mafsar.runtime.archive import search
 from mafsar.runtime.archive.search import clock
 from mafsar.synthetic.clips.render import render_video
 
@@ -82,6 +88,48 @@ def test_files_that_are_gone_have_no_picture(place: Path, tmp_path: Path) -> Non
     page = (tmp_path / "f.html").read_text("utf-8")
     assert "its file is not here" in page
     assert "data:image/jpeg" in page
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (InputError, 1)])
+def test_what_was_found_before_an_interrupt_is_kept(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type, code: int
+) -> None:
+    whole = search.search_index
+
+    def ends_early(*words: Any, **options: Any) -> Iterator[search.Found]:
+        yield next(whole(*words, **options))
+        raise error("no more")
+
+    monkeypatch.setattr(search, "search_index", ends_early)
+    words = ("search", place / "bank.safetensors", place / "index", "--csv", tmp_path / "f.csv")
+    out, err = run(*words, code=code)
+    assert out.count("moment") == 1
+    assert f"wrote {tmp_path / 'f.csv'}" in err
+    with (tmp_path / "f.csv").open(newline="") as file:
+        assert [row["rank"] for row in csv.DictReader(file)] == ["1"]
+
+
+def test_index_says_that_it_waits(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, free = threading.Event(), threading.Event()
+    said: list[str] = []
+
+    def note(text: object, _stream: object = None) -> None:
+        said.append(str(text))
+        if said[-1].startswith("waiting"):
+            free.set()
+
+    def hold() -> None:
+        with locked((place / "index").resolve()):
+            held.set()
+            free.wait(60)
+
+    monkeypatch.setattr("mafsar.cli.voice.note", note)
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(60)
+    run("index", place / "films", "-o", place / "index", code=1)
+    other.join()
+    assert f"waiting for another process that changes {place / 'index'}" in said
 
 
 def test_what_cannot_be_done_is_said(place: Path) -> None:
