@@ -25,11 +25,11 @@ from mafsar.model.names import ADAPTERS_FILE, SHIPPED, graph_file, parse_model_n
 from mafsar.model.open_clip_config import config_of
 from mafsar.runtime.cache.bundles import (
     begun_path,
-    discard_kept,
     find_kept,
     kept_path,
     make_room,
 )
+from mafsar.runtime.cache.room import discard_kept
 from mafsar.runtime.engines.bundle import read_manifest
 
 _NEEDS = ("torch", "open_clip", "onnx", "onnxscript")

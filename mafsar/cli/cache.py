@@ -44,12 +44,14 @@ def clear(
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
-    """Empty the cache of features and bundles; banks are not in it."""
+    """Empty the cache of features, bundles and measured times; banks are not in it."""
     from mafsar.runtime.cache.bundles import clear_kept
     from mafsar.runtime.cache.features import FeatureCache
+    from mafsar.runtime.cache.speeds import clear_measured
 
     with outputs.results_to(out, overwrite=overwrite) as stream:
         removed, bundles = FeatureCache().clear(), clear_kept()
+        clear_measured()
         if json_lines:
             outputs.print_json(stream, _json(removed, bundles))
         else:

@@ -10,12 +10,10 @@ import contextlib
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mafsar.files import file_sha256, is_plain_folder, own_files, own_folders
+from mafsar.files import file_sha256, own_files
 from mafsar.model.names import (
     ADAPTERS_FILE,
     BUNDLE_SUFFIX,
@@ -23,23 +21,17 @@ from mafsar.model.names import (
     given_path,
     parse_model_name,
 )
-from mafsar.runtime.cache.features import CAP_BYTES, FeatureCache, cache_folder
+from mafsar.runtime.cache.features import cache_folder
+from mafsar.runtime.cache.room import (
+    CAP_BYTES,
+    MODELS,
+    OWN_REMAINS,
+    bundle_entries,
+    discard_kept,
+    evict,
+)
 from mafsar.version import __version__
 
-# What `kept_path` and `begun_path` name, the temporary folders beside them that a killed export
-# leaves, and the folders of graphs that OpenVINO compiled.
-_BUNDLE = rf"[\w.-]{{1,40}}-[0-9a-f]{{12}}{re.escape(BUNDLE_SUFFIX)}"
-_BEGUN = rf"\.{_BUNDLE}\.begun"
-_OWN_FOLDER = (
-    rf"{_BUNDLE}|{_BEGUN}|\.({_BUNDLE}|{_BEGUN})\.\d+\.(part|fresh|old)|\.openvino-[0-9a-f]{{32}}"
-)
-_OWN_REMAINS = rf"\.({_BUNDLE}|{_BEGUN})(\.lock|\.\d+\.tokenizer)"
-_OWN_FILE = (
-    r"\.?(bundle\.json|(query|support)-\w+\.onnx|text\.onnx|weights-\w+\.bin|tokenizer\.json|"
-    r"probe\.safetensors|graph\.blob)(\.[\w.-]+\.part)?"
-)
-_OWN_ENGINE = r"\.?[\w-][\w.-]*\.(engine|json)(\.[\w.-]+\.part)?"
-_ENGINES = "engines"
 _RECIPE = 1  # version of the graphs; a change makes new bundles
 
 
@@ -60,7 +52,7 @@ class KeptBundles:
 
 def bundles_folder() -> Path:
     """Where the cache keeps bundles."""
-    return cache_folder() / "models"
+    return cache_folder() / MODELS
 
 
 def kept_path(name: str) -> Path:
@@ -96,23 +88,23 @@ def find_kept(name: str) -> Path | None:
 
 def kept_bundles() -> KeptBundles:
     """The cached bundles; the size includes what interrupted exports left."""
-    found = sorted((used, path, size) for path, used, size in _entries())
-    names = tuple(path.name for _, path, _ in found if not path.name.startswith("."))
-    return KeptBundles(bundles_folder(), names, sum(size for _, _, size in found))
+    found = sorted(bundle_entries(cache_folder()))
+    names = tuple(each.path.name for each in found if not each.path.name.startswith("."))
+    return KeptBundles(bundles_folder(), names, sum(each.size_bytes for each in found))
 
 
 def clear_kept() -> KeptBundles:
     """Removes every bundle and says what there was; other files and links stay."""
     before = kept_bundles()
-    for path, _, _ in list(_entries()):
-        discard_kept(path)
-    for path, _ in own_files(bundles_folder(), _OWN_REMAINS):
+    for entry in list(bundle_entries(cache_folder())):
+        discard_kept(entry.path)
+    for path, _ in own_files(bundles_folder(), OWN_REMAINS):
         path.unlink(missing_ok=True)
     return before
 
 
 def make_room(keep: Path, *, cap_bytes: int = CAP_BYTES) -> list[str]:
-    """Removes the least recently used bundles until features and bundles fit the cap.
+    """Removes the least recently used features and bundles until they fit the cap.
 
     Args:
         keep: A bundle that stays.
@@ -121,28 +113,7 @@ def make_room(keep: Path, *, cap_bytes: int = CAP_BYTES) -> list[str]:
     Returns:
         The names of the removed bundles.
     """
-    total = FeatureCache(cap_bytes=cap_bytes).info().size_bytes + kept_bundles().size_bytes
-    removed = []
-    for _, path, size in sorted((used, path, size) for path, used, size in _entries()):
-        if total <= cap_bytes:
-            break
-        if path != keep:
-            discard_kept(path)
-            total -= size
-            removed.append(path.name)
-    return removed
-
-
-def discard_kept(path: Path) -> None:
-    """Removes the files of one bundle, and its folder where nothing else is in it."""
-    # The manifest goes first: a folder without one is no bundle to anybody.
-    if is_plain_folder(path):
-        (path / MANIFEST).unlink(missing_ok=True)
-    for file, _ in _own_files(path):
-        file.unlink(missing_ok=True)
-    for folder in (*own_folders(path, _ENGINES), path):
-        with contextlib.suppress(OSError):  # not empty, or a link
-            folder.rmdir()
+    return evict(cache_folder(), cap_bytes, [keep])[1]
 
 
 def _identity(name: str) -> str:
@@ -166,21 +137,3 @@ def _identity(name: str) -> str:
             parts["version"] = __version__  # the random weights depend on it
         parts["files"] = [(file.name, file_sha256(file)) for file in files if file.is_file()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _own_files(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yields the files of a bundle's folder that an export writes."""
-    yield from own_files(path, _OWN_FILE)
-    for folder in own_folders(path, _ENGINES):
-        yield from own_files(folder, _OWN_ENGINE)
-
-
-def _entries() -> Iterator[tuple[Path, float, int]]:
-    """Yields folder, time of last use and size; one that vanishes meanwhile is passed over."""
-    for path in own_folders(bundles_folder(), _OWN_FOLDER):
-        try:
-            size = sum(state.st_size for _, state in _own_files(path))
-            manifest = path / MANIFEST
-            yield path, (manifest if manifest.is_file() else path).stat().st_mtime, size
-        except FileNotFoundError:
-            continue

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mafsar.choices import Branch
-from mafsar.files import own_files, own_folders, write_safetensors
+from mafsar.files import write_safetensors
+from mafsar.runtime.cache.room import (
+    CAP_BYTES,
+    FEATURES,
+    bundle_entries,
+    evict,
+    feature_entries,
+)
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.version import __version__
 from mafsar.video import READING_RULES, Geometry
 
-CAP_BYTES = 5 << 30
 _SCHEMA = 2  # from 2 on a key has the hash of the files that made the features
 _KEEP = 0.9  # share of the cap that remains after an eviction
-# An entry is named by the sha256 that is its key; a writer that was killed leaves its `.part`.
-_FOLDER = r"[0-9a-f]{2}"
-_ENTRY = r"[0-9a-f]{62}\.safetensors|\.[0-9a-f]{62}\.safetensors\.\d+-[0-9a-f]{8}\.part"
 _log = logging.getLogger("mafsar")
 Tensors = dict[str, NDArray[Any]]
 
@@ -45,7 +48,8 @@ class CacheInfo:
         path: The folder.
         entries: Number of entries.
         size_bytes: Size of all entries.
-        cap_bytes: Size above which the least recently used entries are removed.
+        cap_bytes: Size of features and bundles together above which the least recently used are
+            removed.
     """
 
     path: Path
@@ -140,10 +144,10 @@ def _key(**parts: Any) -> str:
 
 
 class FeatureCache:
-    """Entries in one folder; above the cap the least recently used are removed."""
+    """Entries in one folder; above the cap the least recently used are removed, bundles too."""
 
     def __init__(self, folder: Path | None = None, *, cap_bytes: int = CAP_BYTES) -> None:
-        self.folder = (cache_folder() if folder is None else folder) / "features"
+        self.folder = (cache_folder() if folder is None else folder) / FEATURES
         self.cap_bytes = cap_bytes
         self._size_bytes: int | None = None  # known from the first write on
         self._writable = True
@@ -180,7 +184,8 @@ class FeatureCache:
             return
         try:
             if self._size_bytes is None:
-                self._size_bytes = sum(size for _, _, size in self._entries())
+                entries = (*feature_entries(cache := self.folder.parent), *bundle_entries(cache))
+                self._size_bytes = sum(entry.size_bytes for entry in entries)
             write_safetensors(path, tensors, {"crc32": _checksum(tensors)})
             self._size_bytes += path.stat().st_size
         except OSError as error:
@@ -199,40 +204,27 @@ class FeatureCache:
 
     def info(self) -> CacheInfo:
         """The number and size of the entries."""
-        sizes = [size for _, _, size in self._entries()]
+        sizes = [entry.size_bytes for entry in feature_entries(self.folder.parent)]
         return CacheInfo(self.folder, len(sizes), sum(sizes), self.cap_bytes)
 
     def clear(self) -> CacheInfo:
         """Removes all entries and says how many there were; other files and links stay."""
         before = self.info()
-        for path, _, _ in list(self._entries()):
-            path.unlink(missing_ok=True)
-        self._size_bytes = 0
+        for entry in list(feature_entries(self.folder.parent)):
+            entry.path.unlink(missing_ok=True)
+        self._size_bytes = None
         return before
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key[2:]}.safetensors"
-
-    def _entries(self) -> Iterator[tuple[Path, float, int]]:
-        """Yields path, time of last use and size of its own files, never through a link."""
-        for folder in own_folders(self.folder, _FOLDER):
-            for path, state in own_files(folder, _ENTRY):
-                yield path, state.st_mtime, state.st_size
 
     def _is_linked(self, path: Path) -> bool:
         """Whether a link leads to an entry: what is behind it is somebody else's."""
         return self.folder.is_symlink() or path.parent.is_symlink() or path.is_symlink()
 
     def _evict(self) -> None:
-        """Removes the least recently used entries until the rest is well below the cap."""
-        entries = sorted(self._entries(), key=lambda entry: entry[1])
-        size = sum(entry[2] for entry in entries)
-        for path, _, size_bytes in entries:
-            if size <= self.cap_bytes * _KEEP:
-                break
-            path.unlink(missing_ok=True)
-            size -= size_bytes
-        self._size_bytes = size
+        """Removes the least recently used features and bundles until the rest is well below the cap."""
+        self._size_bytes, _ = evict(self.folder.parent, self.cap_bytes * _KEEP)
 
 
 def open_cache(cache: FeatureCache | bool) -> FeatureCache | None:

@@ -1,4 +1,7 @@
-"""Times of engines on this machine, as `mafsar bench` measured them; `engine="auto"` reads them."""
+"""Times of engines on this machine, as `mafsar bench` measured them; `engine="auto"` reads them.
+
+Beside them the cache keeps what TensorRT measured while it built engines (`mafsar.export.engines`).
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,15 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mafsar.files import write_text
+from mafsar.files import is_plain_folder, own_files, write_text
 from mafsar.runtime.cache.features import cache_folder
 
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 _MOST = 200  # entries; the oldest are dropped
+# The files, and the `.part` that a killed writer leaves.
+_OWN = r"speeds\.json|\.speeds\.json\.\d+-[0-9a-f]{8}\.part"
+_TIMING = r"(trt|rtx)[\w.+-]*-sm\d+\.timing"
+_OWN_TIMING = rf"{_TIMING}|\.{_TIMING}\.\d+-[0-9a-f]{{8}}\.part"
 
 
 def record_speeds(
@@ -39,6 +46,18 @@ def record_speeds(
 def measured_speeds(weights_sha256: str, precision: str, threads: int) -> dict[str, float]:
     """The milliseconds of `record_speeds` by engine; {} if this was not measured here."""
     return _read().get(_key(weights_sha256, precision, threads), {})
+
+
+def clear_measured() -> None:
+    """Removes what was measured on this machine; other files and links stay."""
+    cache = cache_folder()
+    builds = cache / "tensorrt"
+    # The folder of the whole cache may be a link, to another disk; those in it may not.
+    for path, _ in (*own_files(cache.resolve(), _OWN), *own_files(builds, _OWN_TIMING)):
+        path.unlink(missing_ok=True)
+    if is_plain_folder(builds):
+        with contextlib.suppress(OSError):  # not empty
+            builds.rmdir()
 
 
 def processor_name(info: Path = Path("/proc/cpuinfo")) -> str:

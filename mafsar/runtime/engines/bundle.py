@@ -22,6 +22,7 @@ from mafsar.errors import (
 )
 from mafsar.files import file_sha256
 from mafsar.model.names import BUNDLE_SUFFIX, MANIFEST, SHIPPED_BUNDLE, graph_file, weights_file
+from mafsar.runtime.cache.room import mark_in_use
 from mafsar.runtime.encoder import ModelSpec
 from mafsar.runtime.engines.manifest import check_manifest
 from mafsar.video.sampling import segment_times
@@ -119,6 +120,7 @@ class Bundle:
         for name in needed:
             if name not in files:
                 raise MissingError(f"{path / MANIFEST}: does not list {name}; ", *fix(path))
+        mark_in_use(path)
         return bundle
 
     def graph(self, branch: str, precision: str) -> Path:

@@ -32,8 +32,9 @@ from mafsar.model.names import (
     known_names,
     parse_model_name,
 )
-from mafsar.runtime.cache.bundles import bundles_folder, discard_kept, find_kept
+from mafsar.runtime.cache.bundles import bundles_folder, find_kept
 from mafsar.runtime.cache.places import recall_place
+from mafsar.runtime.cache.room import discard_kept
 from mafsar.runtime.encoder import BankModel, Encoder
 from mafsar.runtime.engines.bundle import Bundle, is_bundle, read_manifest
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from mafsar.runtime.cache.bundles import bundles_folder, clear_kept, kept_bundles, make_room
-from mafsar.runtime.cache.features import FeatureCache
+from mafsar.runtime.cache.features import FeatureCache, cache_folder
+from mafsar.runtime.cache.room import mark_in_use
+from mafsar.runtime.cache.speeds import clear_measured, measured_speeds, record_speeds
 
 KEY = "ab" + "0" * 62
 BUNDLE = "vit-b-32-0123456789ab.mafsar"
@@ -102,3 +104,68 @@ def test_only_own_bundles_go(tmp_path):
     assert not (folder / f".{BUNDLE}.99.part").exists()
     assert link.is_symlink()
     assert not (folder / shared / "bundle.json").exists()
+
+
+def aged(path: Path, age: float, size: int = 1000) -> Path:
+    os.utime(write(path, size), (1e9 - age, 1e9 - age))
+    return path
+
+
+def entry_of(number: int, age: float) -> Path:
+    return aged(cache_folder() / "features" / "ab" / f"{number:062d}.safetensors", age)
+
+
+def test_features_and_bundles_go_by_age_alike():
+    old, young = entry_of(1, 40), entry_of(2, 10)
+    bundles = [
+        aged(bundles_folder() / f"{name}-0123456789ab.mafsar" / "bundle.json", age)
+        for name, age in (("kept", 50), ("used", 45), ("older", 30), ("newer", 20))
+    ]
+    kept, used, older, newer = bundles
+    mark_in_use(used.parent)
+    assert make_room(kept.parent, cap_bytes=6000) == []
+    assert make_room(kept.parent, cap_bytes=5000) == []  # the old features are enough
+    assert [path.exists() for path in (old, young, *bundles)] == [False] + [True] * 5
+    assert make_room(kept.parent, cap_bytes=3000) == [older.parent.name, newer.parent.name]
+    assert [path.exists() for path in (young, kept, used)] == [True] * 3
+    assert make_room(kept.parent, cap_bytes=0) == []
+    assert [path.exists() for path in (young, kept, used)] == [False, True, True]
+
+
+def test_new_features_put_out_old_bundles():
+    kept = aged(bundles_folder() / BUNDLE / "bundle.json", 1000, 100_000)
+    young = entry_of(1, 10)
+    cache = FeatureCache(cap_bytes=100_000)
+    cache.put(KEY, tensors())  # less than the cap by itself
+    assert not kept.parent.exists()
+    assert young.exists()
+    assert cache.info().entries == 2
+
+
+def test_what_was_measured_goes_with_the_rest(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "cache").symlink_to(tmp_path / "disk", target_is_directory=True)
+    monkeypatch.setenv("MAFSAR_CACHE", str(tmp_path / "cache"))
+    record_speeds("1" * 64, "fp32", 2, {"onnx": 1.0})
+    cache = cache_folder()
+    own = [
+        cache / "speeds.json",
+        write(cache / ".speeds.json.12-0a1b2c3d.part"),
+        write(cache / "tensorrt" / "trt10.3.0-sm87.timing"),
+        write(cache / "tensorrt" / ".rtx1.0-sm120.timing.12-0a1b2c3d.part"),
+    ]
+    assert all(path.is_file() for path in own)
+    clear_measured()
+    assert not any(path.exists() for path in (*own, cache / "tensorrt"))
+    assert measured_speeds("1" * 64, "fp32", 2) == {}
+    outside = write(tmp_path / "outside" / "trt10.3.0-sm87.timing")
+    foreign = [
+        write(cache / "my-speeds.json"),
+        write(cache / "places" / f"{'1' * 64}.txt"),
+        outside,
+    ]
+    (cache / "speeds.json").symlink_to(outside)
+    (cache / "tensorrt").symlink_to(outside.parent, target_is_directory=True)
+    clear_measured()
+    assert all(path.is_file() for path in foreign)
+    assert (cache / "speeds.json").is_symlink()
