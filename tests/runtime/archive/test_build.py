@@ -234,7 +234,7 @@ def test_a_reader_sees_the_old_or_the_new_index(
     place = tmp_path / "index"
     for options in ({"resume": True}, {"overwrite": True}):
         build(place, films / "middle.mp4", overwrite=place.exists())
-        begun = []
+        begun: list[int] = []
 
         def read(store: Store, begun: list[int] = begun, options: Any = options) -> Manifest:
             manifest = read_manifest(store)
