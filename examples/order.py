@@ -24,5 +24,7 @@ if __name__ == "__main__":
         there, back = (
             bank.match(each, model, threshold="off") for each in (frames, frames[::-1].copy())
         )
-        print(f"{query!s:<34}{f'{there.label} {there.score:.2f}':<26}{back.label} {back.score:.2f}")
+        print(
+            f"{query!s:<32}  {f'{there.label} {there.score:.2f}':<24}  {back.label} {back.score:.2f}"
+        )
     print("the numbers: share of the answer among the given classes")

@@ -101,7 +101,7 @@ class ClipTree:
     def _walk(self, root: Path) -> None:
         """Notes all clips, in natural order, without recursion: folders nest without end."""
         walk, visits = Walk(root), Counter[tuple[int, int]]()
-        waiting = [_Place(root, (), (), frozenset())]
+        waiting: list[_Place | FoundClip] = [_Place(root, (), (), frozenset())]
         while waiting:
             place = waiting.pop()
             if isinstance(place, FoundClip):
