@@ -275,7 +275,6 @@ def test_a_camera_that_comes_back_in_the_dark_is_said_to_be_dark(
     bank: mafsar.Bank,
     encoder: Any,
     live_camera: Callable[..., AbstractContextManager[str]],
-    clip_of: Callable[..., np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Dark, lost, back and still dark; then back and frozen."""
@@ -294,12 +293,22 @@ def test_a_camera_that_comes_back_in_the_dark_is_said_to_be_dark(
         return np.full((20, 32, 32, 3), level, np.uint8)
 
     with live_camera(pictures) as url:
-        watched = mafsar.watch(
-            bank, url, model=encoder, window=[0.5], stride=0.1, status=status
-        )
+        watched = mafsar.watch(bank, url, model=encoder, window=[0.5], stride=0.1, status=status)
         threading.Timer(20.0, watched.stop).start()
         list(watched)
     assert states == ["open", "dark", "lost", "back", "dark", "lost", "back", "frozen"]
+
+
+def test_two_sources_have_two_names(bank: mafsar.Bank, encoder: Any, scene: Scene) -> None:
+    """Events, states and metrics are told apart by the name alone."""
+    states: list[mafsar.Status] = []
+    watched = mafsar.watch(bank, scene, list(scene), model=encoder, status=states.append)
+    assert {each.source for each in watched} == {"frames", "frames-2"}
+    assert [place.name for place in watched.places] == ["frames", "frames-2"]
+    with pytest.raises(InputError, match="SOURCE door: named twice"):
+        mafsar.watch(bank, "door=rtsp://a/1", "door=rtsp://a/2", model=encoder)
+    with pytest.raises(InputError, match="SOURCE 0: named twice"):
+        mafsar.watch(bank, 0, "0", model=encoder)
 
 
 def test_a_csi_camera_is_read_from_its_child(
