@@ -38,7 +38,6 @@ import mafsar
 from mafsar.runtime.live.judge import Judge
 from mafsar.runtime.live.tracker import Reading, Tracker
 from mafsar.runtime.live.watch import Watch, WatchOptions
-from mafsar.runtime.live.windows import window_far
 from mafsar.video import load_clip
 from mafsar.video.live.place import places_of
 
@@ -70,7 +69,7 @@ def watched(
 ) -> tuple[list[Segment], list[Reading], Watch]:
     """The events of a source with the moment at which each start was said, and all readings."""
     watch = Watch(lambda: matcher, places_of(source), options)
-    recorder = Recorder(matcher, watch.plan)
+    recorder = Recorder(watch.matcher, watch.plan)
     recorder.readings = []
     watch._judge = recorder  # the readings of this very run
     said: dict[str, float] = {}
@@ -241,12 +240,12 @@ def compare(matcher: mafsar.Matcher, paths: Sequence[Path], runs: Runs) -> dict[
         runs.truths.append(truth)
         runs.sides["watch"].found.append(said_at(found, readings))
         runs.sides["argmax"].found.append(argmax(readings))
-        runs.sides["oracle"].found.append(oracle(matcher, path))
+        runs.sides["oracle"].found.append(oracle(watch.matcher, path))
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     runs.labels |= set(matcher.bank.labels)
     runs.seconds += seconds
     return {
-        "classes": list(matcher.bank.labels), "threshold": matcher.threshold,
+        "classes": list(matcher.bank.labels), "threshold": watch.matcher.threshold,
         "seconds": seconds, "windows": windows, "times_real_time": seconds / wall,
         "times_real_time_cpu": seconds / cpu, "windows_per_second": windows / wall,
         "lengths": watch.plan.lengths, "strides": watch.plan.strides,
@@ -359,8 +358,7 @@ def main() -> None:
 
     def matcher_of(seed: int, none: list[Path] | None = None) -> mafsar.Matcher:
         bank = mafsar.enroll(support(asked.folder, seed), encoder, none=none)
-        far = window_far(bank, "auto", None)
-        return mafsar.Matcher(bank, encoder, far=far, evidence=True, topk=len(bank.classes))
+        return mafsar.Matcher(bank, encoder)
 
     def say(name: str, found: object) -> None:
         results[name] = found

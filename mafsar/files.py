@@ -52,6 +52,7 @@ def locked(path: Path, *, waiting: Callable[[], None] = _do_nothing) -> Iterator
         waiting: Called once when another process holds the lock.
 
     Raises:
+        InputError: A link, a folder or a pipe has the lock's name.
         OSError: The parent folder cannot be written.
     """
     import fcntl  # here: readers need no locks, and some systems do not have it
@@ -59,27 +60,45 @@ def locked(path: Path, *, waiting: Callable[[], None] = _do_nothing) -> Iterator
     lock = beside(path, ".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        file = lock.open("w")
+        handle = _open_lock(lock)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting()
             waiting = _do_nothing
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if _is_at(file, lock):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_at(handle, lock):
             break
-        file.close()
+        os.close(handle)
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        file.close()
+        with contextlib.suppress(OSError):  # another user's, which a killed process left
+            lock.unlink()
+        os.close(handle)
 
 
-def _is_at(file: IO[str], path: Path) -> bool:
+def _open_lock(path: Path) -> int:
+    """Opens a lock file, which is made where none is; what somebody else put there is not touched."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        handle = os.open(path, flags, 0o666)
+    except PermissionError:  # another user's: a lock needs no right to write
+        handle = os.open(path, flags & ~(os.O_RDWR | os.O_CREAT))
+    except OSError:
+        if path.is_symlink() or path.is_dir():
+            raise InputError(f"{path}: not a file, so it is no lock; remove it") from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InputError(f"{path}: not a regular file, so it is no lock; remove it")
+    return handle
+
+
+def _is_at(handle: int, path: Path) -> bool:
     """Whether the lock file is still at its path: once removed, it locks out nobody."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(handle), path.lstat())
     except FileNotFoundError:
         return False
 

@@ -7,12 +7,13 @@ Each wheel is compiled for glibc 2.28 by zig's C++ compiler, which comes from Py
 cannot be had, by the system's compiler. `auditwheel` gives it the lowest tag that its symbols allow, and
 the tag is printed. Then every wheel is installed into an empty environment and answers a query: the time
 from the start of `pip install` to the first answer is printed. With `--work` the tools and the wheels
-that are built stay in a folder, and the next run goes on from them.
+that are built stay in a folder, and the next run goes on from them; wheels of other sources are built again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -35,7 +36,18 @@ SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 WANTED = (
     "mafsar/py.typed", "mafsar/_native", "mafsar/export/job.py", "mafsar/assets/tiny.mafsar/bundle.json",
     "mafsar/assets/tiny.mafsar/weights-fp32.bin", ".dist-info/licenses/LICENSE",
+    ".dist-info/licenses/NOTICE",  # whose weights are shipped, and under what licences
 )  # fmt: skip
+SOURCES = (
+    "CMakeLists.txt",
+    "LICENSE",
+    "NOTICE",
+    "README.md",
+    "csrc",
+    "export",
+    "mafsar",
+    "pyproject.toml",
+)
 UNWANTED = ("tests/", "benchmarks/", ".git", "__pycache__", ".pyc", "csrc/", ".o")
 FREE = ("Apache", "MIT", "BSD", "ISC", "PSF", "Python Software", "MPL", "HPND", "Unlicense", "Zlib")
 
@@ -105,6 +117,18 @@ def compilers(tools: Path, folder: Path, kind: str) -> dict[str, str]:
     return made
 
 
+def digest_of_sources() -> str:
+    """A hash of the names and bytes of all that a wheel is made of."""
+    digest = hashlib.sha256()
+    for top in SOURCES:
+        place = ROOT / top
+        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if path.is_file() and path.suffix not in (".pyc", ".so"):
+                digest.update(f"{path.relative_to(ROOT)}\0{path.stat().st_size}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def build(tools: Path, python: str, folder: Path, out: Path, given: dict[str, str]) -> Path:
     """One repaired wheel."""
     own = environment(  # an older pip does not know -C
@@ -116,15 +140,17 @@ def build(tools: Path, python: str, folder: Path, out: Path, given: dict[str, st
         "cmake",
         "ninja",
     )
-    repaired = folder / "repaired"
+    repaired = folder / f"repaired-{digest_of_sources()}"
     if not list(repaired.glob("*.whl")):
-        _compile(own, tools, folder, given)
+        for old in folder.glob("repaired*"):
+            shutil.rmtree(old)
+        _compile(own, tools, folder, repaired, given)
     (done,) = repaired.glob("*.whl")
     return Path(shutil.copy(done, out / done.name))
 
 
-def _compile(own: Path, tools: Path, folder: Path, given: dict[str, str]) -> None:
-    raw, repaired = folder / "raw", folder / "repaired"
+def _compile(own: Path, tools: Path, folder: Path, repaired: Path, given: dict[str, str]) -> None:
+    raw = folder / "raw"
     shutil.rmtree(raw, ignore_errors=True)
     paths = {"PATH": f"{own}{os.pathsep}{os.environ['PATH']}", "MAFSAR_CUDA": "OFF"}
     run(

@@ -76,7 +76,9 @@ def remove(
 ) -> None:
     """Remove classes or clips from banks, in place unless -o is given."""
     if classes is None and clips is None:
-        raise InputError("bank remove: nothing to remove was named; add --class C or --clip P")
+        raise typer.BadParameter(
+            "bank remove: nothing to remove was named; add --class C or --clip P"
+        )
     if out is not None and len(banks) > 1:
         raise InputError(f"--out {out}: one bank at a time; {len(banks)} banks were given")
     targets.check_outputs({"--out": out}, overwrite, kinds={"--out": "bank"})
@@ -110,9 +112,11 @@ def merge(
 ) -> None:
     """Merge banks that one model made."""
     if len(banks) < 2:
-        raise InputError(f"bank merge {banks[0]}: one bank alone; name two or more")
+        raise typer.BadParameter(f"bank merge {banks[0]}: one bank alone; name two or more")
     if out is None:
-        raise InputError("bank merge: no place for the merged bank; add -o BANK.safetensors")
+        raise typer.BadParameter(
+            "bank merge: no place for the merged bank; add -o BANK.safetensors"
+        )
     targets.check_outputs({"--out": out}, overwrite, kinds={"--out": "bank"})
     from mafsar.runtime.bank.edit import merge_banks
 
@@ -129,11 +133,10 @@ def _load(paths: list[Path]) -> list[Bank]:
 
 def _kept(bank: Bank, classes: str | None, clips: str | None) -> Bank:
     """The bank with only the named classes and clips; all of it where neither was named."""
-    chosen = set(_chosen(bank, classes, clips))
-    from mafsar.runtime.bank.edit import remove
+    from mafsar.runtime.bank.edit import some_clips
 
-    drop = {clip.location for i, clip in enumerate(bank.clips) if i not in chosen}
-    return remove(bank, clip_names=sorted(drop)) if drop else bank
+    chosen = _chosen(bank, classes, clips)
+    return bank if len(set(chosen)) == len(bank.clips) else some_clips(bank, chosen)
 
 
 def _chosen(bank: Bank, classes: str | None, clips: str | None) -> list[int]:

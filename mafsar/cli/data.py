@@ -152,7 +152,7 @@ def pack(
     from mafsar.data.store import StoreSettings, is_store, refuse_foreign
 
     if out is None:
-        raise InputError("data pack: name the store to write: --out F.sqlite (-o)")
+        raise typer.BadParameter("data pack: name the store to write: --out F.sqlite (-o)")
     settings = StoreSettings(frames, short_side, quality, ignore_clock)
     catalogue = open_data(
         dataset=dataset, root=root, lists=lists, data=data, split=split,

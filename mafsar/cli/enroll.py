@@ -203,7 +203,7 @@ def _target(out: Path | None, add: Path | None) -> Path:
 
     target = out or add
     if target is None:
-        raise InputError("enroll: no place for the bank; add -o BANK.safetensors")
+        raise typer.BadParameter("enroll: no place for the bank; add -o BANK.safetensors")
     if target.suffix != SUFFIX:
         flag = "--out" if out else "--add"
         raise InputError(f"{flag} {target}: a bank ends in {SUFFIX}; name it {target.stem}{SUFFIX}")

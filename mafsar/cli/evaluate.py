@@ -112,7 +112,7 @@ def evaluate(
     if model is not None and named is not None:
         raise InputError(f"eval {model} --model {named}: name the model once")
     if data is None and dataset is None:
-        raise InputError(
+        raise typer.BadParameter(
             "eval: no clips were named; add --data DIR (a folder of class folders), or --dataset"
             " NAME --root DIR"
         )

@@ -176,7 +176,7 @@ def _report(problem: Exception) -> int:
                 plain(f"{problem.format_message()}\n") if problem.format_message() else ""
             )
         else:
-            voice.error(problem.format_message())
+            voice.error(_explain(problem, [])[0])
         return int(code)
     if isinstance(problem, typer.Abort):
         voice.error("interrupted")

@@ -118,7 +118,7 @@ def _paths(source: str) -> list[Path]:
     if is_folder(path):
         if is_frame_folder(path):
             return [path]
-        below = search_clips(path)
+        below = search_clips(path, leave_out_unlisted=True)
         found = below.clips
         note = skipped_note(path, below.skipped)
         if note:

@@ -16,7 +16,7 @@ from mafsar.cli import options as opt
 from mafsar.cli import outputs, targets, voice
 from mafsar.cli.group import EXIT_FAILED
 from mafsar.cli.wording import worded
-from mafsar.errors import InputError, LostProcessError
+from mafsar.errors import LostProcessError
 from mafsar.plain import say
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def train(
     given |= parse_pairs(overrides or [])
     if resume:
         if out is None:
-            raise InputError("--resume: name the run to go on with: --out RUN (-o)")
+            raise typer.BadParameter("--resume: name the run to go on with: --out RUN (-o)")
         wanted = resumed_config(out, config, given)
     else:
         wanted = build_config(config, given)

@@ -121,7 +121,6 @@ KEYS = {
     "lambda": "a property of the model",
 }
 
-# Words before the verb in `yolo TASK MODE key=value` command lines.
 _PAIR = re.compile(r"^([A-Za-z][A-Za-z0-9_-]*)=(.*)$")
 
 

@@ -48,7 +48,7 @@ def watch(
         typer.Option(
             "--stride",
             metavar="auto|S",
-            help="Step between windows, seconds. auto: an eighth to a quarter of their length, or"
+            help="Step between windows, seconds. auto: an eighth to half of their length, or"
             " what this machine sustains.",
         ),
     ] = "auto",
@@ -272,7 +272,6 @@ def _opener(
     def open_matcher() -> Matcher:
         from mafsar.cli.inputs import geometry_of, open_support, say_bank
         from mafsar.runtime.bank.bank import is_bank
-        from mafsar.runtime.live.windows import window_far
         from mafsar.runtime.match.matcher import Matcher
 
         chosen_views = opt.views_of(views)
@@ -290,13 +289,11 @@ def _opener(
         matcher = Matcher(
             bank,
             encoder,
-            topk=len(bank.classes),
             text=text if known else "auto",
             views=chosen_views if known else "auto",
             metric=metric,
             threshold=limit,
-            far=window_far(bank, limit, far),
-            evidence=True,
+            far=far,
         )
         say_bank(matcher)
         return matcher

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,8 +21,11 @@ from mafsar.video.find import camera_folders
 from mafsar.video.frame_folder import is_frame_folder
 from mafsar.video.sniff import clip_kind
 from mafsar.video.source import VIDEO_SUFFIXES, is_system_file, natural_key
+from mafsar.video.walking import Walk
 
 _SECONDS = re.compile(r"_\d{6}_\d{6}$")  # Kinetics: <YouTube id>_<start>_<end>
+
+_MOST_VISITS = 16  # of one folder, by links: lists may name its clips by each of them
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class ClipTree:
         self.root = root
         self.clips: list[FoundClip] = []
         self.skipped: list[Path] = []
-        self._walk(root, (), (), set())
+        self._walk(root)
         self._by_name = {_plain(clip.name): clip for clip in self.clips}
         self._by_stem = _group(self.clips, lambda name: name)
         self._by_folded = _group(self.clips, lambda name: nfc(name).casefold())
@@ -94,24 +98,30 @@ class ClipTree:
         """The key of the innermost folder that is a class; None if there is none."""
         return next((key for key in reversed(clip.folder_keys) if key in classes), None)
 
-    def _walk(
+    def _walk(self, root: Path) -> None:
+        """Notes all clips, in natural order, without recursion: folders nest without end."""
+        walk, visits = Walk(root), Counter[tuple[int, int]]()
+        waiting = [_Place(root, (), (), frozenset())]
+        while waiting:
+            place = waiting.pop()
+            if isinstance(place, FoundClip):
+                self.clips.append(place)
+                continue
+            here, entries = _list(place.folder)
+            walk.step(len(entries))
+            visits[here] += 1
+            # A link to a folder above leads in circles; links side by side multiply at each level.
+            if here not in place.above and visits[here] <= _MOST_VISITS:
+                waiting += self._look_into(place, place.above | {here}, entries)[::-1]
+
+    def _look_into(
         self,
-        folder: Path,
-        names: tuple[str, ...],
-        keys: tuple[str, ...],
-        above: set[tuple[int, int]],
-    ) -> None:
-        try:
-            stat = folder.stat()
-            with os.scandir(folder) as listing:
-                entries = [(entry.name, entry.is_dir()) for entry in listing]
-        except OSError as error:
-            raise InputError(
-                f"{folder}: cannot be listed ({error.strerror}); make it readable for this user"
-            ) from None
-        here = (stat.st_dev, stat.st_ino)
-        if here in above:
-            return  # a link to a folder above
+        place: _Place,
+        above: frozenset[tuple[int, int]],
+        entries: Sequence[tuple[str, bool]],
+    ) -> list[_Place | FoundClip]:
+        """The clips and folders of one folder, in natural order."""
+        folder, names, keys = place.folder, place.names, place.keys
         paths = [(Path(name), is_folder) for name, is_folder in entries]
         kept = [(path, is_folder) for path, is_folder in paths if not is_system_file(path)]
         files = [path for path, is_folder in kept if not is_folder]
@@ -121,20 +131,44 @@ class ClipTree:
         folders, others = camera_folders(below)
         self.skipped += [folder / path for path in others]
         if names and not videos and not below and is_frame_folder(folder):
-            self.clips.append(FoundClip(folder, "/".join(names), keys[:-1]))
-            return
+            return [FoundClip(folder, "/".join(names), keys[:-1])]
         for path in files:
             if kinds[path] == "image" and is_moving_picture(folder / path):
                 videos.append(path)
             elif kinds[path] != "video":
                 self.skipped.append(folder / path)
+        found: list[_Place | FoundClip] = []
         for path in sorted([*videos, *folders], key=natural_key):
             name = path.name
             if path in folders:
                 inner = (*keys, class_key(name))
-                self._walk(folder / name, (*names, name), inner, above | {here})
+                found.append(_Place(folder / name, (*names, name), inner, above))
             else:
-                self.clips.append(FoundClip(folder / name, "/".join((*names, name)), keys))
+                found.append(FoundClip(folder / name, "/".join((*names, name)), keys))
+        return found
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder that is still to be looked into: its names and keys from the root, and those above."""
+
+    folder: Path
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    above: frozenset[tuple[int, int]]
+
+
+def _list(folder: Path) -> tuple[tuple[int, int], list[tuple[str, bool]]]:
+    """A folder's device and inode, and the names in it, with whether each is a folder."""
+    try:
+        stat = folder.stat()
+        with os.scandir(folder) as listing:
+            entries = [(entry.name, entry.is_dir()) for entry in listing]
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be listed ({error.strerror}); make it readable for this user"
+        ) from None
+    return (stat.st_dev, stat.st_ino), entries
 
 
 def _fits(clip: FoundClip, key: str | None, classes: Collection[str]) -> bool:

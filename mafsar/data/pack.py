@@ -160,7 +160,7 @@ def _begin(connection: sqlite3.Connection, catalogue: Catalogue, settings: Store
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
     facts = {
-        "title": catalogue.title,
+        "title": Path(catalogue.title).name,  # a store travels: of a folder's path, its name alone
         "preset": catalogue.preset.name if catalogue.preset else "",
         "settings": settings_json(settings),
         "complete": "0",

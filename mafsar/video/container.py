@@ -33,6 +33,13 @@ def quiet_av() -> Any:
     return av
 
 
+@functools.cache
+def tolerant_of_metadata() -> dict[str, Any]:
+    """Arguments of `av.open` by which invalid bytes in metadata are no error; PyAV 19 needs none."""
+    old = int(quiet_av().__version__.partition(".")[0]) < 19
+    return {"metadata_errors": "replace"} if old else {}
+
+
 @contextmanager
 def open_video(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Opens a video file and the video stream that is read, which `choose_stream` names.
@@ -132,11 +139,10 @@ def pixel_aspect(stream: VideoStream) -> float:
 
 def _open(path: Path | str) -> InputContainer:
     """Opens a file by a format that stands for itself, and nothing that it may refer to."""
-    # "file:", because FFmpeg would read "10:30.mp4" as a protocol; invalid bytes in metadata are
-    # replaced, not an error.
+    # "file:", because FFmpeg would read "10:30.mp4" as a protocol.
     options = {"protocol_whitelist": "file,subfile", "format_whitelist": ",".join(FORMATS)}
     container: InputContainer = quiet_av().open(
-        _address(Path(path)), metadata_errors="replace", options=options
+        _address(Path(path)), options=options, **tolerant_of_metadata()
     )
     return container
 

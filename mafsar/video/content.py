@@ -10,7 +10,7 @@ import numpy as np
 
 from mafsar.errors import MafsarError, MissingError, VideoError
 from mafsar.files import is_folder
-from mafsar.video.frame_folder import frame_paths, split_pattern
+from mafsar.video.frame_folder import read_frame_folder, split_pattern
 from mafsar.video.source import refuse_irregular
 
 _FIX_READING = "make it readable for this user"
@@ -20,7 +20,8 @@ def content_sha256(path: Path | str) -> str:
     """Returns the sha256 (hex) of a clip's content.
 
     For a file it is the hash of its bytes; its name and place do not matter. For a frame folder it
-    covers the names and bytes of its frames in order, as names decide the order of frames.
+    covers the names and bytes of its frames in order, as names decide the order of frames, and the
+    clock that a pattern of names gives (`img_{:05d}.jpg?fps=25`).
 
     Raises:
         MissingError: If the path does not exist.
@@ -31,7 +32,11 @@ def content_sha256(path: Path | str) -> str:
     refuse_irregular(path)
     try:
         if is_folder(path) or split_pattern(path) is not None:
-            for picture in frame_paths(path):
+            folder, named = read_frame_folder(path), split_pattern(path)
+            if named is not None and named[1].fps is not None:  # no name of a file tells it
+                digest.update(b"shown at ")
+                digest.update(np.rint(folder.times_seconds * 1e6).astype("<i8").tobytes())
+            for picture in folder.paths:
                 refuse_irregular(picture)
                 name = picture.name.encode("utf-8", "surrogateescape")
                 content = picture.read_bytes()

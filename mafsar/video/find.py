@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mafsar.errors import InputError, MissingError, option
-from mafsar.files import exists, is_file
+from mafsar.files import exists, is_file, is_folder
 from mafsar.video.animated import is_moving_picture
 from mafsar.video.frame_folder import is_frame_folder, with_pattern
 from mafsar.video.frame_names import is_other_kind
 from mafsar.video.sniff import clip_kind
 from mafsar.video.source import is_system_file, natural_key
+from mafsar.video.walking import Walk, warn_of_unlisted
 
 _CAMERA_WORDS = frozenset(
     {"color", "colour", "frame", "frames", "image", "images", "im", "img", "imgs", "rgb"}
@@ -53,19 +54,41 @@ def find_clips(folder: Path | str, *, images: bool = False) -> list[Path]:
     return search_clips(folder, images=images).clips
 
 
-def search_clips(folder: Path | str, *, images: bool = False) -> Found:
-    """Returns the clips below a folder, as `find_clips` does, and what was skipped."""
+def search_clips(
+    folder: Path | str, *, images: bool = False, leave_out_unlisted: bool = False
+) -> Found:
+    """Returns the clips below a folder, as `find_clips` does, and what was skipped.
+
+    A search that takes long logs how far it has come.
+
+    Args:
+        folder: See `find_clips`.
+        images: See `find_clips`.
+        leave_out_unlisted: Leave out folders below that cannot be listed, with a warning in the log.
+
+    Raises:
+        MissingError: The folder does not exist.
+        InputError: It cannot be listed, or one below it.
+    """
     folder = Path(folder)
     found = Found()
     # No recursion, and each folder once: links may lead in circles, folders nest without end.
     seen: set[tuple[int, int]] = set()
-    waiting = [folder]
+    walk = Walk(folder)
+    waiting, unlisted = [folder], []
     while waiting:
         entry = waiting.pop()
-        if entry != folder and not entry.is_dir():
+        walk.step()
+        if entry != folder and not is_folder(entry):
             _judge(entry, images, found)
         elif entry == folder or _is_new(entry, seen):
-            waiting += _look_into(entry, found, seen)[::-1]
+            try:
+                waiting += _look_into(entry, found, seen)[::-1]
+            except InputError:
+                if entry == folder or not leave_out_unlisted:
+                    raise
+                unlisted.append(entry)
+    warn_of_unlisted(folder, unlisted)
     return found
 
 
@@ -116,7 +139,10 @@ def camera_folders(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
     """Whether a folder was not searched yet, by whatever path."""
-    state = folder.stat()
+    try:
+        state = folder.stat()
+    except OSError:  # gone meanwhile, as the folder of a process
+        return False
     identity = (state.st_dev, state.st_ino)
     is_new = identity not in seen
     seen.add(identity)
@@ -133,7 +159,7 @@ def _look_into(folder: Path, found: Found, seen: set[tuple[int, int]]) -> list[P
             return []
         _is_new(folder, seen)
         entries = sorted(_visible(folder.iterdir()), key=natural_key)
-        folders = [entry for entry in entries if entry.is_dir()]
+        folders = [entry for entry in entries if is_folder(entry)]
     except MissingError:
         raise
     except OSError as error:

@@ -16,28 +16,32 @@ def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
     Returns:
         The signs of (a, b, c, d) in (p, q) → (a·p + c·q, b·p + d·q); None for upright pictures.
     """
-    # PyAV's annotation of side_data does not match what iterating over it gives.
-    data: Any
-    for data in _side_data(frame):
-        if getattr(data.type, "name", "") == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-            if abs(a) + abs(d) >= abs(b) + abs(c):
-                signs = (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
-            else:
-                signs = (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
-            return None if signs == (1, 0, 0, 1) else signs
-    return None
+    # By name: what iterating over it gives differs between versions of PyAV.
+    data = _side_data(frame).get("DISPLAYMATRIX")
+    if data is None:
+        return None
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        signs = (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
+    else:
+        signs = (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
+    return None if signs == (1, 0, 0, 1) else signs
 
 
 def _side_data(frame: VideoFrame) -> Any:
-    """All side data. PyAV refuses a frame that has a kind it has no name for (EXIF, spatial video)."""
-    try:
-        return frame.side_data
-    except ValueError:
-        from av.sidedata.sidedata import Type
+    """All side data. PyAV refuses a frame that has a kind it has no name for (EXIF, spatial video).
 
-        Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
-        return frame.side_data
+    `frame.side_data` is not asked: the frame would keep what it gives, and that the frame, so that only
+    the garbage collector would free its pixels, 12 MB of each frame in 4K.
+    """
+    from av.sidedata import sidedata
+
+    container: Any = sidedata.SideDataContainer  # annotated without its argument
+    try:
+        return container(frame)
+    except ValueError:
+        sidedata.Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
+        return container(frame)
 
 
 def _unnamed(cls: Any, value: int) -> Any:

@@ -102,7 +102,6 @@ def test_pack_then_check_the_store(scene: Path, tmp_path: Path) -> None:
         (("check", "--dataset", "hmdb"), "did you mean hmdb51"),
         (("check", "--dataset", "kinetics100", "--root", "."), "add --lists DIR with train*.txt"),
         (("check", "--data", ".", "--root", "."), "belongs to --dataset"),
-        (("pack", "--data", "."), "--out F.sqlite"),
         (("check", "--data", "nowhere"), "no such folder"),
     ],
 )
@@ -111,6 +110,12 @@ def test_what_is_refused(words: tuple[str, ...], message: str) -> None:
     assert result.exit_code == 1
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_pack_without_a_place_is_wrong_usage() -> None:
+    result = runner.invoke(app, ["data", "pack", "--data", "."])
+    assert result.exit_code == 2
+    assert "--out F.sqlite" in result.stderr
 
 
 def test_an_interrupted_pack_ends_with_130_and_goes_on(scene: Path, tmp_path: Path) -> None:

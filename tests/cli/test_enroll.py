@@ -89,7 +89,6 @@ def test_adding_in_place_and_elsewhere(scene: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "no place for the bank; add -o BANK.safetensors"),
         (["-o", "b.bank"], "name it b.safetensors"),
         (["-o", "b.safetensors", "--none", "x"], "--none x: no such file or folder"),
         (
@@ -103,6 +102,11 @@ def test_enroll_refuses(scene: Path, words: list[str], says: str) -> None:
     _, stderr = run("enroll", scene / "support", *words, code=1)
     assert stderr.splitlines()[-1].startswith("error: ")
     assert says in stderr
+
+
+def test_enroll_without_a_place_is_wrong_usage(scene: Path) -> None:
+    _, stderr = run("enroll", scene / "support", code=2)
+    assert stderr == "error: enroll: no place for the bank; add -o BANK.safetensors\n"
 
 
 def test_geometry_is_kept_in_the_bank(scene: Path, tmp_path: Path) -> None:
@@ -140,7 +144,7 @@ def test_bank_remove(bank: Path, tmp_path: Path) -> None:
     assert len(read_bank(bank).clips) == 8
     _, stderr = run("bank", "remove", bank, "--class", "goes_upp", code=1)
     assert "goes_up" in stderr
-    _, stderr = run("bank", "remove", bank, code=1)
+    _, stderr = run("bank", "remove", bank, code=2)
     assert "add --class C or --clip P" in stderr
 
 
@@ -156,10 +160,23 @@ def test_bank_merge(bank: Path, tmp_path: Path) -> None:
     assert "exists already" in stderr
     run("bank", "merge", left, right, "-o", both, "-y", "--class", "goes_up,goes_left")
     assert read_bank(both).labels == ("goes_left", "goes_up")
-    _, stderr = run("bank", "merge", left, "-o", tmp_path / "x.safetensors", code=1)
+    _, stderr = run("bank", "merge", left, "-o", tmp_path / "x.safetensors", code=2)
     assert "name two or more" in stderr
-    _, stderr = run("bank", "merge", left, right, code=1)
-    assert "add -o BANK.safetensors" in stderr
+    _, stderr = run("bank", "merge", left, right, code=2)
+    assert stderr == "error: bank merge: no place for the merged bank; add -o BANK.safetensors\n"
+
+
+def test_a_part_of_a_merged_bank_has_the_segments_that_were_chosen(
+    bank: Path, scene: Path, tmp_path: Path
+) -> None:
+    """One video holds clips of two classes: they have one path."""
+    video = next((scene / "support").rglob("*.mp4"))
+    table = tmp_path / "table.csv"
+    table.write_text(f"path,label,start,end\n{video},wave,0,0.4\n{video},jump,0.4,0.8\n")
+    both, out = tmp_path / "both.safetensors", tmp_path / "out.safetensors"
+    run("enroll", table, "-o", both)
+    run("bank", "merge", both, bank, "-o", out, "--class", "wave")
+    assert [(clip.label, clip.start) for clip in read_bank(out).clips] == [("wave", 0.0)]
 
 
 def test_labels_with_brackets_and_other_scripts_are_shown_as_they_are(

@@ -93,13 +93,11 @@ def test_eval_reads_a_toml_split(scene: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "add --data DIR"),
         (["tiny", "--model", "tiny", "--data", "clips"], "name the model once"),
         (["--dataset", "hmdb51"], "--dataset hmdb51: add --root DIR"),
         (["--dataset", "hmdb15", "--root", "r"], "did you mean hmdb51?"),
         (["--dataset", "ssv2_small", "--root", "r"], "add --lists DIR with"),
         (["--data", "clips", "--root", "videos"], "--root videos: belongs to --dataset"),
-        (["--root", "videos"], "add --data DIR"),
         (["--data", "clips", "--part", "val"], "add --split F"),
         (["--data", "clips", "--confusion", "c.jpg"], "name it c.png"),
         (["--data", "no_such_folder"], "no_such_folder"),
@@ -109,6 +107,12 @@ def test_eval_refuses(words: list[str], says: str) -> None:
     _, stderr = run("eval", *words, code=1)
     assert stderr.splitlines()[-1].startswith("error: ")
     assert says in stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--root", "videos"]], ids=["alone", "root"])
+def test_eval_without_clips_is_wrong_usage(words: list[str]) -> None:
+    _, stderr = run("eval", *words, code=2)
+    assert "add --data DIR" in stderr
 
 
 def test_cache_info_and_clear(scene: Path, tmp_path: Path) -> None:

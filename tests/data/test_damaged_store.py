@@ -131,10 +131,10 @@ def test_a_changed_store_is_refused_in_one_line(packed: Path, tmp_path: Path, na
     (SCHEMAS | VALUES)[name](connection)
     connection.commit()
     connection.close()
-    began = time.perf_counter()
+    began = time.process_time()  # a busy machine takes longer by the clock
     with pytest.raises(MafsarError) as caught:
         use(path)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
@@ -178,10 +178,10 @@ def test_pages_that_refer_to_each_other_end(packed: Path, tmp_path: Path) -> Non
     rows = check.execute("SELECT fps FROM clips")
     assert sum(1 for _ in zip(range(100_000), rows, strict=False)) == 100_000
     check.close()
-    began = time.perf_counter()
+    began = time.process_time()  # a busy machine takes longer by the clock
     with pytest.raises(MafsarError, match="refer to each other"):
         use(path)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def interior(size: int, child: int) -> bytes:
@@ -202,7 +202,7 @@ def test_flipped_bytes_are_answers_or_one_line(packed: Path, tmp_path: Path) -> 
         for place in rng.integers(0, len(data) if rng.random() < 0.5 else 4096, 8).tolist():
             data[place] = int(rng.integers(256))
         path.write_bytes(data)
-        began = time.perf_counter()
+        began = time.process_time()  # a busy machine takes longer by the clock
         with contextlib.suppress(MafsarError):
             use(path)
-        assert time.perf_counter() - began < 10
+        assert time.process_time() - began < 10

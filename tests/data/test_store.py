@@ -51,6 +51,12 @@ def test_what_is_kept(tmp_path: Path, numbered_tree: Path) -> None:
     assert all(len(jpegs) == 24 for _, _, jpegs in rows(tmp_path / "s.sqlite"))
 
 
+def test_a_store_does_not_say_where_its_clips_were(tmp_path: Path, numbered_tree: Path) -> None:
+    pack(read_own(numbered_tree), tmp_path / "s.sqlite", SMALL)
+    assert str(numbered_tree.parent).encode() not in (tmp_path / "s.sqlite").read_bytes()
+    assert Store(tmp_path / "s.sqlite").catalogue().title == numbered_tree.name
+
+
 @pytest.mark.parametrize("clip", [0, 3])
 @pytest.mark.parametrize("kept", [24, 40])
 def test_testing_frames_are_those_of_direct_decoding(

@@ -73,7 +73,6 @@ def test_a_dry_run_prints_configuration_clips_time_and_memory(
     ("more", "says"),
     [
         (["model.gt=false"], "did you mean model.gta?"),
-        (["--resume"], "--resume: name the run to go on with"),
         (["--resume", "-o", "none"], "there is no run in none; start one without --resume"),
         (["--config", "none.toml"], "no such configuration file"),
         (["model.name=no-such-model"], "no-such-model"),
@@ -85,3 +84,8 @@ def test_what_is_refused(words: list[str], more: list[str], says: str, tmp_path:
     (line,) = [text for text in stderr.splitlines() if text.startswith("error: ")]
     assert says in line
     assert not list(tmp_path.iterdir())
+
+
+def test_resume_without_a_run_is_wrong_usage(words: list[str]) -> None:
+    _, stderr = run(*words, "--resume", code=2)
+    assert "--resume: name the run to go on with" in stderr

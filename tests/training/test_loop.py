@@ -26,6 +26,7 @@ from mafsar.errors import (
     TrainingError,
 )
 from mafsar.model.config import parameter_counts
+from mafsar.model.names import ADAPTERS_FILE
 from mafsar.model.network import TUNABLE_PREFIXES, build_network
 from mafsar.model.open_clip_config import from_open_clip_json
 from mafsar.model.sources import load_trained
@@ -185,6 +186,8 @@ def test_full_tuning_changes_the_vision_tower_alone(small_run, tmp_path: Path) -
     spec = load_model(str(tmp_path / "run"), device="cpu").spec
     assert (spec.adapters, spec.tuned, spec.scoring.metric) == ("none", "full", "otam")
     facts = describe(tmp_path / "run")
+    alone = describe(tmp_path / "run" / ADAPTERS_FILE)
+    assert {**alone, "path": facts["path"], "name": facts["name"]} == facts
     visual = sum(value.numel() for name, value in end.items() if name.startswith("visual."))
     assert (facts["tuned"], facts["parameters_tunable"]) == ("full", visual)
 

@@ -47,6 +47,17 @@ def test_flow_beside_frames(make: Any, tmp_path: Path) -> None:
     assert content_sha256(tmp_path) != content_sha256(tmp_path / "flow_x_{:05d}.jpg")
 
 
+def test_the_clock_of_a_pattern_is_content(make: Any, tmp_path: Path) -> None:
+    for number in (0, 1, 2, 9):
+        save(tmp_path / f"img_{number:05d}.jpg", make.picture(number))
+    hashes = [
+        content_sha256(tmp_path / f"img_{{:05d}}.jpg{clock}")
+        for clock in ("", "?fps=10", "?fps=50")
+    ]
+    assert len(set(hashes)) == 3
+    assert content_sha256(tmp_path / "img_{:05d}.jpg?fps=10") == hashes[1]
+
+
 def test_a_pattern_chooses(make: Any, tmp_path: Path) -> None:
     for number in range(40):
         save(tmp_path / f"cam0_{number:02d}.png", make.picture(number))

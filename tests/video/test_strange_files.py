@@ -40,9 +40,13 @@ def _pipe(path: Path) -> None:
 
 
 def _socket(path: Path) -> None:
+    before = Path.cwd()
     with socket.socket(socket.AF_UNIX) as end:
-        os.chdir(path.parent)
-        end.bind(path.name)
+        os.chdir(path.parent)  # a socket's path has a hundred bytes at most
+        try:
+            end.bind(path.name)
+        finally:
+            os.chdir(before)
 
 
 def _zero(path: Path) -> None:

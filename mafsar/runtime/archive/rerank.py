@@ -2,7 +2,8 @@
 
 Most classes have their nearest windows among the first of their shortlist, some only among many more:
 those that the archive hardly shows. So each class compares its rows with itself alone, the nearest of
-the small copy first, and doubles their number until that changes its moments no more. Only the rows
+the small copy first, and doubles their number until there are as many moments as are asked for and
+that changes them no more. Only the rows
 that are nearest by then are compared with the other classes too.
 """
 
@@ -73,7 +74,7 @@ class _Class:
             self._compare(count)
             before, found = found, self._nearest(topk)
             same = before is not None and np.array_equal(before.rows, found.rows)
-            if same or self._compared == len(self._shortlist):
+            if (same and len(found.rows) == topk) or self._compared == len(self._shortlist):
                 return found
             count *= 2
 

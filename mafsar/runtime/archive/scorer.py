@@ -19,9 +19,10 @@ from mafsar.runtime.archive.parts import Half
 from mafsar.runtime.bank.bank import Bank
 from mafsar.runtime.encoder import Float32
 from mafsar.runtime.live.extent import aligned_rows
-from mafsar.runtime.live.windows import plan_windows, window_far
+from mafsar.runtime.live.windows import plan_windows
 from mafsar.runtime.match.choice import choose_scoring
 from mafsar.runtime.match.none import NoneAnswers
+from mafsar.runtime.scoring.change import change_share, usual_change
 from mafsar.runtime.scoring.scores import (
     Scores,
     class_distances,
@@ -91,9 +92,8 @@ class BankScorer:
         self.prototypes = self.prototypes_of(self.views, self.support)
         self.own = _own_lengths(bank, index)
         self._shown = lru_cache(maxsize=8)(self._views_of_class)
-        self._none = NoneAnswers(
-            bank, choice.threshold, window_far(bank, choice.threshold, choice.far)
-        )
+        self._usual = lru_cache(maxsize=None)(self._usual_change_of_class)
+        self._none = NoneAnswers(bank, choice.threshold, choice.far).for_windows()
         self._judge, self.threshold = self._none.judge_of(bank.class_index)
 
     def prototypes_of(self, views: Views, support: Float32) -> Float32:
@@ -162,6 +162,18 @@ class BankScorer:
         rows = np.array([aligned_rows(grid) for grid in grids], np.float64)
         rows[:, 1] += 1.0
         return np.asarray(rows / frames.shape[1])
+
+    def changes(self, frames: Float32, class_index: int) -> NDArray[np.float64]:
+        """What changes in each row as a share of what usually does in the clips of a class, (n,).
+
+        Args:
+            frames: Features of rows, (n, T, E).
+            class_index: The class.
+        """
+        return change_share(frames, self._usual(class_index))
+
+    def _usual_change_of_class(self, class_index: int) -> float:
+        return usual_change(self.bank.query[self.bank.class_index == class_index])
 
     def _views_of_class(self, class_index: int) -> Float32:
         """What is matched of the clips of a class, (n, T, …)."""

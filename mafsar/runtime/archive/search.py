@@ -17,7 +17,7 @@ from mafsar.runtime.archive.scan import CHUNK, Scan, in_chunks, scan_index
 from mafsar.runtime.archive.scorer import BankScorer
 from mafsar.runtime.archive.shortlist import shortlist
 from mafsar.runtime.encoder import Float32
-from mafsar.runtime.live.judge import doubt, holds
+from mafsar.runtime.live.judge import MOVING, doubt, holds
 from mafsar.runtime.live.tracker import Reading, Span, Tracker
 
 SCHEMA = 1
@@ -237,11 +237,12 @@ def _reading(
     held = own and holds(p_none, limit)
     first, last = float(index.t_start[row]), float(index.t_end[row])
     start, end = first, last
+    moving = bool(scorer.changes(frames[None], best)[0] >= MOVING)
     if accepted or held:
         first, last = _seconds(index, row, scorer.parts(frames[None], best)[0])
     return Reading(
         int(index.length[row]), start, end, scorer.bank.labels[best], accepted, held,
-        float(scan.score[row]), p_none, first, last, doubt(p_none, limit),
+        float(scan.score[row]), p_none, first, last, doubt(p_none, limit), moving,
     )  # fmt: skip
 
 

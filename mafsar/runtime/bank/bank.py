@@ -413,7 +413,7 @@ def read_bank(path: str | Path) -> Bank:
     except (SafetensorError, OSError, TypeError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged or not a safetensors file ({error})", *fix) from error
     if _KEY not in metadata:
-        raise InputError(f"{path}: a safetensors file, but not a bank", *fix)
+        raise InputError(f"{path}: a safetensors file, but not a bank; see mafsar info {path}")
     try:
         data = documents.parse_json(metadata[_KEY], "its description")
         _OUTLINE(data, "")

@@ -63,6 +63,20 @@ def remove(bank: Bank, *, class_names: Sequence[str] = (), clip_names: Sequence[
         for i, index in enumerate(bank.class_index)
         if i not in gone_clips and int(index) not in gone_classes
     ]
+    return some_clips(bank, kept)
+
+
+def some_clips(bank: Bank, indices: Sequence[int]) -> Bank:
+    """Returns a bank with only some clips, and the classes that they are of.
+
+    Args:
+        bank: The bank; it is not changed.
+        indices: Places of the clips in it.
+
+    Raises:
+        InputError: No class would be left.
+    """
+    kept = sorted(set(indices))
     left = sorted({int(bank.class_index[i]) for i in kept} - {-1})
     if not left:
         raise InputError(f"{bank.name}: no class would be left")

@@ -369,7 +369,7 @@ def _use_text(model: Encoder, data: SupportSet, text: TextUse) -> tuple[bool, st
     unknown = [
         item.text for item, is_known in zip(data.classes, known, strict=True) if not is_known
     ]
-    if unknown and model.spec.scoring.alpha == 0.0:
+    if model.spec.scoring.alpha == 0.0:
         return False, "the model's own alpha is 0: names did not help on its validation classes"
     if unknown:
         return False, f"the model has not been trained on the words of {unknown[0]!r}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections import deque
@@ -28,7 +27,6 @@ from mafsar.video.preprocess import to_square
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds before a lost source is opened again; doubled at each failure."""
 _RATE_SECONDS = 5.0
-_FREED_AT = 50_000_000  # bytes of RGB that were converted, of all sources together
 
 Viewer = Callable[[int, float, Callable[[], Picture]], None]
 """Called with the number of a source, the time of a frame and what makes its picture, for each frame
@@ -50,27 +48,6 @@ class Cut:
     plan: WindowPlan
     size: int
     regions: tuple[Geometry, ...]
-
-
-class _Freed:
-    """Frees converted frames before they fill the memory.
-
-    A frame of PyAV and its side data hold each other once the side data was asked for, and only a full
-    collection frees what has lived for a while. Python runs one too seldom for frames of 12 MB.
-    """
-
-    def __init__(self) -> None:
-        self._bytes = 0
-
-    def count(self, picture: Picture) -> None:
-        """Takes in a picture that was converted; its frame was whole, though it may be reduced."""
-        self._bytes += picture.width * picture.height * 3
-        if self._bytes >= _FREED_AT:
-            self._bytes = 0
-            gc.collect()
-
-
-_freed = _Freed()
 
 
 class Intake(threading.Thread):
@@ -209,7 +186,6 @@ class Intake(threading.Thread):
 
         def squares() -> Sequence[Frames]:
             shown = picture()
-            _freed.count(shown)
             made = [to_square(shown, self._cut.size, each) for each in self._cut.regions]
             self._look(frame.seconds, made[0])
             return made

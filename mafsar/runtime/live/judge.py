@@ -8,12 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from mafsar.runtime.live.extent import aligned_rows
+from mafsar.runtime.live.motion import Step
 from mafsar.runtime.live.tracker import Reading
 from mafsar.runtime.live.windows import Window, WindowPlan
 from mafsar.runtime.match.answers import Match
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Clip
+from mafsar.video.motion import step_levels
 
+MOVING = 0.5
+"""Of what usually changes in the clips of a class: less is no action of it, but a rest."""
 HOLD = 0.3
 """A window holds an action that was accepted up to this part of the way from the threshold to 1."""
 
@@ -51,8 +55,9 @@ class Judge:
     def _reading(self, window: Window, answer: Match) -> Reading:
         best = answer.topk[0].label
         own = bool(self.plan.own[window.length, self._class[best]])
-        first, last = window.start, window.end
+        first, last, moving = window.start, window.end, True
         if answer.evidence is not None:
+            moving = answer.evidence.change >= MOVING
             begin, end = aligned_rows(answer.evidence.distances)
             segment = (window.end - window.start) / self.plan.frames
             first, last = window.start + begin * segment, window.start + (end + 1) * segment
@@ -70,6 +75,8 @@ class Judge:
             first,
             last,
             doubt(p_none, limit),
+            moving,
+            steps_of(window),
         )
 
     def seconds_per_window(self, batch: int) -> float:
@@ -85,6 +92,12 @@ class Judge:
             self.read(windows)
             taken.append(time.perf_counter() - began)
         return min(taken) / batch
+
+
+def steps_of(window: Window) -> tuple[Step, ...]:
+    """What moves from each frame of a window to the next."""
+    levels = step_levels(window.frames).tolist()
+    return tuple(map(Step, window.times[:-1], window.times[1:], levels))
 
 
 def holds(p_none: float | None, limit: float | None) -> bool:

@@ -1,13 +1,14 @@
 """From the answers to windows to events: consensus, hysteresis, and when an action began and ended.
 
-An action is accepted when two of the last three windows of one length name it, or all three where
-they begin less than a quarter of their length apart, and are well below the threshold of p_none on
-average: that windows that share most of their frames are barely below it says little. From then on weaker
+An action is accepted when two of the last three windows of one length name it, as much changes in them
+as in a clip of it, and they are well below the threshold of p_none on average: that windows that share
+most of their frames are barely below it says little. From then on weaker
 answers hold it, too, and it ends when it was not named for the gap. Each window that names it votes
 for the part in which the alignment finds the action; it lasts from the first to the last moment that
 has half as many votes as the moment with the most. Windows overlap, so that one that reaches beyond
 the action is outvoted by those around it. An action longer than its windows has no such moment, each
-of them holds another part: it lasts from the first of these parts to the last.
+of them holds another part: it lasts from the first of these parts to the last. What moves in the
+pictures then says its borders more exactly, where it does (`Moves`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mafsar.runtime.live.motion import Moves, Step
+
 WINDOWS, AGREEING = 3, 2
-"""An action is accepted when so many of the last windows of one length agree, all of them where they
-begin less than"""
-APART = 0.25
-"""of their length apart,"""
+"""Of so many windows of one length so many have to agree,"""
 DOUBT = 0.7
 """and their mean p_none is at most this share of the threshold."""
 SHARE = 0.5
@@ -48,6 +48,8 @@ class Reading:
         first: Where the action begins in the window by the alignment, seconds.
         last: Where it ends.
         doubt: p_none as a share of its threshold; 0 without calibration.
+        moving: Whether as much changes in it as an action of its class needs.
+        steps: What moves from each of its frames to the next.
     """
 
     length: int
@@ -61,6 +63,8 @@ class Reading:
     first: float
     last: float
     doubt: float = 0.0
+    moving: bool = True
+    steps: tuple[Step, ...] = ()
 
     @property
     def vote(self) -> tuple[float, float, float]:
@@ -80,6 +84,8 @@ class Span:
         p_none: The smallest so far.
         named: End of the last part of a window that named it, seconds.
         window: Length of the longest window that named it, seconds.
+        since: Start of the first window that named it, seconds.
+        until: End of the last one.
     """
 
     label: str
@@ -89,6 +95,8 @@ class Span:
     p_none: float | None = None
     named: float = 0.0
     window: float = 0.0
+    since: float = np.inf
+    until: float = -np.inf
     _early: list[tuple[float, float, float]] = field(default_factory=list)
     _late: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
@@ -99,14 +107,16 @@ class Span:
             self.p_none = min(reading.p_none, 1.0 if self.p_none is None else self.p_none)
         self.named = max(self.named, reading.last)
         self.window = max(self.window, reading.end - reading.start)
+        self.since, self.until = min(self.since, reading.start), max(self.until, reading.end)
         (self._early if len(self._early) < _KEPT else self._late).append(reading.vote)
 
-    def settle(self, after: float, shortest: float) -> None:
-        """Sets start and end by the votes so far, the start not before `after`."""
+    def settle(self, after: float, shortest: float, moves: Moves) -> None:
+        """Sets start and end by the votes so far and what moved, the start not before `after`."""
         votes = [*self._early, *self._late]
         begun, ended = min(vote[0] for vote in votes), max(vote[1] for vote in votes)
         if ended - begun <= LONG * self.window:
             begun, ended = extent(votes)
+        begun, ended = moves.borders(begun, ended, self.since, self.until)
         self.t_start = max(begun, after)
         self.t_end = max(ended, self.t_start + shortest)
 
@@ -122,6 +132,7 @@ class Tracker:
     def __init__(self, gap: float, min_duration: float) -> None:
         self._gap, self._min_duration = gap, min_duration
         self._recent: dict[int, deque[Reading]] = {}
+        self._moves = Moves()
         self._span: Span | None = None
         self._free = -np.inf  # end of the action before
         self._alone = True  # no length has had a second window
@@ -140,14 +151,16 @@ class Tracker:
         recent = self._recent.setdefault(reading.length, deque(maxlen=WINDOWS))
         recent.append(reading)
         self._alone = self._alone and len(recent) == 1
+        if reading.length == 0:  # the shortest: the finest steps
+            self._moves.take(reading.steps)
         span = self._span
         if span is not None:
             if reading.best == span.label and (reading.accepted or reading.held):
                 span.support(reading)
             elif reading.end - span.named > self._gap + (reading.end - reading.start) / 2:
                 yield from self._end()
-        agreeing = [each for each in recent if each.accepted and each.best == reading.best]
-        if not reading.accepted or len(agreeing) < _needed(recent):
+        agreeing = [each for each in recent if _says(each, reading.best)]
+        if not _says(reading, reading.best) or len(agreeing) < AGREEING:
             return
         if self._span is not None and self._span.label == reading.best:
             return
@@ -156,12 +169,12 @@ class Tracker:
         following = Span(reading.best, 0.0, 0.0)
         for each in agreeing:
             following.support(each)
-        following.settle(-np.inf, 0.0)
+        following.settle(-np.inf, 0.0, self._moves)
         if following.t_end - following.t_start < self._min_duration:
             return
         if self._span is not None:
             yield from self._end(following.t_start)
-        following.settle(self._free, self._min_duration)
+        following.settle(self._free, self._min_duration, self._moves)
         self._span = following
         yield "start", following
 
@@ -170,32 +183,32 @@ class Tracker:
 
         A source so short that it had one window of each length is named by that window alone.
         """
-        named = [each for recent in self._recent.values() for each in recent if each.accepted]
+        every = [each for recent in self._recent.values() for each in recent]
+        named = [each for each in every if _says(each, each.best)]
         if self._alone and named:
             best = min(named, key=lambda each: each.doubt)
             self._span = Span(best.best, 0.0, 0.0)
             self._span.support(best)
-            self._span.settle(self._free, self._min_duration)
+            self._span.settle(self._free, self._min_duration, self._moves)
             yield "start", self._span
         self._alone = False
         self._recent.clear()
         yield from self._end()
+        self._moves.clear()
 
     def _end(self, before: float = np.inf) -> Iterator[tuple[str, Span]]:
         """Ends the action that goes on, where another begins before its end at that one's start."""
         span, self._span = self._span, None
         if span is not None:
-            span.settle(self._free, self._min_duration)
+            span.settle(self._free, self._min_duration, self._moves)
             span.t_end = min(span.t_end, max(before, span.t_start + self._min_duration))
             self._free = span.t_end
             yield "end", span
 
 
-def _needed(recent: Sequence[Reading]) -> int:
-    """How many of the last windows of one length have to agree."""
-    length = recent[-1].end - recent[-1].start
-    apart = (recent[-1].start - recent[0].start) / max(len(recent) - 1, 1)
-    return AGREEING if apart >= APART * length - 1e-6 else WINDOWS
+def _says(reading: Reading, label: str) -> bool:
+    """Whether a window speaks for an action that was not accepted before."""
+    return reading.accepted and reading.moving and reading.best == label
 
 
 def extent(votes: Sequence[tuple[float, float, float]]) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from mafsar.runtime.live.inbox import Inbox, News
 from mafsar.runtime.live.intake import Cut, Intake, Viewer
 from mafsar.runtime.live.judge import Judge
 from mafsar.runtime.live.tracker import Reading, Span, Tracker
-from mafsar.runtime.live.windows import Window, WindowPlan, plan_windows, window_far, with_more
+from mafsar.runtime.live.windows import Window, WindowPlan, paced, plan_windows
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry
 from mafsar.video.geometry import Roi
@@ -137,7 +137,7 @@ class Watch(Iterator[Event]):
 
     @property
     def matcher(self) -> Matcher:
-        """What answers now."""
+        """What answers windows now; see `Matcher.for_windows`."""
         return self._judge.matcher
 
     @property
@@ -176,10 +176,11 @@ class Watch(Iterator[Event]):
 
     def _prepare(self, matcher: Matcher) -> tuple[Judge, Cut]:
         """The judge and the cut for a matcher; the cut keeps its number where nothing changes."""
+        matcher = matcher.for_windows()
         spec, bank, options = matcher.encoder.spec, matcher.bank, self._options
         plan = plan_windows(bank, spec.frames, options.window, options.stride)
         if options.stride is None:
-            plan = with_more(plan)
+            plan = paced(plan)
         regions = tuple(
             replace(bank.geometry, roi=roi) for roi in (options.roi or {}).values()
         ) or (bank.geometry,)
@@ -403,9 +404,9 @@ def watch(
             stdin, "NAME=SOURCE", or iterables of (seconds, frame) with frames uint8 RGB (H, W, 3).
         model: An encoder, or the name or path of a model; None = that of the bank, else `tiny`.
         window: One to three lengths of the windows, seconds; None = the longest clip of each class.
-        stride: Seconds from one window to the next; None = an eighth to a quarter of their
-            length, for at most three windows a second, or what this machine sustains for the live
-            sources.
+        stride: Seconds from one window to the next; None = an eighth to half of their length, for
+            at most 2.75 windows a second where that is possible, or what this machine sustains for
+            the live sources.
         threshold: See `Matcher`.
         far: The false-accept rate that two windows of nothing, a quarter of their length apart, have
             together; see `Matcher`.
@@ -454,13 +455,9 @@ def watch(
             bank = enroll(
                 support, used, text=text, views=views, geometry=geometry, ignore_clock=ignore_clock
             )
-            return Matcher(
-                bank, used, metric=metric, threshold=threshold,
-                far=window_far(bank, threshold, far), evidence=True, topk=len(bank.classes),
-            )  # fmt: skip
+            return Matcher(bank, used, metric=metric, threshold=threshold, far=far)
         return Matcher(
-            bank, used, text=text, metric=metric, views=views, threshold=threshold,
-            far=window_far(bank, threshold, far), evidence=True, topk=len(bank.classes),
-        )  # fmt: skip
+            bank, used, text=text, metric=metric, views=views, threshold=threshold, far=far
+        )
 
     return Watch(open_matcher, places, options, status=status)

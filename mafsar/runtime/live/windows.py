@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +21,8 @@ _USUAL = 2.0  # seconds, where no clip has a length
 SHORTEST = 0.2
 """The shortest window, seconds."""
 _STEPS = 2  # a window begins every so many of the T segments of its length
-MANY = 3.0
-"""Windows a second of source up to which they begin more often: `tiny` encodes four times as many on
-two cores."""
+MANY = 2.75
+"""Windows a second of source that are wanted: `tiny` judges more than four times as many on two cores."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +105,22 @@ def name_windows(
     return WindowPlan(kept, strides, np.ones((len(kept), 1), np.bool_), frames)
 
 
-def with_more(plan: WindowPlan) -> WindowPlan:
-    """The same with windows up to twice as often, as long as they are not more than `MANY`.
+def paced(plan: WindowPlan) -> WindowPlan:
+    """The same with windows as often as possible, an eighth to half of their length apart.
 
     Next to the window that just holds an action begins one that lacks a quarter of it; with windows
-    every eighth, two more hold nearly all.
+    every eighth, two more hold nearly all. At most `MANY` a second are made where that is possible;
+    those of the length that has most are the first to become fewer. Strides are whole segments: windows
+    that share no frames would cost more than they find.
     """
-    factor = min(max(plan.per_second / MANY, 0.5), 1.0)
-    return replace(plan, strides=tuple(stride * factor for stride in plan.strides))
+    segments = [length / plan.frames for length in plan.lengths]
+    counts = [max(1, round(plan.frames / 8))] * len(segments)
+    while True:
+        strides = [count * segment for count, segment in zip(counts, segments, strict=True)]
+        shorter = [k for k, count in enumerate(counts) if count < plan.frames // 2]
+        if sum(1.0 / stride for stride in strides) <= MANY or not shorter:
+            return replace(plan, strides=tuple(strides))
+        counts[min(shorter, key=strides.__getitem__)] += 1
 
 
 def _check_stride(stride: float | None) -> None:
@@ -251,21 +257,3 @@ class WindowCutter:
         ]
         every = np.unique(np.concatenate(moments))
         return np.asarray(every[every < duration], np.float64)
-
-
-def window_far(
-    bank: Bank, threshold: float | Literal["auto", "off"], far: float | None
-) -> float | None:
-    """The false-accept rate of single windows of nothing, for a matcher that judges windows.
-
-    An event needs windows that agree. Those that begin a quarter of their length apart count as two
-    looks, so that each may accept √far for both to accept far.
-
-    Args:
-        bank: Says what is aimed at where `far` is None.
-        threshold: As asked for.
-        far: As asked for.
-    """
-    if threshold != "auto" or bank.none is None:
-        return far
-    return float(np.sqrt(bank.none.far if far is None else far))

@@ -81,6 +81,8 @@ class Evidence:
         clip: Index, in `bank.clips`, of the support clip nearest to the query in the best class.
         distances: Distances between the frames of the query and of that clip, (Tq, Ts).
         alignment: Soft alignment: the gradient of OTAM by these distances, (Tq, Ts), ≥ 0.
+        change: How much the query's features change from frame to frame, as a share of what is usual
+            (the median) in the clips of the best class; infinite where nothing changes in these.
     """
 
     bank: Bank
@@ -88,6 +90,7 @@ class Evidence:
     clip: int
     distances: Float32
     alignment: Float32
+    change: float = 1.0
 
     def __repr__(self) -> str:
         return f"Evidence(pixels={self.pixels.shape}, clip={self.clip})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from mafsar.runtime.match.choice import choose_scoring
 from mafsar.runtime.match.none import NoneAnswers
 from mafsar.runtime.match.queries import Query, is_one_clip, queries_in
 from mafsar.runtime.match.same_content import class_index_without
+from mafsar.runtime.scoring.change import change_share, usual_change
 from mafsar.runtime.scoring.none import NoneJudge
 from mafsar.runtime.scoring.scores import class_distances, match_features, viewed_prototypes
 from mafsar.runtime.scoring.views import Views
@@ -166,6 +168,18 @@ class Matcher:
                 raise answer.cause
             answers.append(answer)
         return answers[0] if one else answers
+
+    def for_windows(self) -> Matcher:
+        """The same matcher for windows of a long video, whose answers have evidence.
+
+        An event needs windows that agree, so that with threshold="auto" each of them may accept √far.
+        `mafsar.watch` asks for it by itself.
+        """
+        made = copy.copy(self)
+        made._none = self._none.for_windows()
+        made._evidence = True
+        made._prototypes = {}
+        return made
 
     def stream(self, sources: Iterable[Any]) -> Iterator[Match | QueryError]:
         """Names the action of each clip, in order, each as soon as its batch is encoded.
@@ -381,6 +395,7 @@ class Matcher:
             int(members[nearest]),
             np.asarray(grid, np.float32),
             np.asarray(alignment, np.float32),
+            float(change_share(frames[None], usual_change(self.bank.query[members]))[0]),
         )
 
 

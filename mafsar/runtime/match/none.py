@@ -16,6 +16,10 @@ from mafsar.video.motion import is_still, motion_levels
 
 Threshold = float | Literal["auto", "off"]
 
+WINDOW_LOOKS = 2
+"""Looks at an action that windows of a long video count as: an event needs windows that agree, and
+those that begin a quarter of their length apart are two."""
+
 
 class NoneAnswers:
     """Decides which queries a matcher answers with none.
@@ -24,6 +28,8 @@ class NoneAnswers:
         bank: The bank.
         threshold: See `mafsar.Matcher`.
         far: See `mafsar.Matcher`.
+        looks: How many answers have to agree: for all of them to accept `far`, each may accept
+            far^(1 / looks).
 
     Attributes:
         moving: Whether something moves in every clip of the classes.
@@ -33,7 +39,9 @@ class NoneAnswers:
         UnavailableError: One of them is asked for, and the bank is not calibrated.
     """
 
-    def __init__(self, bank: Bank, threshold: Threshold, far: float | None) -> None:
+    def __init__(
+        self, bank: Bank, threshold: Threshold, far: float | None, *, looks: int = 1
+    ) -> None:
         check_threshold(threshold)
         if far is not None:
             check_far(far)
@@ -44,11 +52,15 @@ class NoneAnswers:
                 " enrolled by an older version; enroll the clips again, or use ",
                 option(threshold="off"),
             )
-        self._bank, self._threshold, self._far = bank, threshold, far
+        self._bank, self._threshold, self._far, self._looks = bank, threshold, far, looks
         self.moving = bank.motion is not None and not any(
             is_still(float(value)) for value in bank.motion[bank.class_index >= 0]
         )
         self._kept: tuple[bytes, tuple[NoneJudge | None, float | None]] | None = None
+
+    def for_windows(self) -> NoneAnswers:
+        """The same for windows of a long video, of which `WINDOW_LOOKS` have to agree."""
+        return NoneAnswers(self._bank, self._threshold, self._far, looks=WINDOW_LOOKS)
 
     def judge_of(self, class_index: NDArray[np.intp]) -> tuple[NoneJudge | None, float | None]:
         """What computes p_none, and the p_none above which an answer is none.
@@ -102,4 +114,5 @@ class NoneAnswers:
             return judge, None
         if self._threshold != "auto":
             return judge, float(self._threshold)
-        return judge, judge.threshold(basis.far if self._far is None else self._far)
+        far = basis.far if self._far is None else self._far
+        return judge, judge.threshold(far ** (1 / self._looks))

@@ -10,7 +10,7 @@ from typing import Any
 from mafsar.choices import Scoring
 from mafsar.documents import parse_json, read_text
 from mafsar.errors import InputError, MafsarError, MismatchError, MissingError
-from mafsar.files import file_sha256
+from mafsar.files import file_sha256, is_file
 from mafsar.model.names import ADAPTERS_FILE, BUNDLE_SUFFIX
 from mafsar.runtime.bank.bank import Bank, is_bank, read_bank
 from mafsar.runtime.encoder import ModelSpec
@@ -37,10 +37,10 @@ def describe(thing: str | Path, *, ignore_clock: float | None = None) -> dict[st
     path = model_path(name)
     if name == "tiny" or is_bundle(path):
         return describe_bundle(Bundle.open(path))
+    if (path / ADAPTERS_FILE).is_file() or _is_trained(path):
+        return describe_run(path)
     if is_bank(path) and path.is_file():
         return describe_bank(read_bank(path))
-    if (path / ADAPTERS_FILE).is_file():
-        return describe_run(path)
     if path.suffix == ".engine" and path.is_file():
         return describe_engine(path)
     if path.exists():
@@ -106,12 +106,29 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
 
 
 def describe_run(run: Path) -> dict[str, Any]:
-    """Facts of a run folder's weights; its towers are loaded and checked, which needs torch."""
+    """Facts of trained weights; their towers are loaded and checked, which needs torch.
+
+    Args:
+        run: A run's folder, or a file of weights.
+    """
     encoder = load_model(run, device="cpu")
     return _describe_spec("run", encoder.spec) | {
         "path": str(run),
-        "size_bytes": (run / ADAPTERS_FILE).stat().st_size,
+        "size_bytes": (run / ADAPTERS_FILE if run.is_dir() else run).stat().st_size,
     }
+
+
+def _is_trained(path: Path) -> bool:
+    """Whether this is a file of trained weights, whatever its name."""
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors" or not is_file(path):
+        return False
+    try:
+        with safe_open(path, framework="np") as file:
+            return str((file.metadata() or {}).get("format", "")).startswith("mafsar-weights")
+    except (SafetensorError, OSError):
+        return False
 
 
 def describe_name(name: str) -> dict[str, Any]:

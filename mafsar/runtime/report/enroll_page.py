@@ -86,7 +86,8 @@ def _clip_card(clip: ClipQuality, strip: Image.Image) -> str:
         verdict = f'<span class="bad">taken for {page.text(clip.answer)}</span>'
     lines = [f"<p>{verdict}</p>"]
     if clip.hurts:
-        lines.append(f'<p class="bad">hurts: without it {clip.gain} more of the others right</p>')
+        more = f"{clip.gain} more of the others {'is' if clip.gain == 1 else 'are'} right"
+        lines.append(f'<p class="bad">hurts: without it {more}</p>')
     if clip.twin:
         lines.append(f'<p class="warn">also in another class, as {page.text(clip.twin)}</p>')
     facts: list[tuple[str, object]] = [("length", f"{clip.duration_seconds:.2f} s")]

@@ -83,8 +83,8 @@ class LiveSession:
     """Watches the frames of one page.
 
     Args:
-        open_matcher: Makes a matcher with a threshold of p_none; called again when the bank or the
-            threshold changes.
+        open_matcher: Makes a matcher of clips with a threshold of p_none; called again when the bank
+            or the threshold changes.
         threshold: The first threshold.
 
     Raises:

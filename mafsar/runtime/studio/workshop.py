@@ -236,7 +236,7 @@ class Workshop:
             "advice": [] if report is None else list(report.advice),
             "notes": notes,
             "calibrated": bank is not None and bank.none is not None,
-            "threshold": self._threshold("auto"),
+            "window_threshold": None if bank is None else self.matcher().for_windows().threshold,
         }
 
 

@@ -15,7 +15,12 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from mafsar.errors import InputError, UnavailableError, VideoError
-from mafsar.video.container import pixel_aspect, quiet_av, video_streams
+from mafsar.video.container import (
+    pixel_aspect,
+    quiet_av,
+    tolerant_of_metadata,
+    video_streams,
+)
 from mafsar.video.decoder import decode_packet, prepare
 from mafsar.video.live.clock import LiveClock
 from mafsar.video.live.place import Place
@@ -140,8 +145,8 @@ def _container(place: Place) -> Iterator[InputContainer]:
             where,
             format=form,
             options=options,
-            metadata_errors="replace",
             timeout=(OPEN_SECONDS, SILENT_SECONDS) if place.kind == "stream" else None,
+            **tolerant_of_metadata(),
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         _stop(child)

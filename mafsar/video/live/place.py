@@ -125,7 +125,7 @@ def _of_word(word: str) -> list[Place]:
 
 def _files(name: str, path: Path, *, named: bool = False) -> list[Place]:
     if is_folder(path) and not is_frame_folder(path):
-        clips = search_clips(path).clips
+        clips = search_clips(path, leave_out_unlisted=True).clips
         if not clips:
             raise InputError(f"{path}: no video and no frame folder in this folder")
         shown = [f"{name}/{clip.relative_to(path)}" if named else str(clip) for clip in clips]

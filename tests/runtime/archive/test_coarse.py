@@ -167,6 +167,12 @@ def test_a_class_looks_on_until_twice_as_many_rows_change_nothing(
         assert found.rows.tolist() == mine[:1]
         assert compared == [4, 4, 8]
         compared.clear()
+        # No row of the first two looks has it as the best class: it goes on to the end.
+        others = by_distance[~np.isin(by_distance, mine)]
+        hidden = np.concatenate([others[:9], by_distance[np.isin(by_distance, mine)]])
+        (found,) = rerank(index, scorer, [number], [hidden], 1)
+        assert found.rows.tolist() == mine[:1]
+        compared.clear()
         assert rerank(index, scorer, [number], [late[:0]], 1)[0].rows.tolist() == []
 
 

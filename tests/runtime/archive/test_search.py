@@ -21,6 +21,7 @@ from mafsar.runtime.archive.scorer import BankScorer, ScoringChoice
 from mafsar.runtime.archive.search import search_index
 from mafsar.runtime.archive.settings import IndexSettings
 from mafsar.runtime.engines.negatives import write_negatives
+from mafsar.runtime.live.motion import Moves
 from mafsar.runtime.live.windows import plan_windows
 from mafsar.video import Clip, Geometry, load_clip, write_video
 from tests.restatements import views as restated
@@ -110,7 +111,11 @@ def test_moments_are_what_match_says_of_the_window(
     assert 4.0 < at["two"] < 6.0
 
 
-def test_events_are_those_of_watch(archive: tuple[mafsar.Bank, Index], knowing: Any) -> None:
+def test_events_are_those_of_watch(
+    archive: tuple[mafsar.Bank, Index], knowing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the borders of what moves in the pictures, which an index does not keep."""
+    monkeypatch.setattr(Moves, "take", lambda _self, _steps: None)
     bank, index = archive
     scorer = BankScorer(bank, index)
     found = [each for each in search_index(index, scorer, events=True) if each.found == "event"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -132,6 +133,35 @@ def test_the_lock_keeps_another_process_out(tmp_path):
         assert other.stdout.readline() == "waiting\n"
     assert other.communicate(timeout=60)[0] == "in\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_somebody_put_in_the_place_of_the_lock_is_not_touched(path, tmp_path):
+    """A link there would be emptied, and a pipe would block."""
+    lock, other = path.with_name(f".{path.name}.lock"), tmp_path / "other.txt"
+    other.write_text("mine")
+    for make in (lambda: lock.symlink_to(other), lambda: os.mkfifo(lock), lock.mkdir):
+        make()
+        with pytest.raises(InputError, match=r"no lock; remove it"):
+            remove_in_place([path], class_names=["jump"])
+        lock.rmdir() if lock.is_dir() else lock.unlink()
+    assert other.read_text() == "mine"
+    remove_in_place([path], class_names=["jump"])
+
+
+def test_a_killed_holder_holds_nothing(path):
+    code = (
+        "import sys, time; from pathlib import Path; from mafsar.files import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('in', flush=True); time.sleep(60)\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout.readline() == "in\n"
+        holder.kill()
+    assert path.with_name(f".{path.name}.lock").exists()
+    remove_in_place([path], class_names=["jump"])
+    assert [each.name for each in path.parent.glob(".*")] == []
 
 
 def test_python_adds_like_the_command_line(path, grown):

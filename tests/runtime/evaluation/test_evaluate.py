@@ -16,6 +16,7 @@ from mafsar.data.open_data import open_data
 from mafsar.data.pack import pack
 from mafsar.data.store import StoreSettings
 from mafsar.errors import InputError, MismatchError, VideoError
+from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.cache.clip_jobs import encode_jobs
 from mafsar.runtime.evaluation.evaluate import evaluate
 from mafsar.runtime.evaluation.tally import confidence_interval, evaluate_features
@@ -175,6 +176,14 @@ def test_text_off_uses_no_names(encoder, support_folder, cache):
     on = evaluate(encoder, support_folder, way=2, episodes=20, cache=cache)
     assert on.text is True
     assert on.accuracy_text is not None
+
+
+def test_a_model_whose_own_alpha_is_0_uses_no_names(make_encoder, support_folder, cache):
+    """As `match`, also where it knows all words."""
+    encoder = make_encoder(alpha=0.0, known_words=frozenset({"clap", "hands", "jump", "wave"}))
+    result = evaluate(encoder, support_folder, way=2, episodes=20, cache=cache)
+    assert result.text is False
+    assert enroll(support_folder, encoder, cache=cache).text_choice.used is False
 
 
 def test_alpha_needs_text(make_encoder, support_folder, cache):

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ import mafsar
 from mafsar.errors import InputError, MafsarError, VideoError
 from mafsar.runtime.live import intake
 from mafsar.runtime.live.watch import Watch, WatchOptions
-from mafsar.runtime.live.windows import window_far
 from mafsar.video.live import signs
 from mafsar.video.live.place import places_of
 
@@ -379,18 +377,3 @@ def test_max_fps_passes_frames_over(bank: mafsar.Bank, encoder: Any, scene: Scen
     )
     list(watched)
     np.testing.assert_allclose(np.diff(seen), 0.2, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("threshold", "far", "expected"),
-    [("auto", None, 0.2), ("auto", 0.01, 0.1), ("off", None, None), (0.3, None, None)],
-)
-def test_two_looks_of_a_window_accept_far_together(
-    threshold: Any, far: float | None, expected: float | None
-) -> None:
-    """√far each; what the bank aims at where none is named; a threshold of one's own stays."""
-    bank: Any = SimpleNamespace(none=SimpleNamespace(far=0.04))
-    assert window_far(bank, threshold, far) == (
-        None if expected is None else pytest.approx(expected)
-    )
-    assert window_far(SimpleNamespace(none=None), threshold, far) == far  # type: ignore[arg-type]

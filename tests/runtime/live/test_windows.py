@@ -11,7 +11,7 @@ import pytest
 
 from mafsar.errors import InputError
 from mafsar.runtime.live.extent import aligned_rows
-from mafsar.runtime.live.windows import WindowCutter, WindowPlan, plan_windows, with_more
+from mafsar.runtime.live.windows import WindowCutter, WindowPlan, paced, plan_windows
 from mafsar.synthetic import render_video
 from mafsar.video import Geometry, load_clip
 from mafsar.video.live.file_frames import open_file
@@ -43,13 +43,19 @@ def test_classes_are_judged_at_the_length_of_their_longest_clip() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("lengths", "factor"), [([2.0], 2 / 3), ([3.0], 0.5), ([0.5, 1.0], 1.0)])
-def test_windows_begin_more_often_where_they_are_few(lengths: list[float], factor: float) -> None:
-    """At most three a second, at least as often as a quarter of their length, at most an eighth."""
-    plan = plan_windows(bank_of([2.0]), 8, lengths)
-    more = with_more(plan)
-    np.testing.assert_allclose(more.strides, [factor * stride for stride in plan.strides])
-    assert more.lengths == plan.lengths
+@pytest.mark.parametrize(
+    ("lengths", "segments"),
+    [([3.0], [1]), ([2.0], [2]), ([1.0], [3]), ([0.4], [4]), ([2.0, 3.0], [3, 2])],
+)
+def test_windows_begin_less_than_three_times_a_second(
+    lengths: list[float], segments: list[int]
+) -> None:
+    """Every eighth of their length to every half, in whole segments."""
+    plan = plan_windows(bank_of(*[[length] for length in lengths]), 8, lengths)
+    found = paced(plan)
+    wanted = [count * length / 8 for count, length in zip(segments, lengths, strict=True)]
+    np.testing.assert_allclose(found.strides, wanted)
+    assert found.lengths == plan.lengths
 
 
 def test_there_are_three_lengths_at_most_and_none_that_nobody_uses() -> None:

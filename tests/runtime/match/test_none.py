@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from mafsar.runtime.bank.edit import remove
 from mafsar.runtime.bank.enroll import enroll
 from mafsar.runtime.cache.features import FeatureCache
 from mafsar.runtime.engines.negatives import read_negatives, write_negatives
+from mafsar.runtime.live.watch import Watch
 from mafsar.runtime.match.matcher import Matcher
+from mafsar.runtime.studio.live import LiveSession
 from mafsar.video import write_video
+from mafsar.video.live.place import places_of
 
 PRIOR = NonePrior((-1.0, 1.5, 0.7, -0.3, 0.2, 0.3, 0.4, 0.9, 0.5), 10.0, 0.5, 0.1)
 SIZE = 32
@@ -81,6 +85,27 @@ def test_far_orders_thresholds_and_is_kept_in_the_bank(bank, knowing, tmp_path) 
     assert Matcher(read, knowing).threshold == Matcher(more, knowing).threshold
     assert Matcher(more, knowing, far=0.05).threshold <= Matcher(more, knowing).threshold
     assert len(remove(read, class_names=["class3"]).motion) == 9
+
+
+def test_windows_that_have_to_agree_may_each_accept_the_root_of_far(bank, knowing) -> None:
+    """Of `watch` and of the studio's page alike; a threshold of one's own stays what it is."""
+    for far in (None, 0.01):
+        matcher = Matcher(bank, knowing, far=far)
+        windows = matcher.for_windows()
+        root = math.sqrt(FAR if far is None else far)
+        assert windows.threshold == Matcher(bank, knowing, far=root).threshold
+        assert windows.threshold > matcher.threshold
+        assert windows.for_windows().threshold == windows.threshold
+        frames = [(0.0, moving(0, 0)[0])]
+        assert (
+            Watch(lambda it=matcher: it, places_of(frames)).matcher.threshold == windows.threshold
+        )
+        session = LiveSession(lambda word, far=far: Matcher(bank, knowing, threshold=word, far=far))
+        assert session.plan["threshold"] == windows.threshold
+        session.close()
+    for own in ("off", 0.3):
+        matcher = Matcher(bank, knowing, threshold=own)
+        assert matcher.for_windows().threshold == matcher.threshold
 
 
 @pytest.mark.parametrize("ways", [1, 2, 3])

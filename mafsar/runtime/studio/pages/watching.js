@@ -10,13 +10,13 @@ const HEIGHT = 120;
 const KEPT = "mafsar-events";
 const CHOSEN = "mafsar-threshold";
 
-const ABOUT = "Each dot is a window: high is “none of the classes”. Only dots below the line count as an action.";
+const ABOUT = "Each dot is a window: high is “none of the classes”. Only dots below the line count as an action, and only where as much changes as in its clips.";
 const UNCALIBRATED = "This model is not calibrated to say “none”: every window counts as one of the classes.";
 
 let session = null;
 let readings = [];
 let events = [];
-let automatic = null; // the threshold that the bank aims at
+let automatic = null; // the threshold of windows that the bank aims at
 let calibrated = false;
 let changing = 0;
 let told = () => {};
@@ -36,7 +36,7 @@ export const watching = {
     byId("clear-events").addEventListener("click", clearEvents);
   },
   show(state) {
-    automatic = state.threshold;
+    automatic = state.window_threshold;
     calibrated = state.calibrated;
     byId("threshold").disabled = byId("automatic").disabled = !calibrated;
     byId("chart").toggleAttribute("hidden", !calibrated);
@@ -136,8 +136,10 @@ function read(each) {
 /** The last windows as dots, newest at the right; the threshold as a line. */
 function draw() {
   const limit = own ?? automatic;
+  const shown = byId("chart").getBoundingClientRect(); // it is stretched; dots stay round
+  const [rx, ry] = shown.width > 0 ? [4 * WIDTH / shown.width, 4 * HEIGHT / shown.height] : [4, 4];
   const dots = readings.filter((each) => each.p_none !== null).map((each, k, all) => svg("ellipse", {
-    cx: WIDTH - 8 - (all.length - 1 - k) * ((WIDTH - 16) / DOTS), cy: at(each.p_none), rx: 4, ry: 4,
+    cx: WIDTH - 8 - (all.length - 1 - k) * ((WIDTH - 16) / DOTS), cy: at(each.p_none), rx, ry,
     class: limit !== null && each.p_none <= limit ? "in" : "",
   }));
   const line = limit === null ? [] : [svg("line", { x1: 0, x2: WIDTH, y1: at(limit), y2: at(limit) })];
