@@ -225,11 +225,11 @@ def test_a_support_with_bad_clips_or_several_kinds_of_frames_is_watched_for(
     frames = load_raw_clip(support / CLASSES[2] / "1.mp4", frames=8).frames
     (support / CLASSES[2] / "both").mkdir()
     for k, frame in enumerate(frames):
-        for kind, shown in (("img", frame), ("flow", 255 - frame)):
+        for kind, shown in (("left", frame), ("right", 255 - frame)):
             path = support / CLASSES[2] / "both" / f"{kind}_{k:05d}.png"
             Image.fromarray(shown.astype(np.uint8)).save(path)
     assert "--frames-pattern" in run(*words, code=1)[1]
-    run(*words, "--frames-pattern", "img_{:05d}.png")
+    run(*words, "--frames-pattern", "left_{:05d}.png")
 
 
 def test_two_sources_of_one_name_are_refused(place: Path) -> None:

@@ -164,10 +164,13 @@ def test_pictures_come_one_after_another(
         assert running.ask(f"/video/{wrong}")[0] == 404
 
 
-def test_a_page_that_leaves_before_its_first_picture_takes_no_place(running: Running) -> None:
+def test_a_page_that_leaves_before_its_first_picture_takes_no_place(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its pictures are asked for, and never stepped through."""
     asked: Any = SimpleNamespace(path_params={"number": "0"})
-    most = watch_page._MOST_VIEWERS
+    most = 2
+    monkeypatch.setattr(watch_page, "_MOST_VIEWERS", most)
     for _ in range(most + 1):
         assert running.page._answer_video(asked).status_code == 200
     looking = [running.page._pictures(0) for _ in range(most + 1)]
