@@ -87,18 +87,13 @@ def index(
 ) -> None:
     """Encode an archive of videos once, to search it for actions any number of times."""
     from mafsar.cli.inputs import engine_choice, geometry_of
-    from mafsar.errors import InputError
     from mafsar.runtime.archive.build import build_index
     from mafsar.runtime.archive.settings import IndexSettings
     from mafsar.runtime.archive.store import Store
-    from mafsar.video.live.place import places_of
+    from mafsar.video.live.place import places_of_all
 
     lengths, step = opt.window_lengths(window), opt.seconds_or_auto("--stride", stride)
-    places = [place for source in sources for place in places_of(source)]
-    names = [place.name for place in places]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"SOURCE {twice}: named twice; name each file once, or as NAME=SOURCE")
+    places = places_of_all(sources)
     store = Store(out)
     choice = engine_choice(engine, device, precision, cache=not no_cache)
     held, encoder = _open(model, bank, choice)

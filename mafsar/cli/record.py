@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import voice
+from mafsar.cli import outputs, targets, voice
 from mafsar.plain import plain
+
+SCHEMA = 1
 
 
 def record(
@@ -28,6 +29,9 @@ def record(
     trim: Annotated[
         bool, typer.Option("--trim", help="Keep only the moving part of each clip.")
     ] = False,
+    out: opt.ResultsOption = None,
+    overwrite: opt.OverwriteFlag = False,
+    json_lines: opt.JsonFlag = False,
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
 ) -> None:
@@ -39,16 +43,28 @@ def record(
     places = places_of(source)
     if len(places) != 1:
         raise InputError(f"SOURCE {source}: is a folder; name a camera, a stream or one file")
-    for clip in recording(
-        places[0],
-        folder,
-        seconds=seconds,
-        count=count,
-        delay=delay,
-        trim=trim,
-        say=voice.tell,
-    ):
-        sys.stdout.write(f"{plain(str(clip.path))}  {clip.seconds:.1f} s\n")
-        sys.stdout.flush()
-        if not clip.moving:
-            voice.warn(f"{clip.path}: nothing moves in this clip; remove it and record it again")
+    targets.check_outputs(
+        {"--out": out},
+        overwrite,
+        inputs={"the source": [places[0].where] if places[0].kind == "file" else []},
+    )
+    with outputs.results_to(out, overwrite=overwrite) as stream:
+        for clip in recording(
+            places[0],
+            folder,
+            seconds=seconds,
+            count=count,
+            delay=delay,
+            trim=trim,
+            say=voice.tell,
+        ):
+            if json_lines:
+                said = {"path": str(clip.path), "seconds": clip.seconds, "moving": clip.moving}
+                outputs.print_json(stream, {"schema": SCHEMA, **said})
+            else:
+                stream.write(f"{plain(str(clip.path))}  {clip.seconds:.1f} s\n")
+                stream.flush()
+            if not clip.moving:
+                voice.warn(
+                    f"{clip.path}: nothing moves in this clip; remove it and record it again"
+                )

@@ -44,6 +44,7 @@ def studio(
     device: opt.DeviceOption = "auto",
     precision: opt.PrecisionOption = "fp32",
     text: opt.TextOption = "auto",
+    frames_pattern: opt.FramesPatternOption = None,
     no_cache: opt.NoCacheFlag = False,
     _verbose: opt.VerboseFlag = 0,
     _quiet: opt.QuietFlag = False,
@@ -61,7 +62,14 @@ def studio(
     try:
         encoder = load_encoder(model, engine_choice(engine, device, precision, cache=not no_cache))
         text_use: Any = text
-        workshop = Workshop(support, encoder, text=text_use, cache=not no_cache, words=worded)
+        workshop = Workshop(
+            support,
+            encoder,
+            text=text_use,
+            cache=not no_cache,
+            words=worded,
+            frames_pattern=frames_pattern,
+        )
     except BaseException:
         listening.close()
         raise

@@ -155,9 +155,10 @@ def _refuse_inputs(
                 held.setdefault(identity(each), word)
     for flag, path in listed:
         if identity(path) in held:
+            # `match` writes these into a folder, and `watch` a file for each source.
             raise InputError(
                 f"{flag} {path}: would replace {held[identity(path)]}; name another "
-                f"{'folder' if flag in ('--plot', '--save-video') else 'file'}"
+                f"{'place' if flag in ('--plot', '--save-video') else 'file'}"
             )
         # What else is in a folder of clips is a clip, where pictures or videos are written.
         replaces = kinds.get(flag) in ("picture", "video") and is_file(path)

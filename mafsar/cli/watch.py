@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mafsar.cli import options as opt
-from mafsar.cli import targets, voice
+from mafsar.cli import outputs, targets, voice
 
 if TYPE_CHECKING:
     from mafsar.choices import EngineChoice
@@ -126,7 +126,10 @@ def watch(
     rotate: opt.RotateOption = None,
     hflip: opt.HflipFlag = None,
     ignore_clock: opt.IgnoreClockOption = None,
+    skip_bad: opt.SkipBadFlag = False,
+    frames_pattern: opt.FramesPatternOption = None,
     no_cache: opt.NoCacheFlag = False,
+    out: opt.ResultsOption = None,
     overwrite: opt.OverwriteFlag = False,
     json_lines: opt.JsonFlag = False,
     _verbose: opt.VerboseFlag = 0,
@@ -135,13 +138,14 @@ def watch(
     """Find actions in live or long video: the start and end of each, as soon as they are known."""
     from mafsar.cli.inputs import engine_choice
     from mafsar.cli.watch_outputs import EventOutputs
-    from mafsar.cli.watch_pictures import Pictures
+    from mafsar.cli.watch_pictures import Pictures, video_targets
     from mafsar.runtime.live.watch import Watch, WatchOptions
-    from mafsar.video.live.place import places_of
+    from mafsar.video.live.place import places_of_all
 
-    places = [place for source in sources for place in places_of(source)]
+    places = places_of_all(sources)
+    videos = video_targets(save_video, len(places))
     targets.check_outputs(
-        {"--csv": csv, "--save-video": save_video},
+        {"--csv": csv, "--save-video": videos, "--out": out},
         overwrite,
         inputs={
             "the support": [support],
@@ -172,9 +176,12 @@ def watch(
         threshold=threshold,
         far=far,
         picture=(fit, rotate, hflip),
+        skip_bad=skip_bad,
+        frames_pattern=frames_pattern,
+        ignore_clock=ignore_clock,
     )
-    pictures = Pictures(places, save_video, show=show, serve=serve)
-    written = EventOutputs(json_lines=json_lines, jsonl=jsonl, csv_path=csv, senders=senders)
+    pictures = Pictures(places, videos, show=show, serve=serve)
+    written = EventOutputs(json_lines=json_lines, senders=senders)
 
     def status(what: Any) -> None:
         written.status(what)
@@ -184,7 +191,9 @@ def watch(
         watched = Watch(open_matcher, places, options, status=status, viewer=pictures.viewer)
         _say_plan(watched)
         pictures.start(watched)
-        _run(watched, written, pictures)
+        with outputs.results_to(out, overwrite=overwrite) as results:
+            written.open(results, jsonl=jsonl, csv_path=csv)
+            _run(watched, written, pictures)
     finally:
         written.close()
         pictures.close()
@@ -256,6 +265,7 @@ def _opener(
     threshold: str,
     far: float | None,
     picture: tuple[str | None, str | None, bool | None],
+    **reading: Any,
 ) -> Callable[[], Matcher]:
     """What reads bank and model, at the start and again at each reload."""
 
@@ -272,6 +282,7 @@ def _opener(
             text=text,
             views=chosen_views,
             geometry=geometry_of(None, *picture),
+            **reading,
         )
         known = is_bank(support)
         limit: Any = threshold if threshold in ("auto", "off") else float(threshold)

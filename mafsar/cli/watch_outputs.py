@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from mafsar.cli import outputs, voice
 from mafsar.errors import InputError
@@ -94,27 +94,33 @@ class EventOutputs:
     """Sends every event where it is wanted.
 
     Args:
-        json_lines: JSON Lines on stdout instead of a table.
-        jsonl: File to append JSON Lines to, or None.
-        csv_path: File for one line per finished event, or None.
+        json_lines: JSON Lines instead of a table.
         senders: Webhook and broker.
     """
 
-    def __init__(
-        self,
-        *,
-        json_lines: bool,
-        jsonl: Path | None,
-        csv_path: Path | None,
-        senders: Mapping[str, Sender],
-    ) -> None:
+    def __init__(self, *, json_lines: bool, senders: Mapping[str, Sender]) -> None:
         self.count = 0
         self._json_lines = json_lines
-        self._jsonl = None if jsonl is None else GrowingFile("--jsonl", jsonl)
-        header = ",".join(COLUMNS) + "\r\n"
-        self._csv = None if csv_path is None else GrowingFile("--csv", csv_path, header, fresh=True)
+        self._results: TextIO = sys.stdout
+        self._jsonl: GrowingFile | None = None
+        self._csv: GrowingFile | None = None
         self._senders = senders
         self._reopen = False
+
+    def open(self, results: TextIO, *, jsonl: Path | None, csv_path: Path | None) -> None:
+        """Opens the files, once nothing that can go wrong before the first event is left.
+
+        Args:
+            results: Where the table or the JSON Lines go.
+            jsonl: File to append JSON Lines to, or None.
+            csv_path: File for one line per finished event, or None; what is in it is lost.
+        """
+        self._results = results
+        if jsonl is not None:
+            self._jsonl = GrowingFile("--jsonl", jsonl)
+        if csv_path is not None:
+            header = ",".join(COLUMNS) + "\r\n"
+            self._csv = GrowingFile("--csv", csv_path, header, fresh=True)
 
     def ask_to_reopen(self) -> None:
         """Opens the files again before the next line; safe in a signal handler."""
@@ -129,8 +135,8 @@ class EventOutputs:
             if self._csv is not None:
                 self._csv.write(_csv_line(document))
         if not self._json_lines:
-            sys.stdout.write(f"{plain(_line(event))}\n")
-            sys.stdout.flush()
+            self._results.write(f"{plain(_line(event))}\n")
+            self._results.flush()
 
     def status(self, status: Status) -> None:
         """Writes and sends a status; without JSON it is a note on stderr."""
@@ -156,7 +162,7 @@ class EventOutputs:
                 if file is not None:
                     file.reopen()
         if self._json_lines:
-            outputs.print_json(sys.stdout, document)
+            outputs.print_json(self._results, document)
         if self._jsonl is not None:
             line = json.dumps(document, ensure_ascii=False, allow_nan=False)
             self._jsonl.write(f"{plain_json(line)}\n")

@@ -27,13 +27,13 @@ class Pictures:
 
     Args:
         places: The sources.
-        save_video: File for the overlay; of several sources each has its own, FILE-1, FILE-2, …
+        targets: File for the overlay of each source, as `video_targets` names them, or none.
         show: Whether to open a window.
         serve: Address of the page, or None.
     """
 
     def __init__(
-        self, places: Sequence[Place], save_video: Path | None, *, show: bool, serve: str | None
+        self, places: Sequence[Place], targets: Sequence[Path], *, show: bool, serve: str | None
     ) -> None:
         self._places, self._show = places, show
         self._page: WatchPage | None = None
@@ -41,7 +41,7 @@ class Pictures:
         self._address: tuple[str, socket.socket, str] | None = None
         if serve is not None:
             self._listen(serve)
-        self._targets = [] if save_video is None else _targets(save_video, len(places))
+        self._targets = targets
         self._live: list[LiveOverlay] = []
         self._writers: list[tuple[VideoWriter, Path]] = []
         self._screen: Screen | None = None
@@ -179,7 +179,10 @@ class Pictures:
         return now
 
 
-def _targets(path: Path, count: int) -> list[Path]:
+def video_targets(path: Path | None, count: int) -> list[Path]:
+    """The overlay video of each source: the file of ``--save-video``, or FILE-1, FILE-2, …"""
+    if path is None:
+        return []
     if count == 1:
         return [path]
     return [path.with_name(f"{path.stem}-{number + 1}{path.suffix}") for number in range(count)]

@@ -47,9 +47,10 @@ FLAGS = {
     "data pack": f"{COMMON} {OUTPUT} --dataset --root --lists --data --split",
     "watch": f"{COMMON} {PICTURE} --engine --device --precision --window --stride --threshold"
     " --gap --min-duration --jsonl --csv --save-video --show --serve --max-fps --heartbeat"
-    " --webhook --mqtt --model",
-    "record": "-v -q --seconds --count --delay --trim",
-    "studio": "-v -q --port --model --engine --device --precision --text --no-cache",
+    f" --webhook --mqtt --model {OUTPUT} --skip-bad --frames-pattern",
+    "record": f"{COMMON} {OUTPUT} --seconds --count --delay --trim",
+    "studio": "-v -q --port --model --engine --device --precision --text --no-cache"
+    " --frames-pattern",
     "index": f"{COMMON} {PICTURE} {OUTPUT} --engine --device --precision --no-cache --model --bank"
     " --window --stride --workers --ray --resume --skip-bad --ignore-clock",
     "search": f"{COMMON} {OUTPUT} --topk --csv --report --class --threshold --far --text --metric"

@@ -6,14 +6,19 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from mafsar.cli.app import build_app
@@ -152,6 +157,139 @@ def test_events_are_not_appended_to_an_input(place: Path, tmp_path: Path) -> Non
     )
     assert "the same file" in said
     assert film.read_bytes() == before
+
+
+def test_the_videos_of_several_sources_replace_none_of_them(place: Path, tmp_path: Path) -> None:
+    """`--save-video cam.mp4` of two sources writes cam-1.mp4 and cam-2.mp4, as the cameras are called."""
+    film = (place / "long.mp4").read_bytes()
+    cams = [tmp_path / "cam-1.mp4", tmp_path / "cam-2.mp4"]
+    for cam in cams:
+        cam.write_bytes(film)
+    words = ("--save-video", tmp_path / "cam.mp4", "-y")
+    _, said = run(place / "bank.safetensors", *cams, *words, code=1)
+    assert f"--save-video {cams[0]}: would replace the source; name another place" in said
+    assert [cam.read_bytes() for cam in cams] == [film, film]
+    other = tmp_path / "other-2.mp4"
+    other.write_bytes(film)
+    words = ("--save-video", tmp_path / "other.mp4")
+    assert (
+        "other-2.mp4: exists already" in run(place / "bank.safetensors", *cams, *words, code=1)[1]
+    )
+    _, said = run(place / "bank.safetensors", *cams, *words, "-y")
+    assert video_info(tmp_path / "other-1.mp4")["frames"] == 72
+    assert f"wrote {other}" in said
+
+
+def test_a_bank_that_is_not_there_costs_no_events_of_before(place: Path, tmp_path: Path) -> None:
+    """What is written is opened once nothing that can be mistyped is left to open."""
+    before = {"--csv": "e.csv", "--jsonl": "e.jsonl", "--out": "e.txt"}
+    for name in before.values():
+        (tmp_path / name).write_text("mine\n")
+    words = [word for flag, name in before.items() for word in (flag, tmp_path / name)]
+    for bank in (tmp_path / "none.safetensors", tmp_path / "e.txt"):
+        run(bank, place / "long.mp4", *words, "-y", code=1)
+    run(place / "bank.safetensors", place / "long.mp4", *words, "-y", "--model", "vit-x", code=1)
+    assert {(tmp_path / name).read_text() for name in before.values()} == {"mine\n"}
+
+
+def test_results_go_to_the_file_of_out(place: Path, tmp_path: Path) -> None:
+    for words in ((), ("--json",)):
+        said, _ = run(place / "bank.safetensors", place / "long.mp4", *words)
+        out, err = run(
+            place / "bank.safetensors", place / "long.mp4", *words, "-o", tmp_path / "e", "-y"
+        )
+        assert out == ""
+        assert f"wrote {tmp_path / 'e'}" in err
+        varying = re.compile(r'"(id|time|delay_seconds)": [^,}]*')
+        written = (tmp_path / "e").read_text()
+        assert varying.sub("", written) == varying.sub("", said)
+        assert " start " in written or '"start"' in written
+    _, err = run(place / "bank.safetensors", place / "long.mp4", "-o", tmp_path / "e", code=1)
+    assert "exists already" in err
+
+
+def test_a_support_with_bad_clips_or_several_kinds_of_frames_is_watched_for(
+    place: Path, tmp_path: Path
+) -> None:
+    support = tmp_path / "support"
+    shutil.copytree(place / "support", support)
+    bad = [support / CLASSES[0] / "bad.mp4", support / CLASSES[1] / "worse.mp4"]
+    for path in bad:
+        path.write_bytes(path.name.encode())
+    words = (support, place / "long.mp4", "--text", "off")
+    assert "skip them with --skip-bad" in run(*words, code=1)[1]
+    _, err = run(*words, "--skip-bad")
+    assert all(f"{path}: " in err for path in bad)
+    for path in bad:
+        path.unlink()
+    frames = load_raw_clip(support / CLASSES[2] / "1.mp4", frames=8).frames
+    (support / CLASSES[2] / "both").mkdir()
+    for k, frame in enumerate(frames):
+        for kind, shown in (("left", frame), ("right", 255 - frame)):
+            path = support / CLASSES[2] / "both" / f"{kind}_{k:05d}.png"
+            Image.fromarray(shown.astype(np.uint8)).save(path)
+    assert "--frames-pattern" in run(*words, code=1)[1]
+    run(*words, "--frames-pattern", "left_{:05d}.png")
+
+
+def test_two_sources_of_one_name_are_refused(place: Path) -> None:
+    film = place / "long.mp4"
+    _, err = run(place / "bank.safetensors", f"cam={film}", f"cam={film}", code=1)
+    assert "error: SOURCE cam: named twice; name each one once, or as NAME=SOURCE" in err
+
+
+def test_clips_are_recorded_with_the_results_where_they_are_wanted(
+    place: Path, tmp_path: Path
+) -> None:
+    words = ["record", str(place / "long.mp4"), str(tmp_path / "s" / "wave")]
+    words += ["--count", "2", "--seconds", "1", "--delay", "0", "--json"]
+    done = runner.invoke(app, words)
+    assert done.exit_code == 0, done.output
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [list(each) for each in said] == [["schema", "path", "seconds", "moving"]] * 2
+    assert [Path(each["path"]).name for each in said] == ["001.mp4", "002.mp4"]
+    assert said[0]["seconds"] == pytest.approx(1.0, abs=0.1)
+    done = runner.invoke(app, [*words[:-1], "-o", str(tmp_path / "list.txt")])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    assert [line.split()[0] for line in (tmp_path / "list.txt").read_text().splitlines()] == [
+        str(tmp_path / "s" / "wave" / f"00{number}.mp4") for number in (3, 4)
+    ]
+    done = runner.invoke(app, [*words, "-o", words[1], "-y"])
+    assert done.exit_code == 1
+    assert "would replace the source" in done.stderr
+
+
+def test_the_video_of_a_live_source_is_said_to_be_written_only_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer dies of what no one foresaw, or is too slow."""
+    from mafsar.runtime.live import display
+    from mafsar.video.geometry import Geometry
+    from mafsar.video.picture import Picture
+
+    def written(write: Callable[..., Any], name: str) -> str | None:
+        monkeypatch.setattr(display, "write_video", write)
+        overlay = display.LiveOverlay(0, list, Geometry())
+        writer = display.VideoWriter(overlay, tmp_path / name)
+        overlay.see(0, 0.0, lambda: Picture.of(np.zeros((64, 64, 3), np.uint8)))
+        writer.finish()
+        return None if writer.error is None else str(writer.error)
+
+    def dying(*_: Any) -> None:
+        raise ValueError("no such\nfont")
+
+    release = threading.Event()
+    assert written(display.write_video, "a.mp4") is None
+    assert (
+        written(dying, "b.mp4")
+        == f"{tmp_path / 'b.mp4'}: was not written (ValueError: no such font)"
+    )
+    monkeypatch.setattr(display, "_LAST_SECONDS", 0.1)
+    said = written(lambda *_: release.wait(20), "c.mp4")
+    release.set()
+    assert said is not None
+    assert "its last frames took longer than 0.1 s" in said
 
 
 def test_wrong_words_are_refused(place: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mafsar.errors import MafsarError, UnavailableError, option
+from mafsar.errors import MafsarError, UnavailableError, VideoError, option
 from mafsar.video import Geometry, write_video
 from mafsar.video.live.file_frames import open_file
 from mafsar.video.overlay import Caption, draw_caption, seen_box
@@ -21,6 +21,7 @@ from mafsar.video.picture import Picture
 from mafsar.video.preprocess import arrange, fitted, resize, short_side_size
 
 _MOST_FPS = 30.0
+_LAST_SECONDS = 30.0  # in which a video is finished after the last frame
 _SHORT_SIDE = 720
 _WAITING = 4
 """Frames that may wait to be drawn; of a live source newer ones are dropped then."""
@@ -160,6 +161,9 @@ class VideoWriter(threading.Thread):
     Args:
         overlay: Draws the frames.
         path: The file.
+
+    Attributes:
+        error: Why there is no file after `finish`, or None.
     """
 
     def __init__(self, overlay: LiveOverlay, path: Path) -> None:
@@ -174,13 +178,20 @@ class VideoWriter(threading.Thread):
             write_video(self._path, self._steady(), self._overlay.fps)
         except MafsarError as error:
             self.error = error
-            for _ in self._overlay.pictures():
-                pass  # whoever gives frames must not wait for a file that cannot be written
+        except Exception as error:  # noqa: BLE001 - of any decoder, font or encoder
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.error = VideoError(f"{self._path}: was not written ({reason})")
+            self.error.__cause__ = error
 
     def finish(self) -> None:
-        """Closes the overlay and puts the file in place."""
+        """Closes the overlay and puts the file in place; what went wrong is then in `error`."""
         self._overlay.close()
-        self.join(30.0)
+        self.join(_LAST_SECONDS)
+        if self.is_alive():
+            self.error = VideoError(
+                f"{self._path}: was not written: its last frames took longer than"
+                f" {_LAST_SECONDS:g} s; free the processor, or watch with fewer sources"
+            )
 
     def _steady(self) -> Iterator[np.ndarray]:
         """The frames at equal steps: one that is shown for longer is repeated."""

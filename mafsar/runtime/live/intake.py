@@ -202,8 +202,9 @@ class Intake(threading.Thread):
             self._tell(News(sign or "back", seconds))
 
     def _forget(self) -> None:
-        """What was seen before a gap is in no window after it."""
+        """What was seen before a gap is in no window after it, and is no sign of what comes."""
         self._held = None
+        self._signs, self._sign = Signs(), None
         self._clock.restart()
         self._cutter = WindowCutter(
             self._cut.plan, len(self._cut.regions), since=self._clock.seconds

@@ -147,11 +147,12 @@ class Mqtt(Sender):
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
             raise InputError(option(mqtt=url), expected)
         require(option("mqtt"), "paho", extra="mqtt")
-        from paho.mqtt.client import Client
+        from paho.mqtt.client import Client, MQTTMessageInfo
         from paho.mqtt.enums import CallbackAPIVersion
 
         self.topic = unquote(parts.path.strip("/")) or _TOPIC
         self._client = Client(CallbackAPIVersion.VERSION2)
+        self._on_its_way: tuple[str, MQTTMessageInfo | None] = "", None
         self._client.max_queued_messages_set(KEPT)
         if parts.username:
             password = None if parts.password is None else unquote(parts.password)
@@ -171,7 +172,15 @@ class Mqtt(Sender):
             if time.monotonic() > until:
                 raise ConnectionError("no connection to the broker")
             time.sleep(0.05)
-        self._client.publish(self.topic, text, qos=1).wait_for_publish(_TIMEOUT_SECONDS)
+        # A message that was not confirmed in time is still on its way; publishing it again would
+        # only double it.
+        before, sent = self._on_its_way
+        if sent is None or before is not text or sent.rc:
+            sent = self._client.publish(self.topic, text, qos=1)
+            self._on_its_way = text, sent
+        sent.wait_for_publish(_TIMEOUT_SECONDS)
+        if not sent.is_published():
+            raise TimeoutError("the broker has not confirmed the message")
 
     def close(self, seconds: float = 3.0) -> None:
         """Sends what waits, for so long at most, and disconnects."""

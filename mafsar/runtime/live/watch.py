@@ -24,7 +24,7 @@ from mafsar.runtime.live.windows import Window, WindowPlan, paced, plan_windows
 from mafsar.runtime.match.matcher import Matcher
 from mafsar.video import Geometry
 from mafsar.video.geometry import Roi
-from mafsar.video.live.place import Place, places_of
+from mafsar.video.live.place import Place, places_of_all
 
 FILES_AT_ONCE = 4
 """Files that are read side by side; live sources all are."""
@@ -419,7 +419,8 @@ def watch(
         geometry: Which part of the picture the model sees; None = the bank's.
         max_fps: Frames per second to look at, at most.
         heartbeat: Seconds between two statuses of a source.
-        ignore_clock: Frames per second that replace the timestamps of video files.
+        ignore_clock: Frames per second that replace the timestamps of video files, also of a support
+            that is enrolled.
         status: Called with each `Status` of a source, in the thread that iterates.
 
     Returns:
@@ -439,7 +440,7 @@ def watch(
         heartbeat=heartbeat,
         ignore_clock=ignore_clock,
     )
-    places = [place for source in sources for place in places_of(source)]
+    places = places_of_all(sources)
     encoder = load_model(model) if isinstance(model, (str, Path)) else model
 
     def open_matcher() -> Matcher:
@@ -451,7 +452,9 @@ def watch(
             from mafsar.runtime.bank.enroll import enroll
 
             used = load_model(SHIPPED) if encoder is None else encoder
-            bank = enroll(support, used, text=text, views=views, geometry=geometry)
+            bank = enroll(
+                support, used, text=text, views=views, geometry=geometry, ignore_clock=ignore_clock
+            )
             return Matcher(bank, used, metric=metric, threshold=threshold, far=far)
         return Matcher(
             bank, used, text=text, metric=metric, views=views, threshold=threshold, far=far

@@ -19,6 +19,7 @@ from mafsar.data.tables import read_texts
 from mafsar.errors import InputError, MissingError
 from mafsar.files import is_folder
 from mafsar.video import content_sha256, load_clip
+from mafsar.video.frame_folder import with_pattern
 from mafsar.video.live.signs import is_lit
 from mafsar.video.motion import is_still, motion_levels
 from mafsar.video.sniff import clip_kind
@@ -51,15 +52,20 @@ class SupportFolder:
 
     Args:
         root: The folder; it is created with the first clip.
+        frames_pattern: Which pictures are frames in folders that hold several kinds.
 
     Raises:
         InputError: The path is a file.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, frames_pattern: str | None = None) -> None:
         if root.exists() and not is_folder(root):
             raise InputError(f"{root}: is a file; name a folder of class folders, as support/")
-        self.root = root
+        self.root, self._pattern = root, frames_pattern
+
+    def source(self, clip: Path) -> Path:
+        """A clip as it is enrolled: with the pattern of names where it chooses among its pictures."""
+        return with_pattern(clip, self._pattern)
 
     def classes(self) -> tuple[ClassFolder, ...]:
         """The class folders, with `_none`, also those without a clip.
@@ -107,7 +113,7 @@ class SupportFolder:
             for key in sorted(labels)
         )
         clips = [
-            LabelledClip(path, labels.get(nfc(folder.path.name), NONE_FOLDER))
+            LabelledClip(self.source(path), labels.get(nfc(folder.path.name), NONE_FOLDER))
             for folder in folders
             for path in folder.clips
         ]

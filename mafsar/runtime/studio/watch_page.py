@@ -238,7 +238,6 @@ class WatchPage:
         with self._changed:
             if self._viewers >= _MOST_VIEWERS:
                 return PlainTextResponse("too many pages look at the pictures\n", 503)
-            self._viewers += 1
         return StreamingResponse(
             self._pictures(int(word)),
             media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY}",
@@ -246,8 +245,15 @@ class WatchPage:
         )
 
     def _pictures(self, source: int) -> Iterator[bytes]:
-        """JPEG after JPEG, each as soon as there is a newer frame, until the page goes."""
+        """JPEG after JPEG, each as soon as there is a newer frame, until the page goes.
+
+        It counts as a viewer from its first step on: one that has left before is never stepped.
+        """
         seen = 0
+        with self._changed:
+            if self._viewers >= _MOST_VIEWERS:
+                return  # several came at once
+            self._viewers += 1
         try:
             while True:
                 began = time.monotonic()

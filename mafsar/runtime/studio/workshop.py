@@ -39,6 +39,7 @@ class Workshop:
         text: As for `mafsar.enroll`.
         cache: Whether features are kept on disk.
         words: How errors are said.
+        frames_pattern: As for `mafsar.enroll`.
 
     Raises:
         InputError: `root` is a file.
@@ -52,8 +53,9 @@ class Workshop:
         text: TextUse = "auto",
         cache: bool = True,
         words: Words = str,
+        frames_pattern: str | None = None,
     ) -> None:
-        self.folder = SupportFolder(root)
+        self.folder = SupportFolder(root, frames_pattern)
         self.encoder = encoder
         self.bank: Bank | None = None
         self.version = 0
@@ -145,7 +147,7 @@ class Workshop:
         bank = self.bank
         if bank is None or bank.images is None:
             return None
-        path = self.folder.clip(key).path
+        path = self.folder.source(self.folder.clip(key).path)
         for row, clip in enumerate(bank.clips):
             if clip.path == path:
                 return jpeg(_two_rows(bank.images[row]))
@@ -194,13 +196,14 @@ class Workshop:
             folder.path.name: [] for folder in (self.folder.classes() if not self._problem else ())
         }
         for clip in clips:
-            quality, held = judged.get(str(clip.path)), enrolled.get(clip.path)
+            source = self.folder.source(clip.path)
+            quality, held = judged.get(str(source)), enrolled.get(source)
             row: dict[str, Any] = {"id": clip.id, "name": clip.path.name}
             if held is not None:
                 row |= {"seconds": held.duration_seconds, "file": clip.path.is_file()}
             else:
-                said = [note for note in notes if note.startswith(str(clip.path))]
-                row["left_out"] = said[0].removeprefix(f"{clip.path}: ") if said else "not read"
+                said = [note for note in notes if note.startswith(str(source))]
+                row["left_out"] = said[0].removeprefix(f"{source}: ") if said else "not read"
             if quality is not None:
                 row |= {
                     name: getattr(quality, name)

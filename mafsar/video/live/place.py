@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,6 +77,30 @@ def places_of(source: Any) -> list[Place]:
         "a source is a path, an address or an iterable of (seconds, frame), got "
         f"{type(source).__name__}"
     )
+
+
+def places_of_all(sources: Iterable[Any]) -> list[Place]:
+    """The places of several sources, each with a name of its own.
+
+    Iterables of frames are called frames, frames-2, ….
+
+    Raises:
+        MafsarError: As `places_of`; InputError where two have one name.
+    """
+    places: list[Place] = []
+    unnamed = 0
+    for source in sources:
+        for place in places_of(source):
+            if place is not source and place.kind == "frames":
+                unnamed += 1
+                if unnamed > 1:
+                    place = replace(place, name=f"{place.name}-{unnamed}")
+            places.append(place)
+    names = [place.name for place in places]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"SOURCE {twice}: named twice; name each one once, or as NAME=SOURCE")
+    return places
 
 
 def _of_word(word: str) -> list[Place]:

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,72 @@ def test_a_receiver_that_is_gone_neither_blocks_nor_fills_the_memory(
     assert webhook.sent == 0
     assert webhook.dropped >= 499
     assert webhook.problem is not None
+
+
+class _Broker(threading.Thread):
+    """A broker of a few lines: takes what one client publishes, and confirms some of it.
+
+    Args:
+        confirms: Whether it confirms the message with this number, from 0.
+    """
+
+    def __init__(self, confirms: Callable[[int], bool], *, late: float = 0.0) -> None:
+        super().__init__(daemon=True)
+        self.got: list[str] = []
+        self._confirms, self._late = confirms, late
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"mqtt://127.0.0.1:{self._listening.getsockname()[1]}/a/b"
+        self.start()
+
+    def run(self) -> None:
+        with self._listening, self._listening.accept()[0] as client, client.makefile("rb") as read:
+            while head := read.read(1):
+                length = shift = 0
+                while True:
+                    (byte,) = read.read(1)
+                    length |= (byte & 127) << shift
+                    shift += 7
+                    if byte < 128:
+                        break
+                body = read.read(length)
+                if head[0] >> 4 == 1:  # CONNECT
+                    client.sendall(b"\x20\x02\x00\x00")
+                elif head[0] >> 4 == 3:  # PUBLISH: topic, number of the packet, message
+                    topic = 2 + int.from_bytes(body[:2], "big")
+                    self.got.append(body[topic + 2 :].decode())
+                    if self._confirms(len(self.got) - 1):
+                        time.sleep(self._late)
+                        client.sendall(b"\x40\x02" + body[topic : topic + 2])
+
+
+def test_messages_that_the_broker_does_not_confirm_are_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(send, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(send, "_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(send, "TRIES", 2)
+    broker = _Broker(lambda number: number != 1)
+    mqtt = Mqtt(broker.url)
+    for number in range(3):
+        mqtt.put({"number": number})
+    until = time.monotonic() + 10
+    while mqtt.sent + mqtt.dropped < 3 and time.monotonic() < until:
+        time.sleep(0.02)
+    mqtt.close()
+    assert (mqtt.sent, mqtt.dropped) == (2, 1)
+    assert broker.got == [f'{{"number": {number}}}' for number in range(3)]
+
+
+def test_a_message_that_is_confirmed_late_is_published_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(send, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(send, "_TIMEOUT_SECONDS", 0.3)
+    broker = _Broker(lambda _: True, late=0.8)
+    mqtt = Mqtt(broker.url)
+    mqtt.put({"number": 0})
+    mqtt.close(10.0)
+    assert (mqtt.sent, mqtt.dropped, len(broker.got)) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "host:8080", "http://", "file:///etc/passwd"])

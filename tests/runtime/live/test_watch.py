@@ -19,6 +19,7 @@ import mafsar
 from mafsar.errors import InputError, MafsarError, VideoError
 from mafsar.runtime.live import intake
 from mafsar.runtime.live.watch import Watch, WatchOptions
+from mafsar.video.live import signs
 from mafsar.video.live.place import places_of
 
 FPS = 10
@@ -266,6 +267,46 @@ def test_a_lost_source_comes_back(
         list(watched)
     assert states[:5] == ["open", "lost", "back", "lost", "back"]
     assert watched.places[0].name == "door"
+
+
+def test_a_camera_that_comes_back_in_the_dark_is_said_to_be_dark(
+    bank: mafsar.Bank,
+    encoder: Any,
+    live_camera: Callable[..., AbstractContextManager[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dark, lost, back and still dark; then back and frozen."""
+    monkeypatch.setattr(intake, "FIRST_WAIT", 0.2)
+    monkeypatch.setattr(signs, "DARK_SECONDS", 0.3)
+    monkeypatch.setattr(signs, "FROZEN_SECONDS", 0.6)
+    states: list[str] = []
+
+    def status(each: mafsar.Status) -> None:
+        states.append(each.state)
+        if states.count("frozen") == 1:
+            watched.stop()
+
+    def pictures(visit: int) -> np.ndarray:
+        level = 0 if visit < 3 else 100
+        return np.full((20, 32, 32, 3), level, np.uint8)
+
+    with live_camera(pictures) as url:
+        watched = mafsar.watch(bank, url, model=encoder, window=[0.5], stride=0.1, status=status)
+        threading.Timer(20.0, watched.stop).start()
+        list(watched)
+    assert states == ["open", "dark", "lost", "back", "dark", "lost", "back", "frozen"]
+
+
+def test_two_sources_have_two_names(bank: mafsar.Bank, encoder: Any, scene: Scene) -> None:
+    """Events, states and metrics are told apart by the name alone."""
+    states: list[mafsar.Status] = []
+    watched = mafsar.watch(bank, scene, list(scene), model=encoder, status=states.append)
+    assert {each.source for each in watched} == {"frames", "frames-2"}
+    assert [place.name for place in watched.places] == ["frames", "frames-2"]
+    with pytest.raises(InputError, match="SOURCE door: named twice"):
+        mafsar.watch(bank, "door=rtsp://a/1", "door=rtsp://a/2", model=encoder)
+    with pytest.raises(InputError, match="SOURCE 0: named twice"):
+        mafsar.watch(bank, 0, "0", model=encoder)
 
 
 def test_a_csi_camera_is_read_from_its_child(

@@ -70,6 +70,29 @@ def test_a_restart_finds_the_same(taught: TestClient, tmp_path: Path, encoder: A
     assert {**again, "version": 0} == {**before, "version": 0}
 
 
+def test_a_folder_of_several_kinds_of_frames_is_taught_by_a_pattern(
+    taught: TestClient, tmp_path: Path, encoder: Any, clip_of: Callable[..., np.ndarray]
+) -> None:
+    both = tmp_path / "support" / "a" / "both"
+    both.mkdir()
+    for k, frame in enumerate(clip_of(0)):
+        Image.fromarray(frame).save(both / f"left_{k:05d}.png")
+        Image.fromarray(255 - frame).save(both / f"right_{k:05d}.png")
+
+    def shown(pattern: str | None) -> tuple[Workshop, dict[str, Any]]:
+        made = Workshop(
+            tmp_path / "support", encoder, text="off", cache=False, frames_pattern=pattern
+        )
+        (clip,) = [each for each in made.state()["classes"][0]["clips"] if each["name"] == "both"]
+        return made, clip
+
+    assert "frames_pattern" in shown(None)[1]["left_out"]
+    made, clip = shown("left_{:05d}.png")
+    assert clip["right"] is True
+    assert made.strip(clip["id"]) is not None
+    assert taught.get("/api/state").status_code == 200
+
+
 def test_clips_are_moved_removed_and_brought_back(taught: TestClient) -> None:
     state = taught.get("/api/state").json()
     first = state["classes"][0]["clips"][0]["id"]

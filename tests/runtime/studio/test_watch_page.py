@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,22 @@ def test_pictures_come_one_after_another(
     assert sizes[0][0] == 32
     for wrong in ("7", "x", "-1", "99999999"):
         assert running.ask(f"/video/{wrong}")[0] == 404
+
+
+def test_a_page_that_leaves_before_its_first_picture_takes_no_place(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pictures are asked for, and never stepped through."""
+    asked: Any = SimpleNamespace(path_params={"number": "0"})
+    most = 2
+    monkeypatch.setattr(watch_page, "_MOST_VIEWERS", most)
+    for _ in range(most + 1):
+        assert running.page._answer_video(asked).status_code == 200
+    looking = [running.page._pictures(0) for _ in range(most + 1)]
+    assert [next(each, None) for each in looking] == [b"\r\n"] * most + [None]
+    assert running.page._answer_video(asked).status_code == 503
+    looking[0].close()
+    assert running.page._answer_video(asked).status_code == 200
 
 
 def test_health_says_when_it_hangs(
