@@ -141,7 +141,7 @@ export MAFSAR_REQUIRE_CUDA=1 PYTHONUNBUFFERED=1
 stage test 90 bash -c kernel_tests
 for tool in memcheck racecheck synccheck; do
   if command -v compute-sanitizer >/dev/null; then
-    stage "$tool" 45 bash -c "sanitize $tool"
+    stage "$tool" 33 bash -c "sanitize $tool"
   else
     stage "$tool" 5 bash -c 'echo "compute-sanitizer is not installed"; exit 77'
   fi
