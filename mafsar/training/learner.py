@@ -118,7 +118,7 @@ class Learner:
             return learned, torch.autograd.grad(loss, self._tuned, allow_unused=True)
 
         # A step of one episode too is computed by one thread: the bits do not depend on the threads.
-        workers = min(self.at_once, len(numbers))
+        workers = max(1, min(self.at_once, len(numbers)))  # a process may have no episode
         with one_thread_each(), closing(in_order(apart, given(), workers=workers)) as results:
             for learned, gradients in results:
                 self._add(gradients)
