@@ -147,8 +147,8 @@ class Pool {
 // Never destroyed, because its threads sleep in it until the process ends.
 std::atomic<Pool*> the_pool{nullptr};
 
-// A forked child has none of these threads, nor those of the team: it ignores both and creates a pool
-// of its own.
+// A forked child has none of these threads, nor those of the team: it ignores both and creates a
+// pool of its own.
 void forget_at_fork() {
   static std::once_flag once;
   std::call_once(once, [] {
