@@ -12,7 +12,7 @@ from mafsar.video.array import (
 from mafsar.video.clip import READING_RULES, Clip, RawClip, load_clip, load_raw_clip
 from mafsar.video.content import content_sha256, frames_sha256
 from mafsar.video.find import find_clips
-from mafsar.video.frame_folder import clip_exists, frame_paths, is_frame_folder
+from mafsar.video.frame_folder import clip_exists, is_frame_folder
 from mafsar.video.geometry import Geometry
 from mafsar.video.prefetch import ClipRequest, load_clips
 from mafsar.video.scan import video_info
@@ -40,7 +40,6 @@ __all__ = [
     "clip_source",
     "content_sha256",
     "find_clips",
-    "frame_paths",
     "frames_sha256",
     "is_clip_source",
     "is_frame_folder",

@@ -133,16 +133,6 @@ def is_frame_folder(path: Path | str) -> bool:
     return bool(pictures) and not any(is_moving_picture(picture) for picture in few)
 
 
-def frame_paths(folder: Path | str) -> list[Path]:
-    """Returns the frames of a frame folder in order.
-
-    Raises:
-        MissingError: If the folder does not exist.
-        VideoError: If it cannot be listed, contains no picture, or several kinds of frames.
-    """
-    return list(read_frame_folder(folder).paths)
-
-
 def read_frame_folder(path: Path | str) -> FrameFolder:
     """Finds the frames of a folder, or of a folder and a pattern of names.
 

@@ -16,11 +16,11 @@ from mafsar.video import (
     clip_exists,
     content_sha256,
     find_clips,
-    frame_paths,
     load_clip,
     load_raw_clip,
 )
 from mafsar.video.find import search_clips, skipped_note
+from mafsar.video.frame_folder import read_frame_folder
 
 
 def save(path: Path, pixels: np.ndarray, **options: Any) -> None:
@@ -67,7 +67,7 @@ def test_a_pattern_chooses(make: Any, tmp_path: Path) -> None:
         match=r"holds several kinds of frames: cam0_\{:02d\}\.png \(40\), cam1_\{:02d\}\.png \(40\); "
         r"choose one by frames_pattern='cam0_\{:02d\}\.png'",
     ):
-        frame_paths(tmp_path)
+        read_frame_folder(tmp_path)
     assert numbers(make, tmp_path / "cam0_{:02d}.png") == MIDDLES
     assert numbers(make, tmp_path / "cam1_%02d.png") == [60 - number for number in MIDDLES]
     assert numbers(make, tmp_path / "cam0_{:02d}.png?start=32") == list(range(32, 40))

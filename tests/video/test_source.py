@@ -15,13 +15,13 @@ from mafsar.errors import MissingError, VideoError
 from mafsar.video import (
     content_sha256,
     find_clips,
-    frame_paths,
     is_frame_folder,
     is_image,
     is_system_file,
     is_video,
     natural_key,
 )
+from mafsar.video.frame_folder import read_frame_folder
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -90,15 +90,15 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"nowhere: no such file or folder"):
         find_clips(tmp_path / "nowhere")
     with pytest.raises(MissingError, match=r"nowhere: no such folder"):
-        frame_paths(tmp_path / "nowhere")
+        read_frame_folder(tmp_path / "nowhere")
 
 
 def test_folders_without_pictures_say_so(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="is an empty folder"):
-        frame_paths(tmp_path)
+        read_frame_folder(tmp_path)
     touch(tmp_path, "notes.txt")
     with pytest.raises(VideoError, match="contains no pictures"):
-        frame_paths(tmp_path)
+        read_frame_folder(tmp_path)
 
 
 def test_content_of_a_file_is_its_bytes(tmp_path: Path) -> None:

@@ -51,11 +51,6 @@ class Shard:
         return self.features()[0]
 
     @property
-    def pooled(self) -> Half | None:
-        """Pooled features, (n, E), or None."""
-        return self.features()[1]
-
-    @property
     def coarse(self) -> Half | None:
         """The small copy, (n, T', d), or None."""
         return None if self.small is None else self.small()

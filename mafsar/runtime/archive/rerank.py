@@ -3,8 +3,8 @@
 Most classes have their nearest windows among the first of their shortlist, some only among many more:
 those that the archive hardly shows. So each class compares its rows with itself alone, the nearest of
 the small copy first, and doubles their number until there are as many moments as are asked for and
-that changes them no more. Only the rows
-that are nearest by then are compared with the other classes too.
+that changes them no more. Only the rows that are nearest by then are compared with the other classes
+too.
 """
 
 from __future__ import annotations
